@@ -1,0 +1,1 @@
+"""What does happen to a job: trio tasks that await incus."""

@@ -1,0 +1,1 @@
+"""What may happen to a job: pure data and one table."""
