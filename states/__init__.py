@@ -1,1 +1,42 @@
-"""What may happen to a job: pure data and one table."""
+"""What may happen to a job. Pure: no clock, no process, no file, no network.
+
+A spec is checked, events move a job through the table of `states.lifecycle`, and a trace of
+them replays anywhere.
+"""
+
+from states.errors import (
+    IllegalEvent,
+    PikaciError,
+    SpecError,
+    TraceError,
+    WritableWorkspace,
+)
+from states.job import Job, Phase, fold, step
+from states.lifecycle import TABLE, TERMINAL, State
+from states.outcome import EXIT_CODES, Failure, FailureKind, Outcome, Verdict, overall
+from states.spec import InstanceType, JobSpec, Mount, check
+
+__all__ = [
+    "EXIT_CODES",
+    "TABLE",
+    "TERMINAL",
+    "Failure",
+    "FailureKind",
+    "IllegalEvent",
+    "InstanceType",
+    "Job",
+    "JobSpec",
+    "Mount",
+    "Outcome",
+    "Phase",
+    "PikaciError",
+    "SpecError",
+    "State",
+    "TraceError",
+    "Verdict",
+    "WritableWorkspace",
+    "check",
+    "fold",
+    "overall",
+    "step",
+]

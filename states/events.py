@@ -1,0 +1,184 @@
+"""What happened, as frozen data.
+
+An `Event` moves a job; its tag is the name of a trigger in the lifecycle's table. A `Note`
+tells of something beside the job's life (a call of incus, a lease) and moves nothing. Both
+carry the wall time `at`, to show, and `monotonic` in seconds, to measure with.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from states.outcome import Failure, Outcome
+from states.spec import JobSpec
+
+
+class SnapshotRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tree a job saw: the content hash, and the git commit that it was made from."""
+
+    hash: str
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class ImageRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Which image an instance was made from."""
+
+    alias: str
+    fingerprint: str
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """One step of one job; `seq` counts a job's events from 1 without a gap."""
+
+    job: str
+    seq: int
+    at: datetime
+    monotonic: float
+
+
+class Submitted(Event, frozen=True, tag="submitted"):
+    """The spec is valid and stored. `contract` is the version of the guest contract."""
+
+    run: str
+    name: str
+    spec: JobSpec
+    workspace: str
+    snapshot: SnapshotRef
+    contract: int
+
+
+class Rejected(Event, frozen=True, tag="rejected"):
+    """The spec was refused before anything was touched."""
+
+    run: str
+    name: str
+    spec: JobSpec
+    workspace: str
+    failure: Failure
+
+
+class ArtifactsReset(Event, frozen=True, tag="artifacts_reset"):
+    """This attempt's directory on the host exists and is empty."""
+
+    artifacts: str
+
+
+class DevicesConfigured(Event, frozen=True, tag="devices_configured"):
+    """The instance exists, stopped, with all its devices."""
+
+    instance: str
+    image: ImageRef
+
+
+class InstanceReady(Event, frozen=True, tag="instance_ready"):
+    """The runner is in the guest, and every planned mount is mounted there."""
+
+
+class Running(Event, frozen=True, tag="running"):
+    """The runner has started the command."""
+
+
+class ResultCollected(Event, frozen=True, tag="result_collected"):
+    """The result and the log lie on the host. `exit_code` is the command's own."""
+
+    outcome: Outcome
+    exit_code: int
+    message: str
+    hint: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class Retried(Event, frozen=True, tag="retried"):
+    """An infrastructure fault ended this attempt; another begins after `delay_secs`."""
+
+    failure: Failure
+    delay_secs: float
+
+
+class CancelRequested(Event, frozen=True, tag="cancel_requested"):
+    """Somebody wants the job to end; `reason` says who or what."""
+
+    reason: str
+
+
+class Cancelled(Event, frozen=True, tag="cancelled"):
+    """The job is dead in its guest, or never started."""
+
+    failure: Failure
+
+
+class Failed(Event, frozen=True, tag="failed"):
+    """An infrastructure fault that retries did not cure."""
+
+    failure: Failure
+
+
+AnyEvent = (
+    Submitted
+    | Rejected
+    | ArtifactsReset
+    | DevicesConfigured
+    | InstanceReady
+    | Running
+    | ResultCollected
+    | Retried
+    | CancelRequested
+    | Cancelled
+    | Failed
+)
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Something beside the job's life that a reader of its trace wants to know."""
+
+    job: str
+    at: datetime
+    monotonic: float
+
+
+class Called(Note, frozen=True, tag="called"):
+    """One incus command has ended; `argv` as one can paste it, secrets never in it."""
+
+    argv: tuple[str, ...]
+    duration_ms: float
+    exit_code: int | None
+    error: str = ""
+
+
+class LeaseOpened(Note, frozen=True, tag="lease_opened"):
+    """Intent: an instance of this name is about to be created."""
+
+    instance: str
+    deadline: datetime
+
+
+class LeaseKept(Note, frozen=True, tag="lease_kept"):
+    """The instance stays for debugging, until `deadline`."""
+
+    instance: str
+    deadline: datetime
+
+
+class LeaseEnded(Note, frozen=True, tag="lease_ended"):
+    """Incus said that there is no instance of this name."""
+
+    instance: str
+
+
+class Warned(Note, frozen=True, tag="warned"):
+    """Something went wrong that does not change the job's outcome."""
+
+    message: str
+
+
+AnyNote = Called | LeaseOpened | LeaseKept | LeaseEnded | Warned
+Entry = AnyEvent | AnyNote
+EVENT_TYPES: tuple[type[Event], ...] = AnyEvent.__args__
+
+
+def tag(entry_type: type[Event | Note]) -> str:
+    """The name under which a type of entry stands in a journal and in the table."""
+    return str(entry_type.__struct_config__.tag)

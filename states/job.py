@@ -1,0 +1,164 @@
+"""A job as the fold of its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import reduce
+
+import msgspec
+
+from states import events as ev
+from states.errors import IllegalEvent
+from states.lifecycle import TERMINAL, State, destination
+from states.outcome import Failure, FailureKind, Outcome, Verdict
+from states.spec import JobSpec, check
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """A state that the job was in; `duration_ms` is None while it is, and in the last one."""
+
+    state: State
+    entered_at: datetime
+    duration_ms: float | None = None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of a job. `attempt` counts from 1; `seq` is its last event's number.
+
+    `instance`, `image` and `artifacts` are those of the current attempt.
+    """
+
+    id: str = ""
+    state: State = State.NEW
+    seq: int = 0
+    run: str = ""
+    name: str = ""
+    spec: JobSpec | None = None
+    workspace: str = ""
+    snapshot: ev.SnapshotRef | None = None
+    contract: int | None = None
+    attempt: int = 0
+    artifacts: str | None = None
+    instance: str | None = None
+    image: ev.ImageRef | None = None
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    message: str = ""
+    hint: str = ""
+    failure: Failure | None = None
+    warnings: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    monotonic: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether no event can move the job any more."""
+        return self.state in TERMINAL
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """How the job ended, in one word; None while it has not."""
+        if self.state is State.RESULT_COLLECTED:
+            return Verdict(self.outcome) if self.outcome else None
+        return _VERDICTS.get(self.state)
+
+
+_VERDICTS = {
+    State.REJECTED: Verdict.REJECTED,
+    State.FAILED: Verdict.INFRASTRUCTURE,
+    State.CANCELLED: Verdict.CANCELLED,
+}
+_RESULT_KINDS = {Outcome.FAILED: FailureKind.TEST, Outcome.TIMED_OUT: FailureKind.TIMEOUT}
+
+
+def step(job: Job, event: ev.Event) -> Job:
+    """The job after the event.
+
+    Raises `IllegalEvent`, and changes nothing, when the table has no such transition, when the
+    event is another job's or out of turn, or when it submits a spec that must be rejected
+    (then it raises what `check` raises).
+    """
+    state = destination(job.state, type(event))
+    if job.state is not State.NEW and event.job != job.id:
+        raise IllegalEvent(
+            f"the event {ev.tag(type(event))} belongs to job {event.job}, not {job.id}"
+        )
+    if event.seq != job.seq + 1:
+        raise IllegalEvent(
+            f"the event {ev.tag(type(event))} has number {event.seq} where {job.seq + 1} is due"
+        )
+    if isinstance(event, ev.Submitted):
+        check(event.spec)
+    moved = msgspec.structs.replace(
+        job,
+        id=event.job,
+        state=state,
+        seq=event.seq,
+        monotonic=event.monotonic,
+        phases=_next_phases(job, state, event),
+    )
+    return _learn(moved, event)
+
+
+def fold(events: Iterable[ev.Event]) -> Job:
+    """The job that these events, all of one job and from its first, make."""
+    return reduce(step, events, Job())
+
+
+def _next_phases(job: Job, state: State, event: ev.Event) -> tuple[Phase, ...]:
+    entered = Phase(state=state, entered_at=event.at)
+    if not job.phases:
+        return (entered,)
+    *before, last = job.phases
+    spent = max(0.0, (event.monotonic - job.monotonic) * 1000)
+    return (*before, msgspec.structs.replace(last, duration_ms=round(spent, 3)), entered)
+
+
+def _learn(job: Job, event: ev.Event) -> Job:
+    """The job with what the event tells beyond its type."""
+    replace = msgspec.structs.replace
+    match event:
+        case ev.Submitted():
+            return replace(
+                job,
+                run=event.run,
+                name=event.name,
+                spec=event.spec,
+                workspace=event.workspace,
+                snapshot=event.snapshot,
+                contract=event.contract,
+                attempt=1,
+            )
+        case ev.Rejected():
+            return replace(
+                job,
+                run=event.run,
+                name=event.name,
+                spec=event.spec,
+                workspace=event.workspace,
+                failure=event.failure,
+            )
+        case ev.ArtifactsReset():
+            return replace(job, artifacts=event.artifacts)
+        case ev.DevicesConfigured():
+            return replace(job, instance=event.instance, image=event.image)
+        case ev.ResultCollected():
+            kind = _RESULT_KINDS.get(event.outcome)
+            return replace(
+                job,
+                outcome=event.outcome,
+                exit_code=event.exit_code,
+                message=event.message,
+                hint=event.hint,
+                warnings=event.warnings,
+                failure=kind
+                and Failure(
+                    kind=kind, phase=State.RUNNING, message=event.message, resolution=event.hint
+                ),
+            )
+        case ev.Retried():
+            return replace(job, attempt=job.attempt + 1, artifacts=None, instance=None, image=None)
+        case ev.Cancelled() | ev.Failed():
+            return replace(job, failure=event.failure)
+    return job

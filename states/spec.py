@@ -1,0 +1,206 @@
+"""What a user asks for: one job, strictly decoded.
+
+Decoding checks types and ranges; `check` does that again for specs that were constructed in
+Python (constructors do not validate), and adds the rules that span fields. Nothing here looks
+at a disk or a daemon: whether a directory exists is the orchestrator's to find out.
+"""
+
+from __future__ import annotations
+
+import enum
+import posixpath
+from typing import Annotated
+
+import msgspec
+
+from states.errors import SpecError, WritableWorkspace
+
+MAX_COMMAND_BYTES = 131_000  # the kernel passes at most 131,071 bytes in one argument
+MAX_TIMEOUT_SECS = 7 * 24 * 3600
+
+SIZE_PATTERN = r"^[1-9][0-9]{0,6}(kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
+NAME_PATTERN = r"^[A-Za-z0-9._/-]{1,128}$"
+
+_Size = Annotated[str, msgspec.Meta(pattern=SIZE_PATTERN)]
+_Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+_EnvName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")]
+# An alias, or a fingerprint; no colon, so that no remote can be smuggled in.
+_Image = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,254}$")]
+_Network = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+SNAPSHOT_PATH = "/workspace/snapshot"
+# Guest paths that a mount of the user's may neither cover nor lie below.
+RESERVED_PATHS = (
+    "/artifacts",
+    "/cargo-home",
+    "/cargo-target",
+    "/dev",
+    "/etc",
+    "/home/pikaci",
+    "/proc",
+    "/run",
+    "/staged/linux-rust/workspace-build",
+    "/staged/linux-rust/workspace-deps",
+    "/mnt/pikaci-nix-store",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var/lib/pikaci-incus-run",
+    "/workspace",
+)
+
+
+class InstanceType(enum.StrEnum):
+    """Incus's two kinds of instance."""
+
+    CONTAINER = "container"
+    VIRTUAL_MACHINE = "virtual-machine"
+
+
+class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One more read-only directory: `source` on the host, `path` in the guest (absolute)."""
+
+    source: Annotated[str, msgspec.Meta(min_length=1)]
+    path: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class JobSpec(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """A job as a user describes it.
+
+    Sizes are Incus's ("4GiB"). `timeout_secs` bounds the command alone, not the phases around
+    it. `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and
+    `nix_store` are host directories for the contract's three optional devices. `retries` is
+    how often an infrastructure fault before the command's start is tried again.
+    """
+
+    command: str
+    timeout_secs: Annotated[int, msgspec.Meta(ge=1, le=MAX_TIMEOUT_SECS)] = 3600
+    run_as_root: bool = False
+    writable_workspace: bool = False
+    description: str = ""
+    image: _Image = "pikaci/dev"
+    instance_type: InstanceType = InstanceType.CONTAINER
+    cpus: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 2
+    memory: _Size = "4GiB"
+    disk: _Size = "10GiB"
+    processes: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 4096
+    network: _Network = "none"
+    scratch: bool = False
+    env: dict[_EnvName, str] = msgspec.field(default_factory=dict)
+    artifacts: tuple[str, ...] = ()
+    workspace_deps: str | None = None
+    workspace_build: str | None = None
+    nix_store: str | None = None
+    mounts: tuple[Mount, ...] = ()
+    retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
+
+
+def check(spec: JobSpec) -> None:
+    """Raise `SpecError` with the first thing that is wrong with a spec, or return.
+
+    A writable workspace is looked at first: whatever else the spec says, it is refused with
+    exactly the words of `WritableWorkspace`.
+    """
+    if spec.writable_workspace:
+        raise WritableWorkspace
+    try:
+        msgspec.convert(msgspec.to_builtins(spec), JobSpec)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise from_validation_error(error) from None
+    _check_command(spec.command)
+    _check_env(spec.env)
+    for index, glob in enumerate(spec.artifacts):
+        _check_glob(f"artifacts[{index}]", glob)
+    for key in ("description", "workspace_deps", "workspace_build", "nix_store"):
+        _check_text(key, getattr(spec, key) or "")
+    _check_mounts(spec.mounts)
+
+
+def from_validation_error(error: Exception) -> SpecError:
+    """Turn msgspec's `... - at `$.key`` into a `SpecError` that names the key."""
+    text, _, path = str(error).partition(" - at `$")
+    key = path.rstrip("`").lstrip(".")
+    if text.startswith("Object contains unknown field"):
+        unknown = text.rpartition("field ")[2].strip("`")
+        prefix = f"{key}." if key else ""
+        allowed = Mount.__struct_fields__ if key.startswith("mounts") else JobSpec.__struct_fields__
+        return SpecError(f"{prefix}{unknown}", "unknown key", allowed=", ".join(sorted(allowed)))
+    if text.startswith("Object missing required field"):
+        missing = text.rpartition("field ")[2].strip("`")
+        prefix = f"{key}." if key else ""
+        return SpecError(f"{prefix}{missing}", "is required", allowed="a value")
+    return SpecError(key.replace("[...]", ""), text[:1].lower() + text[1:])
+
+
+def _check_text(key: str, value: str) -> None:
+    if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in value):
+        raise SpecError(key, "has a control character", allowed="printable text on one line")
+
+
+def _check_command(command: str) -> None:
+    if not command.strip():
+        raise SpecError("command", "is empty", allowed="a shell command")
+    if "\0" in command:
+        raise SpecError("command", "has a NUL byte", allowed="any text without NUL")
+    size = len(command.encode("utf-8", "surrogatepass"))
+    if size > MAX_COMMAND_BYTES:
+        raise SpecError(
+            "command",
+            f"has {size} bytes, which is too long to pass to the guest",
+            allowed=f"at most {MAX_COMMAND_BYTES} bytes; put long scripts into the workspace",
+        )
+
+
+def _check_env(env: dict[str, str]) -> None:
+    for name, value in env.items():
+        if name.startswith("PIKACI_"):
+            raise SpecError(
+                f"env.{name}", "is reserved", allowed="names that do not start with PIKACI_"
+            )
+        if "\0" in value:
+            raise SpecError(f"env.{name}", "has a NUL byte", allowed="any text without NUL")
+
+
+def _check_glob(key: str, glob: str) -> None:
+    _check_text(key, glob)
+    if not glob or glob.startswith("/") or ".." in glob.split("/"):
+        raise SpecError(
+            key,
+            f"{glob!r} is not a glob below /artifacts",
+            allowed="for example `reports/**/*.xml`",
+        )
+
+
+def _check_mounts(mounts: tuple[Mount, ...]) -> None:
+    taken: dict[str, int] = {}
+    for index, mount in enumerate(mounts):
+        key = f"mounts[{index}].path"
+        _check_text(f"mounts[{index}].source", mount.source)
+        _check_text(key, mount.path)
+        path = mount.path.rstrip("/")
+        if not path.startswith("/") or path.startswith("//") or posixpath.normpath(path) != path:
+            raise SpecError(
+                key,
+                f"{mount.path!r} is not a plain absolute path",
+                allowed="an absolute guest path without `.`, `..` or empty parts",
+            )
+        for reserved in RESERVED_PATHS:
+            if _covers(reserved, path) or _covers(path, reserved):
+                raise SpecError(
+                    key,
+                    f"{mount.path!r} collides with {reserved}, which belongs to the guest",
+                    allowed="a path of your own, for example /mnt/data",
+                )
+        if path in taken:
+            raise SpecError(
+                key,
+                f"{mount.path!r} is the path of mounts[{taken[path]}] too",
+                allowed="one mount a path",
+            )
+        taken[path] = index
+
+
+def _covers(parent: str, path: str) -> bool:
+    return path == parent or path.startswith(f"{parent}/")
