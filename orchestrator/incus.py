@@ -114,7 +114,7 @@ async def _feed(process: trio.Process, data: bytes) -> None:
 async def _read_stdout(process: trio.Process, sink: Sink) -> None:
     assert process.stdout is not None
     while chunk := await process.stdout.receive_some(_CHUNK):
-        await sink(chunk)
+        await sink(bytes(chunk))
 
 
 async def _read_stderr(process: trio.Process, into: bytearray) -> None:
