@@ -1,0 +1,119 @@
+"""The six incus commands of a job, made from its plan. Pure.
+
+Each function gives the arguments for `Incus.run`, without the program and the project.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from orchestrator.contract import contract
+from orchestrator.plan import Plan
+from states.spec import InstanceType
+
+NOT_READY = 75  # the readiness wait's own exit code (EX_TEMPFAIL)
+
+# Runs in the guest, as arguments of sh: nothing is written there. A guest with an init system
+# makes the runner's directory at boot, so the wait for it must be in the guest: one exec, and
+# no polling by the host. At the deadline it prints what is missing.
+_READY_SCRIPT = """\
+end=$(( $(date +%s) + $1 )); runner=$2; shift 2
+while :; do
+  missing=
+  [ -x "$runner" ] || missing="the runner $runner"
+  for path; do
+    mountpoint -q "$path" || missing="${missing:-the mount $path}"
+  done
+  [ -n "$missing" ] || exit 0
+  [ "$(date +%s)" -lt "$end" ] || { printf '%s' "$missing"; exit 75; }
+  sleep 0.02
+done"""
+
+
+def create_document(plan: Plan) -> bytes:
+    """The instance as YAML (of which JSON is a part) for the create command's stdin."""
+    return msgspec.json.encode(
+        {
+            "description": plan.description,
+            "config": plan.config,
+            "devices": plan.devices,
+            "profiles": [],
+        }
+    )
+
+
+def create(plan: Plan) -> list[str]:
+    """Create the instance, stopped, with all its devices; `create_document` goes to stdin."""
+    vm = ["--vm"] if plan.instance_type is InstanceType.VIRTUAL_MACHINE else []
+    image = f"{plan.host.remote}:{plan.fingerprint}"
+    return ["create", "--quiet", "--no-profiles", *vm, image, _instance(plan)]
+
+
+def start(plan: Plan) -> list[str]:
+    """Start the instance."""
+    return ["start", "--quiet", _instance(plan)]
+
+
+def wait_ready(plan: Plan) -> list[str]:
+    """Wait, in the guest, until the runner is there and every planned mount is mounted."""
+    wait = ["sh", "-c", _READY_SCRIPT, "pikaci-ready", str(plan.deadlines.ready)]
+    return [*_exec(plan), *wait, contract().runner, *plan.mounts]
+
+
+def run(plan: Plan) -> list[str]:
+    """Start the runner with its three variables, and follow the log to the command's end."""
+    names = contract().variables
+    return [
+        *_exec(plan),
+        "env",
+        f"{names.command}={plan.command}",
+        f"{names.timeout_secs}={plan.timeout_secs}",
+        f"{names.run_as_root}={1 if plan.run_as_root else 0}",
+        contract().runner,
+    ]
+
+
+def runner_stdin(plan: Plan, nonce: str) -> bytes:
+    """What `run` feeds to the runner: its own settings, and the job's environment."""
+    names = contract().stdin
+    pairs = {
+        names.nonce: nonce,
+        names.grace_secs: str(plan.deadlines.grace),
+        names.scratch: "1" if plan.scratch else "0",
+        **plan.environment,
+    }
+    return b"".join(f"{key}={value}".encode() + b"\0" for key, value in pairs.items())
+
+
+def cancel(plan: Plan, *, now: bool = False) -> list[str]:
+    """Have the runner end the job: TERM, a grace period unless `now`, KILL."""
+    return [*_exec(plan), contract().runner, "cancel", *(["now"] if now else [])]
+
+
+def collect(plan: Plan, guest_command: list[str]) -> list[str]:
+    """Run the collecting command, which prints a tar archive, in the guest."""
+    return [*_exec(plan), *guest_command]
+
+
+def pull(plan: Plan, guest_path: str) -> list[str]:
+    """Print one file of a guest that may have stopped."""
+    return ["file", "pull", "--quiet", f"{_instance(plan)}{guest_path}", "-"]
+
+
+def delete(plan: Plan) -> list[str]:
+    """Stop the instance by force, and delete it."""
+    return ["delete", "--quiet", "--force", _instance(plan)]
+
+
+def shell(plan: Plan) -> list[str]:
+    """What a person types to look into a guest that was kept."""
+    return ["exec", _instance(plan), "--", "bash"]
+
+
+def _instance(plan: Plan) -> str:
+    return f"{plan.host.remote}:{plan.instance}"
+
+
+def _exec(plan: Plan) -> list[str]:
+    # No terminal, and `--` always: the command's own dashes are the command's.
+    return ["exec", "--force-noninteractive", _instance(plan), "--"]

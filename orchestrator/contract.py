@@ -1,0 +1,73 @@
+"""The guest contract, read from the one file that the images are made from too."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+import msgspec
+
+
+class Variables(msgspec.Struct, frozen=True):
+    """Names of the variables that `incus exec ... -- env` sets for the runner."""
+
+    command: str
+    timeout_secs: str
+    run_as_root: str
+    staged_nix_store: str
+
+
+class Stdin(msgspec.Struct, frozen=True):
+    """Reserved names on the runner's stdin; they do not reach the job."""
+
+    nonce: str
+    grace_secs: str
+    scratch: str
+
+
+class User(msgspec.Struct, frozen=True):
+    """Who runs a job that does not run as root."""
+
+    name: str
+    uid: int
+    group: str
+    gid: int
+    home: str
+
+
+class Directory(msgspec.Struct, frozen=True):
+    """A directory that the image makes at boot; `mode` is octal ("0755")."""
+
+    path: str
+    user: str
+    group: str
+    mode: str
+
+
+class Contract(msgspec.Struct, frozen=True):
+    """What the host may rely on in a guest, and the guest on the host."""
+
+    version: int
+    runner: str
+    variables: Variables
+    stdin: Stdin
+    user: User
+    devices: dict[str, str]
+    directories: tuple[Directory, ...]
+    artifacts: str
+    log: str
+    result: str
+    private: str
+    image_property: str
+
+
+def guest_files() -> Traversable:
+    """The folder with the contract, the runner and the init that go into an image."""
+    return files("orchestrator") / "guest"
+
+
+@cache
+def contract() -> Contract:
+    """The contract of this pikaci."""
+    return msgspec.json.decode((guest_files() / "contract.json").read_bytes(), type=Contract)

@@ -1,0 +1,187 @@
+"""A spec worked out as data: what will be made, mounted, run and waited for. Pure.
+
+What a plan says is what runs: `orchestrator.commands` turns it into the incus commands, for
+the effects and for `--dry-run` alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+import msgspec
+
+from orchestrator.contract import contract
+from states.spec import InstanceType, JobSpec
+
+Devices = dict[str, dict[str, str]]
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """Where instances are made: an incus remote, and what in it is ours."""
+
+    remote: str = "local"
+    project: str = "pikaci"
+    pool: str = "pikaci"
+
+
+class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
+    """How long each effect may take, in seconds. The guest's own limits lie below `run`'s."""
+
+    create: float = 600
+    start: float = 120
+    ready: int = 60
+    grace: int = 5
+    run_margin: float = 60
+    collect: float = 300
+    delete: float = 120
+
+
+class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan needs beside the spec. `fingerprint` is that of the image looked up.
+
+    `snapshot` is the published snapshot's directory on the host.
+    """
+
+    host: Host
+    owner: str
+    run: str
+    job: str
+    name: str
+    attempt: int
+    snapshot: str
+    commit: str
+    fingerprint: str
+    lease_ends: datetime
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at one job.
+
+    `config` and `devices` are Incus's, for the create call. `mounts` are the guest paths that
+    must be mounted before the runner starts. `environment` is the job's own, and goes to the
+    runner's stdin. `timeout_secs` bounds the command.
+    """
+
+    host: Host
+    instance: str
+    instance_type: InstanceType
+    image: str
+    fingerprint: str
+    description: str
+    config: dict[str, str]
+    devices: Devices
+    mounts: tuple[str, ...]
+    command: str
+    timeout_secs: int
+    run_as_root: bool
+    scratch: bool
+    environment: dict[str, str]
+    artifacts: tuple[str, ...]
+    deadlines: Deadlines
+
+    @property
+    def run_deadline_secs(self) -> float:
+        """How long the host waits for the command's end; the guest's own limit lies below."""
+        return self.timeout_secs + self.deadlines.grace + self.deadlines.run_margin
+
+
+def instance_name(owner: str, job: str, attempt: int) -> str:
+    """The name of an attempt's instance: a hash, as a job's name may hold what Incus refuses."""
+    digest = hashlib.sha256(f"{owner}\0{job}\0{attempt}".encode()).hexdigest()
+    return f"pikaci-{digest[:20]}"
+
+
+def make_plan(
+    spec: JobSpec, context: PlanContext, *, deadlines: Deadlines | None = None
+) -> Plan:
+    """The plan of an attempt. `spec` has passed `states.check`; its host paths are real paths."""
+    shares = _shares(spec, context.snapshot)
+    return Plan(
+        host=context.host,
+        instance=instance_name(context.owner, context.job, context.attempt),
+        instance_type=spec.instance_type,
+        image=spec.image,
+        fingerprint=context.fingerprint,
+        description=f"pikaci job {context.job} ({context.name}), attempt {context.attempt}",
+        config=_config(spec, context),
+        devices=_devices(spec, context.host, shares),
+        mounts=tuple(path for _, _, path in shares),
+        command=spec.command,
+        timeout_secs=spec.timeout_secs,
+        run_as_root=spec.run_as_root,
+        scratch=spec.scratch,
+        environment={
+            "CI": "true",
+            **spec.env,
+            "PIKACI_JOB": context.name,
+            "PIKACI_RUN": context.run,
+            "PIKACI_COMMIT": context.commit,
+        },
+        artifacts=spec.artifacts,
+        deadlines=deadlines or Deadlines(),
+    )
+
+
+def lease_secs(spec: JobSpec, deadlines: Deadlines) -> float:
+    """How long an attempt's instance may exist: all its deadlines, one after the other."""
+    d = deadlines
+    run = spec.timeout_secs + d.grace + d.run_margin
+    return d.create + d.start + d.ready + run + d.collect + d.delete
+
+
+def _shares(spec: JobSpec, snapshot: str) -> list[tuple[str, str, str]]:
+    """(device, host directory, guest path) of every read-only mount."""
+    sources = {
+        "pikaci-snapshot": snapshot,
+        "pikaci-nix-store": spec.nix_store,
+        "pikaci-workspace-deps": spec.workspace_deps,
+        "pikaci-workspace-build": spec.workspace_build,
+    }
+    paths = contract().devices
+    shares = [(device, source, paths[device]) for device, source in sources.items() if source]
+    for index, mount in enumerate(spec.mounts):
+        shares.append((f"pikaci-mount-{index}", mount.source, mount.path.rstrip("/")))
+    return shares
+
+
+def _devices(spec: JobSpec, host: Host, shares: list[tuple[str, str, str]]) -> Devices:
+    # A container's mounts are shifted, or the guest could not read a mode-600 file; a VM's go
+    # over virtiofs, which does not shift. Incus refuses io.bus on a container.
+    kind = (
+        {"shift": "true"}
+        if spec.instance_type is InstanceType.CONTAINER
+        else {"shift": "false", "io.bus": "virtiofs"}
+    )
+    devices: Devices = {
+        "root": {"type": "disk", "path": "/", "pool": host.pool, "size": spec.disk}
+    }
+    for device, source, path in shares:
+        devices[device] = {
+            "type": "disk",
+            "source": source,
+            "path": path,
+            "readonly": "true",
+            **kind,
+        }
+    if spec.network != "none":
+        devices["eth0"] = {"type": "nic", "name": "eth0", "network": spec.network}
+    return devices
+
+
+def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
+    config = {
+        "boot.autostart": "false",  # a job's guest never comes back after a reboot
+        "limits.cpu": str(spec.cpus),
+        "limits.memory": spec.memory,
+        "user.pikaci.owner": context.owner,
+        "user.pikaci.run": context.run,
+        "user.pikaci.job": context.job,
+        "user.pikaci.attempt": str(context.attempt),
+        "user.pikaci.deadline": context.lease_ends.isoformat(),
+    }
+    if spec.instance_type is InstanceType.CONTAINER:
+        config["limits.processes"] = str(spec.processes)
+    else:
+        config["security.secureboot"] = "false"
+    return config
