@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import trio
 
 from orchestrator import incus_errors
@@ -123,6 +124,10 @@ async def _read_stderr(process: trio.Process, into: bytearray) -> None:
         into += chunk[: MAX_STDERR_BYTES - len(into)]
 
 
+class _Instance(msgspec.Struct):
+    status: str
+
+
 class Incus:
     """One daemon's one project, as the `incus` command reaches it.
 
@@ -188,6 +193,12 @@ class Incus:
         return await self._call(
             (self.program, *args), deadline_secs=deadline_secs, stdin=stdin, sink=None, check=True
         )
+
+    async def instance_status(self, instance: str, *, deadline_secs: float) -> str:
+        """Incus's word for the state that an instance is in ("Running", "Stopped", "Frozen")."""
+        path = f"{self.remote}:/1.0/instances/{instance}?project={self.project}"
+        completed = await self.run_global("query", path, deadline_secs=deadline_secs)
+        return msgspec.json.decode(completed.stdout, type=_Instance).status
 
     async def _call(
         self,

@@ -92,9 +92,7 @@ def instance_name(owner: str, job: str, attempt: int) -> str:
     return f"pikaci-{digest[:20]}"
 
 
-def make_plan(
-    spec: JobSpec, context: PlanContext, *, deadlines: Deadlines | None = None
-) -> Plan:
+def make_plan(spec: JobSpec, context: PlanContext, *, deadlines: Deadlines | None = None) -> Plan:
     """The plan of an attempt. `spec` has passed `states.check`; its host paths are real paths."""
     shares = _shares(spec, context.snapshot)
     return Plan(
@@ -153,9 +151,7 @@ def _devices(spec: JobSpec, host: Host, shares: list[tuple[str, str, str]]) -> D
         if spec.instance_type is InstanceType.CONTAINER
         else {"shift": "false", "io.bus": "virtiofs"}
     )
-    devices: Devices = {
-        "root": {"type": "disk", "path": "/", "pool": host.pool, "size": spec.disk}
-    }
+    devices: Devices = {"root": {"type": "disk", "path": "/", "pool": host.pool, "size": spec.disk}}
     for device, source, path in shares:
         devices[device] = {
             "type": "disk",

@@ -1,0 +1,123 @@
+"""The command line. Each command's module is imported when it is called, and not before."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from orchestrator.errors import NoJobs, UsageError
+from states.errors import PikaciError, SpecError
+from states.outcome import EXIT_CODES, EXIT_NO_JOBS, Verdict
+
+REMOVED_MODE = "PIKACI_REMOTE_LINUX_VM_INCUS_MODE"
+
+# name: (module, what `--help` says of it); each module has the command as `command`.
+COMMANDS = {
+    "run": ("run", "Run jobs of the job file, or one command."),
+    "status": ("status", "Show the last run, or one run or job."),
+    "list": ("list", "List runs and their jobs."),
+    "logs": ("logs", "Print a job's log; -f follows it."),
+    "trace": ("trace", "Show what happened to a job, and when."),
+    "gc": ("gc", "Free what old runs hold on the disk."),
+    "setup": ("setup", "Make project, pool, profile and image in Incus."),
+    "image": ("image", "Build, list and check guest images."),
+    "doctor": ("doctor", "Say what is missing, and what to type."),
+}
+
+
+class Commands(click.Group):
+    """A group that knows its commands' names and helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"orchestrator.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            raise click.UsageError(
+                f"there is no command {args[0]!r}; there are: {', '.join(COMMANDS)}", ctx
+            ) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pikaci", message="pikaci %(version)s")
+def pikaci() -> None:
+    """Runs CI jobs in throw-away Incus instances.
+
+    \b
+    pikaci run                 run every job of ./pikaci.toml
+    pikaci run -- make test    run one command, without a job file
+    """
+    if os.environ.get(REMOVED_MODE) is not None:
+        raise UsageError(
+            f"{REMOVED_MODE} is set, but the modes were removed: there is one way to run a job",
+            resolution=f"unset {REMOVED_MODE}",
+        )
+
+
+def main() -> None:
+    """The `pikaci` command."""
+    try:
+        code = pikaci.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except PikaciError as error:
+        print_error(error)
+        code = exit_code(error)
+    except BaseExceptionGroup as group:
+        # trio's nurseries group what their tasks raise.
+        ours = group.subgroup(PikaciError)
+        if ours is None:
+            raise
+        first = _first_leaf(ours)
+        print_error(first)
+        code = exit_code(first)
+    except BrokenPipeError:
+        # Whoever read our output has gone; say nothing more to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
+
+
+def exit_code(error: PikaciError) -> int:
+    """2 for what the user must change, 5 for a file without jobs, 4 for everything else."""
+    if isinstance(error, UsageError | SpecError):
+        return EXIT_CODES[Verdict.REJECTED]
+    return EXIT_NO_JOBS if isinstance(error, NoJobs) else EXIT_CODES[Verdict.INFRASTRUCTURE]
+
+
+def _first_leaf(group: BaseExceptionGroup[PikaciError]) -> PikaciError:
+    first = group.exceptions[0]
+    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def print_error(error: PikaciError) -> None:
+    """Brief, details and resolution on stderr."""
+    from orchestrator.terminal import plain
+
+    where = f"{error.key}: " if isinstance(error, SpecError) else ""
+    click.echo(f"pikaci: {plain(where + error.brief)}", err=True)
+    for line in error.details.splitlines():
+        click.echo(f"    {plain(line)}", err=True)
+    if error.resolution:
+        click.echo(f"  -> {plain(error.resolution)}", err=True)

@@ -1,0 +1,74 @@
+"""`pikaci run --dry-run`: the plan and the very commands, with nothing made or touched."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from orchestrator import commands
+from orchestrator.collect import collect_command
+from orchestrator.engine import Request, refusal
+from orchestrator.plan import Host, Plan, PlanContext, make_plan
+from orchestrator.settings import StateRoot, open_incus
+from states.errors import SpecError
+from states.outcome import EXIT_CODES, Verdict
+from states.spec import JobSpec
+
+
+def print_plans(request: Request, root: StateRoot) -> int:
+    """Print every job's plan. What only a real run knows stands in angle brackets."""
+    for name, spec in request.specs.items():
+        error = refusal(spec)
+        if error is not None:
+            raise SpecError(f"jobs.{name}.{error.key}", error.brief, allowed=error.resolution)
+        plan = _plan(name, spec, request, root)
+        click.echo(_shown(name, plan))
+    return EXIT_CODES[Verdict.PASSED]
+
+
+def _plan(name: str, spec: JobSpec, request: Request, root: StateRoot) -> Plan:
+    context = PlanContext(
+        host=Host(),
+        owner="<owner>",
+        run="<run>",
+        job="<job>",
+        name=name,
+        attempt=1,
+        snapshot=f"{root.snapshots}/<hash>",
+        commit="<commit>",
+        fingerprint="<fingerprint>",
+        lease_ends=datetime.fromtimestamp(0, UTC),
+    )
+    plan = make_plan(spec, context)
+    return msgspec.structs.replace(
+        plan,
+        instance="<instance>",
+        config={**plan.config, "user.pikaci.deadline": "<deadline>"},
+    )
+
+
+def _shown(name: str, plan: Plan) -> str:
+    incus = open_incus(plan.host)
+    calls = [
+        commands.create(plan),
+        commands.start(plan),
+        commands.wait_ready(plan),
+        commands.run(plan),
+        commands.collect(plan, collect_command(plan.artifacts, want_log=False)),
+        commands.delete(plan),
+    ]
+    create, *rest = [shlex.join(incus.argv(*call)) for call in calls]
+    document = msgspec.json.format(commands.create_document(plan)).decode()
+    stdin = commands.runner_stdin(plan, "<nonce>").decode().replace("\0", "\\0")
+    lines = [
+        f"# {name}: image {plan.image}, at most {plan.timeout_secs} s",
+        f"{create} <<'EOF'",
+        document,
+        "EOF",
+        *rest,
+        f"# on the runner's stdin: {stdin}",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,58 @@
+"""What a person means by a name: a job's id, a run's id, or a job's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.journal import JobRow, Journal
+    from orchestrator.settings import StateRoot
+
+
+@contextmanager
+def existing_journal(root: StateRoot) -> Iterator[Journal]:
+    """The journal of a state root that has one; looking at it makes nothing."""
+    from orchestrator.journal import open_journal
+
+    if not root.journal.exists():
+        raise UsageError(
+            f"{root.path} has no journal: nothing was run with this workspace and state root",
+            resolution="`pikaci run` first, or name another --workspace or --state-root",
+        )
+    with open_journal(root.journal) as journal:
+        yield journal
+
+
+def find_jobs(journal: Journal, word: str | None) -> list[JobRow]:
+    """The jobs of a run, the one job of an id, or the newest job of a name.
+
+    Without a word, the jobs of the newest run. `UsageError` when there is none.
+    """
+    rows = journal.jobs()
+    if word is None:
+        newest = rows[-1].run if rows else None
+        found = [row for row in rows if row.run == newest]
+    else:
+        found = [row for row in rows if word in (row.id, row.run)]
+        found = found or [row for row in rows if row.name == word][-1:]
+    if not found:
+        raise UsageError(
+            f"there is no job or run {word!r}" if word else "there is no run yet",
+            resolution="`pikaci list` shows what there is",
+        )
+    return found
+
+
+def find_job(journal: Journal, word: str | None) -> JobRow:
+    """The one job that is meant; `UsageError` when a run with several jobs is."""
+    found = find_jobs(journal, word)
+    if len(found) > 1:
+        names = ", ".join(f"{row.id} ({row.name})" for row in found)
+        raise UsageError(
+            f"the run {found[0].run} has several jobs", resolution=f"name one: {names}"
+        )
+    return found[0]

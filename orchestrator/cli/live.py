@@ -1,0 +1,95 @@
+"""A run on a terminal: a live line a job, and the summary below it when all have ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.summary import describe_snapshot, shown_verdict, write_summary
+from orchestrator.report import run_report
+from orchestrator.terminal import plain
+from states import events as ev
+from states.job import Job, step
+from states.outcome import Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.engine import Request
+    from orchestrator.snapshot import Snapshot
+
+_STYLES = {
+    None: "cyan",
+    Verdict.PASSED: "green",
+    Verdict.FAILED: "red",
+    Verdict.TIMED_OUT: "red",
+}
+
+
+class LiveWatch:
+    """Redraws a few times a second; a guest's words are shown without any of its escapes."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=8)
+        self._jobs: dict[str, Job] = {}
+        self._began: dict[str, float] = {}
+        self._last_line: dict[str, bytes] = {}
+
+    def __enter__(self) -> LiveWatch:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def begin(self, run: str, request: Request) -> None:
+        self._console.print(Text(f"run {run} of {request.workspace}", style="dim"))
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self._console.print(Text(describe_snapshot(snapshot), style="dim"))
+
+    def entry(self, entry: ev.Entry) -> None:
+        if isinstance(entry, ev.Event):
+            job = step(self._jobs.get(entry.job, Job()), entry)
+            self._jobs[entry.job] = job
+            self._began.setdefault(job.id, entry.monotonic)
+
+    def log(self, job: str, chunk: bytes) -> None:
+        lines = chunk[-400:].rsplit(b"\n", 2)
+        line = lines[-1].strip() or (lines[-2].strip() if len(lines) > 1 else b"")
+        if line:
+            self._last_line[job] = line
+
+    def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int:
+        self._live.stop()
+        report = run_report(run, jobs, interrupted=interrupted)
+        write_summary(sys.stdout, report, jobs, colours=self._console.color_system is not None)
+        return report.exit_code
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for job in list(self._jobs.values()):
+            until = job.monotonic if job.ended else time.monotonic()
+            table.add_row(
+                Text(job.name),
+                Text(shown_verdict(job), style=_STYLES.get(job.verdict, "yellow")),
+                Text(f"{until - self._began[job.id]:.1f} s", style="dim"),
+                Text(plain(self._last_line.get(job.id, b"").decode("utf-8", "replace")), "dim"),
+            )
+        return table

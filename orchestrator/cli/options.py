@@ -1,0 +1,46 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orchestrator.errors import UsageError
+from orchestrator.settings import StateRoot, default_state_root
+
+workspace_option = click.option(
+    "--workspace",
+    type=click.Path(path_type=Path),
+    help="The tree that the jobs see; the current directory when not given.",
+)
+state_root_option = click.option(
+    "--state-root",
+    envvar="PIKACI_STATE_ROOT",
+    type=click.Path(path_type=Path),
+    help="Where journal, snapshots, logs and artifacts are kept"
+    " (also PIKACI_STATE_ROOT; one a workspace in the user's state directory by default).",
+)
+output_option = click.option(
+    "--output",
+    type=click.Choice(["human", "json", "jsonl"]),
+    default="human",
+    show_default=True,
+    help="What to print.",
+)
+
+
+def real_workspace(workspace: Path | None) -> Path:
+    """The workspace as a real path; `UsageError` when it is no directory."""
+    path = (workspace or Path.cwd()).resolve()
+    if not path.is_dir():
+        raise UsageError(
+            f"--workspace {workspace}: there is no such directory",
+            resolution="name an existing directory",
+        )
+    return path
+
+
+def state_root_of(workspace: Path, state_root: Path | None) -> StateRoot:
+    """The state root to use for a workspace."""
+    return StateRoot(state_root.absolute() if state_root else default_state_root(workspace))

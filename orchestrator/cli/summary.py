@@ -1,0 +1,107 @@
+"""The end of a run as a person reads it: what did not pass, why, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from orchestrator.report import RunReport
+from orchestrator.terminal import RESET, plain, styled
+from states.job import Job
+from states.lifecycle import State
+from states.outcome import Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.snapshot import Snapshot
+
+LOG_TAIL_BYTES = 64 * 1024
+LOG_TAIL_LINES = 200
+
+GREEN, RED, YELLOW, DIM, BOLD = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m"
+COLOURS = {
+    Verdict.PASSED: GREEN,
+    Verdict.FAILED: RED,
+    Verdict.TIMED_OUT: RED,
+    Verdict.INFRASTRUCTURE: YELLOW,
+    Verdict.REJECTED: YELLOW,
+    Verdict.CANCELLED: YELLOW,
+}
+WORDS = {
+    Verdict.PASSED: "passed",
+    Verdict.FAILED: "failed",
+    Verdict.TIMED_OUT: "timed out",
+    Verdict.INFRASTRUCTURE: "infrastructure fault",
+    Verdict.REJECTED: "rejected",
+    Verdict.CANCELLED: "cancelled",
+}
+
+
+def shown_verdict(job: Job) -> str:
+    """The verdict of a job that has ended, else its state."""
+    return WORDS[job.verdict] if job.verdict else job.state.value
+
+
+def describe_snapshot(snapshot: Snapshot) -> str:
+    """Which tree the jobs see, on one line."""
+    commit = f"commit {snapshot.commit[:12]}" if snapshot.commit else "no commit"
+    changes = " with changes" if snapshot.dirty else ""
+    return f"snapshot {snapshot.hash[:12]} ({commit}{changes})"
+
+
+def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colours: bool) -> None:
+    """Each job that did not pass, with its log's end; then one line for the run."""
+    paint = _painter(colours)
+    for job in jobs:
+        if job.verdict is not Verdict.PASSED:
+            _write_failure(out, job, colours=colours)
+        for warning in job.warnings:
+            out.write(paint(YELLOW, f"warning: {job.name}: {plain(warning)}") + "\n")
+    passed = sum(job.verdict is Verdict.PASSED for job in jobs)
+    verdict = paint(BOLD + COLOURS[report.outcome], WORDS[report.outcome])
+    out.write(f"{verdict}: {passed} of {len(jobs)} jobs passed, exit code {report.exit_code}\n")
+    out.flush()
+
+
+def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
+    paint = _painter(colours)
+    title = f"{job.name}: {shown_verdict(job)}"
+    out.write("\n" + paint(BOLD, title) + "\n")
+    if job.artifacts and job.state is not State.REJECTED:
+        _write_log_tail(out, Path(job.artifacts) / "guest.log", colours=colours)
+    if job.failure:
+        first, *rest = job.failure.message.splitlines() or [""]
+        phase = f" (in {job.failure.phase})" if job.verdict is Verdict.INFRASTRUCTURE else ""
+        out.write(f"{plain(first)}{phase}\n")
+        for line in rest:
+            out.write(f"    {plain(line)}\n")
+        if job.failure.resolution:
+            out.write(f"  -> {plain(job.failure.resolution)}\n")
+    if job.artifacts:
+        out.write(paint(DIM, f"log: {job.artifacts}/guest.log; `pikaci trace {job.id}`") + "\n")
+    out.write("\n")
+
+
+def _write_log_tail(out: TextIO, log: Path, *, colours: bool) -> None:
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LOG_TAIL_BYTES))
+            tail = file.read(LOG_TAIL_BYTES)
+    except OSError:
+        return
+    lines = tail.splitlines(keepends=True)
+    shown = lines[-LOG_TAIL_LINES:]
+    if len(tail) < size or len(shown) < len(lines):
+        out.write(f"  ... the log's end; all {size} bytes: {log}\n")
+    paint = _painter(colours)
+    for line in shown:
+        text = styled(line.rstrip(b"\r\n")) if colours else plain(line.decode("utf-8", "replace"))
+        out.write(f"{paint(DIM, '  | ')}{text}{RESET if colours else ''}\n")
+
+
+def _painter(colours: bool) -> Callable[[str, str], str]:
+    def paint(code: str, text: str) -> str:
+        return f"{code}{text}{RESET}" if colours else text
+
+    return paint

@@ -1,0 +1,83 @@
+"""What a person, or a program, sees of a run while it goes on and when it has ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from orchestrator.report import run_report
+from states import events as ev
+from states.job import Job
+
+if TYPE_CHECKING:
+    from orchestrator.engine import Request
+    from orchestrator.snapshot import Snapshot
+
+
+class Watch(Protocol):
+    """Who shows a run. `end` returns the exit code of the command."""
+
+    def begin(self, run: str, request: Request) -> None: ...
+
+    def snapshot(self, snapshot: Snapshot) -> None: ...
+
+    def entry(self, entry: ev.Entry) -> None: ...
+
+    def log(self, job: str, chunk: bytes) -> None: ...
+
+    def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int: ...
+
+
+class JsonWatch:
+    """Prints one document at the end."""
+
+    def begin(self, run: str, request: Request) -> None:
+        pass
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        pass
+
+    def entry(self, entry: ev.Entry) -> None:
+        pass
+
+    def log(self, job: str, chunk: bytes) -> None:
+        pass
+
+    def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int:
+        report = run_report(run, jobs, interrupted=interrupted)
+        document = msgspec.json.format(msgspec.json.encode(report))
+        sys.stdout.write(document.decode() + "\n")
+        return report.exit_code
+
+
+class JsonLinesWatch(JsonWatch):
+    """Prints every entry of the journal as a line, when it is durable."""
+
+    def entry(self, entry: ev.Entry) -> None:
+        sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
+        sys.stdout.flush()
+
+    def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int:
+        return run_report(run, jobs, interrupted=interrupted).exit_code
+
+
+@contextmanager
+def open_watch(output: str) -> Iterator[Watch]:
+    """The watch for `--output`; a person's is live on a terminal and plain elsewhere."""
+    if output == "json":
+        yield JsonWatch()
+    elif output == "jsonl":
+        yield JsonLinesWatch()
+    elif sys.stdout.isatty():
+        from orchestrator.cli.live import LiveWatch
+
+        with LiveWatch() as live:
+            yield live
+    else:
+        from orchestrator.cli.plain import PlainWatch
+
+        yield PlainWatch(sys.stdout)

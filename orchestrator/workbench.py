@@ -1,0 +1,44 @@
+"""What the jobs of one process share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from orchestrator.incus import Incus
+from orchestrator.journal import Journal
+from orchestrator.plan import Deadlines, Host
+from orchestrator.settings import StateRoot
+
+
+def now() -> dict[str, Any]:
+    """The two times of an entry: `at` to show, `monotonic` to measure with."""
+    return {"at": datetime.now(UTC), "monotonic": time.monotonic()}
+
+
+def ignore_log(job: str, chunk: bytes) -> None:
+    """The listener of a process that shows no logs."""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The daemon, the journal and the directories; who listens; and how jobs are treated.
+
+    `on_log` gets a job's id and each piece of its log. `keep_secs` is how long the guest of a
+    job that did not pass is kept for debugging, None for not at all. `hurry` is set when a
+    cancelled job should get no grace period.
+    """
+
+    root: StateRoot
+    journal: Journal
+    incus: Incus
+    host: Host = field(default_factory=Host)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    keep_secs: float | None = None
+    on_log: Callable[[str, bytes], None] = ignore_log
+    hurry: trio.Event = field(default_factory=trio.Event)
