@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.errors import NoJobs, UsageError
-from states.errors import PikaciError, SpecError
-from states.outcome import EXIT_CODES, EXIT_NO_JOBS, Verdict
+if TYPE_CHECKING:
+    from states.errors import PikaciError
 
 REMOVED_MODE = "PIKACI_REMOTE_LINUX_VM_INCUS_MODE"
 
@@ -66,6 +66,8 @@ def pikaci() -> None:
     pikaci run -- make test    run one command, without a job file
     """
     if os.environ.get(REMOVED_MODE) is not None:
+        from orchestrator.errors import UsageError
+
         raise UsageError(
             f"{REMOVED_MODE} is set, but the modes were removed: there is one way to run a job",
             resolution=f"unset {REMOVED_MODE}",
@@ -81,39 +83,44 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except PikaciError as error:
-        print_error(error)
-        code = exit_code(error)
-    except BaseExceptionGroup as group:
-        # trio's nurseries group what their tasks raise.
-        ours = group.subgroup(PikaciError)
-        if ours is None:
-            raise
-        first = _first_leaf(ours)
-        print_error(first)
-        code = exit_code(first)
     except BrokenPipeError:
         # Whoever read our output has gone; say nothing more to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except Exception as error:
+        ours = _ours(error)
+        if ours is None:
+            raise
+        print_error(ours)
+        code = exit_code(ours)
     sys.exit(code)
+
+
+def _ours(error: BaseException) -> PikaciError | None:
+    """The first of our errors in what was raised; trio's nurseries group what tasks raise."""
+    from states.errors import PikaciError
+
+    if isinstance(error, PikaciError):
+        return error
+    leaves = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next((found for leaf in leaves if (found := _ours(leaf))), None)
 
 
 def exit_code(error: PikaciError) -> int:
     """2 for what the user must change, 5 for a file without jobs, 4 for everything else."""
+    from orchestrator.errors import NoJobs, UsageError
+    from states.errors import SpecError
+    from states.outcome import EXIT_CODES, EXIT_NO_JOBS, Verdict
+
     if isinstance(error, UsageError | SpecError):
         return EXIT_CODES[Verdict.REJECTED]
     return EXIT_NO_JOBS if isinstance(error, NoJobs) else EXIT_CODES[Verdict.INFRASTRUCTURE]
 
 
-def _first_leaf(group: BaseExceptionGroup[PikaciError]) -> PikaciError:
-    first = group.exceptions[0]
-    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
-
-
 def print_error(error: PikaciError) -> None:
     """Brief, details and resolution on stderr."""
     from orchestrator.terminal import plain
+    from states.errors import SpecError
 
     where = f"{error.key}: " if isinstance(error, SpecError) else ""
     click.echo(f"pikaci: {plain(where + error.brief)}", err=True)
