@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
+from trio.testing import MockClock
 
 from orchestrator.fake_incus import FINGERPRINT, FakeIncus, GuestCommand, GuestOutcome
 from orchestrator.fake_incus.runner import RUNNER
@@ -87,7 +87,7 @@ class Host:
 
 
 @pytest.fixture
-async def fake(autojump_clock: trio.testing.MockClock) -> AsyncIterator[FakeIncus]:
+async def fake(autojump_clock: MockClock) -> AsyncIterator[FakeIncus]:
     async with FakeIncus.open() as fake:
         yield fake
 
@@ -97,7 +97,7 @@ def host(fake: FakeIncus, tmp_path: Path) -> Host:
     return Host(fake, tmp_path / "conf")
 
 
-async def test_job_leaves_log_and_result(host: Host) -> None:
+async def test_job_leaves_log_and_result(autojump_clock: MockClock, host: Host) -> None:
     """A job's log streams to the client; log and result are collected, with the nonce."""
     await host.boot("j1")
     done = await host.job("j1", "echo hello; exit 7")
@@ -112,7 +112,7 @@ async def test_job_leaves_log_and_result(host: Host) -> None:
     assert "test command exited with 7" == result["message"]
 
 
-async def test_thousand_jobs_in_virtual_time(host: Host) -> None:
+async def test_thousand_jobs_in_virtual_time(autojump_clock: MockClock, host: Host) -> None:
     """A thousand whole jobs run side by side under a mock clock, each with its own verdict."""
     codes = {}
 
@@ -132,7 +132,7 @@ async def test_thousand_jobs_in_virtual_time(host: Host) -> None:
     assert {} == host.fake.instances()
 
 
-async def test_overrun_is_timed_out(host: Host) -> None:
+async def test_overrun_is_timed_out(autojump_clock: MockClock, host: Host) -> None:
     """A command past its seconds ends with 124 and says so in its result."""
     await host.boot("j1")
     began = trio.current_time()
@@ -144,7 +144,7 @@ async def test_overrun_is_timed_out(host: Host) -> None:
     assert "test command timed out after 5s" == result["message"]
 
 
-async def test_lost_client_loses_nothing(host: Host) -> None:
+async def test_lost_client_loses_nothing(autojump_clock: MockClock, host: Host) -> None:
     """A job goes on when its exec was killed, and `follow` gives the rest of the log."""
     await host.boot("j1")
     with pytest.raises(DeadlinePassed):
@@ -157,7 +157,7 @@ async def test_lost_client_loses_nothing(host: Host) -> None:
     assert "passed" == (await host.result("j1"))["status"]
 
 
-async def test_cancel_waits_for_the_end(host: Host) -> None:
+async def test_cancel_waits_for_the_end(autojump_clock: MockClock, host: Host) -> None:
     """`cancel` returns when the result says cancelled; asking again is harmless."""
     await host.boot("j1")
     with pytest.raises(DeadlinePassed):
@@ -191,7 +191,9 @@ async def test_guest_script_decides(tmp_path: Path) -> None:
     assert {"result.json", "guest.log", "reports/deep/a.xml"} == collected.keys()
 
 
-async def test_missing_variable_is_refused_by_the_runner(host: Host) -> None:
+async def test_missing_variable_is_refused_by_the_runner(
+    autojump_clock: MockClock, host: Host
+) -> None:
     """The runner names the variable that is not set, and so does its result."""
     await host.boot("j1")
     done = await host.exec("j1", "env", "PIKACI_INCUS_GUEST_COMMAND=x", RUNNER, check=False)
@@ -203,7 +205,7 @@ async def test_missing_variable_is_refused_by_the_runner(host: Host) -> None:
     assert "PIKACI_INCUS_TIMEOUT_SECS" in result["message"]
 
 
-async def test_readiness_names_what_is_missing(host: Host) -> None:
+async def test_readiness_names_what_is_missing(autojump_clock: MockClock, host: Host) -> None:
     """A guest that never gets its mount says which, after the seconds it was given."""
     await host.boot("j1")
     host.fake.never_ready(missing="/workspace/snapshot")
@@ -216,7 +218,7 @@ async def test_readiness_names_what_is_missing(host: Host) -> None:
     assert 0 == second.exit_code
 
 
-async def test_failure_strikes_as_often_as_asked(host: Host) -> None:
+async def test_failure_strikes_as_often_as_asked(autojump_clock: MockClock, host: Host) -> None:
     """A fault strikes the named verb the given number of times, and nothing else."""
     host.fake.fail("start", with_error="Server isn't ready yet", times=2)
     for _ in range(2):
@@ -228,7 +230,7 @@ async def test_failure_strikes_as_often_as_asked(host: Host) -> None:
     assert "Running" == host.fake.instances()["j1"].status
 
 
-async def test_carried_out_but_reported_as_lost(host: Host) -> None:
+async def test_carried_out_but_reported_as_lost(autojump_clock: MockClock, host: Host) -> None:
     """A create whose acknowledgement is lost has made its instance all the same."""
     host.fake.fail("create", with_error="unexpected EOF", carried_out=True)
     with pytest.raises(OutcomeUnknown):
@@ -237,7 +239,9 @@ async def test_carried_out_but_reported_as_lost(host: Host) -> None:
     assert "Stopped" == host.fake.instances()["j1"].status
 
 
-async def test_late_create_appears_after_its_client_died(host: Host) -> None:
+async def test_late_create_appears_after_its_client_died(
+    autojump_clock: MockClock, host: Host
+) -> None:
     """A killed create can leave an instance seconds after its name was not found."""
     host.fake.late("create", secs=20)
     with pytest.raises(DeadlinePassed):
@@ -249,7 +253,7 @@ async def test_late_create_appears_after_its_client_died(host: Host) -> None:
     assert ["j1"] == list(host.fake.instances())
 
 
-async def test_hang_ends_at_the_deadline(host: Host) -> None:
+async def test_hang_ends_at_the_deadline(autojump_clock: MockClock, host: Host) -> None:
     """A call that hangs is ended by its deadline, and has done nothing."""
     await host.boot("j1")
     host.fake.hang("delete", name="j1")
@@ -259,7 +263,7 @@ async def test_hang_ends_at_the_deadline(host: Host) -> None:
     assert ["j1"] == list(host.fake.instances())
 
 
-async def test_daemon_killed_under_a_job(host: Host) -> None:
+async def test_daemon_killed_under_a_job(autojump_clock: MockClock, host: Host) -> None:
     """When the daemon dies the exec breaks off, the job goes on, and its result is there."""
     await host.boot("j1")
     broken: list[Completed] = []
@@ -282,7 +286,7 @@ async def test_daemon_killed_under_a_job(host: Host) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop_guest", "delete_guest"])
-async def test_guest_gone_under_a_job(host: Host, how: str) -> None:
+async def test_guest_gone_under_a_job(autojump_clock: MockClock, host: Host, how: str) -> None:
     """A job whose guest goes ends with 137 and silence, and leaves no result."""
     await host.boot("j1")
     files = host.fake.instances()["j1"].files
@@ -303,7 +307,9 @@ async def test_guest_gone_under_a_job(host: Host, how: str) -> None:
     ("how", "left"),
     [("missing", None), ("empty", b""), ("torn", b'{"schema"'), ("foreign", b'"of-another-job"')],
 )
-async def test_spoilt_results(host: Host, how: Any, left: bytes | None) -> None:
+async def test_spoilt_results(
+    autojump_clock: MockClock, host: Host, how: Any, left: bytes | None
+) -> None:
     """A result can be missing, empty, torn or another job's; the log is there all the same."""
     await host.boot("j1")
     host.fake.spoil_result(how)
