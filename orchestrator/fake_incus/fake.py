@@ -1,0 +1,267 @@
+"""`FakeIncus`: the `incus` command and a daemon behind it, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import trio
+
+from orchestrator.fake_incus import instances, library, programs, rest, shell, words
+from orchestrator.fake_incus.args import Command, parse
+from orchestrator.fake_incus.daemon import Call, Daemon
+from orchestrator.fake_incus.faults import Fault, Faults, Kind
+from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome, GuestScript
+from orchestrator.fake_incus.model import Image, Instance, Pool, Profile, Project, Store
+from orchestrator.fake_incus.words import Refused
+from orchestrator.incus import Completed, Sink
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # when a fake daemon starts, so that runs are alike
+FINGERPRINT = "fa4e" * 16
+
+_COMMANDS: dict[str, Callable[[Daemon, Call], Awaitable[int]]] = {
+    "create": instances.create,
+    "start": instances.start,
+    "stop": instances.stop,
+    "delete": instances.delete,
+    "exec": instances.exec_,
+    "list": instances.list_,
+    "info": instances.info,
+    "file pull": instances.pull,
+    "query": rest.query,
+    "image list": library.image_list,
+    "image import": library.image_import,
+    "image delete": library.image_delete,
+    "image alias list": library.alias_list,
+    "image alias create": library.alias_create,
+    "image alias delete": library.alias_delete,
+    "project list": library.project_list,
+    "project create": library.project_create,
+    "project delete": library.project_delete,
+    "profile list": library.profile_list,
+    "profile create": library.profile_create,
+    "profile show": library.profile_show,
+    "storage list": library.storage_list,
+    "storage create": library.storage_create,
+}
+
+
+def furnished() -> Store:
+    """A daemon as `pikaci setup` and `pikaci image build` leave it."""
+    store = Store()
+    root = {"type": "disk", "path": "/", "pool": "pikaci"}
+    store.pools["pikaci"] = Pool("btrfs")
+    store.projects["pikaci"] = Project(
+        config={"features.images": "true", "features.profiles": "true"},
+        profiles={"default": Profile(), "pikaci": Profile(devices={"root": root})},
+        images={
+            FINGERPRINT: Image(
+                fingerprint=FINGERPRINT,
+                aliases=["pikaci/dev"],
+                properties={"pikaci.contract": "1", "os": "Debian"},
+            )
+        },
+    )
+    return store
+
+
+async def run_handful(command: GuestCommand) -> GuestOutcome:
+    """The guest script when none is given: the handful of commands of `shell.interpret`."""
+    files: dict[str, bytes] = {}
+    code = await shell.interpret(command.text, command.print, files)
+    below = {
+        path.removeprefix("/artifacts/"): content
+        for path, content in files.items()
+        if path.startswith("/artifacts/")
+    }
+    return GuestOutcome(code, below)
+
+
+class FakeIncus:
+    """An Incus to test with: a `Spawn` for `Incus(spawn=...)`, and faults on command.
+
+    It has no threads, processes or files, and takes time only where a guest sleeps or a fault
+    says so, by trio's clock: under a `MockClock` all runs alike, at once. Jobs go on in its own
+    nursery when a client goes away, as in a real guest.
+    """
+
+    def __init__(self, nursery: trio.Nursery, store: Store, script: GuestScript) -> None:
+        self.store = store
+        self._faults = Faults()
+        self._nursery = nursery
+        self._began = trio.current_time()
+        self._alive = True
+        self._calls: set[trio.CancelScope] = set()
+        self._daemon = Daemon(
+            store, nursery=nursery, now=self.now, script=script, faults=self._faults
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, *, guest_script: GuestScript = run_handful, store: Store | None = None
+    ) -> AsyncIterator[FakeIncus]:
+        """A fake, until the block ends; guests that still run then are killed.
+
+        `guest_script` is what a job's command does. `store` is what the daemon begins with:
+        `furnished()`, when not given, with the image `pikaci/dev`; `Store()` is a bare one.
+        """
+        async with trio.open_nursery() as nursery:
+            yield cls(nursery, furnished() if store is None else store, guest_script)
+            nursery.cancel_scope.cancel()
+
+    def now(self) -> datetime:
+        """The daemon's wall clock: `EPOCH`, and what trio's clock has counted since."""
+        return EPOCH + timedelta(seconds=trio.current_time() - self._began)
+
+    def instances(self, project: str = "pikaci") -> dict[str, Instance]:
+        """What is there, for tests to look at."""
+        return self.store.project(project).instances
+
+    # Faults. `target` is a verb ("create", "image list") or a program in the guest
+    # ("pikaci-ready", "pikaci-collect", the runner's path); `name` is an instance, or any.
+
+    def fail(
+        self,
+        target: str,
+        *,
+        with_error: str,
+        times: int = 1,
+        name: str | None = None,
+        carried_out: bool = False,
+    ) -> None:
+        """The next calls end with `Error: with_error` and code 1, carried out or not."""
+        kind = Kind.FAIL_DONE if carried_out else Kind.FAIL
+        self._faults.add(Fault(kind, target, times, name, with_error))
+
+    def hang(self, target: str, *, times: int = 1, name: str | None = None) -> None:
+        """The next calls never end, and do nothing."""
+        self._faults.add(Fault(Kind.HANG, target, times, name))
+
+    def late(self, target: str, *, secs: float, times: int = 1, name: str | None = None) -> None:
+        """The next calls are carried out `secs` later, also when their client was killed."""
+        self._faults.add(Fault(Kind.LATE, target, times, name, secs=secs))
+
+    def never_ready(self, *, missing: str = "", times: int = 1, name: str | None = None) -> None:
+        """The next waits for readiness end without it; `missing` is the path they name."""
+        self._faults.add(Fault(Kind.NEVER_READY, "ready", times, name, missing))
+
+    def spoil_result(
+        self,
+        how: Literal["missing", "empty", "torn", "foreign"],
+        *,
+        times: int = 1,
+        name: str | None = None,
+    ) -> None:
+        """The next jobs to end leave no result file, or one that must not be believed."""
+        self._faults.add(Fault(Kind.SPOIL, "result", times, name, how))
+
+    def heal(self) -> None:
+        """Forget the faults that have not struck yet, and bring the daemon back."""
+        self._faults.clear()
+        self._alive = True
+
+    def kill_daemon(self) -> None:
+        """Every call breaks off, and new ones find no daemon. Guests and their jobs go on."""
+        self._alive = False
+        for scope in self._calls:
+            scope.cancel()
+
+    def restart_daemon(self) -> None:
+        """The daemon answers again."""
+        self._alive = True
+
+    def stop_guest(self, name: str, *, project: str = "pikaci") -> None:
+        """The guest powers off, under whatever runs in it."""
+        self._daemon.stop(self.store.instance(project, name))
+
+    def delete_guest(self, name: str, *, project: str = "pikaci") -> None:
+        """Somebody else deletes the instance."""
+        self._daemon.delete(self.store.instance(project, name))
+
+    async def __call__(
+        self, argv: Sequence[str], *, env: dict[str, str], stdin: bytes, sink: Sink | None
+    ) -> Completed:
+        collected: list[bytes] = []
+
+        async def collect(chunk: bytes) -> None:
+            collected.append(chunk)
+
+        call = Call(parse(argv[1:]), stdin, sink or collect)
+        exit_code = 1
+        try:
+            exit_code = await self._answer(call)
+        except Refused as refused:
+            call.errors += f"Error: {refused}\n".encode()
+        return Completed(tuple(argv), exit_code, b"".join(collected), bytes(call.errors))
+
+    async def _answer(self, call: Call) -> int:
+        # A client can be killed before its request arrives, and after it was carried out.
+        await trio.lowlevel.checkpoint()
+        if not self._alive:
+            raise Refused(words.DAEMON_DOWN)
+        with trio.CancelScope() as scope:
+            self._calls.add(scope)
+            try:
+                exit_code = await self._carry_out(call)
+                await trio.lowlevel.checkpoint()
+                return exit_code
+            finally:
+                self._calls.discard(scope)
+        raise Refused(words.CONNECTION_LOST)
+
+    async def _carry_out(self, call: Call) -> int:
+        handler = _COMMANDS[call.command.verb]
+        fault = self._faults.take(
+            Kind.FAIL,
+            Kind.FAIL_DONE,
+            Kind.HANG,
+            Kind.LATE,
+            targets=_targets(call.command),
+            name=_instance_name(call.command),
+        )
+        if fault is None:
+            return await handler(self._daemon, call)
+        match fault.kind:
+            case Kind.HANG:
+                await trio.sleep_forever()
+            case Kind.LATE:
+                return await self._carry_out_late(fault.secs, handler, call)
+            case Kind.FAIL_DONE:
+                await handler(self._daemon, call)
+        raise Refused(fault.text)
+
+    async def _carry_out_late(
+        self, secs: float, handler: Callable[[Daemon, Call], Awaitable[int]], call: Call
+    ) -> int:
+        ended = trio.Event()
+        exit_code = 1
+        refused: Refused | None = None
+
+        async def later() -> None:
+            nonlocal exit_code, refused
+            await trio.sleep(secs)
+            try:
+                exit_code = await handler(self._daemon, call)
+            except Refused as refusal:
+                refused = refusal
+            ended.set()
+
+        self._nursery.start_soon(later)
+        await ended.wait()
+        if refused is not None:
+            raise refused
+        return exit_code
+
+
+def _targets(command: Command) -> tuple[str, ...]:
+    if command.verb != "exec":
+        return (command.verb,)
+    return (command.verb, programs.recognise(command.rest, b"").program)
+
+
+def _instance_name(command: Command) -> str:
+    named = command.args[1:2] if command.verb == "create" else command.args[:1]
+    return "".join(named).rpartition(":")[2].partition("/")[0]

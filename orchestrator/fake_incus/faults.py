@@ -1,0 +1,71 @@
+"""Faults on command: what goes wrong, with which call, and how often."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class Kind(enum.Enum):
+    """What becomes of a call that a fault strikes."""
+
+    FAIL = "the client hears an error; nothing is done"
+    FAIL_DONE = "it is carried out, but the client hears an error"
+    HANG = "it never ends, and nothing is done"
+    LATE = "it is carried out after a while, whether or not the client still waits"
+    SPOIL = "the result file in the guest is not what the job left"
+    NEVER_READY = "a mount does not appear in the guest"
+
+
+@dataclass
+class Fault:
+    """`target` is a verb ("create") or a program in the guest ("pikaci-collect")."""
+
+    kind: Kind
+    target: str
+    times: int
+    name: str | None = None  # the instance, or any
+    text: str = ""
+    secs: float = 0.0
+
+
+class Faults:
+    """The faults that are still to come, in the order they were asked for."""
+
+    def __init__(self) -> None:
+        self._pending: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        self._pending.append(fault)
+
+    def take(self, *kinds: Kind, targets: tuple[str, ...], name: str) -> Fault | None:
+        """The next fault that strikes here, used up once; None when all goes well."""
+        for fault in self._pending:
+            if (
+                fault.kind in kinds
+                and fault.target in targets
+                and fault.name in (None, name)
+                and fault.times > 0
+            ):
+                fault.times -= 1
+                return fault
+        return None
+
+    def clear(self) -> None:
+        """From now on nothing goes wrong."""
+        self._pending.clear()
+
+
+def _foreign(result: bytes) -> bytes:
+    return json.dumps({**json.loads(result), "nonce": "of-another-job"}).encode()
+
+
+# What can be wrong with a result file: `{how: what is left of it}`; None is no file.
+SPOILS: dict[str, Callable[[bytes], bytes | None]] = {
+    "missing": lambda result: None,
+    "empty": lambda result: b"",
+    "torn": lambda result: result[: len(result) // 2],
+    "foreign": _foreign,
+}

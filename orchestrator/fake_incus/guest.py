@@ -1,0 +1,87 @@
+"""The inside of a running instance: its files, its processes, its one job."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+import trio
+
+from orchestrator.fake_incus.faults import Faults
+from orchestrator.fake_incus.model import Device, Instance
+from orchestrator.fake_incus.process import Process
+
+
+@dataclass(frozen=True)
+class GuestOutcome:
+    """What a job did: its exit code, and the files that it left below `/artifacts`."""
+
+    exit_code: int = 0
+    artifacts: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GuestCommand:
+    """A job's command, as it reached the guest.
+
+    `text` is the command, `environment` what came over the exec's stdin without the runner's
+    own variables. `print` writes to the job's log; `power_off` ends the guest, and this job.
+    """
+
+    instance: str
+    text: str
+    timeout_secs: int
+    run_as_root: bool
+    environment: dict[str, str]
+    nonce: str
+    print: Callable[[bytes], None]
+    power_off: Callable[[], None]
+
+
+GuestScript = Callable[[GuestCommand], Awaitable[GuestOutcome]]
+
+
+class Guest:
+    """Between `start` and `stop`. Its processes end with it, whoever started them."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        devices: dict[str, Device],
+        *,
+        nursery: trio.Nursery,
+        now: Callable[[], datetime],
+        script: GuestScript,
+        faults: Faults,
+        power_off: Callable[[], None],
+    ) -> None:
+        self.instance = instance
+        self.files = instance.files
+        self.mounts = {
+            device["path"]: device.get("source", "")
+            for device in devices.values()
+            if device.get("type") == "disk"
+        }
+        self.now = now
+        self.script = script
+        self.faults = faults
+        self.power_off = power_off
+        self.job: Process | None = None
+        self.cancel_job: Callable[[], None] = lambda: None
+        self._nursery = nursery
+        self._processes: list[Process] = []
+
+    def start(self, body: Callable[[Process], Awaitable[int]]) -> Process:
+        """Start a process; it goes on when the client that asked for it is gone."""
+        process = Process()
+        self._processes = [known for known in self._processes if known.exit_code is None]
+        self._processes.append(process)
+        self._nursery.start_soon(partial(process.run, body), name=self.instance.name)
+        return process
+
+    def kill(self) -> None:
+        """The instance stops: every process in it dies, without a last word."""
+        for process in self._processes:
+            process.kill()

@@ -1,0 +1,167 @@
+"""The commands that act on instances."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from orchestrator.fake_incus import programs, rules, show, words
+from orchestrator.fake_incus.daemon import Call, Daemon, local
+from orchestrator.fake_incus.model import Instance
+from orchestrator.fake_incus.words import NotFaked, Refused
+
+
+async def create(daemon: Daemon, call: Call) -> int:
+    """`create IMAGE NAME`, with the instance's document on stdin."""
+    if not call.command.args:
+        return 0  # so does Incus
+    document = _document(call.stdin)
+    image_name, *names = (local(name) for name in call.command.args)
+    image = daemon.store.image(call.command.project, image_name)
+    project = daemon.store.project(call.command.project)
+    config = {key: _text(value) for key, value in (document.get("config") or {}).items()}
+    for pair in call.command.flags.get("config", []):
+        key, _, value = pair.partition("=")
+        config[key] = value
+    profiles = call.command.flags.get("profile", document.get("profiles"))
+    instance = Instance(
+        name=(names or [""])[0] or f"unnamed-{len(project.instances) + 1}",
+        project=call.command.project,
+        image=image.fingerprint,
+        type="virtual-machine" if call.command.flag("vm") else "container",
+        description=document.get("description") or "",
+        config=config,
+        devices={
+            name: {key: _text(value) for key, value in device.items()}
+            for name, device in (document.get("devices") or {}).items()
+        },
+        profiles=["default"] if profiles is None else list(profiles),
+        created_at=daemon.now().isoformat(),
+    )
+    rules.check_instance(daemon.store, instance)
+    instance.config = {
+        **{f"image.{key}": value for key, value in image.properties.items()},
+        **instance.config,
+        "volatile.base_image": image.fingerprint,
+    }
+    project.instances[instance.name] = instance
+    return 0
+
+
+async def start(daemon: Daemon, call: Call) -> int:
+    """`start NAME...`"""
+    for instance in _named(daemon, call):
+        if instance.status == "Running":
+            raise Refused(words.ALREADY_RUNNING)
+        daemon.start(instance)
+    return 0
+
+
+async def stop(daemon: Daemon, call: Call) -> int:
+    """`stop NAME...`; a fake guest obeys, with force or without."""
+    for instance in _named(daemon, call):
+        if instance.status != "Running":
+            raise Refused(words.ALREADY_STOPPED)
+        daemon.stop(instance)
+    return 0
+
+
+async def delete(daemon: Daemon, call: Call) -> int:
+    """`delete NAME...`, running ones with `--force`."""
+    for instance in _named(daemon, call):
+        if instance.status == "Running" and not call.command.flag("force"):
+            raise Refused(words.MUST_STOP_FIRST)
+        daemon.delete(instance)
+    return 0
+
+
+async def exec_(daemon: Daemon, call: Call) -> int:
+    """`exec NAME -- COMMAND...`; the command outlives a client that goes away."""
+    (instance,) = _named(daemon, call)
+    guest = daemon.guest(instance)
+    process = programs.start(guest, programs.recognise(call.command.rest, call.stdin))
+    await process.output.copy_to(call.write)
+    await process.ended.wait()
+    call.errors += process.errors
+    assert process.exit_code is not None
+    return process.exit_code
+
+
+async def list_(daemon: Daemon, call: Call) -> int:
+    """`list [FILTER...]`, as csv or json."""
+    projects = daemon.store.projects
+    chosen = projects if call.command.flag("all-projects") else [call.command.project]
+    filters = [local(word) for word in call.command.args]
+    found = [
+        instance
+        for project in chosen
+        if project in projects
+        for _, instance in sorted(projects[project].instances.items())
+        if all(_matches(instance, word) for word in filters if word)
+    ]
+    match call.command.flag("format", "table"):
+        case "json":
+            await call.say(json.dumps([show.instance(daemon.store, known) for known in found]))
+        case "csv":
+            for known in found:
+                await call.say(show.row(known, call.command.flag("columns", "nst")))
+        case other:
+            raise NotFaked(f"incus list --format {other}")
+    return 0
+
+
+async def info(daemon: Daemon, call: Call) -> int:
+    """`info`: that the server answers; `info NAME`: whether it runs."""
+    if not call.command.args or not local(call.command.args[0]):
+        await call.say("api_status: stable\nauth: trusted\nenvironment:\n  server: incus")
+        return 0
+    (instance,) = _named(daemon, call)
+    await call.say(f"Name: {instance.name}\nStatus: {instance.status.upper()}")
+    return 0
+
+
+async def pull(daemon: Daemon, call: Call) -> int:
+    """`file pull NAME/PATH TARGET`, a file or `-`; of a stopped instance too."""
+    source, target = call.command.args
+    name, _, path = local(source).partition("/")
+    instance = daemon.store.instance(call.command.project, name)
+    if f"/{path}" not in instance.files:
+        raise Refused("Failed to fetch file: file does not exist")
+    content = instance.files[f"/{path}"]
+    if target == "-":
+        await call.write(content)
+    else:
+        into = Path(target)
+        (into / Path(path).name if into.is_dir() else into).write_bytes(content)
+    return 0
+
+
+def _named(daemon: Daemon, call: Call) -> list[Instance]:
+    project = call.command.project
+    return [daemon.store.instance(project, local(name)) for name in call.command.args]
+
+
+def _document(stdin: bytes) -> dict[str, Any]:
+    """The instance as JSON, which is YAML too; other YAML the fake cannot read."""
+    if not stdin.strip():
+        return {}
+    try:
+        document = json.loads(stdin)
+    except ValueError:
+        raise NotFaked("a document on stdin that is YAML, but not JSON") from None
+    assert isinstance(document, dict)
+    return document
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _matches(instance: Instance, word: str) -> bool:
+    key, equals, value = word.partition("=")
+    if not equals:
+        return instance.name.startswith(key)
+    if key in ("status", "type", "name"):
+        return str(getattr(instance, key)).lower() == value.lower()
+    return instance.config.get(key) == value

@@ -1,0 +1,174 @@
+"""The commands around instances: images and their aliases, projects, profiles, pools."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.fake_incus import show, words
+from orchestrator.fake_incus.daemon import Call, Daemon, local
+from orchestrator.fake_incus.model import Image, Pool, Profile, Project
+from orchestrator.fake_incus.words import NotFaked, Refused
+
+
+async def image_list(daemon: Daemon, call: Call) -> int:
+    """`image list --format json`."""
+    images = daemon.store.images(call.command.project).values()
+    await _listing(call, [show.image(known) for known in images])
+    return 0
+
+
+async def image_import(daemon: Daemon, call: Call) -> int:
+    """`image import FILE [FILE] [REMOTE:] [KEY=VALUE...] [--alias A]`."""
+    files = [word for word in call.command.args if "=" not in word and not word.endswith(":")]
+    content = b"".join(Path(file).read_bytes() for file in files)
+    fingerprint = hashlib.sha256(content).hexdigest()
+    images = daemon.store.images(call.command.project)
+    if fingerprint in images:
+        raise Refused("Image with same fingerprint already exists")
+    aliases = call.command.flags.get("alias", [])
+    for alias in aliases:
+        _free_alias(daemon, call, alias, reuse=bool(call.command.flag("reuse")))
+    images[fingerprint] = Image(
+        fingerprint=fingerprint,
+        aliases=list(aliases),
+        properties=dict(word.split("=", 1) for word in call.command.args if "=" in word),
+        size=len(content),
+        uploaded_at=daemon.now().isoformat(),
+    )
+    await call.say(f"Image imported with fingerprint: {fingerprint}")
+    return 0
+
+
+async def image_delete(daemon: Daemon, call: Call) -> int:
+    """`image delete NAME...`"""
+    for name in call.command.args:
+        image = daemon.store.image(call.command.project, local(name))
+        del daemon.store.images(call.command.project)[image.fingerprint]
+    return 0
+
+
+async def alias_list(daemon: Daemon, call: Call) -> int:
+    """`image alias list --format json`."""
+    images = daemon.store.images(call.command.project).values()
+    await _listing(call, [show.alias(known, name) for known in images for name in known.aliases])
+    return 0
+
+
+async def alias_create(daemon: Daemon, call: Call) -> int:
+    """`image alias create ALIAS FINGERPRINT`."""
+    alias, fingerprint = call.command.args
+    image = daemon.store.image(call.command.project, fingerprint)
+    _free_alias(daemon, call, local(alias), reuse=False)
+    image.aliases.append(local(alias))
+    return 0
+
+
+async def alias_delete(daemon: Daemon, call: Call) -> int:
+    """`image alias delete ALIAS`."""
+    alias = local(call.command.args[0])
+    for image in daemon.store.images(call.command.project).values():
+        if alias in image.aliases:
+            image.aliases.remove(alias)
+            return 0
+    raise Refused(words.IMAGE_ALIAS_NOT_FOUND)
+
+
+async def project_list(daemon: Daemon, call: Call) -> int:
+    """`project list --format json`."""
+    projects = daemon.store.projects.items()
+    await _listing(call, [{"name": name, "config": known.config} for name, known in projects])
+    return 0
+
+
+async def project_create(daemon: Daemon, call: Call) -> int:
+    """`project create NAME [--config KEY=VALUE]`: with images and profiles of its own."""
+    name = local(call.command.args[0])
+    if name in daemon.store.projects:
+        raise Refused(f'Project "{name}" already exists')
+    config = {"features.images": "true", "features.profiles": "true"}
+    config |= dict(pair.split("=", 1) for pair in call.command.flags.get("config", []))
+    daemon.store.projects[name] = Project(config=config, profiles={"default": Profile()})
+    return 0
+
+
+async def project_delete(daemon: Daemon, call: Call) -> int:
+    """`project delete NAME`, which must be empty."""
+    name = local(call.command.args[0])
+    project = daemon.store.project(name)
+    if project.instances or project.images:
+        raise Refused("Only empty projects can be removed")
+    del daemon.store.projects[name]
+    return 0
+
+
+async def profile_list(daemon: Daemon, call: Call) -> int:
+    """`profile list --format json`."""
+    profiles = daemon.store.profiles(call.command.project).items()
+    await _listing(
+        call,
+        [
+            {"name": name, "config": known.config, "devices": known.devices}
+            for name, known in profiles
+        ],
+    )
+    return 0
+
+
+async def profile_create(daemon: Daemon, call: Call) -> int:
+    """`profile create NAME`, with its document on stdin."""
+    name = local(call.command.args[0])
+    profiles = daemon.store.profiles(call.command.project)
+    if name in profiles:
+        raise Refused(f'Error inserting "{name}" into database: The profile already exists')
+    document = json.loads(call.stdin or b"{}")
+    profiles[name] = Profile(
+        document.get("description", ""), document.get("config", {}), document.get("devices", {})
+    )
+    return 0
+
+
+async def profile_show(daemon: Daemon, call: Call) -> int:
+    """`profile show NAME`."""
+    name = local(call.command.args[0])
+    known = daemon.store.profiles(call.command.project).get(name)
+    if known is None:
+        raise Refused(words.PROFILE_NOT_FOUND)
+    document = {"name": name, "config": known.config, "devices": known.devices}
+    await call.say(json.dumps(document, indent=2))
+    return 0
+
+
+async def storage_list(daemon: Daemon, call: Call) -> int:
+    """`storage list --format json`."""
+    pools = daemon.store.pools.items()
+    await _listing(
+        call, [{"name": name, "driver": pool.driver, "status": "Created"} for name, pool in pools]
+    )
+    return 0
+
+
+async def storage_create(daemon: Daemon, call: Call) -> int:
+    """`storage create NAME DRIVER [KEY=VALUE...]`."""
+    name, driver, *pairs = call.command.args
+    if local(name) in daemon.store.pools:
+        raise Refused(f'Storage pool "{local(name)}" already exists')
+    config = dict(pair.split("=", 1) for pair in pairs)
+    daemon.store.pools[local(name)] = Pool(driver, config)
+    return 0
+
+
+async def _listing(call: Call, documents: Sequence[Mapping[str, object]]) -> None:
+    if call.command.flag("format") != "json":
+        raise NotFaked(f"incus {call.command.verb} without --format json")
+    await call.say(json.dumps(documents))
+
+
+def _free_alias(daemon: Daemon, call: Call, alias: str, *, reuse: bool) -> None:
+    for image in daemon.store.images(call.command.project).values():
+        if alias in image.aliases:
+            if not reuse:
+                raise Refused(f"Alias already exists: {alias}")
+            image.aliases.remove(alias)

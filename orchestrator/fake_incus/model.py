@@ -1,0 +1,126 @@
+"""What the daemon remembers: projects with their instances, images and profiles; pools.
+
+Plain structs, so that the fake program can keep them as JSON between two commands.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from orchestrator.fake_incus import words
+from orchestrator.fake_incus.words import Refused
+
+STATUS_CODES = {"Running": 103, "Stopped": 102}
+
+Device = dict[str, str]
+_T = TypeVar("_T")
+
+
+class Image(msgspec.Struct):
+    """An image, as a project knows it. `type` is "container" or "virtual-machine"."""
+
+    fingerprint: str
+    aliases: list[str] = []
+    properties: dict[str, str] = {}
+    type: str = "container"
+    size: int = 0
+    uploaded_at: str = ""
+
+
+class Instance(msgspec.Struct):
+    """An instance and its own file system: `{absolute path: content}`, regular files alone."""
+
+    name: str
+    project: str
+    image: str
+    type: str = "container"
+    description: str = ""
+    config: dict[str, str] = {}
+    devices: dict[str, Device] = {}
+    profiles: list[str] = []
+    created_at: str = ""
+    status: str = "Stopped"
+    files: dict[str, bytes] = {}
+
+
+class Profile(msgspec.Struct):
+    """What instances share."""
+
+    description: str = ""
+    config: dict[str, str] = {}
+    devices: dict[str, Device] = {}
+
+
+class Project(msgspec.Struct):
+    """A project; without `features.images` (or `.profiles`) it uses the default project's."""
+
+    config: dict[str, str] = {}
+    instances: dict[str, Instance] = {}
+    images: dict[str, Image] = {}
+    profiles: dict[str, Profile] = {}
+
+
+class Pool(msgspec.Struct):
+    """A storage pool."""
+
+    driver: str
+    config: dict[str, str] = {}
+
+
+def _default_project() -> dict[str, Project]:
+    config = {"features.images": "true", "features.profiles": "true"}
+    return {"default": Project(config=config, profiles={"default": Profile()})}
+
+
+class Store(msgspec.Struct):
+    """Everything. A new one is a new daemon's: one empty project with an empty profile."""
+
+    projects: dict[str, Project] = msgspec.field(default_factory=_default_project)
+    pools: dict[str, Pool] = {}
+
+    def project(self, name: str) -> Project:
+        """The project; `Refused` when there is none."""
+        return _found(self.projects, name, words.PROJECT_NOT_FOUND)
+
+    def instance(self, project: str, name: str) -> Instance:
+        """The instance; `Refused` when there is none, or no such project."""
+        known = self.projects.get(project, Project()).instances
+        return _found(known, name, words.INSTANCE_NOT_FOUND)
+
+    def images(self, project: str) -> dict[str, Image]:
+        """The images that a project sees: `{fingerprint: image}`."""
+        return self._with_feature(project, "features.images").images
+
+    def profiles(self, project: str) -> dict[str, Profile]:
+        """The profiles that a project sees."""
+        return self._with_feature(project, "features.profiles").profiles
+
+    def image(self, project: str, name: str) -> Image:
+        """The image of an alias, a fingerprint, or the beginning of one."""
+        images = self.images(project) if project in self.projects else {}
+        for image in images.values():
+            if name in image.aliases or (name and image.fingerprint.startswith(name)):
+                return image
+        raise Refused(words.image_not_found(name))
+
+    def expanded(self, instance: Instance) -> tuple[dict[str, str], dict[str, Device]]:
+        """Config and devices with those of the profiles below."""
+        config: dict[str, str] = {}
+        devices: dict[str, Device] = {}
+        for name in instance.profiles:
+            profile = _found(self.profiles(instance.project), name, words.PROFILE_NOT_FOUND)
+            config |= profile.config
+            devices |= profile.devices
+        return config | instance.config, devices | instance.devices
+
+    def _with_feature(self, project: str, feature: str) -> Project:
+        own = self.project(project)
+        return own if own.config.get(feature) == "true" else self.projects["default"]
+
+
+def _found(known: dict[str, _T], name: str, otherwise: str) -> _T:
+    if name not in known:
+        raise Refused(otherwise)
+    return known[name]

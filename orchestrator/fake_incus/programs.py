@@ -1,0 +1,143 @@
+"""What an exec runs in the fake guest, by one table.
+
+A script of the host's, `sh -c SCRIPT NAME ARGS...`, is known by the NAME that stands behind
+it; the guest does what that script is for, and never reads it. Everything else is a program
+by its path or its last part.
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import re
+import shlex
+import tarfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from orchestrator.fake_incus import runner, shell, words
+from orchestrator.fake_incus.faults import Kind
+from orchestrator.fake_incus.guest import Guest
+from orchestrator.fake_incus.process import Process
+
+_NOT_READY = 75
+_NOT_FOUND = 127
+
+
+@dataclass(frozen=True)
+class Exec:
+    """A command in a guest: which program of the table, and what it was given."""
+
+    program: str
+    args: list[str]
+    env: dict[str, str]
+    stdin: bytes
+
+
+def recognise(argv: tuple[str, ...], stdin: bytes) -> Exec:
+    """Which program of the table a command line is."""
+    remaining = list(argv)
+    env: dict[str, str] = {}
+    if remaining[:1] == ["env"]:
+        remaining.pop(0)
+        while remaining and "=" in remaining[0]:
+            name, _, value = remaining.pop(0).partition("=")
+            env[name] = value
+    program, *args = remaining or [""]
+    if program in ("sh", "bash", "/bin/sh", "/bin/bash"):
+        while args and args[0] != "-c":
+            args.pop(0)
+        named = args[2] if len(args) > 2 else ""
+        if named in PROGRAMS:
+            return Exec(named, args[3:], env, stdin)
+        return Exec("sh", args[1:2], env, stdin)
+    if program != runner.RUNNER:
+        program = posixpath.basename(program)
+    return Exec(program, args, env, stdin)
+
+
+def start(guest: Guest, command: Exec) -> Process:
+    """Start the command in the guest."""
+    program = PROGRAMS.get(command.program, _missing)
+    return guest.start(partial(program, guest, command))
+
+
+async def _ready(guest: Guest, command: Exec, process: Process) -> int:
+    """SECS RUNNER MOUNT...: wait until all is there; print what is missing."""
+    secs, _, *mounts = command.args
+    missing = [mount for mount in mounts if mount not in guest.mounts]
+    fault = guest.faults.take(Kind.NEVER_READY, targets=("ready",), name=guest.instance.name)
+    if fault is not None:
+        missing = [fault.text or (mounts or [runner.RUNNER])[0]]
+    if not missing:
+        return 0
+    await trio.sleep(float(secs))
+    process.output.write("".join(f"{path}\n" for path in missing).encode())
+    return _NOT_READY
+
+
+async def _collect(guest: Guest, command: Exec, process: Process) -> int:
+    """GLOB...: the result, the log, and what matches below /artifacts, as a tar stream."""
+    root = f"{runner.CONTRACT['artifacts']}/"
+    wanted = [runner.CONTRACT["result"].removeprefix(root)]
+    wanted += [runner.CONTRACT["log"].removeprefix(root)]
+    patterns = [_pattern(glob) for glob in command.args]
+    for path in sorted(guest.files):
+        name = path.removeprefix(root)
+        if path.startswith(root) and any(pattern.fullmatch(name) for pattern in patterns):
+            wanted.append(name)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in dict.fromkeys(wanted):
+            content = guest.files.get(root + name)
+            if content is not None:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    process.output.write(packed.getvalue())
+    return 0
+
+
+async def _run(guest: Guest, command: Exec, process: Process) -> int:
+    return await runner.run(guest, command.args, command.env, command.stdin, process)
+
+
+async def _shell(guest: Guest, command: Exec, process: Process) -> int:
+    return await shell.interpret(" ".join(command.args), process.output.write, guest.files)
+
+
+async def _plain(guest: Guest, command: Exec, process: Process) -> int:
+    if command.program == "cat" and not command.args:
+        process.output.write(command.stdin)
+        return 0
+    if command.program == "tee":
+        for path in command.args:
+            guest.files[path] = command.stdin
+        process.output.write(command.stdin)
+        return 0
+    quoted = shlex.join([command.program, *command.args])
+    return await shell.interpret(quoted, process.output.write, guest.files)
+
+
+async def _missing(guest: Guest, command: Exec, process: Process) -> int:
+    process.errors += f"Error: {words.COMMAND_NOT_FOUND}\n".encode()
+    return _NOT_FOUND
+
+
+PROGRAMS: dict[str, Callable[[Guest, Exec, Process], Awaitable[int]]] = {
+    runner.RUNNER: _run,
+    "pikaci-ready": _ready,
+    "pikaci-collect": _collect,
+    "sh": _shell,
+    **dict.fromkeys(("true", "false", "echo", "sleep", "cat", "tee"), _plain),
+}
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    """`*` stays within a directory, `**` does not; a directory means all that is in it."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob.strip("/"))
+    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(meaning.get(part) or re.escape(part) for part in parts) + "(?:/.*)?")

@@ -1,0 +1,69 @@
+"""The little of a shell that the fake guest understands.
+
+Commands are separated by `;`, `&&` or line breaks, and the first that fails ends the script.
+They are `true`, `false`, `exit N`, `echo TEXT`, `sleep SECS` and `cat FILE`; `> FILE` sends
+the output of a command to a file of the guest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+
+import trio
+
+_NOT_FOUND = 127
+
+
+async def interpret(text: str, write: Callable[[bytes], None], files: dict[str, bytes]) -> int:
+    """Run a script; its exit code. What it cannot run is "command not found", and 127."""
+    for words in _commands(text):
+        into = ""
+        if len(words) > 2 and words[-2] == ">":
+            into, words = words[-1], words[:-2]
+        if words[0] == "exit":
+            return int(words[1]) & 0xFF if len(words) > 1 else 0
+        output, code = await _one(words, files)
+        if into:
+            files[into] = output
+        else:
+            write(output)
+        if code:
+            return code
+    return 0
+
+
+async def _one(words: list[str], files: dict[str, bytes]) -> tuple[bytes, int]:
+    match words:
+        case ["true"]:
+            return b"", 0
+        case ["false"]:
+            return b"", 1
+        case ["echo", *rest]:
+            return " ".join(rest).encode("utf-8", "surrogateescape") + b"\n", 0
+        case ["sleep", secs]:
+            await trio.sleep(float(secs))
+            return b"", 0
+        case ["cat", path] if path in files:
+            return files[path], 0
+        case ["cat", path]:
+            return f"cat: {path}: No such file or directory\n".encode(), 1
+        case _:
+            return f"bash: line 1: {words[0]}: command not found\n".encode(), _NOT_FOUND
+
+
+def _commands(text: str) -> Iterator[list[str]]:
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&>\n")
+    lexer.whitespace = " \t\r"
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    words: list[str] = []
+    for word in lexer:
+        if word.strip(";&\n") == "":
+            if words:
+                yield words
+            words = []
+        else:
+            words.append(word)
+    if words:
+        yield words
