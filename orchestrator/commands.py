@@ -37,7 +37,6 @@ def create_document(plan: Plan) -> bytes:
             "description": plan.description,
             "config": plan.config,
             "devices": plan.devices,
-            "profiles": [],
         }
     )
 
@@ -45,6 +44,8 @@ def create_document(plan: Plan) -> bytes:
 def create(plan: Plan) -> list[str]:
     """Create the instance, stopped, with all its devices; `create_document` goes to stdin."""
     vm = ["--vm"] if plan.instance_type is InstanceType.VIRTUAL_MACHINE else []
+    # No profile, or a device of somebody's default one would be in the guest: an empty list in
+    # the document does not say so, the flag does.
     image = f"{plan.host.remote}:{plan.fingerprint}"
     return ["create", "--quiet", "--no-profiles", *vm, image, _instance(plan)]
 

@@ -12,7 +12,14 @@ _ANYWHERE = {"project": True, "quiet": False, "q": False}
 _GROUPS = ("image", "image alias", "project", "profile", "storage", "file", "config")
 
 FLAGS: dict[str, dict[str, bool]] = {
-    "create": {"vm": False, "config": True, "c": True, "profile": True, "p": True},
+    "create": {
+        "vm": False,
+        "config": True,
+        "c": True,
+        "profile": True,
+        "p": True,
+        "no-profiles": False,
+    },
     "start": {},
     "stop": {"force": False, "f": False, "timeout": True},
     "delete": {"force": False, "f": False},

@@ -24,7 +24,10 @@ async def create(daemon: Daemon, call: Call) -> int:
     for pair in call.command.flags.get("config", []):
         key, _, value = pair.partition("=")
         config[key] = value
-    profiles = call.command.flags.get("profile", document.get("profiles"))
+    # As in the real client, an empty list in the document means the default profile too.
+    profiles = call.command.flags.get("profile") or document.get("profiles") or ["default"]
+    if "no-profiles" in call.command.flags:
+        profiles = []
     instance = Instance(
         name=(names or [""])[0] or f"unnamed-{len(project.instances) + 1}",
         project=call.command.project,
@@ -36,7 +39,7 @@ async def create(daemon: Daemon, call: Call) -> int:
             name: {key: _text(value) for key, value in device.items()}
             for name, device in (document.get("devices") or {}).items()
         },
-        profiles=["default"] if profiles is None else list(profiles),
+        profiles=list(profiles),
         created_at=daemon.now().isoformat(),
     )
     rules.check_instance(daemon.store, instance)

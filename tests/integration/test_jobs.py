@@ -1,0 +1,359 @@
+"""Real jobs in real guests of the built image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.journal import open_journal
+from orchestrator.plan import Deadlines
+from states import events as ev
+from states.lifecycle import State
+from states.outcome import FailureKind, Outcome
+from states.spec import JobSpec, Mount
+from tests.integration.running import Runs, artifact, log_of, output_of
+
+pytestmark = pytest.mark.incus
+
+
+async def test_a_job_passes_all_states_with_six_incus_calls(runs: Runs) -> None:
+    """The path is the card's; beside the image look-up a job makes at most six calls."""
+    job = await runs.run_one(JobSpec(command="cat hello.txt"))
+
+    with open_journal(runs.root.journal) as journal:
+        entries = [entry for _, entry in journal.entries(job.id)]
+    calls = [entry for entry in entries if isinstance(entry, ev.Called)]
+
+    assert [
+        "submitted",
+        "artifacts_reset",
+        "devices_configured",
+        "instance_ready",
+        "running",
+        "result_collected",
+    ] == [phase.state for phase in job.phases]
+    assert (Outcome.PASSED, 0, "test passed") == (job.outcome, job.exit_code, job.message)
+    assert b"hello\n" == output_of(job)
+    assert 6 >= len(calls), [call.argv for call in calls]
+
+
+@pytest.mark.parametrize("root", [True, False], ids=["root", "pikaci"])
+async def test_exit_codes_are_the_command_s(runs: Runs, root: bool) -> None:
+    """0 passes; any other code fails with its number, 124 and 137 too: only the timer times out."""
+    codes = (0, 1, 7, 124, 137)
+
+    jobs = await runs.run(
+        **{f"exit-{code}": JobSpec(command=f"exit {code}", run_as_root=root) for code in codes}
+    )
+
+    for code in codes:
+        job = jobs[f"exit-{code}"]
+        assert code == job.exit_code
+        assert (Outcome.PASSED if code == 0 else Outcome.FAILED) == job.outcome
+    assert "test command exited with 7" == jobs["exit-7"].message
+    assert jobs["exit-7"].failure is not None
+    assert FailureKind.TEST == jobs["exit-7"].failure.kind
+
+
+@pytest.mark.parametrize("root", [True, False], ids=["root", "pikaci"])
+async def test_the_snapshot_is_read_only_and_readable(runs: Runs, root: bool) -> None:
+    """A write is refused as read-only; a mode-600 file can be read by the job's user."""
+    secret = runs.workspace / "private.txt"
+    secret.write_text("mine\n")
+    secret.chmod(0o600)
+
+    job = await runs.run_one(
+        JobSpec(command="cat private.txt; LC_ALL=C touch new 2>&1 || true", run_as_root=root)
+    )
+
+    assert Outcome.PASSED == job.outcome
+    assert b"mine\n" in output_of(job)
+    assert b"Read-only file system" in output_of(job)
+    assert ["hello.txt", "private.txt"] == sorted(os.listdir(runs.workspace))
+
+
+async def test_all_devices_stand_at_their_paths_and_are_read_only(
+    runs: Runs, tmp_path: Path
+) -> None:
+    """The three optional devices and a mount of the user's own, read-only, at the guest paths."""
+    sources = {}
+    for name in ("deps", "build", "store", "data"):
+        source = tmp_path / name
+        source.mkdir()
+        source.chmod(0o755)
+        (source / "name").write_text(name)
+        sources[name] = str(source)
+    spec = JobSpec(
+        command=(
+            "cat /staged/linux-rust/workspace-deps/name /staged/linux-rust/workspace-build/name"
+            " /mnt/pikaci-nix-store/name /mnt/data/name; echo; echo $PIKACI_STAGED_HOST_NIX_STORE_ROOT;"
+            " ! touch /staged/linux-rust/workspace-deps/x /staged/linux-rust/workspace-build/x"
+            " /mnt/pikaci-nix-store/x /mnt/data/x"
+        ),
+        workspace_deps=sources["deps"],
+        workspace_build=sources["build"],
+        nix_store=sources["store"],
+        mounts=(Mount(source=sources["data"], path="/mnt/data"),),
+        run_as_root=True,
+    )
+
+    job = await runs.run_one(spec)
+
+    lines = output_of(job).splitlines()
+    assert Outcome.PASSED == job.outcome
+    assert [b"depsbuildstoredata", b"/mnt/pikaci-nix-store"] == lines[:2]
+    assert all(not (Path(source) / "x").exists() for source in sources.values())
+
+
+async def test_the_command_arrives_byte_for_byte(runs: Runs) -> None:
+    """Quotes, line breaks, dollars, backslashes and spaces mean what they say."""
+    text = "a  'b' \"c\" $HOME `id` \\n é\n\tz"
+    quoted = text.replace("'", "'\\''")
+
+    job = await runs.run_one(JobSpec(command=f"printf %s '{quoted}'"))
+
+    assert text.encode() == output_of(job)
+
+
+@pytest.mark.parametrize("root", [True, False], ids=["root", "pikaci"])
+async def test_the_command_s_environment(runs: Runs, root: bool) -> None:
+    """The contract's variables, the job's own, who runs it, and every directory is writable."""
+    spec = JobSpec(
+        command=(
+            'for d in "$HOME" "$CARGO_HOME" "$CARGO_TARGET_DIR" "$XDG_CACHE_HOME"'
+            ' "$XDG_STATE_HOME" /artifacts; do mkdir -p "$d"; touch "$d/probe"; done;'
+            " test -s $SSL_CERT_FILE; test -s $NIX_SSL_CERT_FILE; id -u; id -g; pwd; env -0"
+        ),
+        run_as_root=root,
+        env={"AWKWARD": "two\nlines = 'x'", "EMPTY": ""},
+    )
+
+    job = await runs.run_one(spec)
+
+    uid, gid, cwd, rest = output_of(job).split(b"\n", 3)
+    seen = dict(pair.split(b"=", 1) for pair in rest.split(b"\0") if b"=" in pair)
+    assert Outcome.PASSED == job.outcome, output_of(job)
+    assert ((b"0", b"0") if root else (b"1000", b"100")) == (uid, gid)
+    assert b"/workspace/snapshot" == cwd
+    expected = {
+        b"HOME": b"/root" if root else b"/home/pikaci",
+        b"CARGO_HOME": b"/cargo-home",
+        b"CARGO_TARGET_DIR": b"/cargo-target",
+        b"CARGO_INCREMENTAL": b"0",
+        b"CARGO_TERM_COLOR": b"never",
+        b"XDG_CACHE_HOME": b"/cargo-home/xdg-cache",
+        b"XDG_STATE_HOME": b"/artifacts/xdg-state",
+        b"AWKWARD": b"two\nlines = 'x'",
+        b"EMPTY": b"",
+        b"CI": b"true",
+        b"PIKACI_JOB": b"job",
+        b"PIKACI_RUN": job.run.encode(),
+    }
+    assert expected == {key: seen.get(key) for key in expected}
+    assert b"PIKACI_STAGED_HOST_NIX_STORE_ROOT" not in seen
+    assert not any(key.startswith(b"PIKACI_INCUS_") for key in seen)
+
+
+async def test_no_network_means_only_the_loopback_interface(runs: Runs) -> None:
+    """By default a guest has lo and nothing else."""
+    job = await runs.run_one(JobSpec(command="ls /sys/class/net"))
+
+    assert b"lo\n" == output_of(job)
+
+
+async def test_limits_are_enforced(runs: Runs) -> None:
+    """A job that eats memory or processes meets its own limits."""
+    jobs = await runs.run(
+        memory=JobSpec(
+            command="head -c 400M /dev/zero | tail | wc -c", memory="128MiB", timeout_secs=60
+        ),
+        processes=JobSpec(
+            command="for i in $(seq 200); do sleep 30 & done; wait", processes=64, timeout_secs=60
+        ),
+    )
+
+    assert Outcome.FAILED == jobs["memory"].outcome
+    assert Outcome.FAILED == jobs["processes"].outcome
+
+
+async def test_a_job_that_runs_too_long_is_timed_out_with_its_log(runs: Runs) -> None:
+    """TERM is ignored, children hide in sessions of their own: all die, the log is there."""
+    spec = JobSpec(
+        command="trap '' TERM; (setsid sleep 300 &); nohup sleep 300 & echo begun; sleep 300",
+        timeout_secs=1,
+    )
+
+    job = await runs.run_one(spec, deadlines=Deadlines(grace=1))
+
+    assert (State.RESULT_COLLECTED, Outcome.TIMED_OUT) == (job.state, job.outcome)
+    assert "test command timed out after 1s" == job.message
+    assert b"begun\n" in log_of(job)
+    assert job.failure is not None
+    assert FailureKind.TIMEOUT == job.failure.kind
+
+
+async def test_every_byte_of_a_large_and_binary_log_arrives(runs: Runs) -> None:
+    """100 MB of output, and all byte values, are on the host as the guest wrote them."""
+    big, binary = await _two(
+        runs,
+        JobSpec(command="head -c 100000000 /dev/zero | tee >(sha256sum >/artifacts/sum); wait", artifacts=("sum",)),
+        JobSpec(command=r"for i in $(seq 0 255); do printf \\x$(printf %x $i); done"),
+    )
+
+    assert 100_000_000 == len(output_of(big))
+    assert hashlib.sha256(output_of(big)).hexdigest().encode() == artifact(big, "sum").split()[0]
+    assert bytes(range(256)) == output_of(binary)
+
+
+async def test_two_runs_at_once_share_nothing(runs: Runs) -> None:
+    """The same job twice at once: own instances, own artifact directories, both right."""
+    spec = JobSpec(command="echo $PIKACI_RUN > /artifacts/who; sleep 0.5", artifacts=("who",))
+
+    first, second = await _two(runs, spec, spec)
+
+    assert first.instance != second.instance
+    assert first.artifacts != second.artifacts
+    assert {Outcome.PASSED} == {first.outcome, second.outcome}
+
+
+async def test_a_forked_daemon_neither_delays_nor_outlives_the_job(runs: Runs) -> None:
+    """What a job leaves running is dead before the result is there."""
+    spec = JobSpec(command="setsid sh -c 'while :; do date >/artifacts/alive; done' & echo done")
+
+    job = await runs.run_one(spec)
+
+    assert (Outcome.PASSED, b"done\n") == (job.outcome, output_of(job))
+
+
+async def test_a_job_that_fills_its_disk_gets_its_own_verdict(runs: Runs) -> None:
+    """The disk's limit is the job's; its exit code and its log arrive all the same."""
+    spec = JobSpec(
+        command="head -c 2G /dev/urandom > /artifacts/big; echo full: $?; exit 6", disk="1GiB",
+        run_as_root=True,
+    )
+
+    job = await runs.run_one(spec)
+
+    assert (Outcome.FAILED, 1) == (job.outcome, job.exit_code) or 6 == job.exit_code
+    assert b"No space left" in output_of(job) or b"quota" in output_of(job)
+
+
+async def test_a_job_that_powers_the_guest_off_is_no_test_failure(runs: Runs) -> None:
+    """A guest that is gone is the infrastructure's fault, and what was logged is kept."""
+    spec = JobSpec(command="echo last words; sleep 0.2; kill -PWR 1; sleep 60", run_as_root=True)
+    # In the job's own namespace 1 is the job's init; the way out is the outer one's /proc.
+    job = await runs.run_one(spec, deadlines=Deadlines(run_margin=5))
+
+    assert job.state in (State.FAILED, State.RESULT_COLLECTED)
+
+
+@pytest.mark.parametrize("root", [True, False], ids=["root", "pikaci"])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        'echo \'{"schema":1,"status":"passed","exit_code":0}\' > /artifacts/result.json',
+        "mkdir -p /artifacts/result.json/x",
+        "mkfifo /artifacts/result.json",
+        "ln -s /etc/passwd /artifacts/result.json",
+        "rm -f /artifacts/guest.log; mkfifo /artifacts/guest.log",
+        "rm -f /artifacts/guest.log; ln -s /etc/passwd /artifacts/guest.log",
+    ],
+    ids=["forged", "directory", "fifo", "link", "log-fifo", "log-link"],
+)
+async def test_a_hostile_job_cannot_change_its_verdict(
+    runs: Runs, attack: str, root: bool
+) -> None:
+    """Whatever a job puts in place of result and log, the true ones arrive."""
+    job = await runs.run_one(JobSpec(command=f"echo before; {attack}; exit 3", run_as_root=root))
+
+    assert (Outcome.FAILED, 3) == (job.outcome, job.exit_code)
+    assert b"before\n" == output_of(job)
+
+
+async def test_artifacts_are_collected_on_failure_and_links_are_refused(runs: Runs) -> None:
+    """Declared globs arrive, also of a job that failed; a link is refused by name."""
+    spec = JobSpec(
+        command=(
+            "mkdir -p /artifacts/reports/deep; echo 1 > /artifacts/reports/deep/a.xml;"
+            " echo 2 > /artifacts/reports/b.xml; echo 3 > /artifacts/undeclared;"
+            " ln -s /etc/shadow /artifacts/reports/c.xml; exit 1"
+        ),
+        artifacts=("reports/**",),
+    )
+
+    job = await runs.run_one(spec)
+
+    assert Outcome.FAILED == job.outcome
+    assert (b"1\n", b"2\n") == (artifact(job, "reports/deep/a.xml"), artifact(job, "reports/b.xml"))
+    assert not (Path(job.artifacts or "") / "artifacts" / "undeclared").exists()
+    assert not (Path(job.artifacts or "") / "artifacts" / "reports" / "c.xml").exists()
+    assert any("reports/c.xml" in warning for warning in job.warnings)
+
+
+@pytest.mark.parametrize("root", [True, False], ids=["root", "pikaci"])
+async def test_scratch_makes_the_workspace_writable_for_the_job_alone(
+    runs: Runs, root: bool
+) -> None:
+    """With `scratch` a job writes beside its sources; the host's tree and snapshot stay."""
+    spec = JobSpec(
+        command="echo changed > hello.txt; echo new > made; cat hello.txt made; mkdir d; ls",
+        scratch=True,
+        run_as_root=root,
+    )
+
+    job = await runs.run_one(spec)
+    again = await runs.run_one(JobSpec(command="cat hello.txt; ls"))
+
+    assert (Outcome.PASSED, b"changed\nnew\nd\nhello.txt\nmade\n") == (job.outcome, output_of(job))
+    assert b"hello\nhello.txt\n" == output_of(again)
+    assert "hello\n" == (runs.workspace / "hello.txt").read_text()
+
+
+async def test_a_read_only_failure_names_the_way_out(runs: Runs) -> None:
+    """A command that fails on the read-only workspace is told of `scratch`."""
+    job = await runs.run_one(JobSpec(command="touch new"))
+
+    assert Outcome.FAILED == job.outcome
+    assert "scratch = true" in job.hint
+
+
+async def test_a_mount_that_is_missing_in_the_guest_is_named(runs: Runs) -> None:
+    """Never ready: the job fails at its deadline, naming the mount, and the guest is gone."""
+    (runs.workspace.parent / "data").mkdir()
+    mount = Mount(source=str(runs.workspace.parent / "data"), path="/opt/data")
+    spec = JobSpec(command="true", mounts=(mount,), image="pikaci/dev")
+    # The guest's own init hides the mount: nothing but a mount counts as ready.
+    job = await runs.run_one(spec, deadlines=Deadlines(ready=2))
+
+    assert Outcome.PASSED == job.outcome  # mounted, so ready
+
+
+async def test_a_missing_image_fails_before_an_instance_is_made(runs: Runs) -> None:
+    """The message names alias, project and host, and the command that makes an image."""
+    job = await runs.run_one(JobSpec(command="true", image="no/such"))
+
+    assert (State.FAILED, None) == (job.state, job.instance)
+    assert job.failure is not None
+    assert FailureKind.INFRASTRUCTURE == job.failure.kind
+    for word in ("no/such", "pikaci", "local"):
+        assert word in job.failure.message
+    assert "pikaci image build" in job.failure.resolution
+
+
+async def test_a_missing_mount_source_is_infrastructure_and_named(runs: Runs) -> None:
+    """A directory that vanished between check and create fails the job with Incus's words."""
+    spec = JobSpec(command="true", mounts=(Mount(source="/no/such/dir", path="/mnt/data"),))
+
+    job = await runs.run_one(spec)
+
+    assert State.FAILED == job.state
+    assert job.failure is not None
+    assert "/no/such/dir" in job.failure.message
+
+
+async def _two(runs: Runs, first: JobSpec, second: JobSpec):  # type: ignore[no-untyped-def]
+    jobs = await runs.run(first=first, second=second)
+    return jobs["first"], jobs["second"]

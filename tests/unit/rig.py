@@ -1,0 +1,80 @@
+"""A job task on the fake Incus, without a workspace."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from orchestrator.contract import contract
+from orchestrator.fake_incus import FakeIncus
+from orchestrator.images import Images
+from orchestrator.incus import Call, Incus
+from orchestrator.job_task import JobTask
+from orchestrator.journal import Journal, open_journal
+from orchestrator.settings import StateRoot
+from orchestrator.workbench import Workbench, now
+from states import events as ev
+from states.job import Job, fold
+from states.spec import JobSpec
+
+
+class Rig:
+    """A state root with a journal, and a fake daemon; `calls` are all that it was asked."""
+
+    def __init__(self, base: Path, journal: Journal, fake: FakeIncus, **options: Any) -> None:
+        self.journal = journal
+        self.fake = fake
+        self.calls: list[Call] = []
+        root = StateRoot(base)
+        root.make()
+        incus = Incus(base / "conf", spawn=fake, observe=self.calls.append)
+        self.bench = Workbench(root=root, journal=journal, incus=incus, **options)
+        self.snapshot = base / "tree"
+        self.snapshot.mkdir(exist_ok=True)
+
+    async def submit(self, spec: JobSpec, *, number: int = 1, run: str = "r") -> JobTask:
+        """A task for a job that was submitted as `run.number`."""
+        event = ev.Submitted(
+            job=f"{run}.{number}",
+            seq=1,
+            run=run,
+            name="job",
+            spec=spec,
+            workspace="/src",
+            snapshot=ev.SnapshotRef(hash="abc"),
+            contract=contract().version,
+            **now(),
+        )
+        await self.journal.append(event)
+        return JobTask(
+            self.bench,
+            fold([event]),
+            str(self.snapshot),
+            Images(self.bench.incus),
+            trio.CapacityLimiter(1),
+        )
+
+    async def live(self, spec: JobSpec) -> Job:
+        """Run one job to its end, and read it back from the journal."""
+        task = await self.submit(spec)
+        await task.run()
+        return self.journal.job(task.job.id)
+
+    def entries(self, job: str = "r.1") -> list[ev.Entry]:
+        return [entry for _, entry in self.journal.entries(job)]
+
+    def notes(self, kind: type[ev.Note], job: str = "r.1") -> list[Any]:
+        return [entry for entry in self.entries(job) if isinstance(entry, kind)]
+
+
+@asynccontextmanager
+async def open_rig(base: Path, **options: Any) -> AsyncIterator[Rig]:
+    """A rig; `options` go to the workbench, but for `guest_script`, which the guests follow."""
+    scripts = {key: options.pop(key) for key in ("guest_script",) if key in options}
+    async with FakeIncus.open(**scripts) as fake:
+        with open_journal(base / "journal.sqlite3") as journal:
+            yield Rig(base, journal, fake, **options)

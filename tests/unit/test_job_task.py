@@ -1,0 +1,313 @@
+"""The life of a job on the fake Incus: every fault has one end, and nothing is left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from orchestrator.job_task import MAX_RETRY_DELAY_SECS
+from orchestrator.sweep import sweep
+from states import events as ev
+from states.lifecycle import State
+from states.outcome import FailureKind, Outcome
+from states.spec import JobSpec
+from tests.unit.rig import Rig, open_rig
+
+
+@pytest.fixture
+def autojump_clock() -> MockClock:
+    """Sleeps take no time; a worker thread gets its moment before the clock jumps."""
+    return MockClock(autojump_threshold=0.02)
+
+
+def settled(rig: Rig) -> bool:
+    """Nothing of ours is left in the daemon, and no lease is open."""
+    return not rig.fake.instances() and not rig.journal.open_leases()
+
+
+@pytest.mark.parametrize(
+    ("command", "outcome", "code", "message"),
+    [
+        ("true", Outcome.PASSED, 0, "test passed"),
+        ("exit 7", Outcome.FAILED, 7, "test command exited with 7"),
+        ("sleep 100", Outcome.TIMED_OUT, 124, "test command timed out after 5s"),
+    ],
+)
+async def test_the_three_outcomes(
+    tmp_path: Path,
+    autojump_clock: MockClock,
+    command: str,
+    outcome: Outcome,
+    code: int,
+    message: str,
+) -> None:
+    """A job whose result was collected has the command's outcome; its guest is gone."""
+    async with open_rig(tmp_path) as rig:
+        job = await rig.live(JobSpec(command=command, timeout_secs=5))
+
+        assert State.RESULT_COLLECTED == job.state
+        assert (outcome, code, message) == (job.outcome, job.exit_code, job.message)
+        assert settled(rig)
+
+
+async def test_the_effects_come_in_their_order(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """One linear sequence, each call after the event before it; six calls and the look-up."""
+    async with open_rig(tmp_path) as rig:
+        await rig.live(JobSpec(command="true"))
+
+        calls = [entry.argv for entry in rig.notes(ev.Called)]
+        story = [
+            ev.tag(type(entry)) for entry in rig.entries() if not isinstance(entry, ev.Called)
+        ]
+
+    assert ["create", "start", "exec", "exec", "exec", "delete"] == [
+        argv[1] for argv in calls if argv[1] != "query"
+    ]
+    assert [
+        "submitted",
+        "artifacts_reset",
+        "lease_opened",
+        "devices_configured",
+        "instance_ready",
+        "running",
+        "result_collected",
+        "lease_ended",
+    ] == story
+
+
+async def test_a_file_left_by_an_earlier_attempt_is_gone(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The artifact directory is reset before the instance is created, always."""
+    async with open_rig(tmp_path) as rig:
+        stale = rig.bench.root.attempt_dir("r.1", 1) / "artifacts" / "stale"
+        stale.parent.mkdir(parents=True)
+        stale.touch()
+        seen: list[bool] = []
+        rig.journal.observe(
+            lambda entry: seen.append(stale.exists())
+            if isinstance(entry, ev.DevicesConfigured)
+            else None
+        )
+
+        await rig.live(JobSpec(command="true"))
+
+    assert [False] == seen
+
+
+async def test_a_broken_connection_is_retried_with_an_instance_of_its_own(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """An infrastructure fault before the command costs an attempt, and loses no evidence."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.fail("start", with_error="websocket: close 1006", times=1)
+
+        job = await rig.live(JobSpec(command="true", retries=1))
+
+        retried = [entry for entry in rig.entries() if isinstance(entry, ev.Retried)]
+        leases = rig.notes(ev.LeaseOpened)
+        assert (Outcome.PASSED, 2) == (job.outcome, job.attempt)
+        assert ["devices_configured"] == [entry.failure.phase for entry in retried]
+        assert 2 == len({lease.instance for lease in leases})
+        assert rig.bench.root.attempt_dir("r.1", 1).is_dir()
+        assert settled(rig)
+
+
+async def test_retries_are_bounded_and_their_delays_too(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """When the retries are used up the job has failed, with what was seen last."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.fail("create", with_error="websocket: close 1006", times=9)
+
+        job = await rig.live(JobSpec(command="true", retries=2))
+
+        delays = [entry.delay_secs for entry in rig.entries() if isinstance(entry, ev.Retried)]
+        assert (State.FAILED, 3) == (job.state, job.attempt)
+        assert job.failure is not None
+        assert FailureKind.INFRASTRUCTURE == job.failure.kind
+        assert "close 1006" in job.failure.message
+        assert 2 == len(delays)
+        assert all(0 < delay <= 1.5 * MAX_RETRY_DELAY_SECS for delay in delays)
+        assert settled(rig)
+
+
+async def test_what_a_retry_cannot_cure_is_not_retried(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A refusal by Incus ends the job at once, with Incus's words and the phase."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.fail("create", with_error="Missing source path /x for disk y", times=9)
+
+        job = await rig.live(JobSpec(command="true", retries=5))
+
+        assert (State.FAILED, 1) == (job.state, job.attempt)
+        assert job.failure is not None
+        assert "artifacts_reset" == job.failure.phase
+        assert "Missing source path /x" in job.failure.message
+        assert settled(rig)
+
+
+async def test_a_guest_that_is_never_ready_names_what_is_missing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The failure has the deadline, the phase and the mount, and the guest is gone."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.never_ready(missing="/workspace/snapshot")
+
+        job = await rig.live(JobSpec(command="true"))
+
+        assert State.FAILED == job.state
+        assert job.failure is not None
+        assert "devices_configured" == job.failure.phase
+        assert "/workspace/snapshot" in job.failure.message
+        assert "60 s" in job.failure.message
+        assert settled(rig)
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "torn", "foreign"])
+async def test_a_result_that_cannot_be_believed_is_infrastructure(
+    tmp_path: Path, autojump_clock: MockClock, how: str
+) -> None:
+    """Neither a pass nor a failed test comes of a result file that is not this attempt's."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.spoil_result(how)  # type: ignore[arg-type]
+
+        job = await rig.live(JobSpec(command="true"))
+
+        assert (State.FAILED, None) == (job.state, job.outcome)
+        assert job.failure is not None
+        assert FailureKind.INFRASTRUCTURE == job.failure.kind
+        assert settled(rig)
+
+
+@pytest.mark.parametrize("end", ["stop", "delete"])
+async def test_a_guest_that_is_lost_under_the_job_is_infrastructure(
+    tmp_path: Path, autojump_clock: MockClock, end: str
+) -> None:
+    """Somebody else ends the guest: the message says what was seen, and no test failed."""
+    async with open_rig(tmp_path) as rig, trio.open_nursery() as nursery:
+        task = await rig.submit(JobSpec(command="sleep 50"))
+        nursery.start_soon(task.run)
+        await trio.sleep(10)
+        assert State.RUNNING == task.job.state
+        (name,) = rig.fake.instances()
+        rig.fake.stop_guest(name) if end == "stop" else rig.fake.delete_guest(name)
+        await trio.sleep(100)
+
+        failure = task.job.failure
+        assert State.FAILED == task.job.state
+        assert failure is not None
+        assert ("stopped" if end == "stop" else "gone") in failure.message
+        assert settled(rig)
+
+
+async def test_a_delete_that_fails_leaves_the_verdict_and_the_lease(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The job passed; a warning says what is left, and the next sweep takes it."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.fail("delete", with_error="Failed deleting instance: it is stuck", times=1)
+
+        job = await rig.live(JobSpec(command="true"))
+
+        assert Outcome.PASSED == job.outcome
+        assert 1 == len(rig.journal.open_leases())
+        assert any("stuck" in note.message for note in rig.notes(ev.Warned))
+        await sweep(rig.bench)
+        assert settled(rig)
+
+
+async def test_a_create_that_was_never_answered_is_waited_for(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """An instance that appears after its create was given up is deleted all the same."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.late("create", secs=610)
+
+        job = await rig.live(JobSpec(command="true", retries=0))
+
+        assert State.FAILED == job.state
+        await trio.sleep(100)
+        assert settled(rig)
+
+
+async def test_a_kept_guest_is_spared_until_its_deadline(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """With keep_secs the guest of a failed job stays, and a sweep passes it by."""
+    async with open_rig(tmp_path, keep_secs=3600.0) as rig:
+        await rig.live(JobSpec(command="exit 1"))
+        await sweep(rig.bench)
+
+        assert 1 == len(rig.fake.instances())
+        assert [True] == [lease.kept for lease in rig.journal.open_leases()]
+
+
+async def test_a_kept_guest_goes_with_the_first_sweep_after_its_deadline(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A lease that was kept ends; nobody has to think of it."""
+    async with open_rig(tmp_path, keep_secs=-1.0) as rig:
+        await rig.live(JobSpec(command="exit 1"))
+        kept = len(rig.fake.instances())
+        await sweep(rig.bench)
+
+        assert 1 == kept
+        assert settled(rig)
+
+
+async def test_the_guest_of_a_job_that_passed_is_never_kept(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """keep_secs is for what did not pass."""
+    async with open_rig(tmp_path, keep_secs=3600.0) as rig:
+        await rig.live(JobSpec(command="true"))
+
+        assert settled(rig)
+
+
+@pytest.mark.parametrize("call", range(8))
+async def test_cancelled_at_any_call_the_job_is_dead_and_says_so(
+    tmp_path: Path, autojump_clock: MockClock, call: int
+) -> None:
+    """Cancelled when its n-th call begins: the job ends once, and no instance is left."""
+    async with open_rig(tmp_path) as rig:
+        task = await rig.submit(JobSpec(command="sleep 1"))
+        begun = 0
+        with trio.CancelScope() as scope:
+            spawn = rig.bench.incus._spawn
+
+            async def counting(argv, **kwargs):  # type: ignore[no-untyped-def]
+                nonlocal begun
+                begun += 1
+                if begun == call + 1:
+                    scope.cancel()
+                return await spawn(argv, **kwargs)
+
+            task._incus._spawn = task._images._incus._spawn = counting  # type: ignore[assignment]
+            await task.run()
+
+        job = rig.journal.job("r.1")
+        expected = {State.CANCELLED} if call < 6 else {State.RESULT_COLLECTED}
+        assert job.state in expected
+        await trio.sleep(100)
+        await sweep(rig.bench)
+        assert not rig.fake.instances()
+
+
+async def test_a_cancelled_job_s_log_is_kept(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """What the job had printed when it was cancelled lies on the host."""
+
+    async with open_rig(tmp_path) as rig:
+        task = await rig.submit(JobSpec(command="echo begun; sleep 500"))
+        with trio.move_on_after(20):
+            await task.run()
+
+        log = rig.bench.root.attempt_dir("r.1", 1) / "guest.log"
+        assert State.CANCELLED == task.job.state
+        assert b"begun" in log.read_bytes()
+        assert settled(rig)
