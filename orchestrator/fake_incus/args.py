@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from orchestrator.fake_incus import words
 from orchestrator.fake_incus.words import NotFaked, Refused
 
 # A flag's value: the letters and names that mean it. The first name is the one it is known by.
@@ -14,11 +15,11 @@ _GROUPS = ("image", "image alias", "project", "profile", "storage", "file", "con
 FLAGS: dict[str, dict[str, bool]] = {
     "create": {
         "vm": False,
+        "no-profiles": False,
         "config": True,
         "c": True,
         "profile": True,
         "p": True,
-        "no-profiles": False,
     },
     "start": {},
     "stop": {"force": False, "f": False, "timeout": True},
@@ -98,8 +99,6 @@ def parse(argv: Sequence[str]) -> Command:
             return Command(verb, tuple(args), flags, tuple(remaining))
         if not word.startswith("-") or word == "-":
             args.append(word)
-            if verb == "exec" and len(args) == 2:  # what follows is the command's own
-                return Command(verb, (args[0],), flags, (word, *remaining))
             continue
         name, given, value = word.lstrip("-").partition("=")
         if not word.startswith("--"):  # -fcsv is -f csv
@@ -113,6 +112,10 @@ def parse(argv: Sequence[str]) -> Command:
                 raise Refused(f"flag needs an argument: {word}")
             value = remaining.pop(0)
         flags.setdefault(_long_name(verb, name), []).append(value)
+    if verb == "query" and "project" in flags:
+        raise Refused(words.QUERY_WITH_PROJECT)
+    if "project" in flags and "all-projects" in flags:
+        raise Refused(words.PROJECT_WITH_ALL)
     return Command(verb, tuple(args), flags)
 
 

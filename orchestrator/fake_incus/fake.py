@@ -69,14 +69,8 @@ def furnished() -> Store:
 
 async def run_handful(command: GuestCommand) -> GuestOutcome:
     """The guest script when none is given: the handful of commands of `shell.interpret`."""
-    files: dict[str, bytes] = {}
-    code = await shell.interpret(command.text, command.print, files)
-    below = {
-        path.removeprefix("/artifacts/"): content
-        for path, content in files.items()
-        if path.startswith("/artifacts/")
-    }
-    return GuestOutcome(code, below)
+    code = await shell.interpret(command.text, command.print, command.read, command.write)
+    return GuestOutcome(code)
 
 
 class FakeIncus:
@@ -87,11 +81,13 @@ class FakeIncus:
     nursery when a client goes away, as in a real guest.
     """
 
-    def __init__(self, nursery: trio.Nursery, store: Store, script: GuestScript) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, store: Store, script: GuestScript, epoch: datetime
+    ) -> None:
         self.store = store
         self._faults = Faults()
         self._nursery = nursery
-        self._began = trio.current_time()
+        self._began = epoch - timedelta(seconds=trio.current_time())
         self._alive = True
         self._calls: set[trio.CancelScope] = set()
         self._daemon = Daemon(
@@ -101,20 +97,30 @@ class FakeIncus:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, *, guest_script: GuestScript = run_handful, store: Store | None = None
+        cls,
+        *,
+        guest_script: GuestScript = run_handful,
+        store: Store | None = None,
+        epoch: datetime = EPOCH,
     ) -> AsyncIterator[FakeIncus]:
         """A fake, until the block ends; guests that still run then are killed.
 
         `guest_script` is what a job's command does. `store` is what the daemon begins with:
         `furnished()`, when not given, with the image `pikaci/dev`; `Store()` is a bare one.
+        `epoch` is what its wall clock shows then.
         """
-        async with trio.open_nursery() as nursery:
-            yield cls(nursery, furnished() if store is None else store, guest_script)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                yield cls(nursery, furnished() if store is None else store, guest_script, epoch)
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:  # the block's own error, as it was raised
+                raise group.exceptions[0] from None
+            raise
 
     def now(self) -> datetime:
-        """The daemon's wall clock: `EPOCH`, and what trio's clock has counted since."""
-        return EPOCH + timedelta(seconds=trio.current_time() - self._began)
+        """The daemon's wall clock: its epoch, and what trio's clock has counted since."""
+        return self._began + timedelta(seconds=trio.current_time())
 
     def instances(self, project: str = "pikaci") -> dict[str, Instance]:
         """What is there, for tests to look at."""
@@ -144,8 +150,14 @@ class FakeIncus:
         """The next calls are carried out `secs` later, also when their client was killed."""
         self._faults.add(Fault(Kind.LATE, target, times, name, secs=secs))
 
-    def never_ready(self, *, missing: str = "", times: int = 1, name: str | None = None) -> None:
-        """The next waits for readiness end without it; `missing` is the path they name."""
+    def never_ready(
+        self,
+        *,
+        missing: str = "the mount /workspace/snapshot",
+        times: int = 1,
+        name: str | None = None,
+    ) -> None:
+        """The next waits for readiness end without it; `missing` is what they name."""
         self._faults.add(Fault(Kind.NEVER_READY, "ready", times, name, missing))
 
     def spoil_result(

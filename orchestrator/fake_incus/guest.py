@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -27,7 +30,8 @@ class GuestCommand:
     """A job's command, as it reached the guest.
 
     `text` is the command, `environment` what came over the exec's stdin without the runner's
-    own variables. `print` writes to the job's log; `power_off` ends the guest, and this job.
+    own variables. `print` writes to the job's log, `read` and `write` are for files of the
+    guest and of its mounts, `power_off` ends the guest, and this job.
     """
 
     instance: str
@@ -37,6 +41,8 @@ class GuestCommand:
     environment: dict[str, str]
     nonce: str
     print: Callable[[bytes], None]
+    read: Callable[[str], bytes]
+    write: Callable[[str, bytes], None]
     power_off: Callable[[], None]
 
 
@@ -60,9 +66,9 @@ class Guest:
         self.instance = instance
         self.files = instance.files
         self.mounts = {
-            device["path"]: device.get("source", "")
+            device["path"].rstrip("/"): device
             for device in devices.values()
-            if device.get("type") == "disk"
+            if device["type"] == "disk" and device.get("source") and device.get("path")
         }
         self.now = now
         self.script = script
@@ -72,6 +78,25 @@ class Guest:
         self.cancel_job: Callable[[], None] = lambda: None
         self._nursery = nursery
         self._processes: list[Process] = []
+
+    def read(self, path: str) -> bytes:
+        """A file of the guest, or of the host below a mount; `OSError` when there is none."""
+        mount = self._mount(path)
+        if mount is not None:
+            return Path(self.mounts[mount]["source"] + path[len(mount) :]).read_bytes()
+        if path not in self.files:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self.files[path]
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file of the guest's own; `OSError` below a mount, which the fake only reads."""
+        if self._mount(path) is not None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        self.files[path] = content
+
+    def _mount(self, path: str) -> str | None:
+        above = [mount for mount in self.mounts if path.startswith(f"{mount}/")]
+        return max(above, key=len, default=None)
 
     def start(self, body: Callable[[Process], Awaitable[int]]) -> Process:
         """Start a process; it goes on when the client that asked for it is gone."""

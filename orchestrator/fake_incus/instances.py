@@ -8,38 +8,46 @@ from typing import Any
 
 from orchestrator.fake_incus import programs, rules, show, words
 from orchestrator.fake_incus.daemon import Call, Daemon, local
-from orchestrator.fake_incus.model import Instance
+from orchestrator.fake_incus.model import Instance, Project
 from orchestrator.fake_incus.words import NotFaked, Refused
 
 
 async def create(daemon: Daemon, call: Call) -> int:
     """`create IMAGE NAME`, with the instance's document on stdin."""
     if not call.command.args:
-        return 0  # so does Incus
+        return 0  # so does Incus, after its usage
     document = _document(call.stdin)
     image_name, *names = (local(name) for name in call.command.args)
     image = daemon.store.image(call.command.project, image_name)
+    wanted = "virtual-machine" if call.command.flag("vm") else "container"
+    if wanted != image.type:
+        asked = "a VM" if call.command.flag("vm") else "a container"
+        raise Refused(f"Asked for {asked} but image is of type {image.type}")
     project = daemon.store.project(call.command.project)
     config = {key: _text(value) for key, value in (document.get("config") or {}).items()}
     for pair in call.command.flags.get("config", []):
         key, _, value = pair.partition("=")
         config[key] = value
-    # As in the real client, an empty list in the document means the default profile too.
-    profiles = call.command.flags.get("profile") or document.get("profiles") or ["default"]
-    if "no-profiles" in call.command.flags:
+    profiles = call.command.flags.get("profile", document.get("profiles"))
+    if call.command.flag("no-profiles"):
         profiles = []
+    name = (names or [""])[0]
+    if not name:
+        name = f"unnamed-badger-{len(project.instances) + 1}"
+        await call.say(f"Instance name is: {name}")
+    rules.check_name(name)
     instance = Instance(
-        name=(names or [""])[0] or f"unnamed-{len(project.instances) + 1}",
+        name=name,
         project=call.command.project,
         image=image.fingerprint,
-        type="virtual-machine" if call.command.flag("vm") else "container",
+        type=wanted,
         description=document.get("description") or "",
         config=config,
         devices={
             name: {key: _text(value) for key, value in device.items()}
             for name, device in (document.get("devices") or {}).items()
         },
-        profiles=list(profiles),
+        profiles=["default"] if profiles is None else list(profiles),
         created_at=daemon.now().isoformat(),
     )
     rules.check_instance(daemon.store, instance)
@@ -49,6 +57,9 @@ async def create(daemon: Daemon, call: Call) -> int:
         "volatile.base_image": image.fingerprint,
     }
     project.instances[instance.name] = instance
+    _, devices = daemon.store.expanded(instance)
+    if all(device["type"] != "nic" for device in devices.values()):
+        call.errors += words.NO_NETWORK_NOTE.encode()
     return 0
 
 
@@ -72,6 +83,10 @@ async def stop(daemon: Daemon, call: Call) -> int:
 
 async def delete(daemon: Daemon, call: Call) -> int:
     """`delete NAME...`, running ones with `--force`."""
+    for name in map(local, call.command.args):
+        project = call.command.project
+        if name not in daemon.store.projects.get(project, Project()).instances:
+            raise Refused(words.delete_not_found(name, project))
     for instance in _named(daemon, call):
         if instance.status == "Running" and not call.command.flag("force"):
             raise Refused(words.MUST_STOP_FIRST)
@@ -81,6 +96,8 @@ async def delete(daemon: Daemon, call: Call) -> int:
 
 async def exec_(daemon: Daemon, call: Call) -> int:
     """`exec NAME -- COMMAND...`; the command outlives a client that goes away."""
+    if not call.command.rest:
+        raise NotFaked("incus exec without -- before the command")
     (instance,) = _named(daemon, call)
     guest = daemon.guest(instance)
     process = programs.start(guest, programs.recognise(call.command.rest, call.stdin))
@@ -88,6 +105,8 @@ async def exec_(daemon: Daemon, call: Call) -> int:
     await process.ended.wait()
     call.errors += process.errors
     assert process.exit_code is not None
+    if process.exit_code in words.ON_EXIT_CODE:
+        call.errors += f"Error: {words.ON_EXIT_CODE[process.exit_code]}\n".encode()
     return process.exit_code
 
 
@@ -130,7 +149,7 @@ async def pull(daemon: Daemon, call: Call) -> int:
     name, _, path = local(source).partition("/")
     instance = daemon.store.instance(call.command.project, name)
     if f"/{path}" not in instance.files:
-        raise Refused("Failed to fetch file: file does not exist")
+        raise Refused(words.NO_FILE)
     content = instance.files[f"/{path}"]
     if target == "-":
         await call.write(content)

@@ -27,7 +27,7 @@ async def image_import(daemon: Daemon, call: Call) -> int:
     fingerprint = hashlib.sha256(content).hexdigest()
     images = daemon.store.images(call.command.project)
     if fingerprint in images:
-        raise Refused("Image with same fingerprint already exists")
+        raise Refused(words.SAME_FINGERPRINT)
     aliases = call.command.flags.get("alias", [])
     for alias in aliases:
         _free_alias(daemon, call, alias, reuse=bool(call.command.flag("reuse")))
@@ -87,7 +87,10 @@ async def project_create(daemon: Daemon, call: Call) -> int:
     """`project create NAME [--config KEY=VALUE]`: with images and profiles of its own."""
     name = local(call.command.args[0])
     if name in daemon.store.projects:
-        raise Refused(f'Project "{name}" already exists')
+        raise Refused(
+            f'Failed creating project "{name}": Failed adding database record: Failed to create'
+            ' "projects" entry: UNIQUE constraint failed: projects.name'
+        )
     config = {"features.images": "true", "features.profiles": "true"}
     config |= dict(pair.split("=", 1) for pair in call.command.flags.get("config", []))
     daemon.store.projects[name] = Project(config=config, profiles={"default": Profile()})
@@ -99,7 +102,7 @@ async def project_delete(daemon: Daemon, call: Call) -> int:
     name = local(call.command.args[0])
     project = daemon.store.project(name)
     if project.instances or project.images:
-        raise Refused("Only empty projects can be removed")
+        raise Refused(words.PROJECT_NOT_EMPTY)
     del daemon.store.projects[name]
     return 0
 
@@ -154,7 +157,7 @@ async def storage_create(daemon: Daemon, call: Call) -> int:
     """`storage create NAME DRIVER [KEY=VALUE...]`."""
     name, driver, *pairs = call.command.args
     if local(name) in daemon.store.pools:
-        raise Refused(f'Storage pool "{local(name)}" already exists')
+        raise Refused(words.POOL_EXISTS)
     config = dict(pair.split("=", 1) for pair in pairs)
     daemon.store.pools[local(name)] = Pool(driver, config)
     return 0
@@ -170,5 +173,5 @@ def _free_alias(daemon: Daemon, call: Call, alias: str, *, reuse: bool) -> None:
     for image in daemon.store.images(call.command.project).values():
         if alias in image.aliases:
             if not reuse:
-                raise Refused(f"Alias already exists: {alias}")
+                raise Refused(words.alias_taken(alias))
             image.aliases.remove(alias)

@@ -79,6 +79,7 @@ class Store(msgspec.Struct):
 
     projects: dict[str, Project] = msgspec.field(default_factory=_default_project)
     pools: dict[str, Pool] = {}
+    networks: list[str] = []
 
     def project(self, name: str) -> Project:
         """The project; `Refused` when there is none."""
@@ -87,7 +88,7 @@ class Store(msgspec.Struct):
     def instance(self, project: str, name: str) -> Instance:
         """The instance; `Refused` when there is none, or no such project."""
         known = self.projects.get(project, Project()).instances
-        return _found(known, name, words.INSTANCE_NOT_FOUND)
+        return _found(known, name, words.instance_not_found(name, project))
 
     def images(self, project: str) -> dict[str, Image]:
         """The images that a project sees: `{fingerprint: image}`."""
@@ -110,7 +111,7 @@ class Store(msgspec.Struct):
         config: dict[str, str] = {}
         devices: dict[str, Device] = {}
         for name in instance.profiles:
-            profile = _found(self.profiles(instance.project), name, words.PROFILE_NOT_FOUND)
+            profile = self.profiles(instance.project)[name]
             config |= profile.config
             devices |= profile.devices
         return config | instance.config, devices | instance.devices

@@ -18,7 +18,8 @@ from functools import partial
 
 import trio
 
-from orchestrator.fake_incus import runner, shell, words
+from orchestrator.contract import contract
+from orchestrator.fake_incus import runner, shell
 from orchestrator.fake_incus.faults import Kind
 from orchestrator.fake_incus.guest import Guest
 from orchestrator.fake_incus.process import Process
@@ -54,7 +55,7 @@ def recognise(argv: tuple[str, ...], stdin: bytes) -> Exec:
         if named in PROGRAMS:
             return Exec(named, args[3:], env, stdin)
         return Exec("sh", args[1:2], env, stdin)
-    if program != runner.RUNNER:
+    if program != contract().runner:
         program = posixpath.basename(program)
     return Exec(program, args, env, stdin)
 
@@ -68,22 +69,21 @@ def start(guest: Guest, command: Exec) -> Process:
 async def _ready(guest: Guest, command: Exec, process: Process) -> int:
     """SECS RUNNER MOUNT...: wait until all is there; print what is missing."""
     secs, _, *mounts = command.args
-    missing = [mount for mount in mounts if mount not in guest.mounts]
+    missing = [f"the mount {mount}" for mount in mounts if mount not in guest.mounts]
     fault = guest.faults.take(Kind.NEVER_READY, targets=("ready",), name=guest.instance.name)
     if fault is not None:
-        missing = [fault.text or (mounts or [runner.RUNNER])[0]]
+        missing = [fault.text]
     if not missing:
         return 0
     await trio.sleep(float(secs))
-    process.output.write("".join(f"{path}\n" for path in missing).encode())
+    process.output.write(missing[0].encode())
     return _NOT_READY
 
 
 async def _collect(guest: Guest, command: Exec, process: Process) -> int:
     """GLOB...: the result, the log, and what matches below /artifacts, as a tar stream."""
-    root = f"{runner.CONTRACT['artifacts']}/"
-    wanted = [runner.CONTRACT["result"].removeprefix(root)]
-    wanted += [runner.CONTRACT["log"].removeprefix(root)]
+    root = f"{contract().artifacts}/"
+    wanted = [contract().result.removeprefix(root), contract().log.removeprefix(root)]
     patterns = [_pattern(glob) for glob in command.args]
     for path in sorted(guest.files):
         name = path.removeprefix(root)
@@ -106,7 +106,8 @@ async def _run(guest: Guest, command: Exec, process: Process) -> int:
 
 
 async def _shell(guest: Guest, command: Exec, process: Process) -> int:
-    return await shell.interpret(" ".join(command.args), process.output.write, guest.files)
+    text = " ".join(command.args)
+    return await shell.interpret(text, process.output.write, guest.read, guest.write)
 
 
 async def _plain(guest: Guest, command: Exec, process: Process) -> int:
@@ -114,21 +115,24 @@ async def _plain(guest: Guest, command: Exec, process: Process) -> int:
         process.output.write(command.stdin)
         return 0
     if command.program == "tee":
-        for path in command.args:
-            guest.files[path] = command.stdin
         process.output.write(command.stdin)
+        for path in command.args:
+            try:
+                guest.write(path, command.stdin)
+            except OSError as error:
+                process.errors += f"tee: {path}: {error.strerror}\n".encode()
+                return 1
         return 0
-    quoted = shlex.join([command.program, *command.args])
-    return await shell.interpret(quoted, process.output.write, guest.files)
+    text = shlex.join([command.program, *command.args])
+    return await shell.interpret(text, process.output.write, guest.read, guest.write)
 
 
 async def _missing(guest: Guest, command: Exec, process: Process) -> int:
-    process.errors += f"Error: {words.COMMAND_NOT_FOUND}\n".encode()
     return _NOT_FOUND
 
 
 PROGRAMS: dict[str, Callable[[Guest, Exec, Process], Awaitable[int]]] = {
-    runner.RUNNER: _run,
+    contract().runner: _run,
     "pikaci-ready": _ready,
     "pikaci-collect": _collect,
     "sh": _shell,

@@ -42,90 +42,89 @@ _DEVICE_KEYS = {
     "unix-char": frozenset("source path major minor uid gid mode required".split()),
     "tpm": frozenset("path pathrm".split()),
 }
+_BOOLEANS = ("readonly", "required", "shift")
 _DEVICE_NAME = re.compile(r"[A-Za-z0-9/:_.-]{1,63}")
 
 
 def check_instance(store: Store, instance: Instance) -> None:
     """Raise `Refused`, in the daemon's words and order, when it would refuse this instance."""
-    check_name(instance.name)
-    for key in instance.config:
-        if not key.startswith(_CONFIG_PREFIXES):
-            raise Refused(f"Failed instance creation: Unknown configuration key: {key}")
-    taken: dict[str, str] = {}
-    for name, device in sorted(instance.devices.items()):
-        _check_device(name, device, instance.type)
-        if device.get("type") == "disk":
-            path = device.get("path", "").rstrip("/") or "/"
-            if path in taken:
-                raise Refused(
-                    "Failed instance creation: Invalid devices: Detected duplicate disk device"
-                    f' path "{path}"'
-                )
-            taken[path] = name
+    for profile in instance.profiles:
+        if profile not in store.profiles(instance.project):
+            raise Refused(f'Requested profile "{profile}" doesn\'t exist')
+    check_config(instance.config, during=words.RECORD)
+    for device in instance.devices.values():
+        if device.get("type", "") not in _DEVICE_KEYS:
+            raise Refused(words.unknown_device_type(device.get("type", "")))
+    if instance.name in store.project(instance.project).instances:
+        raise Refused(words.NAME_TAKEN)
     _, devices = store.expanded(instance)
+    paths: set[str] = set()
+    for name, device in sorted(devices.items()):
+        _check_device(store, name, device, instance.type)
+        path = device.get("path", "")
+        if device["type"] == "disk" and path:
+            if path in paths:
+                reason = f'More than one disk device uses the same path "{path}"'
+                raise Refused(words.invalid_device(name, reason))
+            paths.add(path)
     roots = [device for device in devices.values() if device.get("path") == "/"]
     if not roots:
         raise Refused(words.NO_ROOT_DISK)
     if roots[0].get("pool") not in store.pools:
-        raise Refused(f"Failed instance creation: {words.POOL_NOT_FOUND}")
-    if instance.name in store.project(instance.project).instances:
-        raise Refused(words.NAME_TAKEN)
+        raise Refused(words.NO_SUCH_POOL)
     for name, device in sorted(devices.items()):
-        _check_source(name, device)
+        source = device.get("source", "")
+        if source and device.get("required") != "false" and not os.path.exists(source):
+            raise Refused(words.missing_source(name, source))
+
+
+def check_config(config: dict[str, str], *, during: str) -> None:
+    """Instances have keys of their own, and any that begin with `user.`."""
+    for key in config:
+        if not key.startswith(_CONFIG_PREFIXES):
+            raise Refused(f"{during}: {words.unknown_config(key)}")
 
 
 def check_name(name: str) -> None:
     """Instance names are host names: 1 to 63 letters, digits and hyphens."""
     problem = ""
     if len(name) > 63:
-        problem = "Name must be 1-63 characters long"
+        problem = "must be 1-63 characters long"
     elif name.startswith("-"):
-        problem = 'Name must not start with "-" character'
+        problem = 'must not start with "-" character'
     elif name.endswith("-"):
-        problem = 'Name must not end with "-" character'
+        problem = 'must not end with "-" character'
     elif name.isdigit():
-        problem = "Name cannot be a number"
+        problem = "cannot be a number"
     elif not re.fullmatch(r"[A-Za-z0-9-]+", name):
-        problem = "Name can only contain alphanumeric and hyphen characters"
+        problem = "can only contain alphanumeric and hyphen characters"
     if problem:
-        raise Refused(f"Failed instance creation: Invalid instance name: {problem}")
+        raise Refused(f"Invalid instance name: Name {problem}")
 
 
-def _check_device(name: str, device: Device, instance_type: str) -> None:
+def _check_device(store: Store, name: str, device: Device, instance_type: str) -> None:
+    reason = ""
+    unknown = [key for key in device if key not in _DEVICE_KEYS[device["type"]]]
+    unknown = [key for key in unknown if key != "type" and not key.startswith("user.")]
+    wrong = [key for key in _BOOLEANS if device.get(key, "true") not in ("true", "false")]
     if not _DEVICE_NAME.fullmatch(name):
-        raise Refused(words.invalid_device(name, "Invalid device name"))
-    kind = device.get("type", "")
-    if kind not in _DEVICE_KEYS:
-        raise Refused(words.invalid_device(name, f'Unsupported device type "{kind}"'))
-    for key in device:
-        if key != "type" and key not in _DEVICE_KEYS[kind] and not key.startswith("user."):
-            raise Refused(words.invalid_device(name, f'Invalid device option "{key}"'))
-    if kind == "disk":
-        _check_disk(name, device, instance_type)
-
-
-def _check_disk(name: str, device: Device, instance_type: str) -> None:
-    if not device.get("path"):
-        raise Refused(
-            words.invalid_device(name, "Disk entry is missing the required path property")
+        reason = (
+            "Name can only contain alphanumeric, forward slash, hyphen, colon, underscore and"
+            " full stop characters"
         )
-    if instance_type == "container" and device.get("io.bus"):
-        raise Refused(
-            words.invalid_device(name, "IO bus configuration cannot be applied to containers")
+    elif unknown:
+        reason = f'Invalid device option "{unknown[0]}"'
+    elif wrong:
+        reason = (
+            f'Invalid value for device option "{wrong[0]}":'
+            f' Invalid value for a boolean "{device[wrong[0]]}"'
         )
-    if not device.get("source") and not device.get("pool"):
-        raise Refused(
-            words.invalid_device(name, 'Disk entry is missing the required "source" property')
-        )
-
-
-def _check_source(name: str, device: Device) -> None:
-    source = device.get("source", "")
-    if device.get("type") != "disk" or not source or device.get("pool"):
-        return
-    if device.get("required") != "false" and not os.path.exists(source):
-        raise Refused(
-            "Failed instance creation: Failed creating instance record: Failed initializing"
-            f' instance: Failed add validation for device "{name}": Missing source path'
-            f' "{source}" for disk "{name}"'
-        )
+    elif device["type"] == "disk" and instance_type == "container" and device.get("io.bus"):
+        reason = "IO bus configuration cannot be applied to containers"
+    elif device["type"] == "disk" and not device.get("source") and device.get("path") != "/":
+        reason = 'Disk entry is missing the required "source" or "path" property'
+    if reason:
+        raise Refused(words.invalid_device(name, reason))
+    network = device.get("network", "")
+    if network and network not in store.networks:
+        raise Refused(words.missing_network(name, network))

@@ -11,19 +11,13 @@ import json
 import math
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import trio
 
+from orchestrator.contract import contract
 from orchestrator.fake_incus.faults import SPOILS, Kind
 from orchestrator.fake_incus.guest import Guest, GuestCommand, GuestOutcome
 from orchestrator.fake_incus.process import Process
-
-CONTRACT: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "guest" / "contract.json").read_bytes()
-)
-RUNNER: str = CONTRACT["runner"]
 
 _TIMED_OUT = 124
 _CANNOT_RUN = 125
@@ -40,8 +34,8 @@ async def run(
     if args[:1] == ["follow"]:
         offset = int(args[1])
     elif guest.job is None:
-        variables = CONTRACT["variables"]
-        for name in (variables["command"], variables["timeout_secs"], variables["run_as_root"]):
+        variables = contract().variables
+        for name in (variables.command, variables.timeout_secs, variables.run_as_root):
             if not env.get(name):
                 process.errors += f"pikaci-incus-run: {name} is not set\n".encode()
                 _write_result(guest, b"", _result("error", _CANNOT_RUN, f"{name} is not set"))
@@ -64,8 +58,11 @@ async def run(
 def _command(guest: Guest, env: dict[str, str], stdin: bytes) -> GuestCommand:
     pairs = (item.partition("=") for item in stdin.decode("utf-8", "surrogateescape").split("\0"))
     given = {name: value for name, _, value in pairs if name}
-    own = {name: given.pop(variable, "") for name, variable in CONTRACT["stdin"].items()}
-    variables = CONTRACT["variables"]
+    own = contract().stdin
+    nonce = given.pop(own.nonce, "")
+    for name in (own.grace_secs, own.scratch):
+        given.pop(name, None)
+    variables = contract().variables
 
     def print_(data: bytes) -> None:
         if guest.job is not None:
@@ -73,12 +70,14 @@ def _command(guest: Guest, env: dict[str, str], stdin: bytes) -> GuestCommand:
 
     return GuestCommand(
         instance=guest.instance.name,
-        text=env[variables["command"]],
-        timeout_secs=int(env[variables["timeout_secs"]]),
-        run_as_root=env[variables["run_as_root"]] == "1",
+        text=env[variables.command],
+        timeout_secs=int(env[variables.timeout_secs]),
+        run_as_root=env[variables.run_as_root] == "1",
         environment=given,
-        nonce=own["nonce"],
+        nonce=nonce,
         print=print_,
+        read=guest.read,
+        write=guest.write,
         power_off=guest.power_off,
     )
 
@@ -97,10 +96,14 @@ async def _job(guest: Guest, command: GuestCommand, process: Process) -> int:
 
         guest.cancel_job = cancel
         scope.deadline = trio.current_time() + (command.timeout_secs or math.inf)
-        outcome = await guest.script(command)
+        try:
+            outcome = await guest.script(command)
+        finally:
+            # What is left when the guest goes now. Else it is moved away, below.
+            guest.files[_private_log()] = bytes(process.output.data)
     if outcome is not None:
         for path, content in outcome.artifacts.items():
-            guest.files[f"{CONTRACT['artifacts']}/{path}"] = content
+            guest.files[f"{contract().artifacts}/{path}"] = content
         code = outcome.exit_code
         status = "passed" if code == 0 else "failed"
         message = "test passed" if code == 0 else f"test command exited with {code}"
@@ -129,7 +132,7 @@ async def _cancel(guest: Guest) -> int:
 def _result(status: str, exit_code: int, message: str) -> dict[str, object]:
     return {
         "schema": 1,
-        "contract": CONTRACT["version"],
+        "contract": contract().version,
         "status": status,
         "exit_code": exit_code,
         "message": message,
@@ -143,9 +146,14 @@ def _write_result(guest: Guest, log: bytes, result: dict[str, object]) -> None:
     if fault is not None:
         assert content is not None
         content = SPOILS[fault.text](content)
-    guest.files[CONTRACT["log"]] = log
+    guest.files.pop(_private_log(), None)
+    guest.files[contract().log] = log
     if content is not None:
-        guest.files[CONTRACT["result"]] = content
+        guest.files[contract().result] = content
+
+
+def _private_log() -> str:
+    return f"{contract().private}/guest.log"
 
 
 def _iso(moment: datetime) -> str:

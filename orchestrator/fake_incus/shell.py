@@ -15,7 +15,12 @@ import trio
 _NOT_FOUND = 127
 
 
-async def interpret(text: str, write: Callable[[bytes], None], files: dict[str, bytes]) -> int:
+async def interpret(
+    text: str,
+    print_: Callable[[bytes], None],
+    read: Callable[[str], bytes],
+    write: Callable[[str, bytes], None],
+) -> int:
     """Run a script; its exit code. What it cannot run is "command not found", and 127."""
     for words in _commands(text):
         into = ""
@@ -23,17 +28,21 @@ async def interpret(text: str, write: Callable[[bytes], None], files: dict[str, 
             into, words = words[-1], words[:-2]
         if words[0] == "exit":
             return int(words[1]) & 0xFF if len(words) > 1 else 0
-        output, code = await _one(words, files)
-        if into:
-            files[into] = output
-        else:
-            write(output)
+        try:
+            output, code = await _one(words, read)
+            if into:
+                write(into, output)
+            else:
+                print_(output)
+        except OSError as error:
+            print_(f"{words[0]}: {error.filename}: {error.strerror}\n".encode())
+            code = 1
         if code:
             return code
     return 0
 
 
-async def _one(words: list[str], files: dict[str, bytes]) -> tuple[bytes, int]:
+async def _one(words: list[str], read: Callable[[str], bytes]) -> tuple[bytes, int]:
     match words:
         case ["true"]:
             return b"", 0
@@ -44,10 +53,8 @@ async def _one(words: list[str], files: dict[str, bytes]) -> tuple[bytes, int]:
         case ["sleep", secs]:
             await trio.sleep(float(secs))
             return b"", 0
-        case ["cat", path] if path in files:
-            return files[path], 0
         case ["cat", path]:
-            return f"cat: {path}: No such file or directory\n".encode(), 1
+            return read(path), 0
         case _:
             return f"bash: line 1: {words[0]}: command not found\n".encode(), _NOT_FOUND
 

@@ -1,7 +1,7 @@
 """What Incus says when it refuses, in its own words (Incus 6.0.4, Debian bookworm-backports).
 
-The client prints `Error: ` and the text on stderr, and ends with code 1. The tests compare
-each text that pikaci relies on with a real daemon's.
+The client prints `Error: ` and the text on stderr, and ends with code 1. The contract tests
+compare what pikaci relies on with a real daemon.
 """
 
 from __future__ import annotations
@@ -19,31 +19,53 @@ DAEMON_DOWN = (
     "The incus daemon doesn't appear to be started (socket path: /var/lib/incus/unix.socket)"
 )
 CONNECTION_LOST = "websocket: close 1006 (abnormal closure): unexpected EOF"
-INSTANCE_NOT_FOUND = "Instance not found"
-IMAGE_ALIAS_NOT_FOUND = "Image alias not found"
-PROJECT_NOT_FOUND = "Project not found"
-PROFILE_NOT_FOUND = "Profile not found"
-POOL_NOT_FOUND = "Storage pool not found"
+NOT_PERMITTED = "You don't have the needed permissions to talk to the incus daemon"
+QUERY_WITH_PROJECT = "--project cannot be used with the query command"
+PROJECT_WITH_ALL = "Can't specify --project with --all-projects"
+
 NOT_RUNNING = "Instance is not running"
 ALREADY_RUNNING = "The instance is already running"
 ALREADY_STOPPED = "The instance is already stopped"
-COMMAND_NOT_FOUND = "Command not found"
 MUST_STOP_FIRST = "The instance is currently running, stop it first or pass --force"
-NOT_PERMITTED = "You don't have the needed permissions to talk to the incus daemon"
 BUSY_CREATING = 'Instance is busy running a "create" operation'
+NO_FILE = "file does not exist"
+NO_NETWORK_NOTE = (
+    "\nThe instance you are starting doesn't have any network attached to it.\n"
+    "  To create a new network, use: incus network create\n"
+    "  To attach a network to an instance, use: incus network attach\n"
+)
+
+IMAGE_NOT_FOUND = "Image not found"
+IMAGE_ALIAS_NOT_FOUND = "Image alias not found"
+SAME_FINGERPRINT = "Image with same fingerprint already exists"
+PROJECT_NOT_FOUND = "Project not found"
+PROJECT_NOT_EMPTY = "Only empty projects can be removed."
+PROFILE_NOT_FOUND = "Fetch profile: Profile not found"
+POOL_EXISTS = "The storage pool already exists: The record already exists"
+
+# What an exec's exit code makes the client add, whoever ended with it.
+ON_EXIT_CODE = {126: "Command not executable", 127: "Command not found"}
+
+RECORD = "Failed creating instance record"
+_INIT = f"{RECORD}: Failed initializing instance"
 NAME_TAKEN = (
-    "Failed instance creation: Failed creating instance record: Add instance info to the"
-    ' database: Failed to create "instances" entry: UNIQUE constraint failed:'
-    " instances.project_id, instances.name"
+    f'{RECORD}: Add instance info to the database: Failed to create "instances" entry:'
+    " UNIQUE constraint failed: instances.project_id, instances.name"
 )
-POOL_FULL = (
-    "Failed instance creation: Failed creating instance from image: Unable to unpack image,"
-    " run out of disk space"
-)
-NO_ROOT_DISK = (
-    "Failed instance creation: Failed creating instance record: Failed initializing instance:"
-    " Failed getting root disk: No root device could be found"
-)
+NO_ROOT_DISK = f"{_INIT}: Failed getting root disk: No root device could be found"
+NO_SUCH_POOL = f"{_INIT}: Failed loading storage pool: Storage pool not found"
+POOL_FULL = "Failed creating instance from image: Unable to unpack image, run out of disk space"
+
+
+def instance_not_found(name: str, project: str) -> str:
+    """Also what a missing project looks like to most commands."""
+    return f'Failed to fetch instance "{name}" in project "{project}": Instance not found'
+
+
+def delete_not_found(name: str, project: str) -> str:
+    """`delete` looks first, and says so."""
+    missing = instance_not_found(name, project)
+    return f'Failed checking instance exists "local:{name}": {missing}'
 
 
 def image_not_found(name: str) -> str:
@@ -51,7 +73,38 @@ def image_not_found(name: str) -> str:
     return f'Image "{name}" not found'
 
 
+def alias_taken(name: str) -> str:
+    """An alias that another image, or the same one, has already."""
+    return f'Alias "{name}" already exists'
+
+
+def unknown_config(key: str) -> str:
+    """A configuration key that no instance has."""
+    return f"Unknown configuration key: {key}"
+
+
+def unknown_device_type(kind: str) -> str:
+    """A device of no kind that there is."""
+    return f'{RECORD}: Invalid device type "{kind}"'
+
+
 def invalid_device(name: str, reason: str) -> str:
     """A device that the daemon will not take."""
-    failed = f'Device validation failed for "{name}": {reason}'
-    return f"Failed instance creation: Invalid devices: {failed}"
+    return f'{_INIT}: Invalid devices: Device validation failed for "{name}": {reason}'
+
+
+def missing_source(name: str, source: str) -> str:
+    """A disk whose source is not on the host."""
+    return (
+        f'{_INIT}: Failed add validation for device "{name}":'
+        f' Missing source path "{source}" for disk "{name}"'
+    )
+
+
+def missing_network(name: str, network: str) -> str:
+    """A network card for a network that is not there. (The project is the network's.)"""
+    return invalid_device(
+        name,
+        f'Failed loading device "{name}": Failed to load network "{network}" for project'
+        ' "default": Network not found',
+    )

@@ -13,8 +13,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from orchestrator.contract import contract
 from orchestrator.fake_incus import FINGERPRINT, FakeIncus, GuestCommand, GuestOutcome
-from orchestrator.fake_incus.runner import RUNNER
 from orchestrator.incus import Completed, Incus
 from orchestrator.incus_errors import (
     DaemonUnreachable,
@@ -23,6 +23,7 @@ from orchestrator.incus_errors import (
     OutcomeUnknown,
 )
 
+RUNNER = contract().runner
 NONCE = "n0nce"
 DOCUMENT = json.dumps(
     {
@@ -208,13 +209,13 @@ async def test_missing_variable_is_refused_by_the_runner(
 async def test_readiness_names_what_is_missing(autojump_clock: MockClock, host: Host) -> None:
     """A guest that never gets its mount says which, after the seconds it was given."""
     await host.boot("j1")
-    host.fake.never_ready(missing="/workspace/snapshot")
+    host.fake.never_ready()
     began = trio.current_time()
     first = await host.ready("j1")
     waited = trio.current_time() - began
     second = await host.ready("j1")
 
-    assert (75, b"/workspace/snapshot\n", 20) == (first.exit_code, first.stdout, waited)
+    assert (75, b"the mount /workspace/snapshot", 20) == (first.exit_code, first.stdout, waited)
     assert 0 == second.exit_code
 
 
