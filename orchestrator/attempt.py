@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import trio
 
 from orchestrator import commands
@@ -169,8 +170,12 @@ class Attempt:
 
     async def _collect(self, *, want_log: bool) -> Collector:
         new_log = self.directory / "guest.log.new"
+        artifacts = self.directory / "artifacts"
+        # A second time, when the first did not bring all of the log.
+        self.warnings.clear()
+        await trio.to_thread.run_sync(lambda: shutil.rmtree(artifacts, ignore_errors=True))
         collector = Collector(
-            self.directory / "artifacts",
+            artifacts,
             self.plan.artifacts,
             max_bytes=MAX_ARTIFACT_BYTES,
             max_files=MAX_ARTIFACT_FILES,
@@ -181,22 +186,31 @@ class Attempt:
             await trio.to_thread.run_sync(collector.feed, chunk)
 
         try:
-            await self._incus.run(
-                *commands.collect(self.plan, collect_command(self.plan.artifacts, want_log)),
+            ended = await self._incus.run(
+                *commands.collect(
+                    self.plan, collect_command(self.plan.artifacts, want_log=want_log)
+                ),
                 sink=sink,
                 deadline_secs=self.plan.deadlines.collect,
+                check=False,
             )
         finally:
-            manifest = await trio.to_thread.run_sync(collector.finish)
-        self._warn_of(manifest)
+            with trio.CancelScope(shield=True):
+                manifest = await trio.to_thread.run_sync(collector.finish)
+        if ended.exit_code != 0 and collector.result is None:
+            raise failed_call(ended.argv, ended.exit_code, ended.stderr)
+        self._report(manifest)
         self._keep_longer_log(new_log)
         return collector
 
-    def _warn_of(self, manifest: Manifest) -> None:
+    def _report(self, manifest: Manifest) -> None:
+        (self.directory / "manifest.json").write_bytes(
+            msgspec.json.format(msgspec.json.encode(manifest))
+        )
         for refused in manifest.refused:
-            self.warnings.append(f"not collected: {refused.path}: {refused.reason}")
-        if not manifest.complete:
-            self.warnings.append(f"not all artifacts were collected: {manifest.reason}")
+            self.warnings.append(f"not collected: {refused.path} {refused.reason}")
+        if manifest.problem:
+            self.warnings.append(f"not all artifacts were collected: {manifest.problem}")
 
     def _keep_longer_log(self, new_log: Path) -> None:
         # Both hold the same bytes from the first on. Readers follow by path and offset.

@@ -21,12 +21,21 @@ MAX_TIMEOUT_SECS = 7 * 24 * 3600
 SIZE_PATTERN = r"^[1-9][0-9]{0,6}(kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
 NAME_PATTERN = r"^[A-Za-z0-9._/-]{1,128}$"
 
-_Size = Annotated[str, msgspec.Meta(pattern=SIZE_PATTERN)]
-_Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
-_EnvName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")]
+_ENV_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 # An alias, or a fingerprint; no colon, so that no remote can be smuggled in.
-_Image = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,254}$")]
-_Network = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+_IMAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,254}$"
+_NETWORK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+_IN_WORDS = {
+    SIZE_PATTERN: "a size with its unit, for example 4GiB or 500MB",
+    _ENV_PATTERN: "names of letters, digits and _, not beginning with a digit",
+    _IMAGE_PATTERN: "an image's alias or fingerprint, without a remote",
+    _NETWORK_PATTERN: "none, or the name of an Incus network",
+}
+
+_Size = Annotated[str, msgspec.Meta(pattern=SIZE_PATTERN)]
+_EnvName = Annotated[str, msgspec.Meta(pattern=_ENV_PATTERN)]
+_Image = Annotated[str, msgspec.Meta(pattern=_IMAGE_PATTERN)]
+_Network = Annotated[str, msgspec.Meta(pattern=_NETWORK_PATTERN)]
 
 SNAPSHOT_PATH = "/workspace/snapshot"
 # Guest paths that a mount of the user's may neither cover nor lie below.
@@ -119,19 +128,20 @@ def check(spec: JobSpec) -> None:
 
 
 def from_validation_error(error: Exception) -> SpecError:
-    """Turn msgspec's `... - at `$.key`` into a `SpecError` that names the key."""
-    text, _, path = str(error).partition(" - at `$")
-    key = path.rstrip("`").lstrip(".")
+    """Turn msgspec's words (``... - at `$.key` ``) into a `SpecError` that names the key."""
+    text, _, where = str(error).partition(" - at `")
+    key = where.rpartition("$")[2].rstrip("`").lstrip(".").replace("[...]", "")
+    prefix = f"{key}." if key else ""
+    field = text.rpartition("field ")[2].strip("`")
     if text.startswith("Object contains unknown field"):
-        unknown = text.rpartition("field ")[2].strip("`")
-        prefix = f"{key}." if key else ""
-        allowed = Mount.__struct_fields__ if key.startswith("mounts") else JobSpec.__struct_fields__
-        return SpecError(f"{prefix}{unknown}", "unknown key", allowed=", ".join(sorted(allowed)))
+        known = Mount.__struct_fields__ if key.startswith("mounts") else JobSpec.__struct_fields__
+        return SpecError(f"{prefix}{field}", "is an unknown key", allowed=", ".join(sorted(known)))
     if text.startswith("Object missing required field"):
-        missing = text.rpartition("field ")[2].strip("`")
-        prefix = f"{key}." if key else ""
-        return SpecError(f"{prefix}{missing}", "is required", allowed="a value")
-    return SpecError(key.replace("[...]", ""), text[:1].lower() + text[1:])
+        return SpecError(f"{prefix}{field}", "is missing", allowed="a value; it is required")
+    for pattern, words in _IN_WORDS.items():
+        if f"regex {pattern!r}" in text:
+            return SpecError(key, "has another form than it must have", allowed=words)
+    return SpecError(key, text[:1].lower() + text[1:])
 
 
 def _check_text(key: str, value: str) -> None:

@@ -96,7 +96,11 @@ def _write_log_tail(out: TextIO, log: Path, *, colours: bool) -> None:
         out.write(f"  ... the log's end; all {size} bytes: {log}\n")
     paint = _painter(colours)
     for line in shown:
-        text = styled(line.rstrip(b"\r\n")) if colours else plain(line.decode("utf-8", "replace").rstrip())
+        text = (
+            styled(line.rstrip(b"\r\n"))
+            if colours
+            else plain(line.decode("utf-8", "replace").rstrip())
+        )
         out.write(f"{paint(DIM, '  | ')}{text}{RESET if colours else ''}\n")
 
 

@@ -28,7 +28,8 @@ async def create(daemon: Daemon, call: Call) -> int:
     for pair in call.command.flags.get("config", []):
         key, _, value = pair.partition("=")
         config[key] = value
-    profiles = call.command.flags.get("profile", document.get("profiles"))
+    # As in the real client, an empty list in the document means the default profile too.
+    profiles = call.command.flags.get("profile") or document.get("profiles") or ["default"]
     if call.command.flag("no-profiles"):
         profiles = []
     name = (names or [""])[0]
@@ -47,7 +48,7 @@ async def create(daemon: Daemon, call: Call) -> int:
             name: {key: _text(value) for key, value in device.items()}
             for name, device in (document.get("devices") or {}).items()
         },
-        profiles=["default"] if profiles is None else list(profiles),
+        profiles=list(profiles),
         created_at=daemon.now().isoformat(),
     )
     rules.check_instance(daemon.store, instance)

@@ -199,7 +199,10 @@ async def test_every_byte_of_a_large_and_binary_log_arrives(runs: Runs) -> None:
     """100 MB of output, and all byte values, are on the host as the guest wrote them."""
     big, binary = await _two(
         runs,
-        JobSpec(command="head -c 100000000 /dev/zero | tee >(sha256sum >/artifacts/sum); wait", artifacts=("sum",)),
+        JobSpec(
+            command="head -c 100000000 /dev/zero | tee >(sha256sum >/artifacts/sum); wait",
+            artifacts=("sum",),
+        ),
         JobSpec(command=r"for i in $(seq 0 255); do printf \\x$(printf %x $i); done"),
     )
 
@@ -231,7 +234,8 @@ async def test_a_forked_daemon_neither_delays_nor_outlives_the_job(runs: Runs) -
 async def test_a_job_that_fills_its_disk_gets_its_own_verdict(runs: Runs) -> None:
     """The disk's limit is the job's; its exit code and its log arrive all the same."""
     spec = JobSpec(
-        command="head -c 2G /dev/urandom > /artifacts/big; echo full: $?; exit 6", disk="1GiB",
+        command="head -c 2G /dev/urandom > /artifacts/big; echo full: $?; exit 6",
+        disk="1GiB",
         run_as_root=True,
     )
 
@@ -263,9 +267,7 @@ async def test_a_job_that_powers_the_guest_off_is_no_test_failure(runs: Runs) ->
     ],
     ids=["forged", "directory", "fifo", "link", "log-fifo", "log-link"],
 )
-async def test_a_hostile_job_cannot_change_its_verdict(
-    runs: Runs, attack: str, root: bool
-) -> None:
+async def test_a_hostile_job_cannot_change_its_verdict(runs: Runs, attack: str, root: bool) -> None:
     """Whatever a job puts in place of result and log, the true ones arrive."""
     job = await runs.run_one(JobSpec(command=f"echo before; {attack}; exit 3", run_as_root=root))
 

@@ -59,9 +59,7 @@ async def test_the_effects_come_in_their_order(tmp_path: Path, autojump_clock: M
         await rig.live(JobSpec(command="true"))
 
         calls = [entry.argv for entry in rig.notes(ev.Called)]
-        story = [
-            ev.tag(type(entry)) for entry in rig.entries() if not isinstance(entry, ev.Called)
-        ]
+        story = [ev.tag(type(entry)) for entry in rig.entries() if not isinstance(entry, ev.Called)]
 
     assert ["create", "start", "exec", "exec", "exec", "delete"] == [
         argv[1] for argv in calls if argv[1] != "query"
@@ -88,9 +86,9 @@ async def test_a_file_left_by_an_earlier_attempt_is_gone(
         stale.touch()
         seen: list[bool] = []
         rig.journal.observe(
-            lambda entry: seen.append(stale.exists())
-            if isinstance(entry, ev.DevicesConfigured)
-            else None
+            lambda entry: (
+                seen.append(stale.exists()) if isinstance(entry, ev.DevicesConfigured) else None
+            )
         )
 
         await rig.live(JobSpec(command="true"))

@@ -1,0 +1,62 @@
+"""The result file of a guest, believed only when it is whole and this attempt's own."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from orchestrator.contract import contract
+
+SCHEMA = 1
+
+
+class GuestStatus(enum.StrEnum):
+    """What the runner says of the job. `error`: the runner itself could not run it."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+class GuestResult(msgspec.Struct, frozen=True, kw_only=True):
+    """`result.json`, of contract version 1. A newer runner may add fields."""
+
+    schema: int
+    contract: int
+    nonce: str
+    status: GuestStatus
+    exit_code: int
+    finished_at: str
+    message: str
+    log_bytes: int
+    log_complete: bool
+    started_at: str = ""
+    hint: str = ""
+
+
+_decoder = msgspec.json.Decoder(GuestResult)
+
+
+def parse_result(data: bytes | None, nonce: str) -> GuestResult | str:
+    """The result, or why there is none that can be believed."""
+    if data is None:
+        return "the guest has no result file"
+    if not data.strip():
+        return "the guest's result file is empty"
+    try:
+        result = _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return f"the guest's result file cannot be read: {error}"
+    if result.nonce != nonce:
+        return "the guest's result file is not of this attempt: its nonce is another"
+    if (result.schema, result.contract) != (SCHEMA, contract().version):
+        return (
+            f"the guest's result file has schema {result.schema} and contract {result.contract};"
+            f" this pikaci reads schema {SCHEMA} and contract {contract().version}"
+        )
+    if (result.status is GuestStatus.PASSED) != (result.exit_code == 0):
+        return f"the guest's result file says {result.status} with exit code {result.exit_code}"
+    return result

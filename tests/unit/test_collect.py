@@ -1,0 +1,303 @@
+"""Archives from guests that nobody should believe."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.collect import Collector, Manifest, collect_command
+from orchestrator.globs import any_of, glob_regex
+from orchestrator.result import GuestResult, parse_result
+
+MAX_BYTES = 1 << 20
+
+
+def archive(*members: tuple[str, bytes | None, dict[str, object]]) -> bytes:
+    """A tar archive of (name, content, attributes of the header)."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, content, attributes in members:
+            info = tarfile.TarInfo(name)
+            for key, value in attributes.items():
+                setattr(info, key, value)
+            info.size = len(content or b"")
+            tar.addfile(info, io.BytesIO(content) if content else None)
+    return out.getvalue()
+
+
+def collect(
+    base: Path, data: bytes, *globs: str, max_files: int = 10, chunk: int = 1 << 16
+) -> tuple[Collector, Manifest]:
+    collector = Collector(
+        base / "artifacts",
+        globs,
+        max_bytes=MAX_BYTES,
+        max_files=max_files,
+        log_path=base / "log",
+    )
+    for at in range(0, len(data), chunk):
+        collector.feed(data[at : at + chunk])
+    return collector, collector.finish()
+
+
+def tree(base: Path) -> dict[str, bytes]:
+    root = base / "artifacts"
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if not path.is_dir()
+    }
+
+
+def test_files_of_the_globs_are_written_with_a_manifest(tmp_path: Path) -> None:
+    """Result and log are told apart; artifacts land below the directory, with their hashes."""
+    data = archive(
+        ("./result.json", b"{}", {}),
+        ("./guest.log", b"log", {}),
+        ("./a/b.xml", b"xml", {"mode": 0o755}),
+    )
+
+    collector, manifest = collect(tmp_path, data, "a/**")
+
+    assert b"{}" == collector.result
+    assert b"log" == (tmp_path / "log").read_bytes()
+    assert {"a/b.xml": b"xml"} == tree(tmp_path)
+    assert os.access(tmp_path / "artifacts/a/b.xml", os.X_OK)
+    assert ("", ()) == (manifest.problem, manifest.refused)
+    assert [("a/b.xml", 3)] == [(file.path, file.size) for file in manifest.files]
+
+
+HOSTILE = [
+    ("../escape", b"x", {}),
+    ("/etc/absolute", b"x", {}),
+    ("a/../../escape", b"x", {}),
+    ("a//b", b"x", {}),
+    ("link", None, {"type": tarfile.SYMTYPE, "linkname": "/etc/shadow"}),
+    ("hard", None, {"type": tarfile.LNKTYPE, "linkname": "result.json"}),
+    ("fifo", None, {"type": tarfile.FIFOTYPE}),
+    ("device", None, {"type": tarfile.CHRTYPE}),
+    ("directory", None, {"type": tarfile.DIRTYPE}),
+    ("new\nline", b"x", {}),
+    ("escape\x1b[2J", b"x", {}),
+    ("n" * 300, b"x", {}),
+    ("/".join(["d"] * 600), b"x", {}),
+    ("result.json", None, {"type": tarfile.SYMTYPE, "linkname": "/etc/shadow"}),
+    ("guest.log", None, {"type": tarfile.FIFOTYPE}),
+    ("result.json", b"x" * 100_000, {}),
+]
+
+
+@pytest.mark.parametrize("member", HOSTILE, ids=[ascii(name)[:20] for name, _, _ in HOSTILE])
+def test_what_is_not_a_plain_file_is_refused_by_name(
+    tmp_path: Path, member: tuple[str, bytes | None, dict[str, object]]
+) -> None:
+    """Nothing is written for it, nothing outside is touched, and the rest is collected."""
+    base = tmp_path / "base"
+    base.mkdir()
+
+    collector, manifest = collect(base, archive(member, ("good", b"g", {})), "**")
+
+    assert {"good": b"g"} == tree(base)
+    assert 1 == len(manifest.refused)
+    assert manifest.refused[0].path.isprintable()
+    assert collector.result is None
+    assert ["base"] == os.listdir(tmp_path)
+    assert ["artifacts"] == os.listdir(base)
+
+
+def test_what_was_not_asked_for_is_refused(tmp_path: Path) -> None:
+    """The globs are checked on the host too, whatever the guest sent."""
+    _, manifest = collect(tmp_path, archive(("a.xml", b"", {}), ("b.txt", b"", {})), "*.xml")
+
+    assert ["a.xml"] == list(tree(tmp_path))
+    assert ["b.txt"] == [refused.path for refused in manifest.refused]
+
+
+def test_a_file_and_a_directory_of_one_name_collide_harmlessly(tmp_path: Path) -> None:
+    """The second is refused by name."""
+    data = archive(("a", b"1", {}), ("a/b", b"2", {}), ("c/d", b"3", {}), ("c", b"4", {}))
+
+    _, manifest = collect(tmp_path, data, "**")
+
+    assert {"a": b"1", "c/d": b"3"} == tree(tmp_path)
+    assert ["a/b", "c"] == [refused.path for refused in manifest.refused]
+
+
+def test_too_many_files_and_too_many_bytes_are_said(tmp_path: Path) -> None:
+    """What is over a limit is named, and what came before is there."""
+    (tmp_path / "few").mkdir()
+    (tmp_path / "big").mkdir()
+    many = archive(*[(f"f{number}", b"", {}) for number in range(5)])
+    big = archive(("small", b"s", {}), ("big", b"b" * (2 * MAX_BYTES), {}))
+
+    _, few = collect(tmp_path / "few", many, "**", max_files=3)
+    _, large = collect(tmp_path / "big", big, "**")
+
+    assert (3, 2) == (len(few.files), len(few.refused))
+    assert str(MAX_BYTES) in large.problem
+    assert "small" in tree(tmp_path / "big")
+
+
+@pytest.mark.parametrize("garbage", [b"\xff" * 3000, b"x" * 511, b"PK\x03\x04" * 600])
+def test_garbage_is_a_problem_and_no_crash(tmp_path: Path, garbage: bytes) -> None:
+    """An archive that is none leaves nothing, and says so."""
+    collector, manifest = collect(tmp_path, garbage, "**")
+
+    assert collector.result is None
+    assert "cannot be read" in manifest.problem
+    assert {} == tree(tmp_path)
+
+
+def test_an_endless_header_is_not_read_into_memory(tmp_path: Path) -> None:
+    """A comment of a gigabyte, or one that says so, ends the reading."""
+    info = tarfile.TarInfo("././@PaxHeader")
+    info.type = tarfile.XHDTYPE
+    info.size = 1 << 30
+
+    _, manifest = collect(tmp_path, info.tobuf() + b"x" * 5000, "**")
+
+    assert "too large" in manifest.problem
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.binary(max_size=3000), cut=st.integers(0, 4000), chunk=st.integers(1, 700))
+def test_no_stream_gets_out(tmp_path_factory: pytest.TempPathFactory, data, cut, chunk) -> None:  # type: ignore[no-untyped-def]
+    """Truncated and damaged archives never raise, and write only below the directory."""
+    base = tmp_path_factory.mktemp("c")
+    whole = archive(("result.json", b"{}", {}), ("a/b", b"content" * 50, {}))
+    damaged = whole[:cut] + data + whole[cut + len(data) :]
+
+    collect(base, damaged, "**", chunk=chunk)
+
+    assert set(os.listdir(base)) <= {"artifacts", "log"}
+
+
+@pytest.mark.parametrize(
+    ("glob", "taken", "left"),
+    [
+        ("junit.xml", ["junit.xml"], ["junitxxml", "a/junit.xml"]),
+        ("*.xml", ["a.xml", ".xml"], ["a/b.xml", "a.xmlx"]),
+        ("reports/**", ["reports/a", "reports/b/c"], ["report/a", "xreports/a"]),
+        ("**/*.xml", ["a.xml", "a/b/c.xml"], ["a.txt"]),
+        ("reports", ["reports/deep/a"], ["reports2"]),
+        ("a?c", ["abc"], ["a/c", "abbc"]),
+        ("[a-c]x", ["bx"], ["dx"]),
+        ("[!a]x", ["bx"], ["ax", "/x"]),
+        ("a[", ["a["], ["a"]),
+        ("a+(b)$^.|{1}\\", ["a+(b)$^.|{1}\\"], ["a", "aab"]),
+        ("ü*", ["üb"], ["b"]),
+    ],
+)
+def test_globs_mean_the_same_in_guest_and_host(
+    tmp_path: Path, glob: str, taken: list[str], left: list[str]
+) -> None:
+    """What find takes in the guest is what the host takes."""
+    for name in taken + left:
+        path = tmp_path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.touch()
+    names = sorted({*taken, *(name for name in left if not name.startswith("/"))})
+
+    regex = rf"\./({any_of((glob,))})"
+    find = ["find", ".", "-regextype", "posix-extended", "-regex", regex, "-type", "f", "-print0"]
+    found = subprocess.run(find, cwd=tmp_path, capture_output=True, check=True)
+    in_guest = {os.fsdecode(name)[2:] for name in found.stdout.split(b"\0") if name}
+
+    on_host = {name for name in names if re.fullmatch(glob_regex(glob), name)}
+    assert set(taken) == on_host
+    assert set(taken) == in_guest
+
+
+def test_the_guest_s_command_follows_no_link_and_waits_for_no_pipe(tmp_path: Path) -> None:
+    """Run for real over a directory that a hostile job left."""
+    artifacts = tmp_path / "artifacts"
+    (artifacts / "reports").mkdir(parents=True)
+    (artifacts / "result.json").write_bytes(b"{}")
+    os.mkfifo(artifacts / "guest.log")
+    os.mkfifo(artifacts / "reports" / "pipe")
+    (artifacts / "reports" / "shadow").symlink_to("/etc/shadow")
+    (artifacts / "reports" / "etc").symlink_to("/etc")
+    (artifacts / "reports" / "two\nlines").touch()
+    (artifacts / "reports" / "-rf").write_text("dash")
+    (artifacts / "reports" / "empty").mkdir()
+    command = collect_command(("reports/**",), want_log=True)
+    command[command.index("/artifacts")] = str(artifacts)
+
+    done = subprocess.run(command, capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
+    base = tmp_path / "host"
+    base.mkdir()
+    collector, manifest = collect(base, done.stdout, "reports/**")
+
+    assert b"{}" == collector.result
+    assert not (base / "log").exists()
+    assert {"reports/-rf": b"dash"} == tree(base)
+    refused = {file.path: file.reason for file in manifest.refused}
+    assert {
+        "guest.log",
+        "reports/pipe",
+        "reports/shadow",
+        "reports/etc",
+        "reports/two\\nlines",
+    } == (set(refused))
+
+
+RESULT = {
+    "schema": 1,
+    "contract": 1,
+    "nonce": "n",
+    "status": "passed",
+    "exit_code": 0,
+    "finished_at": "2026-01-01T00:00:00+00:00",
+    "message": "test passed",
+    "log_bytes": 1,
+    "log_complete": True,
+}
+
+
+def test_a_whole_result_of_this_attempt_is_believed() -> None:
+    """Fields that a newer runner adds are passed over."""
+    result = parse_result(json.dumps({**RESULT, "more": 1}).encode(), "n")
+
+    assert isinstance(result, GuestResult)
+    assert "passed" == result.status
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (None, "no result file"),
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (json.dumps(RESULT).encode()[:40], "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"[]", "cannot be read"),
+        (json.dumps({**RESULT, "nonce": "other"}).encode(), "not of this attempt"),
+        (json.dumps({**RESULT, "contract": 2}).encode(), "contract 2"),
+        (json.dumps({**RESULT, "status": "great"}).encode(), "cannot be read"),
+        (json.dumps({**RESULT, "exit_code": 3}).encode(), "exit code 3"),
+        (json.dumps({**RESULT, "status": "failed"}).encode(), "exit code 0"),
+    ],
+)
+def test_any_other_result_has_a_reason(data: bytes | None, reason: str) -> None:
+    """Missing, empty, torn, foreign and contradictory results are never a verdict."""
+    found = parse_result(data, "n")
+
+    assert isinstance(found, str)
+    assert reason in found
+
+
+def test_the_archive_itself_does_not_stay(tmp_path: Path) -> None:
+    """The spooled archive is gone after the collection."""
+    collect(tmp_path, archive(("a", b"1", {})), "**")
+
+    assert ["artifacts"] == os.listdir(tmp_path)

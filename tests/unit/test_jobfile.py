@@ -1,0 +1,242 @@
+"""The job file: what it means, and one clear line for whatever is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import NoJobs, UsageError
+from orchestrator.jobfile import JobFile, load, select
+from states.errors import PikaciError
+from states.spec import InstanceType, Mount
+
+
+def write(base: Path, text: str | bytes) -> Path:
+    path = base / "pikaci.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def loaded(base: Path, text: str) -> JobFile:
+    return load(write(base, text))
+
+
+def job(text: str) -> str:
+    """A file with one job that has these lines beside a command."""
+    return f'schema = 1\n[jobs.lint]\ncommand = "make lint"\n{text}\n'
+
+
+def test_every_key_arrives(tmp_path: Path) -> None:
+    """All keys of a job, with paths made real and absolute from the file's directory."""
+    for name in ("deps", "build", "store", "data"):
+        (tmp_path / name).mkdir()
+    spec = loaded(
+        tmp_path,
+        job(
+            """
+            timeout_secs = 7
+            run_as_root = true
+            description = "d"
+            image = "my/image"
+            instance_type = "virtual-machine"
+            cpus = 3
+            memory = "1GiB"
+            disk = "2GiB"
+            processes = 99
+            network = "incusbr0"
+            scratch = true
+            env = { A = "1" }
+            artifacts = ["junit.xml"]
+            workspace_deps = "deps"
+            workspace_build = "./build"
+            nix_store = "store/../store"
+            mounts = [{ source = "data", path = "/mnt/data" }]
+            retries = 0
+            """
+        ),
+    ).jobs["lint"]
+
+    assert ("make lint", 7, True, "d", "my/image") == (
+        spec.command,
+        spec.timeout_secs,
+        spec.run_as_root,
+        spec.description,
+        spec.image,
+    )
+    assert (InstanceType.VIRTUAL_MACHINE, 3, "1GiB", "2GiB", 99, "incusbr0", True) == (
+        spec.instance_type,
+        spec.cpus,
+        spec.memory,
+        spec.disk,
+        spec.processes,
+        spec.network,
+        spec.scratch,
+    )
+    assert ({"A": "1"}, ("junit.xml",), 0) == (spec.env, spec.artifacts, spec.retries)
+    assert [str(tmp_path / name) for name in ("deps", "build", "store")] == [
+        spec.workspace_deps,
+        spec.workspace_build,
+        spec.nix_store,
+    ]
+    assert (Mount(source=str(tmp_path / "data"), path="/mnt/data"),) == spec.mounts
+
+
+def test_defaults_lie_below_every_job(tmp_path: Path) -> None:
+    """A job's own key counts; of `env`, each name."""
+    jobs = loaded(
+        tmp_path,
+        """
+        schema = 1
+        [defaults]
+        timeout_secs = 5
+        env = { A = "default", B = "default" }
+        [jobs.one]
+        command = "1"
+        env = { B = "own" }
+        [jobs.two]
+        command = "2"
+        timeout_secs = 6
+        """,
+    ).jobs
+
+    assert (5, {"A": "default", "B": "own"}) == (jobs["one"].timeout_secs, jobs["one"].env)
+    assert (6, {"A": "default", "B": "default"}) == (jobs["two"].timeout_secs, jobs["two"].env)
+
+
+def test_a_writable_job_is_read_and_left_to_be_rejected(tmp_path: Path) -> None:
+    """The file is right; the job is refused with its own words when it is to run."""
+    jobs = loaded(tmp_path, job("writable_workspace = true")).jobs
+
+    assert jobs["lint"].writable_workspace
+
+
+def test_jobs_are_selected_by_name(tmp_path: Path) -> None:
+    """All without a name, else the named ones in that order; an unknown one has near matches."""
+    file = loaded(tmp_path, 'schema = 1\n[jobs.a]\ncommand = "1"\n[jobs.bee]\ncommand = "2"')
+
+    assert ["a", "bee"] == list(select(file, ()))
+    assert ["bee", "a"] == list(select(file, ("bee", "a", "bee")))
+    with pytest.raises(UsageError, match="no job 'bea'") as caught:
+        select(file, ("bea",))
+    assert "did you mean bee" in caught.value.resolution
+
+
+MOUNT = 'mounts = [{{ source = ".", path = "{}" }}]'
+BAD = [
+    ("unknown top-level key", "schema = 1\njob = 1", "job is an unknown key; did you mean jobs?"),
+    ("unknown key", job("timeout = 5"), "jobs.lint.timeout is an unknown key"),
+    ("near key", job("timeout_sec = 5"), "did you mean timeout_secs?"),
+    ("unknown default", 'schema = 1\n[defaults]\ncpu = 1\n[jobs.a]\ncommand = "x"', "defaults.cpu"),
+    ("bad default", 'schema = 1\n[defaults]\ncpus = 0\n[jobs.a]\ncommand = "x"', "defaults.cpus"),
+    ("wrong type", job('timeout_secs = "5"'), "jobs.lint.timeout_secs"),
+    ("no command", "schema = 1\n[jobs.lint]\ncpus = 1", "jobs.lint.command"),
+    ("empty command", 'schema = 1\n[jobs.lint]\ncommand = " "', "jobs.lint.command is empty"),
+    ("zero timeout", job("timeout_secs = 0"), "jobs.lint.timeout_secs"),
+    ("negative timeout", job("timeout_secs = -1"), "got -1"),
+    ("huge timeout", job("timeout_secs = 999999999"), "got 999999999"),
+    ("job name", 'schema = 1\n[jobs."a b"]\ncommand = "x"', "jobs.'a b'"),
+    ("env name", job('env = { "A-B" = "1" }'), "jobs.lint.env"),
+    ("env value", job("env = { A = 1 }"), "jobs.lint.env"),
+    ("reserved env", job('env = { PIKACI_JOB = "1" }'), "jobs.lint.env.PIKACI_JOB is reserved"),
+    ("relative mount", job(MOUNT.format("mnt")), "jobs.lint.mounts[0].path"),
+    ("mount with ..", job(MOUNT.format("/mnt/../etc")), "jobs.lint.mounts[0].path"),
+    ("mount over /run", job(MOUNT.format("/run/x")), "collides with /run"),
+    ("mount over /artifacts", job(MOUNT.format("/artifacts")), "collides with /artifacts"),
+    ("mount over /", job(MOUNT.format("/")), "jobs.lint.mounts[0].path"),
+    (
+        "two mounts on one path",
+        job('mounts = [{ source = ".", path = "/m" }, { source = ".", path = "/m/" }]'),
+        "jobs.lint.mounts[1].path",
+    ),
+    ("mount key", job('mounts = [{ source = ".", path = "/m", rw = true }]'), "jobs.lint.mounts"),
+    ("missing source", job('workspace_deps = "no/such"'), "'no/such' is no directory"),
+    ("instance type", job('instance_type = "docker"'), "jobs.lint.instance_type"),
+    ("size", job('memory = "lots"'), "jobs.lint.memory"),
+    ("remote image", job('image = "other:img"'), "jobs.lint.image"),
+    ("artifact outside", job('artifacts = ["../x"]'), "jobs.lint.artifacts[0]"),
+    ("no schema", '[jobs.a]\ncommand = "x"', "schema is missing"),
+    ("schema 2", 'schema = 2\n[jobs.a]\ncommand = "x"', "schema is 2"),
+    ("empty", "", "schema is missing"),
+    ("not TOML", "schema = = 1", "is not TOML"),
+    ("not UTF-8", b"schema = 1 # \xff", "is not UTF-8: line 1"),
+    ("jobs no table", "schema = 1\njobs = 3", "jobs is 3"),
+    ("job no table", "schema = 1\njobs.lint = 3", "jobs.lint is 3"),
+    ("include", job("[snapshot]\ninclude = 1"), "snapshot.include"),
+    ("too big", b"#" * (2 << 20), "has more than"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_bad_input_is_one_clear_line(tmp_path: Path, text: str | bytes, words: str) -> None:
+    """It names the file, the key and what is wrong; the resolution says what is allowed."""
+    path = write(tmp_path, text)
+
+    with pytest.raises(UsageError) as caught:
+        load(path)
+
+    assert caught.value.brief.startswith(f"{path}:")
+    assert words in caught.value.brief
+    assert "\n" not in caught.value.brief
+
+
+def test_a_file_without_jobs_is_a_case_of_its_own(tmp_path: Path) -> None:
+    """It has an exit code of its own."""
+    with pytest.raises(NoJobs):
+        loaded(tmp_path, "schema = 1")
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
+    """With what to do next; a directory in its place too."""
+    with pytest.raises(UsageError, match="no such job file"):
+        load(tmp_path / "pikaci.toml")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load(tmp_path)
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.booleans(), st.integers(-10, 10**12), st.text(max_size=8), st.floats(allow_nan=False)
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    ["command", "timeout_secs", "env", "mounts", "artifacts", "cpus", "memory", "nix_store", "x"]
+)
+
+
+def toml(value: object) -> str:
+    """A value as inline TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(str(k))} = {toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, str):
+        escaped = "".join(f"\\U{ord(c):08x}" for c in value if not 0xD800 <= ord(c) < 0xE000)
+        return f'"{escaped}"'
+    return repr(value)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(jobs=st.dictionaries(st.text(max_size=6), st.dictionaries(KEYS, VALUES, max_size=4)))
+def test_no_structure_crashes_the_reader(tmp_path: Path, jobs: dict[str, object]) -> None:
+    """Random jobs are read, or refused with an error of ours."""
+    try:
+        loaded(tmp_path, f"schema = 1\njobs = {toml(jobs)}")
+    except PikaciError:
+        pass
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=300))
+def test_no_bytes_crash_the_reader(tmp_path: Path, data: bytes) -> None:
+    """Random bytes are refused with an error of ours."""
+    with pytest.raises(PikaciError):
+        load(write(tmp_path, data))

@@ -1,0 +1,285 @@
+"""Snapshots: what goes in, what it is called, and who can read it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import UsageError
+from orchestrator.snapshot import Snapshot, publish
+
+OWNER = (1000, 100)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    made = tmp_path / "workspace"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Path:
+    made = tmp_path / "snapshots"
+    made.mkdir(mode=0o700)
+    return made
+
+
+def git(directory: Path, *args: str) -> str:
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.com"]
+    command = ["git", *identity, *args]
+    return subprocess.run(
+        command, cwd=directory, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def names(snapshot: Snapshot) -> set[str]:
+    return {
+        str(path.relative_to(snapshot.path))
+        for path in snapshot.path.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+
+
+@pytest.mark.parametrize("repository", [True, False], ids=["repository", "plain"])
+async def test_ignored_files_stay_out(workspace: Path, snapshots: Path, repository: bool) -> None:
+    """.gitignore counts in a repository and without one; tracked files always belong."""
+    (workspace / ".gitignore").write_text("*.o\nbuild/\n")
+    (workspace / "a.c").touch()
+    (workspace / "a.o").touch()
+    (workspace / "build").mkdir()
+    (workspace / "build" / "out").touch()
+    expected = {".gitignore", "a.c"}
+    if repository:
+        git(workspace, "init", "-q")
+        (workspace / "tracked.o").touch()
+        git(workspace, "add", "-f", ".gitignore", "tracked.o")
+        expected.add("tracked.o")
+
+    snapshot = await publish(workspace, snapshots, owner=OWNER)
+
+    assert expected == names(snapshot)
+
+
+async def test_a_list_adds_ignored_files(workspace: Path, snapshots: Path) -> None:
+    """`include` takes what git ignores, directories whole, and nothing outside."""
+    (workspace / ".gitignore").write_text("gen/\n*.bin\n")
+    (workspace / "gen" / "deep").mkdir(parents=True)
+    (workspace / "gen" / "deep" / "x").touch()
+    (workspace / "y.bin").touch()
+
+    snapshot = await publish(workspace, snapshots, include=("gen", "*.bin"), owner=OWNER)
+
+    assert {".gitignore", "gen/deep/x", "y.bin"} == names(snapshot)
+    with pytest.raises(UsageError, match="leaves the workspace"):
+        await publish(workspace, snapshots, include=("../*",), owner=OWNER)
+
+
+async def test_git_and_the_state_root_never_go_in(workspace: Path) -> None:
+    """Not even when the state root lies in the workspace, or a list asks for them."""
+    git(workspace, "init", "-q")
+    state = workspace / "state"
+    (state / "snapshots").mkdir(parents=True)
+    (state / "journal").touch()
+    (workspace / "a").touch()
+
+    snapshot = await publish(
+        workspace, state / "snapshots", exclude=(state,), include=(".git", "state"), owner=OWNER
+    )
+
+    assert {"a"} == names(snapshot)
+
+
+async def test_modes_links_and_bytes_are_kept(workspace: Path, snapshots: Path) -> None:
+    """The exec bit, a mode of 600, links that lead nowhere, and names of any bytes."""
+    (workspace / "run.sh").write_text("#!/bin/sh\n")
+    (workspace / "run.sh").chmod(0o755)
+    (workspace / "private").write_text("p")
+    (workspace / "private").chmod(0o600)
+    (workspace / "link").symlink_to("/no/such/place")
+    (workspace / "dir-link").symlink_to(".")
+    odd = os.fsencode(workspace) + b"/odd\xff\nname"
+    with open(odd, "wb") as file:
+        file.write(b"\0\xff")
+
+    snapshot = await publish(workspace, snapshots, owner=OWNER)
+
+    assert 0o755 == stat.S_IMODE((snapshot.path / "run.sh").stat().st_mode)
+    assert 0o600 == stat.S_IMODE((snapshot.path / "private").stat().st_mode) & 0o700
+    assert "/no/such/place" == os.readlink(snapshot.path / "link")
+    assert "." == os.readlink(snapshot.path / "dir-link")
+    with open(os.fsencode(snapshot.path) + b"/odd\xff\nname", "rb") as file:
+        assert b"\0\xff" == file.read()
+
+
+async def test_the_job_s_user_can_read_all_of_it(workspace: Path, snapshots: Path) -> None:
+    """Root gives the files to the job's user; anybody else opens the copy for reading."""
+    (workspace / "d").mkdir()
+    (workspace / "d" / "private").write_text("p")
+    (workspace / "d" / "private").chmod(0o600)
+
+    snapshot = await publish(workspace, snapshots, owner=OWNER)
+
+    for path in (snapshot.path, snapshot.path / "d", snapshot.path / "d" / "private"):
+        status = path.stat()
+        others = status.st_mode & 0o004
+        assert OWNER == (status.st_uid, status.st_gid) if os.geteuid() == 0 else others
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket"])
+async def test_what_is_no_file_is_refused_by_name(
+    workspace: Path, snapshots: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe or socket deep in the tree is named; an ignored one stays out in silence."""
+    (workspace / "empty" / "deep").mkdir(parents=True)
+    special = workspace / "empty" / "deep" / "odd.special"
+    if kind == "fifo":
+        os.mkfifo(special)
+    else:
+        with socket.socket(socket.AF_UNIX) as listener:
+            monkeypatch.chdir(special.parent)  # a socket's path must be short
+            listener.bind("odd.special")
+
+    with pytest.raises(UsageError, match=r"empty/deep/odd\.special"):
+        await publish(workspace, snapshots, owner=OWNER)
+
+    (workspace / ".gitignore").write_text("*.special\n")
+    assert {".gitignore"} == names(await publish(workspace, snapshots, owner=OWNER))
+
+
+async def test_an_unchanged_tree_gives_the_same_snapshot(workspace: Path, snapshots: Path) -> None:
+    """No second copy is made; times and owners do not count."""
+    (workspace / "a").write_text("1")
+    first = await publish(workspace, snapshots, owner=OWNER)
+    inode = first.path.stat().st_ino
+    os.utime(workspace / "a", (1, 1))
+
+    second = await publish(workspace, snapshots, owner=OWNER)
+
+    assert (first, inode) == (second, second.path.stat().st_ino)
+    assert [first.hash] == os.listdir(snapshots)
+
+
+async def test_two_publishers_of_one_tree_both_succeed(workspace: Path, snapshots: Path) -> None:
+    """They end with one snapshot, and nothing unfinished beside it."""
+    for number in range(200):
+        (workspace / str(number)).write_text(str(number))
+    results: list[Snapshot] = []
+
+    async def one() -> None:
+        results.append(await publish(workspace, snapshots, owner=OWNER))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(one)
+
+    assert 1 == len({result.hash for result in results})
+    assert [results[0].hash] == os.listdir(snapshots)
+
+
+async def test_the_commit_and_its_changes_are_known(workspace: Path, snapshots: Path) -> None:
+    """Outside a repository neither; in one the commit, and whether the tree differs."""
+    (workspace / "a").write_text("1")
+    outside = await publish(workspace, snapshots, owner=OWNER)
+    git(workspace, "init", "-q")
+    git(workspace, "add", "a")
+    git(workspace, "commit", "-qm", "a")
+    clean = await publish(workspace, snapshots, owner=OWNER)
+    (workspace / "b").touch()
+    dirty = await publish(workspace, snapshots, owner=OWNER)
+
+    head = git(workspace, "rev-parse", "HEAD")
+    assert (None, None) == (outside.commit, outside.dirty)
+    assert (head, False) == (clean.commit, clean.dirty)
+    assert (head, True) == (dirty.commit, dirty.dirty)
+
+
+async def test_repositories_inside_belong_with_their_own_rules(
+    workspace: Path, snapshots: Path
+) -> None:
+    """A nested repository's files go in, without what it ignores; a deleted one stays out."""
+    git(workspace, "init", "-q")
+    inner = workspace / "inner"
+    inner.mkdir()
+    git(inner, "init", "-q")
+    (inner / ".gitignore").write_text("*.o\n")
+    (inner / "x.c").touch()
+    (inner / "x.o").touch()
+    (workspace / "gone").touch()
+    git(workspace, "add", "gone")
+    (workspace / "gone").unlink()
+
+    snapshot = await publish(workspace, snapshots, owner=OWNER)
+
+    assert {"inner/.gitignore", "inner/x.c"} == names(snapshot)
+
+
+async def test_a_repository_cannot_run_code(workspace: Path, snapshots: Path) -> None:
+    """Its own configuration's programs are not started."""
+    git(workspace, "init", "-q")
+    trap = workspace.parent / "sprung"
+    script = workspace.parent / "trap.sh"
+    script.write_text(f"#!/bin/sh\ntouch {trap}\n")
+    script.chmod(0o755)
+    git(workspace, "config", "core.fsmonitor", str(script))
+    (workspace / "a").touch()
+
+    await publish(workspace, snapshots, owner=OWNER)
+
+    assert not trap.exists()
+
+
+NAMES = st.text("abc./é", min_size=1, max_size=4).filter(
+    lambda name: all(part not in ("", ".", "..") for part in name.split("/"))
+)
+TREES = st.dictionaries(
+    NAMES,
+    st.tuples(st.sampled_from(["file", "exec", "link"]), st.text("xy", max_size=2)),
+    max_size=4,
+).filter(lambda tree: not any(a != b and b.startswith(f"{a}/") for a in tree for b in tree))
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(first=TREES, second=TREES)
+def test_hashes_are_equal_just_when_trees_are(tmp_path: Path, first, second) -> None:  # type: ignore[no-untyped-def]
+    """Names, bytes, modes and link targets count, and nothing else."""
+    base = tmp_path / "t"
+    shutil.rmtree(base, ignore_errors=True)
+    hashes = []
+    for number, tree in enumerate((first, second)):
+        root = base / f"tree-{number}"
+        root.mkdir(parents=True)
+        for name, (kind, content) in tree.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if kind == "link":
+                path.symlink_to(content or "nowhere")
+            else:
+                path.write_text(content)
+                path.chmod(0o755 if kind == "exec" else 0o644)
+        (base / "snapshots").mkdir(exist_ok=True)
+
+        async def once(root: Path = root) -> Snapshot:
+            return await publish(root, base / "snapshots", owner=OWNER)
+
+        hashes.append(trio.run(once).hash)
+
+    normal = [
+        {
+            name: (kind, content or "nowhere" if kind == "link" else content)
+            for name, (kind, content) in tree.items()
+        }
+        for tree in (first, second)
+    ]
+    assert (normal[0] == normal[1]) == (hashes[0] == hashes[1])
