@@ -32,8 +32,8 @@ _SCRIPT = """\
 cd "$1" || exit; match=$2; shift 2
 { find "$@" -maxdepth 0 -print0 2>/dev/null
   find . -xdev -mindepth 1 -regextype posix-extended -regex "$match" ! -type d -print0
-} | tar --create --file=- --format=gnu --null --verbatim-files-from --files-from=- \
-  --no-recursion --ignore-failed-read"""
+} | tar --create --file=- --format=gnu --no-recursion --ignore-failed-read \
+  --null --verbatim-files-from --files-from=-"""
 
 
 class CollectedFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Guest images: built, imported, looked up, and checked against the contract."""

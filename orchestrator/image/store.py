@@ -1,0 +1,127 @@
+"""Images in Incus: looked up, listed, and put in the place of older ones."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+import msgspec
+import trio
+
+from orchestrator.contract import contract
+from orchestrator.incus import Incus
+from states.errors import PikaciError
+from states.events import ImageRef
+
+LOOK_UP_SECS = 30.0
+IMPORT_SECS = 600.0
+
+
+class ImageMissing(PikaciError):
+    """No image has this alias or fingerprint in the project."""
+
+
+class WrongContract(PikaciError):
+    """The image was made for another version of the guest contract, or for none."""
+
+
+class _Alias(msgspec.Struct):
+    name: str
+
+
+class Image(msgspec.Struct):
+    """An image as Incus tells of it; `size` in bytes."""
+
+    fingerprint: str
+    aliases: list[_Alias]
+    properties: dict[str, str]
+    size: int
+    uploaded_at: datetime
+    type: str = "container"
+
+    _CONTRACT: ClassVar[str] = contract().image_property
+
+    @property
+    def contract(self) -> str | None:
+        """The version of the contract that the image says it keeps."""
+        return self.properties.get(self._CONTRACT)
+
+    def has_alias(self, alias: str) -> bool:
+        """Whether this is one of its names."""
+        return any(known.name == alias for known in self.aliases)
+
+
+async def list_images(incus: Incus) -> list[Image]:
+    """All images of the project, in one call."""
+    path = f"{incus.remote}:/1.0/images?recursion=1&project={quote(incus.project)}"
+    done = await incus.run_global("query", path, deadline_secs=LOOK_UP_SECS)
+    return msgspec.json.decode(done.stdout, type=list[Image])
+
+
+async def find_image(incus: Incus, alias: str) -> ImageRef:
+    """The image of this alias (or fingerprint) that keeps our version of the contract.
+
+    Raises `ImageMissing` or `WrongContract`, each with the command that helps.
+    """
+    where = f"project {incus.project} of {incus.remote}"
+    found = [
+        image
+        for image in await list_images(incus)
+        if image.has_alias(alias) or (len(alias) >= 12 and image.fingerprint.startswith(alias))
+    ]
+    if not found:
+        raise ImageMissing(
+            f"there is no image {alias} in {where}",
+            resolution="`pikaci image build` makes pikaci/dev; any other: `incus image import FILE"
+            f" {incus.remote}: --alias {alias} --project {incus.project}`",
+        )
+    ours, theirs = str(contract().version), found[0].contract
+    if theirs != ours:
+        raise WrongContract(
+            f"the image {alias} in {where} has guest contract {theirs or 'none'};"
+            f" this pikaci needs version {ours}",
+            resolution="`pikaci image build` makes pikaci/dev anew;"
+            f" `pikaci image check {alias}` says what an image lacks",
+        )
+    return ImageRef(alias=alias, fingerprint=found[0].fingerprint)
+
+
+async def import_image(incus: Incus, file: Path, alias: str) -> str:
+    """Import a file and give it the alias; the fingerprint.
+
+    At every moment the alias names an image: it is moved at once, and only then is the image
+    that had it deleted, if it has no other name.
+    """
+    before = await list_images(incus)
+    fingerprint = await trio.to_thread.run_sync(_digest, file)
+    if all(image.fingerprint != fingerprint for image in before):
+        await incus.run(
+            "image", "import", "--quiet", str(file), f"{incus.remote}:", deadline_secs=IMPORT_SECS
+        )
+    old = next((image for image in before if image.has_alias(alias)), None)
+    aliases = f"{incus.remote}:/1.0/images/aliases"
+    project = f"?project={quote(incus.project)}"
+    target = {"target": fingerprint, "description": ""}
+    if old is None:
+        await _send(incus, "POST", f"{aliases}{project}", {**target, "name": alias})
+    elif old.fingerprint != fingerprint:
+        await _send(incus, "PUT", f"{aliases}/{quote(alias, safe='')}{project}", target)
+        if len(old.aliases) == 1:
+            await incus.run(
+                "image", "delete", "--quiet", incus.name(old.fingerprint), deadline_secs=IMPORT_SECS
+            )
+    return fingerprint
+
+
+async def _send(incus: Incus, method: str, path: str, body: dict[str, str]) -> None:
+    data = msgspec.json.encode(body).decode()
+    await incus.run_global("query", "-X", method, "-d", data, path, deadline_secs=LOOK_UP_SECS)
+
+
+def _digest(file: Path) -> str:
+    # Incus's fingerprint of an image in one file.
+    with file.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
