@@ -161,6 +161,8 @@ class Attempt:
                 f"{result}; the runner's exec ended with {_ending(ended)}",
                 resolution=f"`pikaci image check {self.plan.image}` tries the image's runner",
             )
+        if not result.log_complete:
+            self.warnings.append("the guest could not write all of its log: was its disk full?")
         if ended is not None and ended.exit_code != result.exit_code:
             self.warnings.append(
                 f"the exec ended with {_ending(ended)}, the result file says {result.exit_code}:"
