@@ -143,7 +143,10 @@ class Guest:
                     words = entry.joinpath("cmdline").read_bytes()
                 except (FileNotFoundError, ProcessLookupError):
                     continue  # it ended meanwhile
-                yield int(entry.name), words.decode(errors="replace").rstrip("\0").replace("\0", " ")
+                yield (
+                    int(entry.name),
+                    words.decode(errors="replace").rstrip("\0").replace("\0", " "),
+                )
 
     def popen(
         self,

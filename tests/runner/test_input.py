@@ -41,7 +41,8 @@ def test_missing_variable(guest: Guest, name: str, value: str | None) -> None:
 
 
 BAD = [
-    (NAMES["timeout_secs"], value) for value in ["0", "-1", "1.5", "08", "5s", "10000000", "$(id)", "1\n2"]
+    (NAMES["timeout_secs"], value)
+    for value in ["0", "-1", "1.5", "08", "5s", "10000000", "$(id)", "1\n2"]
 ]
 BAD += [(NAMES["run_as_root"], value) for value in ["true", "2", "01", "yes"]]
 
@@ -104,7 +105,7 @@ def test_largest_environment(guest: Guest) -> None:
 
 
 COMMANDS = [
-    b"printf %s \"a  b\" 'c\"d' \\$HOME",
+    b'printf %s "a  b" \'c"d\' \\$HOME',
     b"printf '%s\\n' one\nprintf '%s' two",
     "printf %s 'grüße → 世界'".encode(),
     b"printf %s '$(id) `id` ${x} !! \\ * ? ~ #'",
@@ -112,7 +113,7 @@ COMMANDS = [
     b"  printf %s -n; :",
 ]
 OUTPUTS = [
-    b"a  bc\"d$HOME",
+    b'a  bc"d$HOME',
     b"one\ntwo",
     "grüße → 世界".encode(),
     b"$(id) `id` ${x} !! \\ * ? ~ #",
@@ -160,7 +161,9 @@ AWKWARD = [
 )
 def test_any_value_of_any_name(guest: Guest, value: bytes, root: bool) -> None:
     """The job sees every variable that it was sent, byte for byte, and nothing acts on the runner."""
-    ended = guest.run("exec /bin/cat /proc/self/environ", root=root, send=dict.fromkeys(AWKWARD, value))
+    ended = guest.run(
+        "exec /bin/cat /proc/self/environ", root=root, send=dict.fromkeys(AWKWARD, value)
+    )
 
     seen = ended.output.split(b"\0")
     missing = [name for name in AWKWARD if name.encode() + b"=" + value not in seen]
