@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -21,6 +20,7 @@ from states.events import Entry
 from states.lifecycle import TABLE, TERMINAL, State
 from states.spec import JobSpec
 
+BEGIN, END = "<!-- generated -->", "<!-- end -->"
 DOCS = Path(__file__).resolve().parent
 SCHEMAS: dict[str, Any] = {"job.json": JobSpec, "run.json": RunReport, "event.json": Entry}
 KEY_NOTES = {
@@ -135,13 +135,8 @@ def generated() -> dict[Path, str]:
     made = {}
     for name, block in BLOCKS.items():
         path = DOCS / name
-        begin, end = "<!-- generated -->", "<!-- end -->"
-        made[path] = re.sub(
-            rf"{begin}.*?{end}",
-            lambda _, block=block: f"{begin}\n{block()}\n{end}",  # type: ignore[misc]
-            path.read_text(),
-            flags=re.DOTALL,
-        )
+        before, rest = path.read_text().split(BEGIN)
+        made[path] = f"{before}{BEGIN}\n{block()}\n{END}{rest.split(END)[1]}"
     for name, kind in SCHEMAS.items():
         schema = {
             "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -109,11 +109,6 @@ def delete(plan: Plan) -> list[str]:
     return ["delete", "--quiet", "--force", _instance(plan)]
 
 
-def shell(plan: Plan) -> list[str]:
-    """What a person types to look into a guest that was kept."""
-    return ["exec", _instance(plan), "--", "bash"]
-
-
 def _instance(plan: Plan) -> str:
     return f"{plan.host.remote}:{plan.instance}"
 

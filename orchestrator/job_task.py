@@ -68,14 +68,13 @@ class JobTask:
 
     async def run(self) -> None:
         """Live until the job has ended and its lease, where that can be, is released."""
+        # Not `except Cancelled`: what comes out of a nursery is a group of them.
+        recorded = True
         try:
             async with self._slots:
                 await self._live()
-        except trio.Cancelled:
-            with trio.CancelScope(shield=True):
-                await self._end_cancelled()
-            raise
         except JournalError:
+            recorded = False
             raise
         except Exception as error:
             await self._fail(
@@ -86,6 +85,8 @@ class JobTask:
             )
         finally:
             with trio.CancelScope(shield=True):
+                if recorded and not self.job.ended:
+                    await self._end_cancelled()
                 await self._release()
 
     async def _live(self) -> None:
@@ -179,8 +180,6 @@ class JobTask:
 
     async def _end_cancelled(self) -> None:
         """Kill the job in its guest, save what there is of it, and say so; in bounded time."""
-        if self.job.ended:
-            return
         phase = self.job.state
         await self._emit(ev.CancelRequested(**self._next(), reason="interrupted"))
         if not await self._stopped_by_runner(phase):

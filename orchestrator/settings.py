@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.errors import UsageError
 from orchestrator.incus import Incus
 from orchestrator.plan import Host
 
@@ -50,11 +51,17 @@ class StateRoot:
         return self.path / "jobs" / job / f"attempt-{attempt}"
 
     def make(self) -> None:
-        """Create the root, private to the user."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path.chmod(0o700)
-        self.snapshots.mkdir(exist_ok=True, mode=0o700)
-        self.locks.mkdir(exist_ok=True, mode=0o700)
+        """Create the root, private to the user. `UsageError` when that cannot be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.chmod(0o700)
+            self.snapshots.mkdir(exist_ok=True, mode=0o700)
+            self.locks.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path} cannot be a state root: {error.strerror}",
+                resolution="name another with --state-root or PIKACI_STATE_ROOT",
+            ) from None
 
 
 def open_incus(host: Host | None = None) -> Incus:

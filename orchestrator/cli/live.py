@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.summary import describe_snapshot, shown_verdict, write_summary
+from orchestrator.cli.summary import describe_kept, describe_snapshot, shown_verdict, write_summary
 from orchestrator.report import run_report
 from orchestrator.terminal import plain
 from states import events as ev
@@ -61,6 +61,9 @@ class LiveWatch:
         self._console.print(Text(describe_snapshot(snapshot), style="dim"))
 
     def entry(self, entry: ev.Entry) -> None:
+        if isinstance(entry, ev.LeaseKept):
+            name = self._jobs[entry.job].name
+            self._console.print(Text(f"{name}: {describe_kept(entry)}"), soft_wrap=True)
         if isinstance(entry, ev.Event):
             job = step(self._jobs.get(entry.job, Job()), entry)
             self._jobs[entry.job] = job

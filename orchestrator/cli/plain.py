@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from orchestrator.cli.summary import describe_snapshot, shown_verdict, write_summary
+from orchestrator.cli.summary import describe_kept, describe_snapshot, shown_verdict, write_summary
 from orchestrator.report import run_report
 from states import events as ev
 from states.job import Job, step
@@ -33,6 +33,8 @@ class PlainWatch:
         self._say(describe_snapshot(snapshot))
 
     def entry(self, entry: ev.Entry) -> None:
+        if isinstance(entry, ev.LeaseKept):
+            self._say(f"  {self._jobs[entry.job].name}  {describe_kept(entry)}")
         if not isinstance(entry, ev.Event):
             return
         job = self._jobs[entry.job] = step(self._jobs.get(entry.job, Job()), entry)

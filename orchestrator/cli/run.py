@@ -128,7 +128,7 @@ def _ad_hoc(
             "a command after `--` runs without a job file",
             resolution="name jobs, or give a command after `--`, not both",
         )
-    if not words:
+    if not any(word.strip() for word in words):
         raise UsageError(
             "there is no command after `--`", resolution="for example: pikaci run -- make test"
         )
@@ -169,7 +169,10 @@ def _run(request: Request, root: StateRoot, watch: Watch, *, keep_secs: float | 
                 keep_secs=keep_secs,
                 on_log=watch.log,
             )
-            journal.observe(watch.entry)
+            # A sweep writes of other runs' jobs too; those are not what is watched here.
+            journal.observe(
+                lambda entry: watch.entry(entry) if entry.job.startswith(f"{run}.") else None
+            )
             watch.begin(run, request)
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope() as scope:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from orchestrator.report import RunReport
+from orchestrator.settings import open_incus
 from orchestrator.terminal import RESET, plain, styled
+from states.events import LeaseKept
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -47,6 +50,13 @@ def describe_snapshot(snapshot: Snapshot) -> str:
     commit = f"commit {snapshot.commit[:12]}" if snapshot.commit else "no commit"
     changes = " with changes" if snapshot.dirty else ""
     return f"snapshot {snapshot.hash[:12]} ({commit}{changes})"
+
+
+def describe_kept(lease: LeaseKept) -> str:
+    """How to look into a guest that was kept, and for how long it is there."""
+    incus = open_incus()
+    shell = shlex.join(incus.argv("exec", incus.name(lease.instance), "--", "bash"))
+    return f"guest kept until {lease.deadline.astimezone():%H:%M}; a shell in it: {shell}"
 
 
 def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colours: bool) -> None:

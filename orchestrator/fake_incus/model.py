@@ -26,7 +26,7 @@ class Image(msgspec.Struct):
     properties: dict[str, str] = {}
     type: str = "container"
     size: int = 0
-    uploaded_at: str = ""
+    uploaded_at: str = "2026-01-01T00:00:00Z"
 
 
 class Instance(msgspec.Struct):

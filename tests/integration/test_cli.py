@@ -1,0 +1,412 @@
+"""The command as a person or a program calls it, on the real Incus."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+PIKACI = str(Path(sys.executable).with_name("pikaci"))
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
+SECS = 120
+
+JOBS = """
+schema = 1
+[defaults]
+timeout_secs = 60
+[jobs.good]
+command = "echo fine"
+[jobs.bad]
+command = "echo broken; exit 7"
+[jobs.slow]
+command = "echo begun; sleep 60"
+timeout_secs = 1
+[jobs.imageless]
+command = "true"
+image = "no/such"
+[jobs.writable]
+command = "true"
+writable_workspace = true
+"""
+
+
+class Command:
+    """pikaci in a workspace with a state root of its own."""
+
+    def __init__(self, base: Path) -> None:
+        self.workspace = base / "ws"
+        self.workspace.mkdir()
+        self.root = base / "root"
+        self.env = {**os.environ, "PIKACI_STATE_ROOT": str(self.root), "TERM": "dumb"}
+
+    def write(self, text: str) -> None:
+        (self.workspace / "pikaci.toml").write_text(text)
+
+    def __call__(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PIKACI, *args],
+            cwd=self.workspace,
+            env={**self.env, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECS,
+        )
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [PIKACI, *args],
+            cwd=self.workspace,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def leases(self) -> list[str]:
+        """The instances in Incus that carry this root's owner key."""
+        if not (self.root / "journal.sqlite3").exists():
+            return []
+        from orchestrator.journal import open_journal
+
+        with open_journal(self.root / "journal.sqlite3") as journal:
+            owner = f"user.pikaci.owner={journal.owner}"
+        listed = subprocess.run(
+            ["incus", "list", "local:", owner, "--project", "pikaci", "-f", "csv", "-c", "n"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=SECS,
+        )
+        return listed.stdout.split()
+
+
+@pytest.fixture
+def pikaci(tmp_path: Path) -> Iterator[Command]:
+    command = Command(tmp_path)
+    yield command
+    assert [] == command.leases()
+
+
+def valid(name: str, document: Any) -> Any:
+    """The document, which has the form that docs/ promises."""
+    jsonschema.validate(document, json.loads((SCHEMAS / name).read_text()))
+    return document
+
+
+@pytest.mark.incus
+@pytest.mark.parametrize(
+    ("jobs", "code", "outcome"),
+    [
+        (["good"], 0, "passed"),
+        (["good", "bad"], 1, "failed"),
+        (["slow"], 3, "timed_out"),
+        (["imageless"], 4, "infrastructure"),
+        (["bad", "slow", "imageless"], 1, "failed"),
+        (["slow", "imageless"], 3, "timed_out"),
+        (["good", "writable"], 2, "rejected"),
+    ],
+)
+def test_exit_code_and_document_of_a_run(
+    pikaci: Command, jobs: list[str], code: int, outcome: str
+) -> None:
+    """The first of 130, 1, 3, 4 counts; stdout is the document alone; paths are absolute."""
+    pikaci.write(JOBS)
+
+    done = pikaci("run", *jobs, "--output", "json")
+
+    report = valid("run.json", json.loads(done.stdout))
+    assert (code, outcome, code) == (done.returncode, report["outcome"], report["exit_code"])
+    assert "" == done.stderr
+    for job in report["jobs"]:
+        if job["log"]:
+            assert Path(job["log"]).is_absolute()
+            assert Path(job["log"]).exists()
+    if outcome == "rejected":
+        assert ["writable"] == [job["job"] for job in report["jobs"]]
+        assert (
+            "remote Linux VM backend `incus` does not support writable workspace jobs"
+            == (report["jobs"][0]["failure"]["message"])
+        )
+
+
+@pytest.mark.incus
+def test_the_record_of_a_job_has_all_that_it_was(pikaci: Command) -> None:
+    """Snapshot, image, instance, phases with durations, attempts."""
+    pikaci.write(JOBS)
+
+    (job,) = json.loads(pikaci("run", "good", "--output", "json").stdout)["jobs"]
+
+    assert ("good", "result_collected", "passed", 0, 1) == (
+        job["job"],
+        job["state"],
+        job["outcome"],
+        job["exit_code"],
+        job["attempts"],
+    )
+    assert (64, None, "pikaci/dev", 64) == (
+        len(job["snapshot"]["hash"]),
+        job["snapshot"]["commit"],
+        job["image"]["alias"],
+        len(job["image"]["fingerprint"]),
+    )
+    assert all(phase["duration_ms"] > 0 for phase in job["phases"][:-1])
+
+
+@pytest.mark.incus
+def test_json_lines_are_the_journal_s_entries(pikaci: Command) -> None:
+    """Each line has the form that docs/ promises, and they replay to the job."""
+    from states.trace import replay
+
+    done = pikaci("run", "--output", "jsonl", "--", "true")
+
+    lines = [valid("event.json", json.loads(line)) for line in done.stdout.splitlines()]
+    job = lines[0]["job"]
+    assert "submitted" == lines[0]["type"]
+    assert "lease_ended" == lines[-1]["type"]
+    traced = pikaci("trace", job, "--json")
+    assert lines == [json.loads(line) for line in traced.stdout.splitlines()[1:]]
+    assert "result_collected" == replay(traced.stdout.encode()).state
+
+
+@pytest.mark.incus
+def test_a_person_sees_states_the_log_of_what_failed_and_the_verdict(pikaci: Command) -> None:
+    """Plain lines where there is no terminal, and no escape sequence in them."""
+    pikaci.write(JOBS)
+
+    done = pikaci("run", "good", "bad")
+
+    for words in ("instance_ready", "bad: failed", "broken", "exited with 7", "1 of 2 jobs passed"):
+        assert words in done.stdout
+    assert "fine" not in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.incus
+def test_one_argument_is_a_shell_line_and_several_are_quoted(pikaci: Command) -> None:
+    """What stands behind `--` arrives as it was meant."""
+    line = pikaci("run", "--", "echo $((1 + 1)); echo 'a  b'")
+    words = pikaci("run", "--", "printf", "%s|", "a  b", "$HOME", "'")
+
+    assert (0, 0) == (line.returncode, words.returncode)
+    shown = [
+        pikaci("logs", row.split()[0]).stdout.split("\n", 1)[1]
+        for row in pikaci("list").stdout.splitlines()
+        if row.startswith("  ")
+    ]
+    assert ["a  b|$HOME|'|", "2\na  b\n"] == shown
+
+
+@pytest.mark.incus
+def test_a_log_is_followed_while_it_grows(pikaci: Command) -> None:
+    """A line is there soon after the guest printed it, and the follower ends with the job."""
+    running = pikaci.start("run", "--", "echo one; sleep 2; echo two")
+    follower = None
+    try:
+        while "running" not in (running.stdout.readline() if running.stdout else ""):
+            pass
+        follower = pikaci.start("logs", "-f")
+        assert follower.stdout is not None
+        lines = [follower.stdout.readline() for _ in range(2)]
+        alive = running.poll() is None
+        rest = follower.stdout.read()
+    finally:
+        running.communicate(timeout=SECS)
+        if follower:
+            follower.communicate(timeout=SECS)
+
+    assert lines[0].startswith("[pikaci] incus guest booted at ")
+    assert ("one\n", True, "two\n") == (lines[1], alive, rest)
+    assert follower is not None
+    assert 0 == follower.returncode
+
+
+@pytest.mark.incus
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(pikaci: Command, number: signal.Signals) -> None:
+    """Exit code 130, the job is cancelled, its log is there, its guest is gone."""
+    running = pikaci.start("run", "--", "trap 'echo told; exit' TERM; echo one; sleep 60 & wait")
+    while "running" not in (running.stdout.readline() if running.stdout else ""):
+        pass
+    time.sleep(0.5)
+    running.send_signal(number)
+    running.communicate(timeout=SECS)
+
+    report = json.loads(pikaci("status", "--output", "json").stdout)
+    assert 130 == running.returncode
+    assert ("cancelled", 130) == (report["outcome"], report["exit_code"])
+    assert "one\ntold\n" in pikaci("logs").stdout
+    assert [] == pikaci.leases()
+
+
+@pytest.mark.incus
+def test_a_second_interrupt_gives_no_grace(pikaci: Command) -> None:
+    """A job that ignores TERM is killed at once."""
+    running = pikaci.start("run", "--", "trap '' TERM; echo one; while :; do sleep 1; done")
+    while "running" not in (running.stdout.readline() if running.stdout else ""):
+        pass
+    running.send_signal(signal.SIGINT)
+    assert running.stderr is not None
+    running.stderr.readline()
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=SECS)
+
+    assert 130 == running.returncode
+    assert [] == pikaci.leases()
+
+
+@pytest.mark.incus
+def test_a_killed_run_is_swept_by_the_next(pikaci: Command) -> None:
+    """The instance is deleted, and the job is not `running` for ever."""
+    running = pikaci.start("run", "--", "sleep 60")
+    while "running" not in (running.stdout.readline() if running.stdout else ""):
+        pass
+    running.kill()
+    running.communicate(timeout=SECS)
+    left = pikaci.leases()
+
+    done = pikaci("run", "--", "true")
+
+    assert 1 == len(left)
+    assert 0 == done.returncode
+    assert [] == pikaci.leases()
+    listed = json.loads(pikaci("list", "--output", "json").stdout)
+    assert ["passed", "infrastructure"] == [run["outcome"] for run in listed]
+
+
+@pytest.mark.incus
+def test_a_guest_is_kept_on_failure_with_the_way_into_it(pikaci: Command) -> None:
+    """The printed command opens a shell in it; deleting it by hand is fine too."""
+    done = pikaci("run", "--keep-on-failure", "--", "echo left > /artifacts/x; exit 1")
+
+    (kept,) = pikaci.leases()
+    assert 1 == done.returncode
+    assert f"incus exec --project pikaci local:{kept} -- bash" in done.stdout
+    shell = ["incus", "exec", "--project", "pikaci", f"local:{kept}", "--", "cat", "/artifacts/x"]
+    assert b"left\n" == subprocess.run(shell, capture_output=True, timeout=SECS).stdout
+    delete = ["incus", "delete", "--force", "--project", "pikaci", f"local:{kept}"]
+    subprocess.run(delete, check=True, timeout=SECS)
+
+
+@pytest.mark.incus
+def test_gc_frees_all_but_the_newest(pikaci: Command) -> None:
+    """Old runs' files and entries go, and snapshots that nobody names."""
+    for number in range(3):
+        (pikaci.workspace / "file").write_text(str(number))
+        pikaci("run", "--", "true")
+    before = pikaci("gc", "--keep", "1", "--dry-run").stdout
+
+    done = pikaci("gc", "--keep", "1")
+
+    assert "would delete 2 runs, 2 jobs and 2 snapshots\n" == before
+    assert "deleted 2 runs, 2 jobs and 2 snapshots\n" == done.stdout
+    assert 1 == len(os.listdir(pikaci.root / "jobs"))
+    assert 1 == len(os.listdir(pikaci.root / "snapshots"))
+    assert 1 == len(json.loads(pikaci("list", "--output", "json").stdout))
+
+
+@pytest.mark.incus
+def test_doctor_finds_nothing_missing_here(pikaci: Command) -> None:
+    """On a machine that is set up every row is there, and none is missing."""
+    done = pikaci("doctor")
+
+    assert 0 == done.returncode
+    assert "MISSING" not in done.stdout
+    for subject in ("daemon", "project", "storage pool", "guest image"):
+        assert subject in done.stdout
+
+
+USAGE = [
+    (["run", "nope"], "no job 'nope'"),
+    (["run", "--jobs", "0"], "--jobs"),
+    (["run", "--output", "xml"], "--output"),
+    (["run", "--file", "no.toml"], "no such job file"),
+    (["run", "--workspace", "/no/such"], "/no/such"),
+    (["run", "--"], "no command after"),
+    (["run", "good", "--", "true"], "without a job file"),
+    (["run", "--", ""], "command"),
+    (["fly"], "no command 'fly'"),
+    (["logs", "nope"], "no journal"),
+    (["status"], "no journal"),
+    (["run", "--dry-run", "writable"], "does not support writable workspace jobs"),
+]
+
+
+@pytest.mark.parametrize(("args", "words"), USAGE, ids=[" ".join(args) for args, _ in USAGE])
+def test_wrong_usage_is_told_and_touches_nothing(
+    pikaci: Command, args: list[str], words: str
+) -> None:
+    """Exit code 2, the words on stderr, nothing on stdout, no state root."""
+    pikaci.write(JOBS)
+
+    done = pikaci(*args)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not pikaci.root.exists()
+
+
+def test_a_file_without_jobs_has_its_own_code(pikaci: Command) -> None:
+    """Exit code 5."""
+    pikaci.write("schema = 1\n")
+
+    assert 5 == pikaci("run").returncode
+
+
+def test_the_removed_mode_is_refused(pikaci: Command) -> None:
+    """A variable of the past is an error that says so."""
+    done = pikaci("run", PIKACI_REMOTE_LINUX_VM_INCUS_MODE="transfer")
+
+    assert 2 == done.returncode
+    assert "the modes were removed" in done.stderr
+
+
+def test_a_dry_run_prints_the_commands_and_touches_nothing(pikaci: Command) -> None:
+    """The very commands, with placeholders for what only a run knows."""
+    pikaci.write(JOBS.replace('"echo fine"', '"echo fine"\nenv = { A = "1" }'))
+
+    done = pikaci("run", "--dry-run", "good")
+
+    for words in (
+        "incus create --project pikaci",
+        "PIKACI_INCUS_GUEST_COMMAND=echo fine",
+        "/run/current-system/sw/bin/pikaci-incus-run",
+        "incus delete --project pikaci --quiet --force",
+        "<instance>",
+        "<nonce>",
+    ):
+        assert words in done.stdout
+    assert not pikaci.root.exists()
+
+
+def test_a_state_root_that_cannot_be_is_one_clear_line(pikaci: Command) -> None:
+    """A file in its place."""
+    pikaci.write(JOBS)
+    pikaci.root.write_text("")
+
+    done = pikaci("run", "good")
+
+    assert 2 == done.returncode
+    assert "cannot be a state root" in done.stderr
+    pikaci.root.unlink()
+
+
+def test_a_daemon_that_is_not_there_is_infrastructure(pikaci: Command, tmp_path: Path) -> None:
+    """Exit code 4, and the way to find out more."""
+    pikaci.write(JOBS.replace("[defaults]", "[defaults]\nretries = 0"))
+
+    done = pikaci("run", "good", INCUS_SOCKET=str(tmp_path / "no.socket"))
+
+    assert 4 == done.returncode
+    assert "pikaci doctor" in done.stdout
