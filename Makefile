@@ -1,50 +1,53 @@
-# `make` alone says what there is. Every target does first what it needs, and only what is missing.
-
-SHELL_FILES = .ci/common .ci/guest-deps .ci/incus .ci/lock .ci/run .ci/venv \
+# `make run` and `make test` set up whatever is missing; both are safe to run again.
+BIN := .venv/bin
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command 'make lock'
+SHELL_FILES := .ci/common .ci/guest-deps .ci/incus .ci/run .ci/venv \
 	nix/guest/init nix/guest/pikaci-incus-run
 
-.PHONY: help run setup test lint fmt docs lock clean venv
+.PHONY: help run setup venv test lint format docs lock clean
 
-help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+help:  ## Say what there is
+	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: setup ## set up what is missing, then run this project's own jobs in real guests
-	.venv/bin/pikaci run
+run: setup  ## Run this project's own jobs in real guests
+	@$(BIN)/pikaci run
 
-setup: venv ## .venv, a running Incus, and in it our project, pool, profile and image
+setup: venv  ## Set up Python, Incus and the guest image, where they are missing
 	@.ci/incus
-	@.venv/bin/pikaci setup
+	@$(BIN)/pikaci setup
 	@.ci/guest-deps
-
-ifeq ($(PIKACI_TEST_WITHOUT_INCUS),1)
-test: venv
-	@echo "PIKACI_TEST_WITHOUT_INCUS=1: NOTHING is tested on a real Incus"
-else
-test: setup ## all tests, those on a real Incus included (PIKACI_TEST_WITHOUT_INCUS=1: without)
-endif
-	.venv/bin/pytest --cov
-
-lint: venv ## format, types, imports, shell, and whether docs/ is what its script makes
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy
-	.venv/bin/lint-imports
-	.venv/bin/shellcheck $(SHELL_FILES)
-	.venv/bin/python docs/generate.py --check
-
-fmt: venv ## format the Python code
-	.venv/bin/ruff check --fix
-	.venv/bin/ruff format
-
-docs: venv ## write anew what docs/ holds of the code
-	.venv/bin/python docs/generate.py
-
-lock: venv ## pin the dependencies of pyproject.toml anew (ARGS=--upgrade: newer versions)
-	.ci/lock $(ARGS)
-
-clean: ## remove what was made here; leaves Incus, and the state of runs
-	rm -rf .venv build *.egg-info .coverage* .hypothesis .*_cache
-	find . -name __pycache__ -prune -exec rm -rf {} +
 
 venv:
 	@.ci/venv
+
+ifeq ($(PIKACI_TEST_WITHOUT_INCUS),1)
+test: venv
+	@echo 'PIKACI_TEST_WITHOUT_INCUS=1: the tests on a real Incus are LEFT OUT'
+else
+test: setup  ## Run all tests, those on a real Incus included
+endif
+	@$(BIN)/pytest --cov
+
+lint: venv  ## Look at style, types, shell files, imports and generated docs
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/shellcheck $(SHELL_FILES)
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python docs/generate.py --check
+
+format: venv  ## Put the code into its form
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+
+docs: venv  ## Make the generated parts of the docs anew
+	@$(BIN)/python docs/generate.py
+
+lock: venv  ## Lock the Python packages anew (ARGS=--upgrade: in newer versions)
+	@$(BIN)/pip install -qq uv
+	@$(COMPILE) $(ARGS) --group dev pyproject.toml --output-file .ci/requirements.lock >/dev/null
+	@$(COMPILE) --group guest --constraint .ci/requirements.lock --output-file .ci/guest.lock >/dev/null
+
+clean:  ## Remove what set-up and tests left in this folder
+	rm -rf .venv build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -75,13 +75,16 @@ def run(plan: Plan) -> list[str]:
 
 
 def runner_stdin(plan: Plan, nonce: str) -> bytes:
-    """What `run` feeds to the runner: its own settings, and the job's environment."""
+    """What `run` feeds to the runner: the job's environment, and its own settings.
+
+    The nonce comes last: by it the runner knows that nothing was cut off.
+    """
     names = contract().stdin
     pairs = {
-        names.nonce: nonce,
+        **plan.environment,
         names.grace_secs: str(plan.deadlines.grace),
         names.scratch: "1" if plan.scratch else "0",
-        **plan.environment,
+        names.nonce: nonce,
     }
     return b"".join(f"{key}={value}".encode() + b"\0" for key, value in pairs.items())
 

@@ -116,8 +116,13 @@ def check(spec: JobSpec) -> None:
         raise WritableWorkspace
     try:
         msgspec.convert(msgspec.to_builtins(spec), JobSpec)
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+    except msgspec.ValidationError as error:
         raise from_validation_error(error) from None
+    for key in spec.__struct_fields__:
+        try:
+            msgspec.json.encode(getattr(spec, key))
+        except UnicodeEncodeError:
+            raise SpecError(key, "is not Unicode", allowed="text that is UTF-8") from None
     _check_command(spec.command)
     _check_env(spec.env)
     for index, glob in enumerate(spec.artifacts):
@@ -154,7 +159,7 @@ def _check_command(command: str) -> None:
         raise SpecError("command", "is empty", allowed="a shell command")
     if "\0" in command:
         raise SpecError("command", "has a NUL byte", allowed="any text without NUL")
-    size = len(command.encode("utf-8", "surrogatepass"))
+    size = len(command.encode())
     if size > MAX_COMMAND_BYTES:
         raise SpecError(
             "command",

@@ -59,7 +59,7 @@ def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colour
             out.write(paint(YELLOW, f"warning: {job.name}: {plain(warning)}") + "\n")
     passed = sum(job.verdict is Verdict.PASSED for job in jobs)
     verdict = paint(BOLD + COLOURS[report.outcome], WORDS[report.outcome])
-    out.write(f"{verdict}: {passed} of {len(jobs)} jobs passed, exit code {report.exit_code}\n")
+    out.write(f"{verdict}: {passed} of {len(jobs)} jobs passed (exit code {report.exit_code})\n")
     out.flush()
 
 

@@ -1,0 +1,172 @@
+"""Writes what docs/ holds of the code: the states' diagram and table, the job file's keys, the
+schemas of the documents. `--check` writes nothing, names what is stale, and exits with 1.
+
+A page has its generated part between two markers; a schema is a whole file.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from orchestrator.contract import contract
+from orchestrator.report import RunReport
+from states.events import Entry
+from states.lifecycle import TABLE, TERMINAL, State
+from states.spec import JobSpec
+
+DOCS = Path(__file__).resolve().parent
+SCHEMAS: dict[str, Any] = {"job.json": JobSpec, "run.json": RunReport, "event.json": Entry}
+KEY_NOTES = {
+    "command": "the shell command; runs in bash with `-eo pipefail`, from the workspace's root",
+    "timeout_secs": "how long the command may take, in seconds",
+    "run_as_root": "root in the guest, instead of the user `pikaci`",
+    "writable_workspace": "`true` is rejected: the workspace is always read-only; see `scratch`",
+    "description": "one line for people",
+    "image": "an image's alias or fingerprint in the project",
+    "instance_type": "`container` or `virtual-machine`",
+    "cpus": "processors of the guest",
+    "memory": "memory of the guest",
+    "disk": "size of the guest's root disk",
+    "processes": "processes in the guest (containers)",
+    "network": "`none`, or the name of an Incus network",
+    "scratch": "a throw-away writable copy of the workspace, at the same path",
+    "env": "variables for the command; public, so no secrets",
+    "artifacts": "globs below `/artifacts` that are collected, however the job ends",
+    "workspace_deps": "host directory, at `/staged/linux-rust/workspace-deps`",
+    "workspace_build": "host directory, at `/staged/linux-rust/workspace-build`",
+    "nix_store": "host directory, at `/mnt/pikaci-nix-store`",
+    "mounts": "more read-only host directories: `{ source = \"...\", path = \"...\" }`",
+    "retries": "how often an infrastructure fault before the command's start is tried again",
+}  # fmt: skip
+
+
+def diagram() -> str:
+    """The table as a state diagram in Mermaid, and as a table."""
+    lines = ["```mermaid", "stateDiagram-v2"]
+    for trigger, sources, dest in TABLE:
+        for source in sources:
+            begin = "[*]" if source is State.NEW else source.value
+            lines.append(f"    {begin} --> {dest.value}: {trigger}")
+    lines += [f"    {state.value} --> [*]" for state in State if state in TERMINAL]
+    lines += ["```", "", "| event | in the states | leads to |", "|---|---|---|"]
+    for trigger, sources, dest in TABLE:
+        shown = ", ".join(f"`{source.value}`" for source in sources)
+        lines.append(f"| `{trigger}` | {shown} | `{dest.value}` |")
+    return "\n".join(lines)
+
+
+def keys() -> str:
+    """The keys of a job, from the spec's own types."""
+    schema = msgspec.json.schema(JobSpec)["$defs"]["JobSpec"]["properties"]
+    hints = get_type_hints(JobSpec)
+    assert set(KEY_NOTES) == set(hints), "a key has no note"
+    lines = ["| key | type | default | allowed | what it is |", "|---|---|---|---|---|"]
+    for field in msgspec.structs.fields(JobSpec):
+        rules = schema[field.name]
+        low, high = rules.get("minimum"), rules.get("maximum")
+        allowed = f"{low} to {high}" if low is not None else ""
+        if "pattern" in rules and field.name in ("memory", "disk"):
+            allowed = "such as `512MiB`, `4GiB`"
+        default = "required" if field.required else f"`{_toml(field)}`"
+        lines.append(
+            f"| `{field.name}` | {_type_name(rules)} | {default} | {allowed} |"
+            f" {KEY_NOTES[field.name]} |"
+        )
+    return "\n".join(lines)
+
+
+def _toml(field: msgspec.structs.FieldInfo) -> str:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return json.dumps(field.default_factory())
+    value = field.default
+    if isinstance(value, enum.Enum):
+        value = value.value
+    return "none" if value is None else json.dumps(value)
+
+
+def _type_name(rules: dict[str, Any]) -> str:
+    names = {"string": "string", "integer": "integer", "boolean": "boolean", "object": "table"}
+    if "anyOf" in rules:
+        rules = next(rule for rule in rules["anyOf"] if rule.get("type") != "null")
+    return names.get(rules.get("type", "string"), "list")
+
+
+def contract_table() -> str:
+    """The contract's directories, devices and variables."""
+    ours = contract()
+    lines = ["| directory | owner | mode |", "|---|---|---|"]
+    lines += [f"| `{d.path}` | {d.user}:{d.group} | {d.mode} |" for d in ours.directories]
+    lines += ["", "| device | guest path |", "|---|---|"]
+    lines += [f"| `{device}` | `{path}` |" for device, path in ours.devices.items()]
+    lines += ["", "| variable | what it is |", "|---|---|"]
+    notes = {
+        "command": "the shell command, byte for byte",
+        "timeout_secs": "how long it may take",
+        "run_as_root": "`1` or `0`",
+        "staged_nix_store": "set for the job, by the runner, if the store's directory is there",
+    }
+    lines += [f"| `{getattr(ours.variables, key)}` | {note} |" for key, note in notes.items()]
+    notes = {
+        "grace_secs": "seconds between TERM and KILL",
+        "scratch": "`1`: an overlay of the snapshot at its own path",
+        "nonce": "goes into the result; comes last",
+    }
+    lines += ["", "| name on stdin | what it is |", "|---|---|"]
+    lines += [f"| `{getattr(ours.stdin, key)}` | {note} |" for key, note in notes.items()]
+    return "\n".join(lines)
+
+
+BLOCKS = {
+    "states.md": diagram,
+    "job-file.md": keys,
+    "guest-contract.md": contract_table,
+}
+
+
+def generated() -> dict[Path, str]:
+    """Every file with generated parts, as it should be."""
+    made = {}
+    for name, block in BLOCKS.items():
+        path = DOCS / name
+        begin, end = "<!-- generated -->", "<!-- end -->"
+        made[path] = re.sub(
+            rf"{begin}.*?{end}",
+            lambda _, block=block: f"{begin}\n{block()}\n{end}",  # type: ignore[misc]
+            path.read_text(),
+            flags=re.DOTALL,
+        )
+    for name, kind in SCHEMAS.items():
+        schema = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **msgspec.json.schema(kind),
+        }
+        made[DOCS / "schema" / name] = json.dumps(schema, indent=2) + "\n"
+    return made
+
+
+def main() -> int:
+    """Write, or check."""
+    check = "--check" in sys.argv[1:]
+    stale = [
+        (path, text)
+        for path, text in generated().items()
+        if not path.exists() or path.read_text() != text
+    ]
+    for path, text in stale:
+        if check:
+            print(f"{path.name} is stale: run `make docs`")
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

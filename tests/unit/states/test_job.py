@@ -1,0 +1,148 @@
+"""A job as the fold of its events."""
+
+from __future__ import annotations
+
+import pytest
+
+from states import events as ev
+from states.errors import IllegalEvent, WritableWorkspace
+from states.job import Job, fold, step
+from states.lifecycle import State
+from states.outcome import EXIT_CODES, FailureKind, Outcome, Verdict, overall
+from tests.samples import FAILURE, PATH, sample_event, sample_life, sample_shell_job
+
+
+def test_a_passed_job_knows_what_its_events_told() -> None:
+    """Every fact that an event carries is in the job."""
+    job = fold(sample_life())
+
+    assert (State.RESULT_COLLECTED, Outcome.PASSED, 0) == (job.state, job.outcome, job.exit_code)
+    assert ("r.1", "r", "lint", "/src", 1, 1) == (
+        job.id,
+        job.run,
+        job.name,
+        job.workspace,
+        job.contract,
+        job.attempt,
+    )
+    assert job.snapshot is not None
+    assert job.image is not None
+    assert ("abc", "pikaci-x", "pikaci/dev") == (job.snapshot.hash, job.instance, job.image.alias)
+    assert "/state/jobs/r.1/attempt-1" == job.artifacts
+    assert job.failure is None
+    assert job.ended
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "verdict"),
+    [
+        (Outcome.FAILED, FailureKind.TEST, Verdict.FAILED),
+        (Outcome.TIMED_OUT, FailureKind.TIMEOUT, Verdict.TIMED_OUT),
+    ],
+)
+def test_a_command_that_did_not_pass_has_a_failure_of_its_kind(
+    outcome: Outcome, kind: FailureKind, verdict: Verdict
+) -> None:
+    """The kind follows from the outcome; the hint is the way out."""
+    end = sample_event(
+        ev.ResultCollected, 6, outcome=outcome, exit_code=7, message="m", hint="try this"
+    )
+
+    job = fold([*sample_life(*PATH[:5]), end])
+
+    assert job.failure is not None
+    assert (kind, "m", "try this") == (
+        job.failure.kind,
+        job.failure.message,
+        job.failure.resolution,
+    )
+    assert verdict == job.verdict
+
+
+@pytest.mark.parametrize(
+    ("kinds", "verdict"),
+    [
+        ((ev.Rejected,), Verdict.REJECTED),
+        ((ev.Submitted, ev.Failed), Verdict.INFRASTRUCTURE),
+        ((ev.Submitted, ev.CancelRequested, ev.Cancelled), Verdict.CANCELLED),
+        ((ev.Submitted,), None),
+        (PATH, Verdict.PASSED),
+    ],
+)
+def test_the_verdict_follows_from_the_end(
+    kinds: tuple[type[ev.Event], ...], verdict: Verdict | None
+) -> None:
+    """One word for each way to end; none before."""
+    job = fold(sample_life(*kinds))
+
+    assert verdict == job.verdict
+    assert (verdict is not None) == job.ended
+
+
+def test_phases_have_start_and_duration_also_when_a_job_fails_half_way() -> None:
+    """Each state that was passed, when it was entered, and how long it took."""
+    job = fold(sample_life(ev.Submitted, ev.ArtifactsReset, ev.DevicesConfigured, ev.Failed))
+
+    assert [
+        ("submitted", 1000.0),
+        ("artifacts_reset", 1000.0),
+        ("devices_configured", 1000.0),
+        ("failed", None),
+    ] == [(phase.state, phase.duration_ms) for phase in job.phases]
+    assert [4, 5, 6, 7] == [phase.entered_at.second - 2 for phase in job.phases]
+
+
+def test_a_retry_is_a_new_attempt_with_nothing_of_the_old_one() -> None:
+    """Instance, image and artifacts are those of the current attempt."""
+    job = fold(sample_life(*PATH[:3], ev.Retried))
+
+    assert (State.SUBMITTED, 2) == (job.state, job.attempt)
+    assert (None, None, None) == (job.instance, job.image, job.artifacts)
+
+
+def test_another_job_s_event_is_refused() -> None:
+    """An event belongs to one job."""
+    job = fold(sample_life(ev.Submitted))
+
+    with pytest.raises(IllegalEvent, match="belongs to job x"):
+        step(job, sample_event(ev.ArtifactsReset, 2, job="x"))
+
+
+@pytest.mark.parametrize("seq", [1, 3])
+def test_a_gap_or_a_repeated_event_is_refused(seq: int) -> None:
+    """Numbers count from 1 without a gap."""
+    job = fold(sample_life(ev.Submitted))
+
+    with pytest.raises(IllegalEvent, match=f"number {seq} where 2 is due"):
+        step(job, sample_event(ev.ArtifactsReset, seq))
+
+
+def test_a_writable_spec_cannot_be_submitted() -> None:
+    """Whoever makes the event by hand is refused too."""
+    event = sample_event(ev.Submitted, 1, spec=sample_shell_job(writable_workspace=True))
+
+    with pytest.raises(WritableWorkspace):
+        step(Job(), event)
+
+
+def test_a_failure_is_the_event_s() -> None:
+    """Phase and message stand as they were recorded."""
+    assert FAILURE == fold(sample_life(ev.Submitted, ev.Failed)).failure
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ([], 0),
+        (["passed", "passed"], 0),
+        (["passed", "failed"], 1),
+        (["failed", "timed_out", "infrastructure"], 1),
+        (["timed_out", "infrastructure"], 3),
+        (["passed", "infrastructure"], 4),
+        (["failed", "cancelled"], 130),
+        (["rejected"], 2),
+    ],
+)
+def test_the_exit_code_of_several_jobs(verdicts: list[str], code: int) -> None:
+    """The first in the order 130, 1, 3, 4 counts."""
+    assert code == EXIT_CODES[overall(map(Verdict, verdicts))]

@@ -1,0 +1,77 @@
+"""Specs: what `check` refuses, and with which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from states.errors import SpecError
+from states.spec import MAX_COMMAND_BYTES, JobSpec, Mount, check, from_validation_error
+from tests.samples import sample_shell_job
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"command": " \n"}, "command"),
+    ({"command": "a\0b"}, "command"),
+    ({"command": "\ud800"}, "command"),
+    ({"command": "x" * (MAX_COMMAND_BYTES + 1)}, "command"),
+    ({"command": "é" * (MAX_COMMAND_BYTES // 2 + 1)}, "command"),
+    ({"timeout_secs": 0}, "timeout_secs"),
+    ({"timeout_secs": True}, "timeout_secs"),
+    ({"cpus": "2"}, "cpus"),
+    ({"memory": "4"}, "memory"),
+    ({"image": "remote:x"}, "image"),
+    ({"network": "a b"}, "network"),
+    ({"description": "two\nlines"}, "description"),
+    ({"env": {"PIKACI_X": "1"}}, "env.PIKACI_X"),
+    ({"env": {"A": "\0"}}, "env.A"),
+    ({"artifacts": ("/etc/passwd",)}, "artifacts[0]"),
+    ({"artifacts": ("ok", "a/../../b")}, "artifacts[1]"),
+    ({"artifacts": ("",)}, "artifacts[0]"),
+    ({"workspace_deps": "/a\x1b[2J"}, "workspace_deps"),
+    *[
+        ({"mounts": (Mount(source="/s", path=path),)}, "mounts[0].path")
+        for path in ("mnt", "/", "//mnt", "/mnt/./a", "/mnt/../a", "/run", "/run/x", "/workspace",
+                     "/artifacts/x", "/mnt", "/home", "/mnt/pikaci-nix-store", "/a\nb")
+    ],
+    (
+        {"mounts": (Mount(source="/s", path="/a"), Mount(source="/s", path="/a/"))},
+        "mounts[1].path",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "key"), BAD, ids=[f"{k}-{n}" for n, (_, k) in enumerate(BAD)])
+def test_a_bad_value_is_refused_by_its_key(changes: dict[str, Any], key: str) -> None:
+    """Constructors do not look; `check` does, and names the key."""
+    with pytest.raises(SpecError) as caught:
+        check(sample_shell_job(**changes))
+
+    assert key == caught.value.key
+
+
+def test_the_longest_command_passes() -> None:
+    """The limit is in bytes, and itself allowed."""
+    check(sample_shell_job(command="x" * MAX_COMMAND_BYTES))
+
+
+def test_unknown_keys_have_the_known_ones_beside_them() -> None:
+    """Of a job and of a mount."""
+    for table, known in (({"command": "x", "cpu": 1}, "cpus"), (
+        {"command": "x", "mounts": [{"source": "/", "path": "/a", "rw": 1}]}, "source"),
+    ):  # fmt: skip
+        with pytest.raises(msgspec.ValidationError) as caught:
+            msgspec.convert(table, JobSpec)
+        error = from_validation_error(caught.value)
+
+        assert "unknown key" in error.brief
+        assert known in error.resolution
+
+
+def test_a_missing_key_is_named() -> None:
+    """A job without a command."""
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert({}, JobSpec)
+
+    assert "command" == from_validation_error(caught.value).key
