@@ -78,7 +78,9 @@ async def _names(incus: Incus, kind: str, more: str = "") -> set[str]:
     done = await incus.run_global(
         "query", f"{incus.remote}:/1.0/{kind}?recursion=1{more}", deadline_secs=CALL_SECS
     )
-    return {row["name"] for row in msgspec.json.decode(done.stdout, type=list[dict[str, Any]])}
+    # Where there is none at all, the command prints nothing.
+    rows = msgspec.json.decode(done.stdout or b"[]", type=list[dict[str, Any]])
+    return {row["name"] for row in rows}
 
 
 async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
