@@ -36,11 +36,11 @@ class LiveWatch:
     """Redraws a few times a second; a guest's words are shown without any of its escapes."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False)
-        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=8)
         self._jobs: dict[str, Job] = {}
         self._began: dict[str, float] = {}
         self._last_line: dict[str, bytes] = {}
+        self._console = Console(highlight=False)
+        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=8)
 
     def __enter__(self) -> LiveWatch:
         self._live.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+
+from orchestrator.journal import open_journal
+from states.trace import replay
 
 PIKACI = str(Path(sys.executable).with_name("pikaci"))
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
@@ -77,8 +81,6 @@ class Command:
         """The instances in Incus that carry this root's owner key."""
         if not (self.root / "journal.sqlite3").exists():
             return []
-        from orchestrator.journal import open_journal
-
         with open_journal(self.root / "journal.sqlite3") as journal:
             owner = f"user.pikaci.owner={journal.owner}"
         listed = subprocess.run(
@@ -166,8 +168,6 @@ def test_the_record_of_a_job_has_all_that_it_was(pikaci: Command) -> None:
 @pytest.mark.incus
 def test_json_lines_are_the_journal_s_entries(pikaci: Command) -> None:
     """Each line has the form that docs/ promises, and they replay to the job."""
-    from states.trace import replay
-
     done = pikaci("run", "--output", "jsonl", "--", "true")
 
     lines = [valid("event.json", json.loads(line)) for line in done.stdout.splitlines()]
@@ -410,3 +410,35 @@ def test_a_daemon_that_is_not_there_is_infrastructure(pikaci: Command, tmp_path:
 
     assert 4 == done.returncode
     assert "pikaci doctor" in done.stdout
+
+
+@pytest.mark.incus
+def test_on_a_terminal_a_live_line_shows_the_job_and_no_escape_of_its_own(
+    pikaci: Command,
+) -> None:
+    """Colours are pikaci's; a title or a cleared screen that the guest prints never gets out."""
+    hostile = r"printf '\033]0;owned\007\033[2Jshown\n'; exit 1"
+    master, slave = pty.openpty()
+    running = subprocess.Popen(
+        [PIKACI, "run", "--", hostile],
+        cwd=pikaci.workspace,
+        env={**pikaci.env, "TERM": "xterm-256color", "COLUMNS": "100"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    seen = b""
+    try:
+        while piece := os.read(master, 65536):
+            seen += piece
+    except OSError:
+        pass  # the terminal's other end is closed
+    code = running.wait(SECS)
+    os.close(master)
+
+    assert 1 == code
+    for words in (b"command", b"failed", b"shown", b"0 of 1 jobs passed", b"\x1b[31m"):
+        assert words in seen
+    assert b"owned" not in seen
+    assert b"\x1b[2J" not in seen

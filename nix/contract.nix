@@ -1,0 +1,14 @@
+# The guest contract as Nix data: the same file that the host reads. Pure; needs no nixpkgs.
+let
+  contract = builtins.fromJSON (builtins.readFile ./guest/contract.json);
+in
+contract
+// {
+  # One systemd-tmpfiles rule a directory, in the contract's order: parents come first.
+  tmpfilesRules = map (
+    directory: "d ${directory.path} ${directory.mode} ${directory.user} ${directory.group} -"
+  ) contract.directories;
+
+  # Byte for byte the file that the tests run.
+  runnerText = builtins.readFile ./guest/pikaci-incus-run;
+}
