@@ -201,13 +201,14 @@ class FakeIncus:
         async def collect(chunk: bytes) -> None:
             collected.append(chunk)
 
-        call = Call(parse(argv[1:]), stdin, sink or collect)
         exit_code = 1
+        errors = bytearray()
         try:
+            call = Call(parse(argv[1:]), stdin, sink or collect, errors)
             exit_code = await self._answer(call)
         except Refused as refused:
-            call.errors += f"Error: {refused}\n".encode()
-        return Completed(tuple(argv), exit_code, b"".join(collected), bytes(call.errors))
+            errors += f"Error: {refused}\n".encode()
+        return Completed(tuple(argv), exit_code, b"".join(collected), bytes(errors))
 
     async def _answer(self, call: Call) -> int:
         # A client can be killed before its request arrives, and after it was carried out.

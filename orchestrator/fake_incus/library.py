@@ -45,7 +45,10 @@ async def image_import(daemon: Daemon, call: Call) -> int:
 async def image_delete(daemon: Daemon, call: Call) -> int:
     """`image delete NAME...`"""
     for name in call.command.args:
-        image = daemon.store.image(call.command.project, local(name))
+        try:
+            image = daemon.store.image(call.command.project, local(name))
+        except Refused:
+            raise Refused(words.IMAGE_NOT_FOUND) from None
         del daemon.store.images(call.command.project)[image.fingerprint]
     return 0
 

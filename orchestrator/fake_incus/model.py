@@ -87,8 +87,9 @@ class Store(msgspec.Struct):
 
     def instance(self, project: str, name: str) -> Instance:
         """The instance; `Refused` when there is none, or no such project."""
-        known = self.projects.get(project, Project()).instances
-        return _found(known, name, words.instance_not_found(name, project))
+        return _found(
+            self.project(project).instances, name, words.instance_not_found(name, project)
+        )
 
     def images(self, project: str) -> dict[str, Image]:
         """The images that a project sees: `{fingerprint: image}`."""

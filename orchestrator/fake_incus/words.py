@@ -52,19 +52,21 @@ NAME_TAKEN = (
     f'{RECORD}: Add instance info to the database: Failed to create "instances" entry:'
     " UNIQUE constraint failed: instances.project_id, instances.name"
 )
-NO_ROOT_DISK = f"{_INIT}: Failed getting root disk: No root device could be found"
+NO_DEVICES = f"{_INIT}: Failed getting root disk: No root device could be found"
+NO_ROOT_AMONG_DEVICES = (
+    f"{_INIT}: Invalid devices: Failed detecting root disk device: No root device could be found"
+)
 NO_SUCH_POOL = f"{_INIT}: Failed loading storage pool: Storage pool not found"
 POOL_FULL = "Failed creating instance from image: Unable to unpack image, run out of disk space"
 
 
 def instance_not_found(name: str, project: str) -> str:
-    """Also what a missing project looks like to most commands."""
+    """There is no such instance in the project."""
     return f'Failed to fetch instance "{name}" in project "{project}": Instance not found'
 
 
-def delete_not_found(name: str, project: str) -> str:
-    """`delete` looks first, and says so."""
-    missing = instance_not_found(name, project)
+def looked_first(name: str, missing: str) -> str:
+    """What `delete` makes of an instance, or a project, that is not there."""
     return f'Failed checking instance exists "local:{name}": {missing}'
 
 

@@ -1,0 +1,631 @@
+"""What pikaci relies on in Incus: the same tests against the fake, its program, and a daemon.
+
+Where they differ the real one is right, and the fake is mended.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from orchestrator.fake_incus import FakeIncus
+from orchestrator.incus import Completed, Incus, Spawn, spawn_process
+from orchestrator.incus_errors import (
+    AlreadyDone,
+    DeadlinePassed,
+    ImageNotFound,
+    IncusError,
+    InstanceNotFound,
+    InstanceNotRunning,
+    NameTaken,
+)
+
+PROJECT = "pikaci"
+IMAGE = "pikaci/dev"
+SECS = 60.0
+ROOT = {"type": "disk", "path": "/", "pool": "pikaci"}
+EVERY_BYTE = bytes(range(256)) * 300
+
+
+def disk(source: str, path: str, **more: str) -> dict[str, str]:
+    return {"type": "disk", "source": source, "path": path, **more}
+
+
+@dataclass
+class Lab:
+    """One Incus, and the instances that a test makes in it."""
+
+    incus: Incus
+    owner: str = field(default_factory=lambda: f"test-{secrets.token_hex(6)}")
+    made: list[str] = field(default_factory=list)
+
+    def name(self, suffix: str = "") -> str:
+        """A new instance's name; whatever then has it is deleted when the test ends."""
+        self.made.append(f"{self.owner}-{len(self.made)}{suffix}")
+        return self.made[-1]
+
+    async def run(self, *args: str, **options: Any) -> Completed:
+        return await self.incus.run(*args, deadline_secs=SECS, **options)
+
+    async def create(
+        self,
+        name: str,
+        *,
+        image: str = IMAGE,
+        flags: Sequence[str] = ("--no-profiles",),
+        **document: Any,
+    ) -> Completed:
+        config = {"user.pikaci.owner": self.owner, **document.pop("config", {})}
+        devices = {"root": ROOT, **document.pop("devices", {})}
+        devices = {device: keys for device, keys in devices.items() if keys is not None}
+        stdin = json.dumps({"config": config, "devices": devices, **document}).encode()
+        names = (f"local:{image}", f"local:{name}")
+        return await self.run("create", "--quiet", *flags, *names, stdin=stdin)
+
+    async def started(self, **document: Any) -> str:
+        name = self.name()
+        await self.create(name, **document)
+        await self.run("start", "--quiet", f"local:{name}")
+        return name
+
+    async def exec(self, name: str, *argv: str, **options: Any) -> Completed:
+        return await self.run(
+            "exec", "--force-noninteractive", f"local:{name}", "--", *argv, check=False, **options
+        )
+
+    async def query(self, path: str, *flags: str, **parameters: str) -> Any:
+        asked = "&".join(
+            f"{key}={value}" for key, value in {"project": PROJECT, **parameters}.items()
+        )
+        done = await self.incus.run_global(
+            "query", *flags, f"local:{path}?{asked}", deadline_secs=SECS
+        )
+        return json.loads(done.stdout) if done.stdout else None
+
+    async def instance(self, name: str) -> Any:
+        return await self.query(f"/1.0/instances/{name}")
+
+    async def clean_up(self) -> None:
+        with trio.CancelScope(shield=True):
+            for name in self.made:
+                try:
+                    await self.run("delete", "--quiet", "--force", f"local:{name}")
+                except InstanceNotFound:
+                    pass
+
+
+REAL = pytest.param("real", marks=pytest.mark.incus)
+# Not on the program: it starts slowly, for one, and has no daemon that goes on without it.
+on_a_daemon = pytest.mark.parametrize("lab", ["object", REAL], indirect=True)
+
+
+@pytest.fixture(params=["object", "program", REAL])
+async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
+    """A lab on each kind of Incus; on the real one it leaves nothing behind."""
+    conf = tmp_path / "conf"
+    if request.param == "object":
+        async with FakeIncus.open() as fake:
+            yield Lab(Incus(conf, project=PROJECT, spawn=fake))
+        return
+    if request.param == "program":
+        program = tmp_path / "incus"
+        state = tmp_path / "fake"
+        program.write_text(
+            f"#!/bin/sh\nPIKACI_FAKE_INCUS_DIR='{state}'"
+            f" exec '{sys.executable}' -m orchestrator.fake_incus \"$@\"\n"
+        )
+        program.chmod(0o755)
+        yield Lab(Incus(conf, project=PROJECT, program=str(program)))
+        return
+    real: Spawn = spawn_process
+    lab = Lab(Incus(conf, project=PROJECT, spawn=real))
+    try:
+        yield lab
+    finally:
+        await lab.clean_up()
+
+
+def said(error: pytest.ExceptionInfo[IncusError]) -> str:
+    """The daemon's own words in an error."""
+    return error.value.brief.partition(" failed: ")[2]
+
+
+async def test_create_keeps_what_the_document_says(lab: Lab, tmp_path: Path) -> None:
+    """Config, devices, description and image of a created, stopped instance can be read back."""
+    share = disk(str(tmp_path), "/workspace/snapshot", readonly="true", shift="true")
+    name = lab.name()
+    await lab.create(
+        name,
+        description="a job",
+        config={"limits.cpu": 1, "user.flag": True},
+        devices={"pikaci-snapshot": share},
+    )
+    seen = await lab.instance(name)
+    images = await lab.query("/1.0/images", recursion="1")
+    fingerprint = next(
+        image["fingerprint"]
+        for image in images
+        if IMAGE in [alias["name"] for alias in image["aliases"]]
+    )
+
+    assert ("Stopped", 102, "container") == (seen["status"], seen["status_code"], seen["type"])
+    assert (name, PROJECT, "a job") == (seen["name"], seen["project"], seen["description"])
+    assert {"root": ROOT, "pikaci-snapshot": share} == seen["devices"]
+    assert ("1", "true") == (seen["config"]["limits.cpu"], seen["config"]["user.flag"])
+    assert lab.owner == seen["config"]["user.pikaci.owner"]
+    assert fingerprint == seen["config"]["volatile.base_image"]
+    assert [] == seen["profiles"]
+
+
+async def test_create_by_fingerprint(lab: Lab) -> None:
+    """An image goes by its fingerprint, and by the beginning of it, as by its alias."""
+    fingerprint = (await lab.query(f"/1.0/images/aliases/{IMAGE}"))["target"]
+    whole, short = lab.name(), lab.name()
+    await lab.create(whole, image=fingerprint)
+    await lab.create(short, image=fingerprint[:12])
+
+    for name in (whole, short):
+        assert fingerprint == (await lab.instance(name))["config"]["volatile.base_image"]
+
+
+async def test_create_without_a_network_says_so_and_succeeds(lab: Lab) -> None:
+    """stderr holds a note while the exit code is 0: it is no sign of failure."""
+    done = await lab.create(lab.name())
+
+    assert 0 == done.exit_code
+    assert b"" == done.stdout
+    assert b"doesn't have any network attached to it" in done.stderr
+
+
+async def test_unknown_top_level_keys_are_ignored(lab: Lab) -> None:
+    """A misspelt key of the document is not noticed; nor is the type, which has a flag."""
+    name = lab.name()
+    await lab.create(name, devises={"x": {}}, type="virtual-machine", ephemeral=True)
+    seen = await lab.instance(name)
+
+    assert ("container", False) == (seen["type"], seen["ephemeral"])
+    assert {"root": ROOT} == seen["devices"]
+
+
+BAD_DEVICE = "Failed creating instance record: Failed initializing instance: Invalid devices:"
+REFUSED: dict[str, tuple[dict[str, Any], type[IncusError], str]] = {
+    "no root disk": (
+        {"devices": {"root": None, "d": disk("/usr", "/m")}},
+        IncusError,
+        f"{BAD_DEVICE} Failed detecting root disk device: No root device could be found",
+    ),
+    "no device at all": (
+        {"devices": {"root": None}},
+        IncusError,
+        (
+            "Failed creating instance record: Failed initializing instance: Failed getting root disk:"
+            " No root device could be found"
+        ),
+    ),
+    "unknown pool": (
+        {"devices": {"root": {**ROOT, "pool": "no-such-pool"}}},
+        IncusError,
+        (
+            "Failed creating instance record: Failed initializing instance: Failed loading storage"
+            " pool: Storage pool not found"
+        ),
+    ),
+    "unknown config key": (
+        {"config": {"foo": "1"}},
+        IncusError,
+        "Failed creating instance record: Unknown configuration key: foo",
+    ),
+    "unknown device key": (
+        {"devices": {"d": disk("/usr", "/m", readonli="true")}},
+        IncusError,
+        f'{BAD_DEVICE} Device validation failed for "d": Invalid device option "readonli"',
+    ),
+    "not a boolean": (
+        {"devices": {"d": disk("/usr", "/m", readonly="maybe")}},
+        IncusError,
+        (
+            f'{BAD_DEVICE} Device validation failed for "d": Invalid value for device option'
+            ' "readonly": Invalid value for a boolean "maybe"'
+        ),
+    ),
+    "unknown device type": (
+        {"devices": {"d": {"type": "disque"}}},
+        IncusError,
+        'Failed creating instance record: Invalid device type "disque"',
+    ),
+    "bad device name": (
+        {"devices": {"a b": disk("/usr", "/m")}},
+        IncusError,
+        (
+            f'{BAD_DEVICE} Device validation failed for "a b": Name can only contain alphanumeric,'
+            " forward slash, hyphen, colon, underscore and full stop characters"
+        ),
+    ),
+    "io.bus on a container": (
+        {"devices": {"d": disk("/usr", "/m", **{"io.bus": "virtiofs"})}},
+        IncusError,
+        (
+            f'{BAD_DEVICE} Device validation failed for "d": IO bus configuration cannot be applied'
+            " to containers"
+        ),
+    ),
+    "two disks on one path": (
+        {"devices": {"a": disk("/usr", "/m"), "b": disk("/usr", "/m")}},
+        IncusError,
+        (
+            f'{BAD_DEVICE} Device validation failed for "?": More than one disk device uses the same'
+            ' path "/m"'
+        ),
+    ),
+    "missing source path": (
+        {"devices": {"d": disk("/no/such/path", "/m")}},
+        IncusError,
+        (
+            "Failed creating instance record: Failed initializing instance: Failed add validation for"
+            ' device "d": Missing source path "/no/such/path" for disk "d"'
+        ),
+    ),
+    "missing network": (
+        {"devices": {"eth0": {"type": "nic", "name": "eth0", "network": "no-such-net"}}},
+        IncusError,
+        (
+            f'{BAD_DEVICE} Device validation failed for "eth0": Failed loading device "eth0": Failed'
+            ' to load network "no-such-net" for project "default": Network not found'
+        ),
+    ),
+    "missing profile": (
+        {"flags": (), "profiles": ["no-such-profile"]},
+        IncusError,
+        'Requested profile "no-such-profile" doesn\'t exist',
+    ),
+    "a VM from a container's image": (
+        {"flags": ("--no-profiles", "--vm")},
+        IncusError,
+        "Asked for a VM but image is of type container",
+    ),
+    "missing image": (
+        {"image": "no/such-image"},
+        ImageNotFound,
+        'Image "no/such-image" not found',
+    ),
+}
+
+
+@on_a_daemon
+@pytest.mark.parametrize("case", REFUSED)
+async def test_create_refuses(lab: Lab, case: str) -> None:
+    """What is wrong with an instance is said at create, as a type, and nothing is made."""
+    document, kind, words = REFUSED[case]
+    name = lab.name()
+    with pytest.raises(IncusError) as error:
+        await lab.create(name, **document)
+
+    # Of two devices that collide, the daemon names now the one, now the other.
+    heard = re.sub(r'for "[ab]":', 'for "?":', said(error))
+    assert (kind, words) == (type(error.value), heard)
+    with pytest.raises(InstanceNotFound):
+        await lab.instance(name)
+
+
+@on_a_daemon
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("-x", 'must not start with "-" character'),
+        ("x-", 'must not end with "-" character'),
+        ("0123456789", "cannot be a number"),
+        ("a_b", "can only contain alphanumeric and hyphen characters"),
+        ("a.b", "can only contain alphanumeric and hyphen characters"),
+        ("a" * 64, "must be 1-63 characters long"),
+    ],
+)
+async def test_create_refuses_names(lab: Lab, name: str, problem: str) -> None:
+    """An instance's name is a host's name."""
+    with pytest.raises(IncusError) as error:
+        await lab.create(name)
+
+    assert f"Invalid instance name: Name {problem}" == said(error)
+
+
+async def test_name_is_taken(lab: Lab) -> None:
+    """A second create under one name is told from every other failure."""
+    name = lab.name()
+    await lab.create(name)
+    with pytest.raises(NameTaken):
+        await lab.create(name)
+
+    assert "Stopped" == (await lab.instance(name))["status"]
+
+
+async def test_start_and_stop_twice(lab: Lab) -> None:
+    """What is done already is no failure of another kind."""
+    name = await lab.started()
+    with pytest.raises(AlreadyDone):
+        await lab.run("start", "--quiet", f"local:{name}")
+    assert "Running" == (await lab.instance(name))["status"]
+    assert "Running" == await lab.incus.instance_status(name, deadline_secs=SECS)
+
+    await lab.run("stop", "--quiet", "--force", f"local:{name}")
+    with pytest.raises(AlreadyDone):
+        await lab.run("stop", "--quiet", "--force", f"local:{name}")
+    assert "Stopped" == (await lab.instance(name))["status"]
+
+
+async def test_delete_running_and_twice(lab: Lab) -> None:
+    """A running instance is deleted by force alone; a name without one is its own type."""
+    name = await lab.started()
+    with pytest.raises(IncusError) as error:
+        await lab.run("delete", "--quiet", f"local:{name}")
+    assert said(error).startswith("The instance is currently running")
+
+    await lab.run("delete", "--quiet", "--force", f"local:{name}")
+    with pytest.raises(InstanceNotFound):
+        await lab.run("delete", "--quiet", "--force", f"local:{name}")
+
+
+@on_a_daemon
+@pytest.mark.parametrize("verb", ["start", "stop", "delete", "info", "exec", "file pull"])
+async def test_missing_instance(lab: Lab, verb: str) -> None:
+    """Every command says of a missing instance that it was not found."""
+    name = f"local:{lab.name()}"
+    args = {"exec": (name, "--", "true"), "file pull": (f"{name}/etc/hostname", "-")}
+    with pytest.raises(InstanceNotFound):
+        await lab.run(*verb.split(), *args.get(verb, (name,)))
+
+
+@on_a_daemon
+@pytest.mark.parametrize(
+    ("argv", "exit_code", "stderr"),
+    [
+        (["true"], 0, b""),
+        (["false"], 1, b""),
+        (["sh", "-c", "exit 7"], 7, b""),
+        (["sh", "-c", "exit 255"], 255, b""),
+        (["no-such-program"], 127, b"Error: Command not found\n"),
+        (["sh", "-c", "exit 127"], 127, b"Error: Command not found\n"),
+        (["env", "A=b c", "true"], 0, b""),
+    ],
+)
+async def test_exec_passes_the_exit_code(
+    lab: Lab, argv: list[str], exit_code: int, stderr: bytes
+) -> None:
+    """An exec ends as its command did; 127 has words of the client beside it."""
+    name = await lab.started()
+    done = await lab.exec(name, *argv)
+
+    assert (exit_code, b"", stderr) == (done.exit_code, done.stdout, done.stderr)
+
+
+async def test_exec_is_byte_exact(lab: Lab) -> None:
+    """Every byte of stdin arrives, and every byte of stdout, whole or through a sink."""
+    name = await lab.started()
+    whole = await lab.exec(name, "cat", stdin=EVERY_BYTE)
+    chunks: list[bytes] = []
+
+    async def sink(chunk: bytes) -> None:
+        chunks.append(chunk)
+
+    sunk = await lab.exec(name, "cat", stdin=EVERY_BYTE, sink=sink)
+
+    assert EVERY_BYTE == whole.stdout
+    assert (b"", EVERY_BYTE) == (sunk.stdout, b"".join(chunks))
+
+
+async def test_exec_needs_a_running_instance(lab: Lab) -> None:
+    """An exec in a stopped instance says that it is not running."""
+    name = lab.name()
+    await lab.create(name)
+    with pytest.raises(InstanceNotRunning):
+        await lab.run("exec", f"local:{name}", "--", "true")
+
+
+async def test_mount_is_read_only(lab: Lab, tmp_path: Path) -> None:
+    """A read-only share can be read in the guest, and a write fails and changes nothing."""
+    (tmp_path / "share").mkdir()
+    (tmp_path / "share" / "file").write_bytes(EVERY_BYTE)
+    share = disk(str(tmp_path / "share"), "/workspace/snapshot", readonly="true", shift="true")
+    name = await lab.started(devices={"pikaci-snapshot": share})
+    read = await lab.exec(name, "cat", "/workspace/snapshot/file")
+    written = await lab.exec(name, "tee", "/workspace/snapshot/new", stdin=b"x")
+
+    assert EVERY_BYTE == read.stdout
+    assert 1 == written.exit_code
+    assert b"Read-only file system" in written.stderr
+    assert ["file"] == [path.name for path in (tmp_path / "share").iterdir()]
+
+
+async def test_file_pull_from_a_stopped_instance(lab: Lab, tmp_path: Path) -> None:
+    """What a guest wrote can be read after it stopped, and after it started again."""
+    name = await lab.started()
+    await lab.exec(name, "tee", "/root/left", stdin=EVERY_BYTE)
+    await lab.run("stop", "--quiet", "--force", f"local:{name}")
+    printed = await lab.run("file", "pull", "--quiet", f"local:{name}/root/left", "-")
+    await lab.run("file", "pull", "--quiet", f"local:{name}/root/left", str(tmp_path / "copy"))
+    with pytest.raises(IncusError) as error:
+        await lab.run("file", "pull", "--quiet", f"local:{name}/root/none", "-")
+    await lab.run("start", "--quiet", f"local:{name}")
+
+    assert EVERY_BYTE == printed.stdout
+    assert EVERY_BYTE == (tmp_path / "copy").read_bytes()
+    assert "file does not exist" == said(error)
+    assert EVERY_BYTE == (await lab.exec(name, "cat", "/root/left")).stdout
+
+
+async def test_list_by_key(lab: Lab) -> None:
+    """`list` filters by the whole value of a user's key, and by the beginning of a name."""
+    one, ten = lab.name("-q1"), lab.name("-q10")
+    await lab.create(one, config={"user.pikaci.job": "j1"})
+    await lab.create(ten, config={"user.pikaci.job": "j10"})
+    await lab.run("start", "--quiet", f"local:{ten}")
+    mine = f"user.pikaci.owner={lab.owner}"
+    columns = ("--format", "csv", "--columns", "n,s,t,user.pikaci.job")
+    rows = [f"{one},STOPPED,CONTAINER,j1", f"{ten},RUNNING,CONTAINER,j10"]
+    documents = json.loads((await lab.run("list", "--format", "json", mine)).stdout)
+    by_key = await lab.run("list", "--format", "csv", "-c", "n", mine, "user.pikaci.job=j1")
+    no_key = await lab.run("list", "--format", "csv", "-c", "n", mine[:-1])
+    by_name = await lab.run("list", "--format", "csv", "-c", "n", f"local:{lab.owner}-0-q1")
+
+    assert rows == sorted((await lab.run("list", *columns, mine)).stdout.decode().splitlines())
+    assert {one: "Stopped", ten: "Running"} == {one["name"]: one["status"] for one in documents}
+    assert {lab.owner} == {one["config"]["user.pikaci.owner"] for one in documents}
+    assert f"{one}\n".encode() == by_key.stdout
+    assert b"" == no_key.stdout
+    assert f"{one}\n".encode() == by_name.stdout
+
+
+async def test_query_lists_a_project(lab: Lab) -> None:
+    """One query tells name, status and keys of every instance of a project, and of no other."""
+    name = await lab.started()
+    here = await lab.query("/1.0/instances", recursion="1")
+    elsewhere = await lab.query("/1.0/instances", recursion="1", project="default")
+    addresses = await lab.query("/1.0/instances")
+    mine = [one for one in here if one["config"].get("user.pikaci.owner") == lab.owner]
+
+    assert [(name, "Running")] == [(one["name"], one["status"]) for one in mine]
+    assert name not in [one["name"] for one in elsewhere]
+    assert f"/1.0/instances/{name}?project={PROJECT}" in addresses
+    assert [] == await lab.query("/1.0/instances", recursion="1", project="no-such-project")
+    with pytest.raises(IncusError, match="Project not found"):
+        await lab.query(f"/1.0/instances/{name}", project="no-such-project")
+
+
+async def test_query_takes_no_project_flag(lab: Lab) -> None:
+    """The project of a query stands in its path: the flag is refused."""
+    with pytest.raises(IncusError) as error:
+        await lab.run("query", "/1.0/instances")
+
+    assert "--project cannot be used with the query command" == said(error)
+
+
+async def test_patch_adds_to_the_config(lab: Lab) -> None:
+    """A PATCH changes the keys it names and leaves the others; unknown keys are refused."""
+    name = lab.name()
+    await lab.create(name)
+    path = f"/1.0/instances/{name}"
+    patch = json.dumps({"config": {"user.pikaci.job": "j1"}})
+    await lab.query(path, "--request", "PATCH", "--data", patch)
+    with pytest.raises(IncusError) as error:
+        await lab.query(path, "--request", "PATCH", "--data", '{"config": {"foo": "1"}}')
+    config = (await lab.instance(name))["config"]
+
+    assert ("j1", lab.owner) == (config["user.pikaci.job"], config["user.pikaci.owner"])
+    assert "Invalid config: Unknown configuration key: foo" == said(error)
+
+
+async def test_projects_are_apart(lab: Lab) -> None:
+    """An instance and an image of one project are not found in another, nor in none."""
+    name = lab.name()
+    await lab.create(name)
+    for project, missing in {
+        "default": "Instance not found",
+        "no-such-project": "Project not found",
+    }.items():
+        other = Incus(
+            lab.incus.conf, project=project, program=lab.incus.program, spawn=lab.incus._spawn
+        )
+        with pytest.raises(IncusError, match=missing):
+            await other.run("delete", "--force", f"local:{name}", deadline_secs=SECS)
+        with pytest.raises(ImageNotFound):
+            await other.run("create", f"local:{IMAGE}", f"local:{name}", deadline_secs=SECS)
+        listed = await other.run("list", "--format", "csv", "-c", "n", name, deadline_secs=SECS)
+        assert b"" == listed.stdout
+
+    assert "Stopped" == (await lab.instance(name))["status"]
+
+
+async def test_image_look_up(lab: Lab) -> None:
+    """An image's aliases, fingerprint and contract are read in one query."""
+    images = await lab.query("/1.0/images", recursion="1")
+    (ours,) = [one for one in images if IMAGE in [alias["name"] for alias in one["aliases"]]]
+    alias = await lab.query(f"/1.0/images/aliases/{IMAGE.replace('/', '%2F')}")
+    by_fingerprint = await lab.query(f"/1.0/images/{ours['fingerprint']}")
+    listed = json.loads((await lab.run("image", "list", "--format", "json")).stdout)
+
+    assert "1" == ours["properties"]["pikaci.contract"]
+    assert "container" == ours["type"]
+    assert (IMAGE, ours["fingerprint"], "container") == (
+        alias["name"],
+        alias["target"],
+        alias["type"],
+    )
+    assert ours["properties"] == by_fingerprint["properties"]
+    assert ours["fingerprint"] in [one["fingerprint"] for one in listed]
+
+
+async def test_missing_images(lab: Lab) -> None:
+    """A missing image, alias or target has words of its own."""
+    for path, words in {
+        "/1.0/images/0000": 'Image "0000" not found',
+        "/1.0/images/aliases/no-such": "Image alias not found",
+    }.items():
+        with pytest.raises(IncusError) as error:
+            await lab.query(path)
+        assert words == said(error)
+    with pytest.raises(IncusError) as error:
+        await lab.run("image", "delete", "local:no-such")
+    assert "Image not found" == said(error)
+
+
+async def test_alias_moves_to_its_target(lab: Lab) -> None:
+    """A new alias of an image can be set, set again, and deleted; the image stays."""
+    target = (await lab.query(f"/1.0/images/aliases/{IMAGE}"))["target"]
+    alias = f"{lab.owner}/alias"
+    new = json.dumps({"name": alias, "target": target})
+    path = f"/1.0/images/aliases/{alias}"
+    try:
+        await lab.query("/1.0/images/aliases", "--request", "POST", "--data", new)
+        with pytest.raises(IncusError) as error:
+            await lab.query("/1.0/images/aliases", "--request", "POST", "--data", new)
+        assert f'Alias "{alias}" already exists' == said(error)
+        await lab.query(path, "--request", "PUT", "--data", json.dumps({"target": target}))
+        with pytest.raises(IncusError, match="Image not found"):
+            await lab.query(path, "--request", "PUT", "--data", '{"target": "0000"}')
+        assert target == (await lab.query(path))["target"]
+    finally:
+        await lab.query(path, "--request", "DELETE")
+    with pytest.raises(IncusError, match="Image alias not found"):
+        await lab.query(path, "--request", "DELETE")
+
+
+@on_a_daemon
+async def test_killed_client_kills_the_command(lab: Lab) -> None:
+    """The command of an exec is killed with its client: what must last has to detach itself."""
+    name = await lab.started()
+    slow = ("sh", "-c", "sleep 1; echo done > /root/done; sleep 2")
+    with pytest.raises(DeadlinePassed):
+        await lab.incus.run("exec", f"local:{name}", "--", *slow, deadline_secs=0.5)
+    await lab.exec(name, "sleep", "2")
+
+    assert 1 == (await lab.exec(name, "cat", "/root/done")).exit_code
+
+
+@on_a_daemon
+@pytest.mark.parametrize("verb", ["stop", "delete"])
+async def test_instance_goes_under_an_exec(lab: Lab, verb: str) -> None:
+    """An exec whose instance goes ends like a killed command, without a word."""
+    name = await lab.started()
+    ended: list[Completed] = []
+    begun = trio.Event()
+
+    async def sink(chunk: bytes) -> None:
+        begun.set()
+
+    async def wait() -> None:
+        ended.append(await lab.exec(name, "sh", "-c", "echo begun; sleep 50", sink=sink))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await begun.wait()
+        await lab.run(verb, "--quiet", "--force", f"local:{name}")
+
+    assert ended[0].exit_code in (137, 143)
+    assert b"" == ended[0].stderr
