@@ -8,6 +8,7 @@ does in the guest is a `guest_script` of yours; what goes wrong is asked for by 
 and its like. `python -m orchestrator.fake_incus` is the same behind a command.
 """
 
+from orchestrator.fake_incus import words
 from orchestrator.fake_incus.fake import FINGERPRINT, FakeIncus, furnished, run_handful
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome, GuestScript
 from orchestrator.fake_incus.model import Image, Instance, Pool, Profile, Project, Store
@@ -29,4 +30,5 @@ __all__ = [
     "Store",
     "furnished",
     "run_handful",
+    "words",
 ]

@@ -44,6 +44,7 @@ class Daemon:
         faults: Faults,
     ) -> None:
         self.store = store
+        self.alive = True
         self.now = now
         self.faults = faults
         self.script = script

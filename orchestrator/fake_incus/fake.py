@@ -88,7 +88,6 @@ class FakeIncus:
         self._faults = Faults()
         self._nursery = nursery
         self._began = epoch - timedelta(seconds=trio.current_time())
-        self._alive = True
         self._calls: set[trio.CancelScope] = set()
         self._daemon = Daemon(
             store, nursery=nursery, now=self.now, script=script, faults=self._faults
@@ -173,17 +172,17 @@ class FakeIncus:
     def heal(self) -> None:
         """Forget the faults that have not struck yet, and bring the daemon back."""
         self._faults.clear()
-        self._alive = True
+        self._daemon.alive = True
 
     def kill_daemon(self) -> None:
         """Every call breaks off, and new ones find no daemon. Guests and their jobs go on."""
-        self._alive = False
+        self._daemon.alive = False
         for scope in self._calls:
             scope.cancel()
 
     def restart_daemon(self) -> None:
         """The daemon answers again."""
-        self._alive = True
+        self._daemon.alive = True
 
     def stop_guest(self, name: str, *, project: str = "pikaci") -> None:
         """The guest powers off, under whatever runs in it."""
@@ -213,7 +212,7 @@ class FakeIncus:
     async def _answer(self, call: Call) -> int:
         # A client can be killed before its request arrives, and after it was carried out.
         await trio.lowlevel.checkpoint()
-        if not self._alive:
+        if not self._daemon.alive:
             raise Refused(words.DAEMON_DOWN)
         with trio.CancelScope() as scope:
             self._calls.add(scope)

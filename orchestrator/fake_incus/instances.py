@@ -97,8 +97,10 @@ async def delete(daemon: Daemon, call: Call) -> int:
 
 
 async def exec_(daemon: Daemon, call: Call) -> int:
-    """`exec NAME -- COMMAND...`. When its client goes, the command is killed, as Incus does;
-    what the command left running of its own, as the runner leaves the job, goes on.
+    """`exec NAME -- COMMAND...`; the command is killed when its client goes.
+
+    What the command detached, as the runner detaches the job, goes on. When the daemon dies all
+    goes on.
     """
     if not call.command.rest:
         raise NotFaked("incus exec without -- before the command")
@@ -109,7 +111,8 @@ async def exec_(daemon: Daemon, call: Call) -> int:
         await process.output.copy_to(call.write)
         await process.ended.wait()
     finally:
-        process.kill()
+        if daemon.alive:
+            process.kill()
     call.errors += process.errors
     assert process.exit_code is not None
     if process.exit_code in words.ON_EXIT_CODE:

@@ -14,13 +14,22 @@ import trio
 from trio.testing import MockClock
 
 from orchestrator.contract import contract
-from orchestrator.fake_incus import FINGERPRINT, FakeIncus, GuestCommand, GuestOutcome
+from orchestrator.fake_incus import (
+    FINGERPRINT,
+    FakeIncus,
+    GuestCommand,
+    GuestOutcome,
+    NotFaked,
+    Store,
+    words,
+)
 from orchestrator.incus import Completed, Incus
 from orchestrator.incus_errors import (
     DaemonUnreachable,
     DeadlinePassed,
     InstanceNotFound,
     OutcomeUnknown,
+    PoolFull,
 )
 
 RUNNER = contract().runner
@@ -324,3 +333,137 @@ async def test_spoilt_results(
     if how == "torn":
         with pytest.raises(json.JSONDecodeError):
             json.loads(content or b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "exit_code", "log"),
+    [
+        ("true", 0, ""),
+        ("false; echo never", 1, ""),
+        ("echo 'a  b' c\necho d", 0, "a  b c\nd\n"),
+        ("echo one && exit 300", 44, "one\n"),
+        ("echo x > /artifacts/f; cat /artifacts/f", 0, "x\n"),
+        ("cargo test", 127, "bash: line 1: cargo: command not found\n"),
+        ("cat /none", 1, "cat: /none: No such file or directory\n"),
+        (
+            "echo x > /workspace/snapshot/f",
+            1,
+            "echo: /workspace/snapshot/f: Read-only file system\n",
+        ),
+    ],
+)
+async def test_handful_of_commands(
+    autojump_clock: MockClock, host: Host, text: str, exit_code: int, log: str
+) -> None:
+    """Without a script of the test's own, a job's command is one of a handful, or not found."""
+    await host.boot("j1")
+    done = await host.job("j1", text)
+
+    assert (exit_code, log) == (done.exit_code, done.stdout.decode().partition("\n")[2])
+
+
+async def test_redirected_output_is_an_artifact(autojump_clock: MockClock, host: Host) -> None:
+    """What a command wrote below /artifacts is collected by its glob."""
+    await host.boot("j1")
+    await host.job("j1", "echo x > /artifacts/out/a.txt; echo y > /artifacts/out/b.xml")
+    collected = await host.collected("j1", "out/*.txt")
+
+    assert b"x\n" == collected["out/a.txt"]
+    assert "out/b.xml" not in collected
+
+
+async def test_power_off_ends_guest_and_job(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """A job that powers its guest off leaves a stopped instance and a log, but no result."""
+
+    async def script(command: GuestCommand) -> GuestOutcome:
+        command.print(b"going down\n")
+        command.power_off()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with FakeIncus.open(guest_script=script) as fake:
+        host = Host(fake, tmp_path)
+        await host.boot("j1")
+        done = await host.job("j1", "poweroff")
+        log = await host.incus.run(
+            "file", "pull", f"local:j1{contract().private}/guest.log", "-", deadline_secs=9
+        )
+
+        assert (137, b"") == (done.exit_code, done.stderr)
+        assert log.stdout.endswith(b"\ngoing down\n")
+        assert done.stdout == log.stdout
+        assert "Stopped" == fake.instances()["j1"].status
+
+
+def test_runs_are_alike(tmp_path: Path) -> None:
+    """Two runs of one test see the same bytes, times in them included."""
+
+    async def once() -> dict[str, bytes]:
+        async with FakeIncus.open() as fake:
+            host = Host(fake, tmp_path)
+            await host.boot("j1")
+            await host.job("j1", "sleep 30; echo hello")
+            return await host.collected("j1")
+
+    first, second = (trio.run(once, clock=MockClock(autojump_threshold=0)) for _ in range(2))
+
+    assert first == second
+    assert b"2026-01-01T00:00:30" in first["result.json"]
+
+
+async def test_pool_that_is_full(autojump_clock: MockClock, host: Host) -> None:
+    """The words of the real Incus are at hand for faults, and read as the type they mean."""
+    host.fake.fail("create", with_error=words.POOL_FULL)
+    with pytest.raises(PoolFull):
+        await host.boot("j1")
+
+    assert {} == host.fake.instances()
+
+
+async def test_faults_strike_programs_in_the_guest(autojump_clock: MockClock, host: Host) -> None:
+    """A fault can be for one kind of exec alone, and for one instance."""
+    await host.boot("j1")
+    await host.boot("j2")
+    host.fake.fail("pikaci-collect", with_error=words.CONNECTION_LOST, name="j2", times=9)
+    await host.job("j1", "true")
+    await host.job("j2", "true")
+
+    assert "result.json" in await host.collected("j1")
+    with pytest.raises(OutcomeUnknown):
+        await host.collected("j2")
+    host.fake.heal()
+    assert "result.json" in await host.collected("j2")
+
+
+async def test_bare_daemon_can_be_set_up(tmp_path: Path) -> None:
+    """A new daemon has no pool, project or image; the commands of a set-up make them."""
+    (tmp_path / "image").write_bytes(b"an image")
+    async with FakeIncus.open(store=Store()) as fake:
+        incus = Incus(tmp_path, spawn=fake)
+        await incus.run_global("storage", "create", "pikaci", "btrfs", deadline_secs=9)
+        await incus.run_global("project", "create", "pikaci", deadline_secs=9)
+        await incus.run("profile", "create", "pikaci", stdin=b"{}", deadline_secs=9)
+        await incus.run(
+            "image", "import", str(tmp_path / "image"), "local:", "--alias", "a/b", deadline_secs=9
+        )
+        document = json.dumps(
+            {"devices": {"root": {"type": "disk", "path": "/", "pool": "pikaci"}}}
+        )
+        names = ("local:a/b", "local:j1")
+        await incus.run("create", "--no-profiles", *names, stdin=document.encode(), deadline_secs=9)
+
+        assert ["j1"] == list(fake.instances())
+
+
+async def test_what_is_not_faked_is_loud(host: Host) -> None:
+    """A command that the fake has not learnt is an error of the test, not of Incus."""
+    for args in (["monitor"], ["list", "--fast"], ["query", "/1.0/cluster"]):
+        with pytest.raises(NotFaked):
+            await host.incus.run_global(*args, deadline_secs=9)
+
+
+async def test_errors_of_the_block_come_through_as_they_are() -> None:
+    """`open` does not wrap what its block raises, so that `pytest.raises` sees it."""
+    with pytest.raises(ZeroDivisionError):
+        async with FakeIncus.open():
+            raise ZeroDivisionError
