@@ -84,11 +84,12 @@ class Host:
         stdin = f"PIKACI_INCUS_NONCE={NONCE}\0SECRET=s3cret\0".encode()
         return await self.exec(name, "env", *variables, RUNNER, stdin=stdin, check=False, **options)
 
-    async def collected(self, name: str, *globs: str) -> dict[str, bytes]:
-        done = await self.exec(name, "bash", "-c", "pack", "pikaci-collect", *globs)
+    async def collected(self, name: str, expression: str = "none") -> dict[str, bytes]:
+        pack = ("sh", "-c", "pack", "pikaci-collect", "/artifacts", expression)
+        done = await self.exec(name, *pack, "./result.json", "./guest.log")
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             return {
-                member.name: archive.extractfile(member).read()  # type: ignore[union-attr]
+                member.name.removeprefix("./"): archive.extractfile(member).read()  # type: ignore[union-attr]
                 for member in archive
             }
 
@@ -192,7 +193,7 @@ async def test_guest_script_decides(tmp_path: Path) -> None:
         host = Host(fake, tmp_path)
         await host.boot("j1")
         done = await host.job("j1", "pytest -k 'a b'\n$X")
-        collected = await host.collected("j1", "reports/**/*.xml")
+        collected = await host.collected("j1", r"\./reports/.*\.xml")
 
     assert 3 == done.exit_code
     assert done.stdout.endswith(b"\xff\x00")
@@ -366,7 +367,7 @@ async def test_redirected_output_is_an_artifact(autojump_clock: MockClock, host:
     """What a command wrote below /artifacts is collected by its glob."""
     await host.boot("j1")
     await host.job("j1", "echo x > /artifacts/out/a.txt; echo y > /artifacts/out/b.xml")
-    collected = await host.collected("j1", "out/*.txt")
+    collected = await host.collected("j1", r"\./out/[^/]*\.txt")
 
     assert b"x\n" == collected["out/a.txt"]
     assert "out/b.xml" not in collected
