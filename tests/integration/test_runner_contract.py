@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator import commands
+from orchestrator.collect import collect_command
 from orchestrator.contract import contract
 from orchestrator.incus import Completed
 from orchestrator.incus_errors import DeadlinePassed
@@ -44,6 +47,16 @@ class JobInGuest:
 
     async def runner(self, *args: str) -> Completed:
         return await self.lab.exec(self.plan.instance, contract().runner, *args)
+
+    async def collect(self, globs: tuple[str, ...], *, want_log: bool) -> dict[str, bytes]:
+        command = collect_command(globs, want_log=want_log)
+        done = await self.lab.run(*commands.collect(self.plan, command))
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            return {
+                member.name: content.read()
+                for member in archive
+                if (content := archive.extractfile(member)) is not None
+            }
 
     async def result(self) -> Any:
         done = await self.lab.exec(self.plan.instance, "cat", contract().result)
@@ -132,6 +145,19 @@ async def test_snapshot_is_where_the_command_starts(lab: Lab, tmp_path: Path) ->
     assert (0, b"content") == (ended.exit_code, ended.stdout.partition(b"\n")[2])
     left = await lab.exec(job.plan.instance, "cat", "/artifacts/report")
     assert b"report\n" == left.stdout
+
+
+async def test_collect(lab: Lab, tmp_path: Path) -> None:
+    """One exec gives result, log and the artifacts that a glob takes, and no others."""
+    job = await booted(lab, tmp_path, "echo x > /artifacts/a.xml; echo y > /artifacts/b.txt")
+    ended = await job.run()
+    with_log = await job.collect(("*.xml",), want_log=True)
+    without = await job.collect((), want_log=False)
+
+    assert {"./result.json", "./guest.log", "./a.xml"} == with_log.keys()
+    assert (ended.stdout, b"x\n") == (with_log["./guest.log"], with_log["./a.xml"])
+    assert NONCE == json.loads(with_log["./result.json"])["nonce"]
+    assert {"./result.json"} == without.keys()
 
 
 @on_a_daemon
