@@ -24,8 +24,8 @@ import msgspec
 import trio
 
 from orchestrator.fake_incus.args import parse
-from orchestrator.fake_incus.fake import FakeIncus, furnished
-from orchestrator.fake_incus.model import Project, Store
+from orchestrator.fake_incus.fake import FakeIncus
+from orchestrator.fake_incus.model import Project, Store, furnished
 from orchestrator.fake_incus.words import NotFaked, Refused
 from orchestrator.incus import Completed
 

@@ -51,10 +51,8 @@ FLAGS: dict[str, dict[str, bool]] = {
     "profile list": {"format": True, "f": True},
     "profile create": {},
     "profile show": {},
-    "profile delete": {},
     "storage list": {"format": True, "f": True},
     "storage create": {},
-    "storage delete": {},
 }
 _LONG = {
     "q": "quiet",

@@ -2,75 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import posixpath
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import trio
 
-from orchestrator.fake_incus import instances, library, programs, rest, shell, words
+from orchestrator.fake_incus import programs, words
 from orchestrator.fake_incus.args import Command, parse
+from orchestrator.fake_incus.commands import COMMANDS, Handler
 from orchestrator.fake_incus.daemon import Call, Daemon
 from orchestrator.fake_incus.faults import Fault, Faults, Kind
-from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome, GuestScript
-from orchestrator.fake_incus.model import Image, Instance, Pool, Profile, Project, Store
+from orchestrator.fake_incus.guest import GuestScript
+from orchestrator.fake_incus.model import Instance, Store, furnished
+from orchestrator.fake_incus.shell import run_handful
 from orchestrator.fake_incus.words import Refused
 from orchestrator.incus import Completed, Sink
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # when a fake daemon starts, so that runs are alike
-FINGERPRINT = "fa4e" * 16
-
-_COMMANDS: dict[str, Callable[[Daemon, Call], Awaitable[int]]] = {
-    "create": instances.create,
-    "start": instances.start,
-    "stop": instances.stop,
-    "delete": instances.delete,
-    "exec": instances.exec_,
-    "list": instances.list_,
-    "info": instances.info,
-    "file pull": instances.pull,
-    "query": rest.query,
-    "image list": library.image_list,
-    "image import": library.image_import,
-    "image delete": library.image_delete,
-    "image alias list": library.alias_list,
-    "image alias create": library.alias_create,
-    "image alias delete": library.alias_delete,
-    "project list": library.project_list,
-    "project create": library.project_create,
-    "project delete": library.project_delete,
-    "profile list": library.profile_list,
-    "profile create": library.profile_create,
-    "profile show": library.profile_show,
-    "storage list": library.storage_list,
-    "storage create": library.storage_create,
-}
-
-
-def furnished() -> Store:
-    """A daemon as `pikaci setup` and `pikaci image build` leave it."""
-    store = Store()
-    root = {"type": "disk", "path": "/", "pool": "pikaci"}
-    store.pools["pikaci"] = Pool("btrfs")
-    store.projects["pikaci"] = Project(
-        config={"features.images": "true", "features.profiles": "true"},
-        profiles={"default": Profile(), "pikaci": Profile(devices={"root": root})},
-        images={
-            FINGERPRINT: Image(
-                fingerprint=FINGERPRINT,
-                aliases=["pikaci/dev"],
-                properties={"pikaci.contract": "1", "os": "Debian"},
-            )
-        },
-    )
-    return store
-
-
-async def run_handful(command: GuestCommand) -> GuestOutcome:
-    """The guest script when none is given: the handful of commands of `shell.interpret`."""
-    code = await shell.interpret(command.text, command.print, command.read, command.write)
-    return GuestOutcome(code)
 
 
 class FakeIncus:
@@ -126,7 +77,8 @@ class FakeIncus:
         return self.store.project(project).instances
 
     # Faults. `target` is a verb ("create", "image list") or a program in the guest
-    # ("pikaci-ready", "pikaci-collect", the runner's path); `name` is an instance, or any.
+    # ("pikaci-ready", "pikaci-incus-run", "pikaci-incus-run cancel", "pikaci-collect"); `name`
+    # is an instance's, or any.
 
     def fail(
         self,
@@ -225,7 +177,7 @@ class FakeIncus:
         raise Refused(words.CONNECTION_LOST)
 
     async def _carry_out(self, call: Call) -> int:
-        handler = _COMMANDS[call.command.verb]
+        handler = COMMANDS[call.command.verb]
         fault = self._faults.take(
             Kind.FAIL,
             Kind.FAIL_DONE,
@@ -245,9 +197,7 @@ class FakeIncus:
                 await handler(self._daemon, call)
         raise Refused(fault.text)
 
-    async def _carry_out_late(
-        self, secs: float, handler: Callable[[Daemon, Call], Awaitable[int]], call: Call
-    ) -> int:
+    async def _carry_out_late(self, secs: float, handler: Handler, call: Call) -> int:
         ended = trio.Event()
         exit_code = 1
         refused: Refused | None = None
@@ -271,7 +221,9 @@ class FakeIncus:
 def _targets(command: Command) -> tuple[str, ...]:
     if command.verb != "exec":
         return (command.verb,)
-    return (command.verb, programs.recognise(command.rest, b"").program)
+    program = programs.recognise(command.rest, b"")
+    name = posixpath.basename(program.program)
+    return (command.verb, name, " ".join([name, *program.args[:1]]))
 
 
 def _instance_name(command: Command) -> str:

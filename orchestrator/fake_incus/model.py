@@ -12,6 +12,7 @@ import msgspec
 from orchestrator.fake_incus import words
 from orchestrator.fake_incus.words import Refused
 
+FINGERPRINT = "fa4e" * 16  # of the image of a furnished store
 STATUS_CODES = {"Running": 103, "Stopped": 102}
 
 Device = dict[str, str]
@@ -126,3 +127,22 @@ def _found(known: dict[str, _T], name: str, otherwise: str) -> _T:
     if name not in known:
         raise Refused(otherwise)
     return known[name]
+
+
+def furnished() -> Store:
+    """A daemon as `pikaci setup` and `pikaci image build` leave it."""
+    store = Store()
+    root = {"type": "disk", "path": "/", "pool": "pikaci"}
+    store.pools["pikaci"] = Pool("btrfs")
+    store.projects["pikaci"] = Project(
+        config={"features.images": "true", "features.profiles": "true"},
+        profiles={"default": Profile(), "pikaci": Profile(devices={"root": root})},
+        images={
+            FINGERPRINT: Image(
+                fingerprint=FINGERPRINT,
+                aliases=["pikaci/dev"],
+                properties={"pikaci.contract": "1", "os": "Debian"},
+            )
+        },
+    )
+    return store

@@ -1,0 +1,22 @@
+"""A fake Incus for the tests of the fake itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.fake_incus import FakeIncus
+from tests.unit.fake_host import Host
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeIncus]:
+    async with FakeIncus.open() as fake:
+        yield fake
+
+
+@pytest.fixture
+def host(fake: FakeIncus, tmp_path: Path) -> Host:
+    return Host(fake, tmp_path / "conf")
