@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,25 +23,43 @@ async def image_list(daemon: Daemon, call: Call) -> int:
 
 
 async def image_import(daemon: Daemon, call: Call) -> int:
-    """`image import FILE [FILE] [REMOTE:] [KEY=VALUE...] [--alias A]`."""
-    files = [word for word in call.command.args if "=" not in word and not word.endswith(":")]
-    content = b"".join(Path(file).read_bytes() for file in files)
+    """`image import FILE [REMOTE:] [KEY=VALUE...] [--alias A]`; an alias moves to the new image."""
+    file, *more = call.command.args
+    content = Path(file).read_bytes()
     fingerprint = hashlib.sha256(content).hexdigest()
+    properties = _properties(content)
     images = daemon.store.images(call.command.project)
     if fingerprint in images:
         raise Refused(words.SAME_FINGERPRINT)
     aliases = call.command.flags.get("alias", [])
-    for alias in aliases:
-        _free_alias(daemon, call, alias, reuse=bool(call.command.flag("reuse")))
+    for image in images.values():
+        image.aliases = [alias for alias in image.aliases if alias not in aliases]
     images[fingerprint] = Image(
         fingerprint=fingerprint,
         aliases=list(aliases),
-        properties=dict(word.split("=", 1) for word in call.command.args if "=" in word),
+        properties=properties | dict(word.split("=", 1) for word in more if "=" in word),
         size=len(content),
         uploaded_at=daemon.now().isoformat(),
     )
-    await call.say(f"Image imported with fingerprint: {fingerprint}")
+    if not call.command.flag("quiet"):
+        await call.say(f"Image imported with fingerprint: {fingerprint}")
     return 0
+
+
+def _properties(content: bytes) -> dict[str, str]:
+    """The properties in an image's metadata.yaml, which must be JSON (which is YAML too)."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            metadata = archive.extractfile("metadata.yaml")
+            assert metadata is not None
+            properties = json.load(metadata)["properties"]
+    except tarfile.ReadError:
+        raise Refused(words.NO_ARCHIVE) from None
+    except KeyError:
+        raise Refused(words.NO_METADATA) from None
+    except ValueError:
+        raise NotFaked("an image's metadata that is YAML, but not JSON") from None
+    return {key: str(value) for key, value in properties.items()}
 
 
 async def image_delete(daemon: Daemon, call: Call) -> int:
@@ -64,7 +84,9 @@ async def alias_create(daemon: Daemon, call: Call) -> int:
     """`image alias create ALIAS FINGERPRINT`."""
     alias, fingerprint = call.command.args
     image = daemon.store.image(call.command.project, fingerprint)
-    _free_alias(daemon, call, local(alias), reuse=False)
+    known = daemon.store.images(call.command.project).values()
+    if any(local(alias) in other.aliases for other in known):
+        raise Refused(words.alias_taken(local(alias)))
     image.aliases.append(local(alias))
     return 0
 
@@ -170,11 +192,3 @@ async def _listing(call: Call, documents: Sequence[Mapping[str, object]]) -> Non
     if call.command.flag("format") != "json":
         raise NotFaked(f"incus {call.command.verb} without --format json")
     await call.say(json.dumps(documents))
-
-
-def _free_alias(daemon: Daemon, call: Call, alias: str, *, reuse: bool) -> None:
-    for image in daemon.store.images(call.command.project).values():
-        if alias in image.aliases:
-            if not reuse:
-                raise Refused(words.alias_taken(alias))
-            image.aliases.remove(alias)

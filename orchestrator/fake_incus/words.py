@@ -37,6 +37,8 @@ NO_NETWORK_NOTE = (
 
 IMAGE_NOT_FOUND = "Image not found"
 IMAGE_ALIAS_NOT_FOUND = "Image alias not found"
+NO_ARCHIVE = "Unsupported compression"
+NO_METADATA = "Metadata tarball is missing metadata.yaml"
 SAME_FINGERPRINT = "Image with same fingerprint already exists"
 PROJECT_NOT_FOUND = "Project not found"
 PROJECT_NOT_EMPTY = "Only empty projects can be removed."

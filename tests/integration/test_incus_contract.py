@@ -232,60 +232,6 @@ async def test_projects_are_apart(lab: Lab) -> None:
     assert "Stopped" == (await lab.instance(name))["status"]
 
 
-async def test_image_look_up(lab: Lab) -> None:
-    """An image's aliases, fingerprint and contract are read in one query."""
-    images = await lab.query("/1.0/images", recursion="1")
-    (ours,) = [one for one in images if IMAGE in [alias["name"] for alias in one["aliases"]]]
-    alias = await lab.query(f"/1.0/images/aliases/{IMAGE.replace('/', '%2F')}")
-    by_fingerprint = await lab.query(f"/1.0/images/{ours['fingerprint']}")
-    listed = json.loads((await lab.run("image", "list", "--format", "json")).stdout)
-
-    assert "1" == ours["properties"]["pikaci.contract"]
-    assert "container" == ours["type"]
-    assert (IMAGE, ours["fingerprint"], "container") == (
-        alias["name"],
-        alias["target"],
-        alias["type"],
-    )
-    assert ours["properties"] == by_fingerprint["properties"]
-    assert ours["fingerprint"] in [one["fingerprint"] for one in listed]
-
-
-async def test_missing_images(lab: Lab) -> None:
-    """A missing image, alias or target has words of its own."""
-    for path, words in {
-        "/1.0/images/0000": 'Image "0000" not found',
-        "/1.0/images/aliases/no-such": "Image alias not found",
-    }.items():
-        with pytest.raises(IncusError) as error:
-            await lab.query(path)
-        assert words == said(error)
-    with pytest.raises(IncusError) as error:
-        await lab.run("image", "delete", "local:no-such")
-    assert "Image not found" == said(error)
-
-
-async def test_alias_moves_to_its_target(lab: Lab) -> None:
-    """A new alias of an image can be set, set again, and deleted; the image stays."""
-    target = (await lab.query(f"/1.0/images/aliases/{IMAGE}"))["target"]
-    alias = f"{lab.owner}/alias"
-    new = json.dumps({"name": alias, "target": target})
-    path = f"/1.0/images/aliases/{alias}"
-    try:
-        await lab.query("/1.0/images/aliases", "--request", "POST", "--data", new)
-        with pytest.raises(IncusError) as error:
-            await lab.query("/1.0/images/aliases", "--request", "POST", "--data", new)
-        assert f'Alias "{alias}" already exists' == said(error)
-        await lab.query(path, "--request", "PUT", "--data", json.dumps({"target": target}))
-        with pytest.raises(IncusError, match="Image not found"):
-            await lab.query(path, "--request", "PUT", "--data", '{"target": "0000"}')
-        assert target == (await lab.query(path))["target"]
-    finally:
-        await lab.query(path, "--request", "DELETE")
-    with pytest.raises(IncusError, match="Image alias not found"):
-        await lab.query(path, "--request", "DELETE")
-
-
 @on_a_daemon
 async def test_killed_client_kills_the_command(lab: Lab) -> None:
     """The command of an exec is killed with its client: what must last has to detach itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -210,7 +211,9 @@ def test_runs_are_alike(tmp_path: Path) -> None:
 
 async def test_bare_daemon_can_be_set_up(tmp_path: Path) -> None:
     """A new daemon has no pool, project or image; the commands of a set-up make them."""
-    (tmp_path / "image").write_bytes(b"an image")
+    (tmp_path / "metadata.yaml").write_text('{"properties": {"pikaci.contract": "1"}}')
+    with tarfile.open(tmp_path / "image", "w") as archive:
+        archive.add(tmp_path / "metadata.yaml", "metadata.yaml")
     async with FakeIncus.open(store=Store()) as fake:
         incus = Incus(tmp_path, spawn=fake)
         await incus.run_global("storage", "create", "pikaci", "btrfs", deadline_secs=9)
