@@ -45,14 +45,12 @@ FLAGS: dict[str, dict[str, bool]] = {
     "image alias list": {"format": True, "f": True},
     "image alias create": {"description": True},
     "image alias delete": {},
-    "project list": {"format": True, "f": True},
     "project create": {"config": True, "c": True},
     "project delete": {},
-    "profile list": {"format": True, "f": True},
     "profile create": {},
-    "profile show": {},
-    "storage list": {"format": True, "f": True},
+    "profile delete": {},
     "storage create": {},
+    "storage delete": {},
 }
 _LONG = {
     "q": "quiet",

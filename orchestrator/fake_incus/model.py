@@ -64,10 +64,12 @@ class Project(msgspec.Struct):
 
 
 class Pool(msgspec.Struct):
-    """A storage pool."""
+    """A storage pool; its space is what it says, and is not filled by instances."""
 
     driver: str
     config: dict[str, str] = {}
+    total_bytes: int = 30 << 30
+    used_bytes: int = 1 << 30
 
 
 def _default_project() -> dict[str, Project]:
@@ -85,6 +87,10 @@ class Store(msgspec.Struct):
     def project(self, name: str) -> Project:
         """The project; `Refused` when there is none."""
         return _found(self.projects, name, words.PROJECT_NOT_FOUND)
+
+    def pool(self, name: str) -> Pool:
+        """The pool; `Refused` when there is none."""
+        return _found(self.pools, name, words.POOL_NOT_FOUND)
 
     def instance(self, project: str, name: str) -> Instance:
         """The instance; `Refused` when there is none, or no such project."""

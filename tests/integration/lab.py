@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from orchestrator.fake_incus import FakeIncus
-from orchestrator.incus import Completed, Incus
+from orchestrator.incus import Completed, Incus, Spawn, spawn_process
 from orchestrator.incus_errors import IncusError, InstanceNotFound
 
 PROJECT = "pikaci"
@@ -32,6 +32,7 @@ class Lab:
     """One Incus, and the instances that a test makes in it."""
 
     incus: Incus
+    spawn: Spawn = spawn_process
     owner: str = field(default_factory=lambda: f"test-{secrets.token_hex(6)}")
     made: list[str] = field(default_factory=list)
 
@@ -42,6 +43,11 @@ class Lab:
 
     async def run(self, *args: str, **options: Any) -> Completed:
         return await self.incus.run(*args, deadline_secs=SECS, **options)
+
+    def in_project(self, project: str) -> Incus:
+        """The same Incus, in another project."""
+        ours = self.incus
+        return Incus(ours.conf, project=project, program=ours.program, spawn=self.spawn)
 
     async def create(
         self,
@@ -101,7 +107,7 @@ async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
     conf = tmp_path / "conf"
     if request.param == "object":
         async with FakeIncus.open() as fake:
-            yield Lab(Incus(conf, project=PROJECT, spawn=fake))
+            yield Lab(Incus(conf, project=PROJECT, spawn=fake), fake)
         return
     if request.param == "program":
         program = tmp_path / "incus"

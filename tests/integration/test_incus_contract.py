@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from orchestrator.incus import Completed, Incus
+from orchestrator.incus import Completed
 from orchestrator.incus_errors import (
     AlreadyDone,
     DeadlinePassed,
@@ -219,9 +219,7 @@ async def test_projects_are_apart(lab: Lab) -> None:
         "default": "Instance not found",
         "no-such-project": "Project not found",
     }.items():
-        other = Incus(
-            lab.incus.conf, project=project, program=lab.incus.program, spawn=lab.incus._spawn
-        )
+        other = lab.in_project(project)
         with pytest.raises(IncusError, match=missing):
             await other.run("delete", "--force", f"local:{name}", deadline_secs=SECS)
         with pytest.raises(ImageNotFound):
