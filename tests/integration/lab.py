@@ -97,11 +97,11 @@ class Lab:
 
 
 REAL = pytest.param("real", marks=pytest.mark.incus)
-# Not on the program: it starts slowly, for one, and has no daemon that goes on without it.
-on_a_daemon = pytest.mark.parametrize("lab", ["object", REAL], indirect=True)
+# The program is the object with a memory on disk, and starts slowly: a few tests are enough.
+on_the_program_too = pytest.mark.parametrize("lab", ["object", "program", REAL], indirect=True)
 
 
-@pytest.fixture(params=["object", "program", REAL])
+@pytest.fixture(params=["object", REAL])
 async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
     """A lab on each kind of Incus; on the real one it leaves nothing behind."""
     conf = tmp_path / "conf"

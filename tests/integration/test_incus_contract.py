@@ -21,11 +21,12 @@ from orchestrator.incus_errors import (
     InstanceNotRunning,
     NameTaken,
 )
-from tests.integration.lab import IMAGE, PROJECT, SECS, Lab, disk, on_a_daemon, said
+from tests.integration.lab import IMAGE, PROJECT, SECS, Lab, disk, on_the_program_too, said
 
 EVERY_BYTE = bytes(range(256)) * 300
 
 
+@on_the_program_too
 async def test_name_is_taken(lab: Lab) -> None:
     """A second create under one name is told from every other failure."""
     name = lab.name()
@@ -36,6 +37,7 @@ async def test_name_is_taken(lab: Lab) -> None:
     assert "Stopped" == (await lab.instance(name))["status"]
 
 
+@on_the_program_too
 async def test_start_and_stop_twice(lab: Lab) -> None:
     """What is done already is no failure of another kind."""
     name = await lab.started()
@@ -50,6 +52,7 @@ async def test_start_and_stop_twice(lab: Lab) -> None:
     assert "Stopped" == (await lab.instance(name))["status"]
 
 
+@on_the_program_too
 async def test_delete_running_and_twice(lab: Lab) -> None:
     """A running instance is deleted by force alone; a name without one is its own type."""
     name = await lab.started()
@@ -62,7 +65,6 @@ async def test_delete_running_and_twice(lab: Lab) -> None:
         await lab.run("delete", "--quiet", "--force", f"local:{name}")
 
 
-@on_a_daemon
 @pytest.mark.parametrize("verb", ["start", "stop", "delete", "info", "exec", "file pull"])
 async def test_missing_instance(lab: Lab, verb: str) -> None:
     """Every command says of a missing instance that it was not found."""
@@ -72,7 +74,6 @@ async def test_missing_instance(lab: Lab, verb: str) -> None:
         await lab.run(*verb.split(), *args.get(verb, (name,)))
 
 
-@on_a_daemon
 @pytest.mark.parametrize(
     ("argv", "exit_code", "stderr"),
     [
@@ -95,6 +96,7 @@ async def test_exec_passes_the_exit_code(
     assert (exit_code, b"", stderr) == (done.exit_code, done.stdout, done.stderr)
 
 
+@on_the_program_too
 async def test_exec_is_byte_exact(lab: Lab) -> None:
     """Every byte of stdin arrives, and every byte of stdout, whole or through a sink."""
     name = await lab.started()
@@ -118,6 +120,7 @@ async def test_exec_needs_a_running_instance(lab: Lab) -> None:
         await lab.run("exec", f"local:{name}", "--", "true")
 
 
+@on_the_program_too
 async def test_mount_is_read_only(lab: Lab, tmp_path: Path) -> None:
     """A read-only share can be read in the guest, and a write fails and changes nothing."""
     (tmp_path / "share").mkdir()
@@ -133,6 +136,7 @@ async def test_mount_is_read_only(lab: Lab, tmp_path: Path) -> None:
     assert ["file"] == [path.name for path in (tmp_path / "share").iterdir()]
 
 
+@on_the_program_too
 async def test_file_pull_from_a_stopped_instance(lab: Lab, tmp_path: Path) -> None:
     """What a guest wrote can be read after it stopped, and after it started again."""
     name = await lab.started()
@@ -150,6 +154,7 @@ async def test_file_pull_from_a_stopped_instance(lab: Lab, tmp_path: Path) -> No
     assert EVERY_BYTE == (await lab.exec(name, "cat", "/root/left")).stdout
 
 
+@on_the_program_too
 async def test_list_by_key(lab: Lab) -> None:
     """`list` filters by the whole value of a user's key, and by the beginning of a name."""
     one, ten = lab.name("-q1"), lab.name("-q10")
@@ -172,6 +177,7 @@ async def test_list_by_key(lab: Lab) -> None:
     assert f"{one}\n".encode() == by_name.stdout
 
 
+@on_the_program_too
 async def test_query_lists_a_project(lab: Lab) -> None:
     """One query tells name, status and keys of every instance of a project, and of no other."""
     name = await lab.started()
@@ -196,6 +202,7 @@ async def test_query_takes_no_project_flag(lab: Lab) -> None:
     assert "--project cannot be used with the query command" == said(error)
 
 
+@on_the_program_too
 async def test_patch_adds_to_the_config(lab: Lab) -> None:
     """A PATCH changes the keys it names and leaves the others; unknown keys are refused."""
     name = lab.name()
@@ -230,7 +237,6 @@ async def test_projects_are_apart(lab: Lab) -> None:
     assert "Stopped" == (await lab.instance(name))["status"]
 
 
-@on_a_daemon
 async def test_killed_client_kills_the_command(lab: Lab) -> None:
     """The command of an exec is killed with its client: what must last has to detach itself."""
     name = await lab.started()
@@ -242,7 +248,6 @@ async def test_killed_client_kills_the_command(lab: Lab) -> None:
     assert 1 == (await lab.exec(name, "cat", "/root/done")).exit_code
 
 
-@on_a_daemon
 @pytest.mark.parametrize("verb", ["stop", "delete"])
 async def test_instance_goes_under_an_exec(lab: Lab, verb: str) -> None:
     """An exec whose instance goes ends like a killed command, without a word."""

@@ -13,9 +13,10 @@ from orchestrator.incus_errors import (
     IncusError,
     InstanceNotFound,
 )
-from tests.integration.lab import IMAGE, PROJECT, ROOT, Lab, disk, on_a_daemon, said
+from tests.integration.lab import IMAGE, PROJECT, ROOT, Lab, disk, on_the_program_too, said
 
 
+@on_the_program_too
 async def test_create_keeps_what_the_document_says(lab: Lab, tmp_path: Path) -> None:
     """Config, devices, description and image of a created, stopped instance can be read back."""
     share = disk(str(tmp_path), "/workspace/snapshot", readonly="true", shift="true")
@@ -187,7 +188,6 @@ REFUSED: dict[str, tuple[dict[str, Any], type[IncusError], str]] = {
 }
 
 
-@on_a_daemon
 @pytest.mark.parametrize("case", REFUSED)
 async def test_create_refuses(lab: Lab, case: str) -> None:
     """What is wrong with an instance is said at create, as a type, and nothing is made."""
@@ -203,7 +203,6 @@ async def test_create_refuses(lab: Lab, case: str) -> None:
         await lab.instance(name)
 
 
-@on_a_daemon
 @pytest.mark.parametrize(
     ("name", "problem"),
     [

@@ -14,7 +14,7 @@ import pytest
 from orchestrator.incus_errors import (
     IncusError,
 )
-from tests.integration.lab import IMAGE, Lab, said
+from tests.integration.lab import IMAGE, Lab, on_the_program_too, said
 
 
 def image_file(base: Path, **properties: str) -> Path:
@@ -62,6 +62,7 @@ async def test_missing_images(lab: Lab) -> None:
     assert "Image not found" == said(error)
 
 
+@on_the_program_too
 async def test_alias_moves_to_its_target(lab: Lab) -> None:
     """A new alias of an image can be set, set again, and deleted; the image stays."""
     target = (await lab.query(f"/1.0/images/aliases/{IMAGE}"))["target"]
@@ -83,6 +84,7 @@ async def test_alias_moves_to_its_target(lab: Lab) -> None:
         await lab.query(path, "--request", "DELETE")
 
 
+@on_the_program_too
 async def test_import_moves_the_alias(lab: Lab, tmp_path: Path) -> None:
     """An image goes by the hash of its file; a later import under its alias leaves it nameless."""
     alias = f"{lab.owner}/new"

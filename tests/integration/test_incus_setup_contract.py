@@ -7,7 +7,7 @@ import json
 import pytest
 
 from orchestrator.incus_errors import IncusError, InstanceNotFound
-from tests.integration.lab import PROJECT, ROOT, SECS, Lab, said
+from tests.integration.lab import PROJECT, ROOT, SECS, Lab, on_the_program_too, said
 
 
 async def test_server(lab: Lab) -> None:
@@ -20,6 +20,7 @@ async def test_server(lab: Lab) -> None:
     assert {"dir", "btrfs"} <= set(drivers)
 
 
+@on_the_program_too
 async def test_pool(lab: Lab) -> None:
     """A pool has a driver and so much space in bytes; one is made, listed and deleted by name."""
     ours = await lab.query(f"/1.0/storage-pools/{ROOT['pool']}")
@@ -81,6 +82,7 @@ async def test_project_in_use_stays(lab: Lab) -> None:
     assert "Only empty projects can be removed." == said(error)
 
 
+@on_the_program_too
 async def test_profile(lab: Lab) -> None:
     """A profile is made from a document, and gives an instance its root disk."""
     document = json.dumps({"description": "ours", "devices": {"root": ROOT}}).encode()

@@ -18,7 +18,7 @@ from orchestrator.incus import Completed
 from orchestrator.incus_errors import DeadlinePassed
 from orchestrator.plan import Host, Plan, PlanContext, make_plan
 from states.spec import JobSpec
-from tests.integration.lab import IMAGE, SECS, Lab, on_a_daemon
+from tests.integration.lab import IMAGE, SECS, Lab, on_the_program_too
 
 NONCE = "0123456789abcdef"
 HEADER = b"[pikaci] incus guest booted at "
@@ -96,6 +96,7 @@ async def booted(lab: Lab, tree: Path, command: str, **spec: Any) -> JobInGuest:
     return job
 
 
+@on_the_program_too
 @pytest.mark.parametrize(
     ("command", "exit_code", "status", "message"),
     [
@@ -134,6 +135,7 @@ async def test_log_and_result(
     assert began.tzinfo is not None
 
 
+@on_the_program_too
 async def test_snapshot_is_where_the_command_starts(lab: Lab, tmp_path: Path) -> None:
     """The command reads the snapshot at its path, and what it leaves is below /artifacts."""
     (tmp_path / "file").write_bytes(b"content")
@@ -147,6 +149,7 @@ async def test_snapshot_is_where_the_command_starts(lab: Lab, tmp_path: Path) ->
     assert b"report\n" == left.stdout
 
 
+@on_the_program_too
 async def test_collect(lab: Lab, tmp_path: Path) -> None:
     """One exec gives result, log and the artifacts that a glob takes, and no others."""
     job = await booted(lab, tmp_path, "echo x > /artifacts/a.xml; echo y > /artifacts/b.txt")
@@ -160,7 +163,6 @@ async def test_collect(lab: Lab, tmp_path: Path) -> None:
     assert {"./result.json"} == without.keys()
 
 
-@on_a_daemon
 async def test_not_ready_names_the_mount(lab: Lab, tmp_path: Path) -> None:
     """A path that is not mounted is named when the time for it is over; a directory is none."""
     job = await planned(lab, tmp_path, "true")
@@ -173,7 +175,6 @@ async def test_not_ready_names_the_mount(lab: Lab, tmp_path: Path) -> None:
     assert (commands.NOT_READY, b"the mount /cargo-home") == (waited.exit_code, waited.stdout)
 
 
-@on_a_daemon
 async def test_lost_exec_is_followed(lab: Lab, tmp_path: Path) -> None:
     """A job outlives its exec: `follow` gives the whole log, or the rest, and the exit code."""
     job = await booted(lab, tmp_path, "echo one; sleep 2; echo two; exit 3")
@@ -189,7 +190,6 @@ async def test_lost_exec_is_followed(lab: Lab, tmp_path: Path) -> None:
     assert "failed" == (await job.result())["status"]
 
 
-@on_a_daemon
 @pytest.mark.parametrize("how", [["cancel"], ["cancel", "now"]])
 async def test_cancel(lab: Lab, tmp_path: Path, how: list[str]) -> None:
     """`cancel` returns when the job is dead and its result in place; twice is harmless."""
@@ -208,7 +208,6 @@ async def test_cancel(lab: Lab, tmp_path: Path, how: list[str]) -> None:
     assert (124, b"one") == (followed.exit_code, followed.stdout.splitlines()[1])
 
 
-@on_a_daemon
 async def test_follow_refuses(lab: Lab, tmp_path: Path) -> None:
     """There is nothing to follow without a job, and not beyond the log's end."""
     job = await booted(lab, tmp_path, "true")
@@ -221,7 +220,6 @@ async def test_follow_refuses(lab: Lab, tmp_path: Path) -> None:
     assert [64, 64] == [beyond.exit_code, unknown.exit_code]
 
 
-@on_a_daemon
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
@@ -258,7 +256,6 @@ async def test_runner_refuses_variables(
     assert ("error", problem, NONCE) == (result["status"], result["message"], result["nonce"])
 
 
-@on_a_daemon
 async def test_runner_refuses_torn_stdin(lab: Lab, tmp_path: Path) -> None:
     """Pairs without a nonce were cut short: no job runs."""
     job = await booted(lab, tmp_path, "echo never")
@@ -271,7 +268,6 @@ async def test_runner_refuses_torn_stdin(lab: Lab, tmp_path: Path) -> None:
     assert "stdin was cut short" in result["message"]
 
 
-@on_a_daemon
 async def test_stopped_guest_keeps_the_log(lab: Lab, tmp_path: Path) -> None:
     """The log of a job whose guest stopped lies in the runner's private directory."""
     job = await booted(lab, tmp_path, "echo one; sleep 50")
