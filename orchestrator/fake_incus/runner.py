@@ -20,9 +20,10 @@ from orchestrator.fake_incus.faults import SPOILS, Kind
 from orchestrator.fake_incus.guest import Guest, GuestCommand, GuestOutcome
 from orchestrator.fake_incus.process import Process
 
-_USAGE = 64
-_ENDED_BY_RUNNER = 124
+_TIMED_OUT = 124
 _CANNOT_RUN = 125
+_CANCELLED = 130
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 async def run(
@@ -32,28 +33,29 @@ async def run(
     match args:
         case []:
             if guest.job is None:
-                if problem := _variables_problem(env):
-                    process.errors += f"pikaci-incus-run: {problem}\n".encode()
                 guest.job = guest.start(partial(_supervise, guest, env, stdin))
             return await _follow(guest, 0, process)
         case ["follow", offset] if offset.isdecimal():
             return await _follow(guest, int(offset), process)
         case ["cancel"] | ["cancel", "now"]:
+            if guest.job is None:
+                return _fail(process, "no job was started in this guest")
             guest.cancel_job()
-            if guest.job is not None:
-                await guest.job.ended.wait()
+            await guest.job.ended.wait()
             return 0
-    process.errors += b"usage: pikaci-incus-run [follow OFFSET | cancel [now]]\n"
-    return _USAGE
+    return _fail(process, "usage: pikaci-incus-run [follow OFFSET | cancel [now]]")
+
+
+def _fail(process: Process, problem: str) -> int:
+    process.errors += f"pikaci-incus-run: {problem}\n".encode()
+    return _CANNOT_RUN
 
 
 async def _follow(guest: Guest, offset: int, process: Process) -> int:
     if guest.job is None:
-        process.errors += b"follow: no job was started in this guest\n"
-        return _CANNOT_RUN
+        return _fail(process, "no job was started in this guest")
     if offset > len(guest.job.output.data):
-        process.errors += f"follow: the log has no byte {offset} yet\n".encode()
-        return _USAGE
+        return _fail(process, f"the log is shorter than {offset} bytes")
 
     async def copy(chunk: bytes) -> None:
         process.output.write(chunk)
@@ -68,14 +70,13 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
     """The job's process, whose output is the log and whose exit code is the job's."""
     began = guest.now()
     job.output.write(f"[pikaci] incus guest booted at {_iso(began)}\n".encode())
-    given = dict(item.split("=", 1) for item in stdin.decode().split("\0") if "=" in item)
+    pairs = [pair.partition("=") for pair in stdin.decode().split("\0") if pair]
+    given = {name: value for name, _, value in pairs}
     own = contract().stdin
     nonce = given.pop(own.nonce, "")
-    problem = _variables_problem(env)
-    if stdin and not nonce and not problem:
-        problem = f"stdin was cut short: {own.nonce}, which comes last, is missing"
+    problem = _problem(env, pairs)
     if problem:
-        job.output.write(f"pikaci-incus-run: {problem}\n".encode())
+        job.output.write(f"[pikaci] error: {problem}\n".encode())
         status, code, message = "error", _CANNOT_RUN, problem
     else:
         names = contract().variables
@@ -105,7 +106,6 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
         "started_at": _iso(began),
         "finished_at": _iso(guest.now()),
         "message": message,
-        "hint": "",
         "log_bytes": len(job.output.data),
         "log_complete": True,
     }
@@ -125,9 +125,9 @@ async def _run(guest: Guest, command: GuestCommand, job: Process) -> tuple[str, 
             guest.files[_private_log()] = bytes(job.output.data)
     if outcome is None:
         if trio.current_time() < scope.deadline:
-            return "cancelled", _ENDED_BY_RUNNER, "test command was cancelled"
+            return "cancelled", _CANCELLED, "test command was cancelled"
         message = f"test command timed out after {command.timeout_secs}s"
-        return "timed_out", _ENDED_BY_RUNNER, message
+        return "timed_out", _TIMED_OUT, message
     for path, content in outcome.artifacts.items():
         guest.files[f"{contract().artifacts}/{path}"] = content
     if outcome.exit_code:
@@ -136,15 +136,19 @@ async def _run(guest: Guest, command: GuestCommand, job: Process) -> tuple[str, 
     return "passed", 0, "test passed"
 
 
-def _variables_problem(env: Mapping[str, str]) -> str:
+def _problem(env: Mapping[str, str], pairs: list[tuple[str, str, str]]) -> str:
+    """Why no job can be run with these variables and this stdin."""
     names = contract().variables
     for name in (names.command, names.timeout_secs, names.run_as_root):
         if not env.get(name):
             return f"{name} is not set"
-    if not re.fullmatch("[1-9][0-9]{0,8}", env[names.timeout_secs]):
-        return f"{names.timeout_secs} must be a number of seconds, 1 or more"
+    if not re.fullmatch("[1-9][0-9]{0,6}", env[names.timeout_secs]):
+        return f"{names.timeout_secs} must be a whole number of seconds from 1 to 9999999"
     if env[names.run_as_root] not in ("0", "1"):
         return f"{names.run_as_root} must be 1 or 0"
+    for name, equals, _ in pairs:
+        if not equals or not _NAME.fullmatch(name):
+            return f"not a name for an environment variable: {name}"
     return ""
 
 

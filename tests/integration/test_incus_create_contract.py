@@ -84,7 +84,10 @@ async def test_no_profiles_needs_its_flag(lab: Lab) -> None:
     assert [] == (await lab.instance(flagged))["profiles"]
 
 
-BAD_DEVICE = "Failed creating instance record: Failed initializing instance: Invalid devices:"
+RECORD = "Failed creating instance record"
+INIT = f"{RECORD}: Failed initializing instance"
+BAD_DEVICE = f"{INIT}: Invalid devices:"
+BAD_D = f'{BAD_DEVICE} Device validation failed for "d":'
 REFUSED: dict[str, tuple[dict[str, Any], type[IncusError], str]] = {
     "no root disk": (
         {"devices": {"root": None, "d": disk("/usr", "/m")}},
@@ -94,41 +97,35 @@ REFUSED: dict[str, tuple[dict[str, Any], type[IncusError], str]] = {
     "no device at all": (
         {"devices": {"root": None}},
         IncusError,
-        (
-            "Failed creating instance record: Failed initializing instance: Failed getting root disk:"
-            " No root device could be found"
-        ),
+        f"{INIT}: Failed getting root disk: No root device could be found",
     ),
     "unknown pool": (
         {"devices": {"root": {**ROOT, "pool": "no-such-pool"}}},
         IncusError,
-        (
-            "Failed creating instance record: Failed initializing instance: Failed loading storage"
-            " pool: Storage pool not found"
-        ),
+        f"{INIT}: Failed loading storage pool: Storage pool not found",
     ),
     "unknown config key": (
         {"config": {"foo": "1"}},
         IncusError,
-        "Failed creating instance record: Unknown configuration key: foo",
+        f"{RECORD}: Unknown configuration key: foo",
     ),
     "unknown device key": (
         {"devices": {"d": disk("/usr", "/m", readonli="true")}},
         IncusError,
-        f'{BAD_DEVICE} Device validation failed for "d": Invalid device option "readonli"',
+        f'{BAD_D} Invalid device option "readonli"',
     ),
     "not a boolean": (
         {"devices": {"d": disk("/usr", "/m", readonly="maybe")}},
         IncusError,
         (
-            f'{BAD_DEVICE} Device validation failed for "d": Invalid value for device option'
+            f"{BAD_D} Invalid value for device option"
             ' "readonly": Invalid value for a boolean "maybe"'
         ),
     ),
     "unknown device type": (
         {"devices": {"d": {"type": "disque"}}},
         IncusError,
-        'Failed creating instance record: Invalid device type "disque"',
+        f'{RECORD}: Invalid device type "disque"',
     ),
     "bad device name": (
         {"devices": {"a b": disk("/usr", "/m")}},
@@ -141,24 +138,21 @@ REFUSED: dict[str, tuple[dict[str, Any], type[IncusError], str]] = {
     "io.bus on a container": (
         {"devices": {"d": disk("/usr", "/m", **{"io.bus": "virtiofs"})}},
         IncusError,
-        (
-            f'{BAD_DEVICE} Device validation failed for "d": IO bus configuration cannot be applied'
-            " to containers"
-        ),
+        f"{BAD_D} IO bus configuration cannot be applied to containers",
     ),
     "two disks on one path": (
         {"devices": {"a": disk("/usr", "/m"), "b": disk("/usr", "/m")}},
         IncusError,
         (
-            f'{BAD_DEVICE} Device validation failed for "?": More than one disk device uses the same'
-            ' path "/m"'
+            f'{BAD_DEVICE} Device validation failed for "?": More than one disk device uses'
+            ' the same path "/m"'
         ),
     ),
     "missing source path": (
         {"devices": {"d": disk("/no/such/path", "/m")}},
         IncusError,
         (
-            "Failed creating instance record: Failed initializing instance: Failed add validation for"
+            f"{INIT}: Failed add validation for"
             ' device "d": Missing source path "/no/such/path" for disk "d"'
         ),
     ),
@@ -166,8 +160,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[IncusError], str]] = {
         {"devices": {"eth0": {"type": "nic", "name": "eth0", "network": "no-such-net"}}},
         IncusError,
         (
-            f'{BAD_DEVICE} Device validation failed for "eth0": Failed loading device "eth0": Failed'
-            ' to load network "no-such-net" for project "default": Network not found'
+            f'{BAD_DEVICE} Device validation failed for "eth0": Failed loading device "eth0":'
+            ' Failed to load network "no-such-net" for project "default": Network not found'
         ),
     ),
     "missing profile": (

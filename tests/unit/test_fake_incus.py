@@ -128,7 +128,7 @@ async def test_missing_variable_is_refused_by_the_runner(
     result = await host.result("j1")
 
     assert 125 == done.exit_code
-    assert b"PIKACI_INCUS_TIMEOUT_SECS" in done.stderr
+    assert b"PIKACI_INCUS_TIMEOUT_SECS is not set" in done.stdout
     assert "error" == result["status"]
     assert "PIKACI_INCUS_TIMEOUT_SECS" in result["message"]
 
