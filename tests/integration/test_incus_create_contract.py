@@ -84,6 +84,33 @@ async def test_no_profiles_needs_its_flag(lab: Lab) -> None:
     assert [] == (await lab.instance(flagged))["profiles"]
 
 
+async def test_flags_add_to_the_document(lab: Lab) -> None:
+    """`--config` stands above what the document says under the same key."""
+    name = lab.name()
+    flags = ("--no-profiles", "--config", "user.a=flag", "-c", "user.b=x=y")
+    await lab.create(name, flags=flags, config={"user.a": "document", "user.c": "document"})
+    config = (await lab.instance(name))["config"]
+
+    assert ("flag", "x=y", "document") == tuple(config[f"user.{key}"] for key in "abc")
+
+
+async def test_empty_name_is_made_up(lab: Lab) -> None:
+    """A create without a name succeeds, and its instance has a name that nobody chose."""
+    done = await lab.create("")
+    name = done.stdout.decode().removeprefix("Instance name is: ").strip()
+    lab.made.append(name)
+
+    assert lab.owner == (await lab.instance(name))["config"]["user.pikaci.owner"]
+
+
+async def test_unknown_remote(lab: Lab) -> None:
+    """A remote that is not configured is named."""
+    with pytest.raises(IncusError) as error:
+        await lab.run("delete", "no-such-remote:x")
+
+    assert 'The remote "no-such-remote" doesn\'t exist' == said(error)
+
+
 RECORD = "Failed creating instance record"
 INIT = f"{RECORD}: Failed initializing instance"
 BAD_DEVICE = f"{INIT}: Invalid devices:"

@@ -84,6 +84,26 @@ async def test_alias_moves_to_its_target(lab: Lab) -> None:
         await lab.query(path, "--request", "DELETE")
 
 
+async def test_alias_commands(lab: Lab) -> None:
+    """`image alias` gives an image one more name, lists it, and takes it away."""
+    fingerprint = (await lab.query(f"/1.0/images/aliases/{IMAGE}"))["target"]
+    alias = f"local:{lab.owner}"
+    create = ("image", "alias", "create", alias, fingerprint)
+    await lab.run(*create)
+    try:
+        with pytest.raises(IncusError) as taken:
+            await lab.run(*create)
+        listed = json.loads((await lab.run("image", "alias", "list", "--format", "json")).stdout)
+    finally:
+        await lab.run("image", "alias", "delete", alias)
+    with pytest.raises(IncusError) as gone:
+        await lab.run("image", "alias", "delete", alias)
+
+    assert f'Alias "{lab.owner}" already exists' == said(taken)
+    assert fingerprint in [one["target"] for one in listed if one["name"] == lab.owner]
+    assert "Image alias not found" == said(gone)
+
+
 @on_the_program_too
 async def test_import_moves_the_alias(lab: Lab, tmp_path: Path) -> None:
     """An image goes by the hash of its file; a later import under its alias leaves it nameless."""
