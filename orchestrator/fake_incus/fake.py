@@ -18,7 +18,7 @@ from orchestrator.fake_incus.faults import Fault, Faults, Kind
 from orchestrator.fake_incus.guest import GuestScript
 from orchestrator.fake_incus.model import Instance, Store, furnished
 from orchestrator.fake_incus.shell import run_handful
-from orchestrator.fake_incus.words import Refused
+from orchestrator.fake_incus.words import NotFaked, Refused
 from orchestrator.incus import Completed, Sink
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # when a fake daemon starts, so that runs are alike
@@ -154,11 +154,18 @@ class FakeIncus:
 
         exit_code = 1
         errors = bytearray()
-        try:
-            call = Call(parse(argv[1:]), stdin, sink or collect, errors)
-            exit_code = await self._answer(call)
-        except Refused as refused:
-            errors += f"Error: {refused}\n".encode()
+        not_faked: NotFaked | None = None
+        # As where a process is awaited: a cancellation, or a sink's error, comes out in a group.
+        async with trio.open_nursery():
+            try:
+                call = Call(parse(argv[1:]), stdin, sink or collect, errors)
+                exit_code = await self._answer(call)
+            except Refused as refused:
+                errors += f"Error: {refused}\n".encode()
+            except NotFaked as error:
+                not_faked = error
+        if not_faked is not None:
+            raise not_faked
         return Completed(tuple(argv), exit_code, b"".join(collected), bytes(errors))
 
     async def _answer(self, call: Call) -> int:

@@ -243,3 +243,16 @@ async def test_errors_of_the_block_come_through_as_they_are() -> None:
     with pytest.raises(ZeroDivisionError):
         async with FakeIncus.open():
             raise ZeroDivisionError
+
+
+async def test_a_sinks_error_comes_out_in_a_group(autojump_clock: MockClock, host: Host) -> None:
+    """What a sink raises, and a cancellation too, comes as from a process: out of a nursery."""
+    await host.boot("j1")
+
+    async def sink(chunk: bytes) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(BaseExceptionGroup) as error:
+        await host.exec("j1", "echo", "hi", sink=sink)
+
+    assert error.group_contains(OSError, match="disk full")
