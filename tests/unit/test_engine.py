@@ -44,7 +44,7 @@ async def run(
 
 
 async def test_jobs_run_beside_each_other_and_each_has_its_end(
-    tmp_path: Path, workspace: Path, autojump_clock: MockClock
+    tmp_path: Path, workspace: Path, jumping_clock: MockClock
 ) -> None:
     """One that fails, or meets a fault, is no concern of the others."""
     async with open_rig(tmp_path) as rig:
@@ -67,7 +67,7 @@ async def test_jobs_run_beside_each_other_and_each_has_its_end(
 
 
 async def test_an_image_is_looked_up_once_a_run(
-    tmp_path: Path, workspace: Path, autojump_clock: MockClock
+    tmp_path: Path, workspace: Path, jumping_clock: MockClock
 ) -> None:
     """However many jobs use it."""
     async with open_rig(tmp_path) as rig:
@@ -84,7 +84,7 @@ async def test_an_image_is_looked_up_once_a_run(
 
 
 async def test_no_more_jobs_live_at_once_than_asked_for(
-    tmp_path: Path, workspace: Path, autojump_clock: MockClock
+    tmp_path: Path, workspace: Path, jumping_clock: MockClock
 ) -> None:
     """`parallel` bounds the guests that run."""
     async with open_rig(tmp_path) as rig:
@@ -111,7 +111,7 @@ async def test_no_more_jobs_live_at_once_than_asked_for(
 
 
 async def test_a_cancelled_run_ends_every_job(
-    tmp_path: Path, workspace: Path, autojump_clock: MockClock
+    tmp_path: Path, workspace: Path, jumping_clock: MockClock
 ) -> None:
     """Those that run, and those that still wait for their turn."""
     async with open_rig(tmp_path) as rig:
@@ -137,7 +137,7 @@ async def test_a_cancelled_run_ends_every_job(
 
 
 async def test_a_dead_run_s_jobs_and_instances_are_ended_and_a_living_one_s_spared(
-    tmp_path: Path, workspace: Path, autojump_clock: MockClock
+    tmp_path: Path, workspace: Path, jumping_clock: MockClock
 ) -> None:
     """The lock tells them apart: it dies with its process."""
     async with open_rig(tmp_path) as rig:
@@ -161,7 +161,7 @@ async def test_a_dead_run_s_jobs_and_instances_are_ended_and_a_living_one_s_spar
 
 
 async def test_gc_spares_what_lives_and_what_is_new(
-    tmp_path: Path, workspace: Path, autojump_clock: MockClock
+    tmp_path: Path, workspace: Path, jumping_clock: MockClock
 ) -> None:
     """A run that is held stays whole, and with it every snapshot."""
     async with open_rig(tmp_path) as rig:
