@@ -1,0 +1,231 @@
+"""A guest without Incus: the contract's paths, in mount and PID namespaces of their own.
+
+The runner's paths are fixed, so the tests give it a root filesystem in which they are real and
+harmless: a tmpfs with the contract's directories and user, and this machine's /usr, read-only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+RUNNER = Path(__file__).parents[2] / "nix/guest/pikaci-incus-run"
+CONTRACT: dict[str, Any] = json.loads(RUNNER.with_name("contract.json").read_text())
+DEADLINE_SECS = 40.0  # of any one call; reached only when something hangs
+
+_SETUP = """
+set -e
+mount -t tmpfs -o mode=0755,size=256m tmpfs "$1"
+cd "$1"
+mkdir -p proc dev etc home root run tmp usr var/lib mnt opt .old
+chmod 1777 tmp
+for dir in usr etc; do
+  mount --bind "/$dir" "$dir"
+  mount -o remount,bind,ro "$dir"
+done
+for dir in bin sbin lib lib32 lib64; do
+  if [ -L "/$dir" ]; then cp -a "/$dir" .
+  elif [ -d "/$dir" ]; then mkdir "$dir"; mount --bind "/$dir" "$dir"; fi
+done
+for name in null zero full random urandom tty; do
+  : >"dev/$name"
+  mount --bind "/dev/$name" "dev/$name"
+done
+ln -s /proc/self/fd dev/fd
+ln -s /proc/self/fd/0 dev/stdin
+ln -s /proc/self/fd/1 dev/stdout
+ln -s /proc/self/fd/2 dev/stderr
+printf '%s\\n' root:x:0:0:root:/root:/bin/bash "$2:/bin/bash" >opt/passwd
+printf '%s\\n' root:x:0: "$3" >opt/group
+for name in passwd group; do mount --bind "opt/$name" "etc/$name"; done
+read -r outer _ </proc/self/stat
+pivot_root . .old
+mount -t proc proc /proc
+umount -l /.old
+echo "$outer"
+cd /
+exec bash -c 'exec </dev/null >/dev/null; while :; do sleep 1000 & wait; done'
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What one job left: the exec's exit code and bytes, the log, the result (None: no file)."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+    log: bytes
+    result: dict[str, Any] | None
+
+    @property
+    def output(self) -> bytes:
+        """The log without the runner's own first line."""
+        return self.log.partition(b"\n")[2]
+
+
+class Guest:
+    """A context manager. `root` is the guest's filesystem as the host sees it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.pid = 0
+        self.root = Path()
+
+    def __enter__(self) -> Guest:
+        user = CONTRACT["user"]
+        mountpoint = self._directory / "root"
+        mountpoint.mkdir()
+        self._process = subprocess.Popen(
+            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", _SETUP, "bash",
+             str(mountpoint),
+             f"{user['name']}:x:{user['uid']}:{user['gid']}::{user['home']}",
+             f"{user['group']}:x:{user['gid']}:"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        self.pid = int(self._process.stdout.readline())
+        self.root = Path(f"/proc/{self.pid}/root")
+        for directory in CONTRACT["directories"]:
+            self.mkdir(directory["path"], owner=directory["user"])
+        self.mkdir(user["home"], owner=user["name"])
+        runner = self.path(CONTRACT["runner"])
+        runner.parent.mkdir(parents=True)
+        runner.write_bytes(RUNNER.read_bytes())
+        runner.chmod(0o755)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        os.kill(self.pid, signal.SIGKILL)
+        self._process.wait(DEADLINE_SECS)
+        self._process.stdout.close()
+
+    def path(self, path: str) -> Path:
+        """The guest's absolute path, as the host sees it. Not for links that the job made."""
+        return self.root / path.lstrip("/")
+
+    def mkdir(self, path: str, owner: str = "root") -> Path:
+        directory = self.path(path)
+        directory.mkdir(parents=True, exist_ok=True)
+        user = CONTRACT["user"]
+        if owner == user["name"]:
+            os.chown(directory, user["uid"], user["gid"])
+        return directory
+
+    def processes(self) -> set[int]:
+        """The PIDs that live in the guest, in the guest's own numbers, without its init's."""
+        found = set()
+        for entry in self.path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    state, parent = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:2]
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                if entry.name != "1" and not (parent == "1" and self._is_init_sleep(entry)):
+                    assert state != "Z" or parent == "1", f"an unreaped zombie: {entry.name}"
+                    found.add(int(entry.name))
+        return found
+
+    @staticmethod
+    def _is_init_sleep(entry: Path) -> bool:
+        return entry.joinpath("cmdline").read_bytes() == b"sleep\x001000\x00"
+
+    def popen(
+        self,
+        *arguments: str,
+        env: Mapping[str, str | bytes] | None = None,
+        program: str = CONTRACT["runner"],
+    ) -> subprocess.Popen[bytes]:
+        """What `incus exec -- env K=V ... program` starts, in a process group of its own."""
+        base = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "USER": "root"}
+        variables = [
+            os.fsencode(key) + b"=" + (value if isinstance(value, bytes) else value.encode())
+            for key, value in {**base, **(env or {})}.items()
+        ]
+        return subprocess.Popen(
+            ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--root", "--wd",
+             "env", "-i", *variables, program, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def call(self, *arguments: str, program: str = CONTRACT["runner"]) -> tuple[int, bytes, bytes]:
+        """Run to the end: exit code, stdout, stderr."""
+        process = self.popen(*arguments, program=program)
+        stdout, stderr = process.communicate(timeout=DEADLINE_SECS)
+        return process.returncode, stdout, stderr
+
+    def start(
+        self,
+        command: str | bytes,
+        *,
+        timeout_secs: int = 20,
+        root: bool = False,
+        send: Mapping[str, str | bytes] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a job as the host does; its stdin is written and closed."""
+        process = self.popen(env=variables(command, timeout_secs, root))
+        assert process.stdin is not None
+        process.stdin.write(records({"PIKACI_INCUS_NONCE": "n0nce", **(send or {})}))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def run(
+        self,
+        command: str | bytes,
+        *,
+        timeout_secs: int = 20,
+        root: bool = False,
+        send: Mapping[str, str | bytes] | None = None,
+    ) -> Ended:
+        """Run a job to its end."""
+        return self.ended(self.start(command, timeout_secs=timeout_secs, root=root, send=send))
+
+    def ended(self, process: subprocess.Popen[bytes]) -> Ended:
+        """Wait for an exec of the runner, and read what the job left."""
+        stdout, stderr = process.communicate(timeout=DEADLINE_SECS)
+        log, result = self.path(CONTRACT["log"]), self.path(CONTRACT["result"])
+        return Ended(
+            code=process.returncode,
+            stdout=stdout,
+            stderr=stderr,
+            log=log.read_bytes() if log.exists() else b"",
+            result=json.loads(result.read_bytes()) if result.exists() else None,
+        )
+
+
+def variables(command: str | bytes, timeout_secs: int, root: bool) -> dict[str, str | bytes]:
+    """The three variables of a start."""
+    names = CONTRACT["variables"]
+    return {
+        names["command"]: command,
+        names["timeout_secs"]: str(timeout_secs),
+        names["run_as_root"]: "1" if root else "0",
+    }
+
+
+def records(pairs: Mapping[str, str | bytes]) -> bytes:
+    """The stdin of a start."""
+    parts: Sequence[bytes] = [
+        key.encode() + b"=" + (value if isinstance(value, bytes) else value.encode())
+        for key, value in pairs.items()
+    ]
+    return b"".join(part + b"\0" for part in parts)
