@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +51,7 @@ mount -t proc proc /proc
 umount -l /.old
 echo "$outer"
 cd /
-exec bash -c 'exec </dev/null >/dev/null; while :; do sleep 1000 & wait; done'
+exec bash -c 'trap exit TERM; exec </dev/null >/dev/null; while :; do sleep 1000 & wait; done'
 """
 
 
@@ -111,7 +111,7 @@ class Guest:
         trace: TracebackType | None,
     ) -> None:
         assert self._process is not None and self._process.stdout is not None
-        os.kill(self.pid, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGTERM)
         self._process.wait(DEADLINE_SECS)
         self._process.stdout.close()
 
@@ -127,23 +127,22 @@ class Guest:
             os.chown(directory, user["uid"], user["gid"])
         return directory
 
-    def processes(self) -> set[int]:
-        """The PIDs that live in the guest, in the guest's own numbers, without its init's."""
-        found = set()
+    def processes(self) -> set[str]:
+        """The command lines of all that runs in the guest, its own init apart."""
+        return {line for pid, line in self._command_lines() if pid != 1 and line != "sleep 1000"}
+
+    def pids_of(self, word: str) -> list[int]:
+        """The PIDs, in the guest's numbers, of those with `word` among their arguments."""
+        return [pid for pid, line in self._command_lines() if word in line.split(" ")]
+
+    def _command_lines(self) -> Iterator[tuple[int, str]]:
         for entry in self.path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    state, parent = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:2]
+                    words = entry.joinpath("cmdline").read_bytes()
                 except (FileNotFoundError, ProcessLookupError):
-                    continue
-                if entry.name != "1" and not (parent == "1" and self._is_init_sleep(entry)):
-                    assert state != "Z" or parent == "1", f"an unreaped zombie: {entry.name}"
-                    found.add(int(entry.name))
-        return found
-
-    @staticmethod
-    def _is_init_sleep(entry: Path) -> bool:
-        return entry.joinpath("cmdline").read_bytes() == b"sleep\x001000\x00"
+                    continue  # it ended meanwhile
+                yield int(entry.name), words.decode(errors="replace").rstrip("\0").replace("\0", " ")
 
     def popen(
         self,
