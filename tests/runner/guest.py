@@ -19,6 +19,7 @@ from typing import Any
 RUNNER = Path(__file__).parents[2] / "nix/guest/pikaci-incus-run"
 CONTRACT: dict[str, Any] = json.loads(RUNNER.with_name("contract.json").read_text())
 DEADLINE_SECS = 40.0  # of any one call; reached only when something hangs
+QUIET = "exec 2>/dev/null; "  # for shells that would tell of each child that a signal ended
 
 _SETUP = """
 set -e
@@ -142,7 +143,8 @@ class Guest:
                     words = entry.joinpath("cmdline").read_bytes()
                 except (FileNotFoundError, ProcessLookupError):
                     continue  # it ended meanwhile
-                yield int(entry.name), words.decode(errors="replace").rstrip("\0").replace("\0", " ")
+                line = words.decode(errors="replace").rstrip("\0").replace("\0", " ")
+                yield int(entry.name), line
 
     def popen(
         self,
@@ -170,6 +172,11 @@ class Guest:
         process = self.popen(*arguments, program=program)
         stdout, stderr = process.communicate(timeout=DEADLINE_SECS)
         return process.returncode, stdout, stderr
+
+    def shell(self, script: str) -> None:
+        """Prepare the guest, as root."""
+        code, _, stderr = self.call("-ec", script, program="bash")
+        assert code == 0, stderr.decode()
 
     def start(
         self,

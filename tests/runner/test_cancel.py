@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 
-from .guest import CONTRACT, DEADLINE_SECS, Guest
+from .guest import CONTRACT, DEADLINE_SECS, QUIET, Guest
 
-DEAF = "trap 'echo term' TERM; echo begun; while :; do sleep 300 & wait || :; done"
+DEAF = QUIET + "trap 'echo term' TERM; echo begun; while :; do sleep 300 & wait || :; done"
 
 
 def test_cancel(guest: Guest) -> None:
     """A cancelled job gets a TERM, may clean up, and is reported as cancelled."""
-    job = guest.start("trap 'echo cleaned; exit 0' TERM; echo begun; sleep 300 & wait")
+    job = guest.start(QUIET + "trap 'echo cleaned; exit 0' TERM; echo begun; sleep 300 & wait")
     wait_for(job.stdout, b"begun\n")
     code, _, _ = guest.call("cancel")
 
@@ -102,7 +102,7 @@ def test_start_again_joins(guest: Guest) -> None:
 
 
 def test_lost_supervisor(guest: Guest) -> None:
-    """When the supervisor is killed the job dies with it: code 125 and no result, never a verdict."""
+    """When the supervisor is killed the job dies too: code 125, no result, never a verdict."""
     job = guest.start("echo begun; sleep 300")
     wait_for(job.stdout, b"begun\n")
     supervisor = guest.pids_of("supervise")

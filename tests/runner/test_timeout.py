@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .guest import Guest
+from .guest import QUIET, Guest
 
 FAMILIES = {
     "obedient": "sleep 300",
@@ -38,7 +38,7 @@ def test_overrun(guest: Guest, family: str, root: bool) -> None:
 def test_term_comes_first(guest: Guest, root: bool) -> None:
     """A job past its limit may clean up within the grace; its own exit code changes nothing."""
     ended = guest.run(
-        "trap 'sleep 0.3; echo cleaned; exit 0' TERM; echo begun; sleep 300 & wait",
+        QUIET + "trap 'sleep 0.3; echo cleaned; exit 0' TERM; echo begun; sleep 300 & wait",
         timeout_secs=1,
         root=root,
     )
@@ -51,7 +51,7 @@ def test_term_comes_first(guest: Guest, root: bool) -> None:
 def test_no_grace(guest: Guest) -> None:
     """With a grace of 0 the job gets no TERM."""
     ended = guest.run(
-        "trap 'echo cleaned' TERM; echo begun; sleep 300 & wait",
+        QUIET + "trap 'echo cleaned' TERM; echo begun; sleep 300 & wait",
         timeout_secs=1,
         send={"PIKACI_INCUS_GRACE_SECS": "0"},
     )
@@ -75,7 +75,8 @@ def test_leftovers_of_a_finished_command(guest: Guest, root: bool) -> None:
 def test_leftover_is_asked_before_it_is_killed(guest: Guest) -> None:
     """What a command left running gets a TERM, and its last words are in the log."""
     ended = guest.run(
-        "mkfifo /tmp/up; (trap 'echo bye; exit' TERM; echo >/tmp/up; sleep 300 & wait) & read _ </tmp/up"
+        "mkfifo /tmp/up;"
+        " (trap 'echo bye; exit' TERM; echo >/tmp/up; exec 2>&-; sleep 300 & wait) & read _ </tmp/up"
     )
 
     assert b"bye\n" == ended.output

@@ -1,0 +1,172 @@
+"""What a start is given: three variables, and records on stdin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from .guest import CONTRACT, Ended, Guest, records, variables
+
+NAMES: dict[str, str] = CONTRACT["variables"]
+REQUIRED = [NAMES["command"], NAMES["timeout_secs"], NAMES["run_as_root"]]
+
+
+def start_with(guest: Guest, env: Mapping[str, str | bytes], stdin: bytes) -> Ended:
+    process = guest.popen(env=env)
+    assert process.stdin is not None
+    process.stdin.write(stdin)
+    process.stdin.close()
+    process.stdin = None
+    return guest.ended(process)
+
+
+@pytest.mark.parametrize("value", [None, ""], ids=["unset", "empty"])
+@pytest.mark.parametrize("name", REQUIRED)
+def test_missing_variable(guest: Guest, name: str, value: str | None) -> None:
+    """Without any one of the three nothing runs; log, exec and result name the variable."""
+    env = variables("echo ran >/artifacts/ran", 5, root=False)
+    del env[name]
+    if value is not None:
+        env[name] = value
+    ended = start_with(guest, env, records({"PIKACI_INCUS_NONCE": "n0nce"}))
+
+    assert ended.result is not None
+    expected = ("error", 125, f"{name} is not set", "n0nce")
+    keys = ("status", "exit_code", "message", "nonce")
+    assert expected == tuple(ended.result[key] for key in keys)
+    assert 125 == ended.code
+    assert f"[pikaci] error: {name} is not set\n".encode() == ended.output
+    assert not guest.path("/artifacts/ran").exists()
+
+
+BAD_LIMITS = ["0", "-1", "1.5", "08", "5s", "10000000", "$(id)", "1\n2"]
+BAD = [(NAMES["timeout_secs"], value) for value in BAD_LIMITS]
+BAD += [(NAMES["run_as_root"], value) for value in ["true", "2", "01", "yes"]]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_bad_variable(guest: Guest, name: str, value: str) -> None:
+    """A value that the contract does not allow is refused by name, and nothing runs."""
+    env = variables("echo ran >/artifacts/ran", 5, root=False) | {name: value}
+    ended = start_with(guest, env, b"")
+
+    assert ended.result is not None
+    assert ("error", 125) == (ended.result["status"], ended.code)
+    assert name in ended.result["message"]
+    assert not guest.path("/artifacts/ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("record", "word"),
+    [
+        (b"PIKACI_INCUS_GRACE_SECS=-1", "PIKACI_INCUS_GRACE_SECS"),
+        (b"PIKACI_INCUS_GRACE_SECS=", "PIKACI_INCUS_GRACE_SECS"),
+        (b"PIKACI_INCUS_SCRATCH=yes", "PIKACI_INCUS_SCRATCH"),
+        (b'PIKACI_INCUS_NONCE=a"b', "PIKACI_INCUS_NONCE"),
+        (b"PIKACI_INCUS_NONCE=" + b"n" * 129, "PIKACI_INCUS_NONCE"),
+        (b"a-b=1", "a-b"),
+        (b"1a=1", "1a"),
+        (b"novalue", "novalue"),
+        (b"=x", "not a name"),
+        (b"", "not a name"),
+        (b'"\\\n\xff=x', "not a name"),
+        (b"UID=0", "UID"),
+        (b"BIG=" + b"x" * 131068, "BIG"),
+    ],
+)
+def test_bad_record(guest: Guest, record: bytes, word: str) -> None:
+    """A record that cannot be passed on is refused, in a result that is JSON whatever it holds."""
+    env = variables("echo ran >/artifacts/ran", 5, root=False)
+    ended = start_with(guest, env, record + b"\0")
+
+    assert ended.result is not None
+    assert ("error", 125) == (ended.result["status"], ended.code)
+    assert word in ended.result["message"]
+    assert not guest.path("/artifacts/ran").exists()
+
+
+def test_too_large_environment(guest: Guest) -> None:
+    """Over a million bytes of environment is refused: the kernel might refuse the exec itself."""
+    ended = guest.run("true", send={f"V{n}": "x" * 100_000 for n in range(11)})
+
+    assert ended.result is not None
+    assert ("error", 125) == (ended.result["status"], ended.code)
+
+
+def test_largest_environment(guest: Guest) -> None:
+    """A record of 131,071 bytes passes, and so do 900,000 bytes together."""
+    values = {f"V{n}": "x" * (131071 - 3) for n in range(6)}
+    ended = guest.run('printf %s "${#V5}"', send=values)
+
+    assert b"131068" == ended.output
+
+
+COMMANDS = {
+    b'printf %s "a  b" \'c"d\' \\$HOME': b'a  bc"d$HOME',
+    b"printf '%s\\n' one\nprintf '%s' two": b"one\ntwo",
+    "printf %s 'grüße → 世界'".encode(): "grüße → 世界".encode(),
+    b"printf %s '$(id) `id` ${x} !! \\ * ? ~ #'": b"$(id) `id` ${x} !! \\ * ? ~ #",
+    b"printf %s 'tab\there'\n# a comment\n\n": b"tab\there",
+    b"  printf %s -n; :": b"-n",
+}
+
+
+@pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_byte_for_byte(guest: Guest, command: bytes, root: bool) -> None:
+    """Quotes, line breaks, dollars, spaces, UTF-8: the job's shell gets the command as it is."""
+    assert COMMANDS[command] == guest.run(command, root=root).output
+
+
+def test_longest_command(guest: Guest) -> None:
+    """A command of 131,000 bytes runs."""
+    text = "x" * (131_000 - len("printf %s ''"))
+
+    assert len(text) == len(guest.run(f"printf %s '{text}'").output)
+
+
+def test_shell_options(guest: Guest) -> None:
+    """The command's shell stops at the first error, minds pipes, and reads no start-up files."""
+    ended = guest.run("echo $-; shopt -o pipefail; shopt login_shell; false; echo not reached")
+
+    flags, *rest = ended.output.decode().splitlines()
+    assert "e" in flags
+    assert ["pipefail       \ton", "login_shell    \ton"] == rest
+
+
+# Names that the runner's own shell code uses, or that mean something to bash. (Two are not here
+# that the job's own bash never takes over from its environment: IFS, and for root PS4.)
+AWKWARD = [
+    "A", "pair", "pairs", "name", "command", "certs", "REPLY", "LD_LIBRARY_PATH", "BASH_ENV",
+    "ENV", "CDPATH", "POSIXLY_CORRECT", "nonce", "SELF", "PATH", "HOME", "CARGO_HOME", "LANG",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
+@pytest.mark.parametrize(
+    "value",
+    [b"", bytes(range(1, 256)), b"\xff'\"\n\n=$(id)`id`\\\x01\x7f\x01 "],
+    ids=["empty", "all bytes", "quotes"],
+)
+def test_any_value_of_any_name(guest: Guest, value: bytes, root: bool) -> None:
+    """The job sees every variable that it was sent, byte for byte; none acts on the runner."""
+    send = dict.fromkeys(AWKWARD, value)
+    ended = guest.run("exec /bin/cat /proc/self/environ", root=root, send=send)
+
+    seen = ended.output.split(b"\0")
+    missing = [name for name in AWKWARD if name.encode() + b"=" + value not in seen]
+    assert [] == missing
+
+
+def test_reserved_names_stay_outside(guest: Guest) -> None:
+    """No variable of the runner's own reaches the job."""
+    ended = guest.run("env", send={"PIKACI_INCUS_GRACE_SECS": "1", "PIKACI_INCUS_SCRATCH": "0"})
+
+    assert b"PIKACI_INCUS" not in ended.output
+
+
+def test_usage(guest: Guest) -> None:
+    """Unknown words are refused."""
+    for words in (["bogus"], ["follow"], ["cancel", "later"], ["follow", "1", "2"]):
+        assert 125 == guest.call(*words)[0]
