@@ -129,8 +129,9 @@ class Guest:
         return directory
 
     def processes(self) -> set[str]:
-        """The command lines of all that runs in the guest, its own init apart."""
-        return {line for pid, line in self._command_lines() if pid != 1 and line != "sleep 1000"}
+        """The command lines of all that runs in the guest, its own init and dead ones apart."""
+        lines = {line for pid, line in self._command_lines() if pid != 1}
+        return lines - {"sleep 1000", ""}
 
     def pids_of(self, word: str) -> list[int]:
         """The PIDs, in the guest's numbers, of those with `word` among their arguments."""
