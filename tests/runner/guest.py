@@ -27,22 +27,10 @@ mount -t tmpfs -o mode=0755,size=256m tmpfs "$1"
 cd "$1"
 mkdir -p proc dev etc home root run tmp usr var/lib mnt opt .old
 chmod 1777 tmp
-for dir in usr etc; do
-  mount --bind "/$dir" "$dir"
-  mount -o remount,bind,ro "$dir"
-done
-for dir in bin sbin lib lib32 lib64; do
-  if [ -L "/$dir" ]; then cp -a "/$dir" .
-  elif [ -d "/$dir" ]; then mkdir "$dir"; mount --bind "/$dir" "$dir"; fi
-done
-for name in null zero full random urandom tty; do
-  : >"dev/$name"
-  mount --bind "/dev/$name" "dev/$name"
-done
-ln -s /proc/self/fd dev/fd
-ln -s /proc/self/fd/0 dev/stdin
-ln -s /proc/self/fd/1 dev/stdout
-ln -s /proc/self/fd/2 dev/stderr
+mount -o bind,ro /usr usr
+mount -o bind,ro /etc etc
+mount --rbind /dev dev
+cp -a /bin /sbin /lib* .
 printf '%s\\n' root:x:0:0:root:/root:/bin/bash "$2:/bin/bash" >opt/passwd
 printf '%s\\n' root:x:0: "$3" >opt/group
 for name in passwd group; do mount --bind "opt/$name" "etc/$name"; done
