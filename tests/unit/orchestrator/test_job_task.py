@@ -14,7 +14,7 @@ from states import events as ev
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
 from states.spec import JobSpec
-from tests.unit.rig import Rig, open_rig
+from tests.unit.orchestrator.rig import Rig, open_rig
 
 
 def settled(rig: Rig) -> bool:

@@ -22,7 +22,7 @@ from orchestrator.incus import Incus
 from orchestrator.incus_errors import (
     DeadlinePassed,
 )
-from tests.unit.fake_host import NONCE, RUNNER, Host
+from tests.unit.orchestrator.fake_host import NONCE, RUNNER, Host
 
 
 async def test_job_leaves_log_and_result(autojump_clock: MockClock, host: Host) -> None:

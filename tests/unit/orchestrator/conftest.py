@@ -9,7 +9,7 @@ import pytest
 from trio.testing import MockClock
 
 from orchestrator.fake_incus import FakeIncus
-from tests.unit.fake_host import Host
+from tests.unit.orchestrator.fake_host import Host
 
 
 @pytest.fixture

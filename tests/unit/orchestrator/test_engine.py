@@ -22,7 +22,7 @@ from states.lifecycle import State
 from states.outcome import Outcome, Verdict, overall
 from states.spec import JobSpec
 from tests.samples import sample_shell_job, specs
-from tests.unit.rig import Rig, open_rig
+from tests.unit.orchestrator.rig import Rig, open_rig
 
 WRITABLE = "remote Linux VM backend `incus` does not support writable workspace jobs"
 

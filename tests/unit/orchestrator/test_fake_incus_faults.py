@@ -21,7 +21,7 @@ from orchestrator.incus_errors import (
     OutcomeUnknown,
     PoolFull,
 )
-from tests.unit.fake_host import RUNNER, Host
+from tests.unit.orchestrator.fake_host import RUNNER, Host
 
 
 async def test_readiness_names_what_is_missing(autojump_clock: MockClock, host: Host) -> None:
