@@ -8,9 +8,20 @@ does in the guest is a `guest_script` of yours; what goes wrong is asked for by 
 and its like. `python -m orchestrator.fake_incus` is the same behind a command.
 """
 
-from orchestrator.fake_incus.fake import FINGERPRINT, FakeIncus, furnished, run_handful
+from orchestrator.fake_incus import words
+from orchestrator.fake_incus.fake import FakeIncus
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome, GuestScript
-from orchestrator.fake_incus.model import Image, Instance, Pool, Profile, Project, Store
+from orchestrator.fake_incus.model import (
+    FINGERPRINT,
+    Image,
+    Instance,
+    Pool,
+    Profile,
+    Project,
+    Store,
+    furnished,
+)
+from orchestrator.fake_incus.shell import run_handful
 from orchestrator.fake_incus.words import NotFaked, Refused
 
 __all__ = [
@@ -29,4 +40,5 @@ __all__ = [
     "Store",
     "furnished",
     "run_handful",
+    "words",
 ]

@@ -24,8 +24,8 @@ import msgspec
 import trio
 
 from orchestrator.fake_incus.args import parse
-from orchestrator.fake_incus.fake import FakeIncus, furnished
-from orchestrator.fake_incus.model import Project, Store
+from orchestrator.fake_incus.fake import FakeIncus
+from orchestrator.fake_incus.model import Project, Store, furnished
 from orchestrator.fake_incus.words import NotFaked, Refused
 from orchestrator.incus import Completed
 
@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> int:
 def _run(directory: Path, argv: Sequence[str]) -> Completed:
     try:
         verb = parse(argv).verb
-    except Refused as refused:
-        return Completed(tuple(argv), 1, b"", f"Error: {refused}\n".encode())
+    except Refused:
+        verb = ""  # the fake says so itself
     stdin = b""
     if verb in _READS_STDIN and not sys.stdin.isatty():
         stdin = sys.stdin.buffer.read()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import trio
@@ -24,7 +24,7 @@ class Call:
     command: Command
     stdin: bytes
     write: Sink
-    errors: bytearray = field(default_factory=bytearray)
+    errors: bytearray
 
     async def say(self, text: str) -> None:
         """A line of text on stdout."""
@@ -44,6 +44,7 @@ class Daemon:
         faults: Faults,
     ) -> None:
         self.store = store
+        self.alive = True
         self.now = now
         self.faults = faults
         self.script = script

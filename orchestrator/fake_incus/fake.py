@@ -2,75 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import posixpath
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import trio
 
-from orchestrator.fake_incus import instances, library, programs, rest, shell, words
+from orchestrator.fake_incus import programs, words
 from orchestrator.fake_incus.args import Command, parse
+from orchestrator.fake_incus.commands import COMMANDS, Handler
 from orchestrator.fake_incus.daemon import Call, Daemon
 from orchestrator.fake_incus.faults import Fault, Faults, Kind
-from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome, GuestScript
-from orchestrator.fake_incus.model import Image, Instance, Pool, Profile, Project, Store
-from orchestrator.fake_incus.words import Refused
+from orchestrator.fake_incus.guest import GuestScript
+from orchestrator.fake_incus.model import Instance, Store, furnished
+from orchestrator.fake_incus.shell import run_handful
+from orchestrator.fake_incus.words import NotFaked, Refused
 from orchestrator.incus import Completed, Sink
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # when a fake daemon starts, so that runs are alike
-FINGERPRINT = "fa4e" * 16
-
-_COMMANDS: dict[str, Callable[[Daemon, Call], Awaitable[int]]] = {
-    "create": instances.create,
-    "start": instances.start,
-    "stop": instances.stop,
-    "delete": instances.delete,
-    "exec": instances.exec_,
-    "list": instances.list_,
-    "info": instances.info,
-    "file pull": instances.pull,
-    "query": rest.query,
-    "image list": library.image_list,
-    "image import": library.image_import,
-    "image delete": library.image_delete,
-    "image alias list": library.alias_list,
-    "image alias create": library.alias_create,
-    "image alias delete": library.alias_delete,
-    "project list": library.project_list,
-    "project create": library.project_create,
-    "project delete": library.project_delete,
-    "profile list": library.profile_list,
-    "profile create": library.profile_create,
-    "profile show": library.profile_show,
-    "storage list": library.storage_list,
-    "storage create": library.storage_create,
-}
-
-
-def furnished() -> Store:
-    """A daemon as `pikaci setup` and `pikaci image build` leave it."""
-    store = Store()
-    root = {"type": "disk", "path": "/", "pool": "pikaci"}
-    store.pools["pikaci"] = Pool("btrfs")
-    store.projects["pikaci"] = Project(
-        config={"features.images": "true", "features.profiles": "true"},
-        profiles={"default": Profile(), "pikaci": Profile(devices={"root": root})},
-        images={
-            FINGERPRINT: Image(
-                fingerprint=FINGERPRINT,
-                aliases=["pikaci/dev"],
-                properties={"pikaci.contract": "1", "os": "Debian"},
-            )
-        },
-    )
-    return store
-
-
-async def run_handful(command: GuestCommand) -> GuestOutcome:
-    """The guest script when none is given: the handful of commands of `shell.interpret`."""
-    code = await shell.interpret(command.text, command.print, command.read, command.write)
-    return GuestOutcome(code)
 
 
 class FakeIncus:
@@ -88,7 +39,6 @@ class FakeIncus:
         self._faults = Faults()
         self._nursery = nursery
         self._began = epoch - timedelta(seconds=trio.current_time())
-        self._alive = True
         self._calls: set[trio.CancelScope] = set()
         self._daemon = Daemon(
             store, nursery=nursery, now=self.now, script=script, faults=self._faults
@@ -127,7 +77,8 @@ class FakeIncus:
         return self.store.project(project).instances
 
     # Faults. `target` is a verb ("create", "image list") or a program in the guest
-    # ("pikaci-ready", "pikaci-collect", the runner's path); `name` is an instance, or any.
+    # ("pikaci-ready", "pikaci-incus-run", "pikaci-incus-run cancel", "pikaci-collect"); `name`
+    # is an instance's, or any.
 
     def fail(
         self,
@@ -173,17 +124,17 @@ class FakeIncus:
     def heal(self) -> None:
         """Forget the faults that have not struck yet, and bring the daemon back."""
         self._faults.clear()
-        self._alive = True
+        self._daemon.alive = True
 
     def kill_daemon(self) -> None:
         """Every call breaks off, and new ones find no daemon. Guests and their jobs go on."""
-        self._alive = False
+        self._daemon.alive = False
         for scope in self._calls:
             scope.cancel()
 
     def restart_daemon(self) -> None:
         """The daemon answers again."""
-        self._alive = True
+        self._daemon.alive = True
 
     def stop_guest(self, name: str, *, project: str = "pikaci") -> None:
         """The guest powers off, under whatever runs in it."""
@@ -201,18 +152,26 @@ class FakeIncus:
         async def collect(chunk: bytes) -> None:
             collected.append(chunk)
 
-        call = Call(parse(argv[1:]), stdin, sink or collect)
         exit_code = 1
-        try:
-            exit_code = await self._answer(call)
-        except Refused as refused:
-            call.errors += f"Error: {refused}\n".encode()
-        return Completed(tuple(argv), exit_code, b"".join(collected), bytes(call.errors))
+        errors = bytearray()
+        not_faked: NotFaked | None = None
+        # As where a process is awaited: a cancellation, or a sink's error, comes out in a group.
+        async with trio.open_nursery():
+            try:
+                call = Call(parse(argv[1:]), stdin, sink or collect, errors)
+                exit_code = await self._answer(call)
+            except Refused as refused:
+                errors += f"Error: {refused}\n".encode()
+            except NotFaked as error:
+                not_faked = error
+        if not_faked is not None:
+            raise not_faked
+        return Completed(tuple(argv), exit_code, b"".join(collected), bytes(errors))
 
     async def _answer(self, call: Call) -> int:
         # A client can be killed before its request arrives, and after it was carried out.
         await trio.lowlevel.checkpoint()
-        if not self._alive:
+        if not self._daemon.alive:
             raise Refused(words.DAEMON_DOWN)
         with trio.CancelScope() as scope:
             self._calls.add(scope)
@@ -225,7 +184,7 @@ class FakeIncus:
         raise Refused(words.CONNECTION_LOST)
 
     async def _carry_out(self, call: Call) -> int:
-        handler = _COMMANDS[call.command.verb]
+        handler = COMMANDS[call.command.verb]
         fault = self._faults.take(
             Kind.FAIL,
             Kind.FAIL_DONE,
@@ -245,9 +204,7 @@ class FakeIncus:
                 await handler(self._daemon, call)
         raise Refused(fault.text)
 
-    async def _carry_out_late(
-        self, secs: float, handler: Callable[[Daemon, Call], Awaitable[int]], call: Call
-    ) -> int:
+    async def _carry_out_late(self, secs: float, handler: Handler, call: Call) -> int:
         ended = trio.Event()
         exit_code = 1
         refused: Refused | None = None
@@ -271,7 +228,9 @@ class FakeIncus:
 def _targets(command: Command) -> tuple[str, ...]:
     if command.verb != "exec":
         return (command.verb,)
-    return (command.verb, programs.recognise(command.rest, b"").program)
+    program = programs.recognise(command.rest, b"")
+    name = posixpath.basename(program.program)
+    return (command.verb, name, " ".join([name, *program.args[:1]]))
 
 
 def _instance_name(command: Command) -> str:

@@ -99,7 +99,7 @@ class Guest:
         return max(above, key=len, default=None)
 
     def start(self, body: Callable[[Process], Awaitable[int]]) -> Process:
-        """Start a process; it goes on when the client that asked for it is gone."""
+        """Start a process, which ends by itself, by `kill`, or with the guest."""
         process = Process()
         self._processes = [known for known in self._processes if known.exit_code is None]
         self._processes.append(process)

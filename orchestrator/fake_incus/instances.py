@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.fake_incus import programs, rules, show, words
 from orchestrator.fake_incus.daemon import Call, Daemon, local
-from orchestrator.fake_incus.model import Instance, Project
+from orchestrator.fake_incus.model import Instance
 from orchestrator.fake_incus.words import NotFaked, Refused
 
 
@@ -85,9 +85,10 @@ async def stop(daemon: Daemon, call: Call) -> int:
 async def delete(daemon: Daemon, call: Call) -> int:
     """`delete NAME...`, running ones with `--force`."""
     for name in map(local, call.command.args):
-        project = call.command.project
-        if name not in daemon.store.projects.get(project, Project()).instances:
-            raise Refused(words.delete_not_found(name, project))
+        try:
+            daemon.store.instance(call.command.project, name)
+        except Refused as missing:
+            raise Refused(words.looked_first(name, str(missing))) from None
     for instance in _named(daemon, call):
         if instance.status == "Running" and not call.command.flag("force"):
             raise Refused(words.MUST_STOP_FIRST)
@@ -96,14 +97,22 @@ async def delete(daemon: Daemon, call: Call) -> int:
 
 
 async def exec_(daemon: Daemon, call: Call) -> int:
-    """`exec NAME -- COMMAND...`; the command outlives a client that goes away."""
+    """`exec NAME -- COMMAND...`; the command is killed when its client goes.
+
+    What the command detached, as the runner detaches the job, goes on. When the daemon dies all
+    goes on.
+    """
     if not call.command.rest:
         raise NotFaked("incus exec without -- before the command")
     (instance,) = _named(daemon, call)
     guest = daemon.guest(instance)
     process = programs.start(guest, programs.recognise(call.command.rest, call.stdin))
-    await process.output.copy_to(call.write)
-    await process.ended.wait()
+    try:
+        await process.output.copy_to(call.write)
+        await process.ended.wait()
+    finally:
+        if daemon.alive:
+            process.kill()
     call.errors += process.errors
     assert process.exit_code is not None
     if process.exit_code in words.ON_EXIT_CODE:

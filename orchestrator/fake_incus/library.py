@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,31 +23,50 @@ async def image_list(daemon: Daemon, call: Call) -> int:
 
 
 async def image_import(daemon: Daemon, call: Call) -> int:
-    """`image import FILE [FILE] [REMOTE:] [KEY=VALUE...] [--alias A]`."""
-    files = [word for word in call.command.args if "=" not in word and not word.endswith(":")]
-    content = b"".join(Path(file).read_bytes() for file in files)
+    """`image import FILE [REMOTE:] [KEY=VALUE...] [--alias A]`; an alias moves to the new image."""
+    file, *more = call.command.args
+    content = Path(file).read_bytes()
     fingerprint = hashlib.sha256(content).hexdigest()
+    properties = _properties(content)
     images = daemon.store.images(call.command.project)
     if fingerprint in images:
         raise Refused(words.SAME_FINGERPRINT)
     aliases = call.command.flags.get("alias", [])
-    for alias in aliases:
-        _free_alias(daemon, call, alias, reuse=bool(call.command.flag("reuse")))
+    for image in images.values():
+        image.aliases = [alias for alias in image.aliases if alias not in aliases]
     images[fingerprint] = Image(
         fingerprint=fingerprint,
         aliases=list(aliases),
-        properties=dict(word.split("=", 1) for word in call.command.args if "=" in word),
+        properties=properties | dict(word.split("=", 1) for word in more if "=" in word),
         size=len(content),
         uploaded_at=daemon.now().isoformat(),
     )
-    await call.say(f"Image imported with fingerprint: {fingerprint}")
-    return 0
+    return await _done(call, f"Image imported with fingerprint: {fingerprint}")
+
+
+def _properties(content: bytes) -> dict[str, str]:
+    """The properties in an image's metadata.yaml, which must be JSON (which is YAML too)."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            metadata = archive.extractfile("metadata.yaml")
+            assert metadata is not None
+            properties = json.load(metadata)["properties"]
+    except tarfile.ReadError:
+        raise Refused(words.NO_ARCHIVE) from None
+    except KeyError:
+        raise Refused(words.NO_METADATA) from None
+    except ValueError:
+        raise NotFaked("an image's metadata that is YAML, but not JSON") from None
+    return {key: str(value) for key, value in properties.items()}
 
 
 async def image_delete(daemon: Daemon, call: Call) -> int:
     """`image delete NAME...`"""
     for name in call.command.args:
-        image = daemon.store.image(call.command.project, local(name))
+        try:
+            image = daemon.store.image(call.command.project, local(name))
+        except Refused:
+            raise Refused(words.IMAGE_NOT_FOUND) from None
         del daemon.store.images(call.command.project)[image.fingerprint]
     return 0
 
@@ -61,7 +82,9 @@ async def alias_create(daemon: Daemon, call: Call) -> int:
     """`image alias create ALIAS FINGERPRINT`."""
     alias, fingerprint = call.command.args
     image = daemon.store.image(call.command.project, fingerprint)
-    _free_alias(daemon, call, local(alias), reuse=False)
+    known = daemon.store.images(call.command.project).values()
+    if any(local(alias) in other.aliases for other in known):
+        raise Refused(words.alias_taken(local(alias)))
     image.aliases.append(local(alias))
     return 0
 
@@ -76,48 +99,27 @@ async def alias_delete(daemon: Daemon, call: Call) -> int:
     raise Refused(words.IMAGE_ALIAS_NOT_FOUND)
 
 
-async def project_list(daemon: Daemon, call: Call) -> int:
-    """`project list --format json`."""
-    projects = daemon.store.projects.items()
-    await _listing(call, [{"name": name, "config": known.config} for name, known in projects])
-    return 0
-
-
 async def project_create(daemon: Daemon, call: Call) -> int:
     """`project create NAME [--config KEY=VALUE]`: with images and profiles of its own."""
     name = local(call.command.args[0])
     if name in daemon.store.projects:
-        raise Refused(
-            f'Failed creating project "{name}": Failed adding database record: Failed to create'
-            ' "projects" entry: UNIQUE constraint failed: projects.name'
-        )
+        raise Refused(words.project_taken(name))
     config = {"features.images": "true", "features.profiles": "true"}
     config |= dict(pair.split("=", 1) for pair in call.command.flags.get("config", []))
     daemon.store.projects[name] = Project(config=config, profiles={"default": Profile()})
-    return 0
+    return await _done(call, f"Project {name} created")
 
 
 async def project_delete(daemon: Daemon, call: Call) -> int:
     """`project delete NAME`, which must be empty."""
     name = local(call.command.args[0])
-    project = daemon.store.project(name)
-    if project.instances or project.images:
+    if name not in daemon.store.projects:
+        raise Refused(f'Fetch project "{name}": {words.PROJECT_NOT_FOUND}')
+    project = daemon.store.projects[name]
+    if project.instances or project.images or project.profiles.keys() - {"default"}:
         raise Refused(words.PROJECT_NOT_EMPTY)
     del daemon.store.projects[name]
-    return 0
-
-
-async def profile_list(daemon: Daemon, call: Call) -> int:
-    """`profile list --format json`."""
-    profiles = daemon.store.profiles(call.command.project).items()
-    await _listing(
-        call,
-        [
-            {"name": name, "config": known.config, "devices": known.devices}
-            for name, known in profiles
-        ],
-    )
-    return 0
+    return await _done(call, f"Project {name} deleted")
 
 
 async def profile_create(daemon: Daemon, call: Call) -> int:
@@ -125,41 +127,42 @@ async def profile_create(daemon: Daemon, call: Call) -> int:
     name = local(call.command.args[0])
     profiles = daemon.store.profiles(call.command.project)
     if name in profiles:
-        raise Refused(f'Error inserting "{name}" into database: The profile already exists')
+        raise Refused(words.profile_taken(name))
     document = json.loads(call.stdin or b"{}")
     profiles[name] = Profile(
         document.get("description", ""), document.get("config", {}), document.get("devices", {})
     )
-    return 0
+    return await _done(call, f"Profile {name} created")
 
 
-async def profile_show(daemon: Daemon, call: Call) -> int:
-    """`profile show NAME`."""
+async def profile_delete(daemon: Daemon, call: Call) -> int:
+    """`profile delete NAME`."""
     name = local(call.command.args[0])
-    known = daemon.store.profiles(call.command.project).get(name)
-    if known is None:
+    if daemon.store.profiles(call.command.project).pop(name, None) is None:
         raise Refused(words.PROFILE_NOT_FOUND)
-    document = {"name": name, "config": known.config, "devices": known.devices}
-    await call.say(json.dumps(document, indent=2))
-    return 0
-
-
-async def storage_list(daemon: Daemon, call: Call) -> int:
-    """`storage list --format json`."""
-    pools = daemon.store.pools.items()
-    await _listing(
-        call, [{"name": name, "driver": pool.driver, "status": "Created"} for name, pool in pools]
-    )
-    return 0
+    return await _done(call, f"Profile {name} deleted")
 
 
 async def storage_create(daemon: Daemon, call: Call) -> int:
     """`storage create NAME DRIVER [KEY=VALUE...]`."""
     name, driver, *pairs = call.command.args
     if local(name) in daemon.store.pools:
-        raise Refused(words.POOL_EXISTS)
-    config = dict(pair.split("=", 1) for pair in pairs)
-    daemon.store.pools[local(name)] = Pool(driver, config)
+        raise Refused(words.POOL_TAKEN)
+    daemon.store.pools[local(name)] = Pool(driver, dict(pair.split("=", 1) for pair in pairs))
+    return await _done(call, f"Storage pool {local(name)} created")
+
+
+async def storage_delete(daemon: Daemon, call: Call) -> int:
+    """`storage delete NAME`."""
+    name = local(call.command.args[0])
+    if daemon.store.pools.pop(name, None) is None:
+        raise Refused(words.POOL_NOT_FOUND)
+    return await _done(call, f"Storage pool {name} deleted")
+
+
+async def _done(call: Call, text: str) -> int:
+    if not call.command.flag("quiet"):
+        await call.say(text)
     return 0
 
 
@@ -167,11 +170,3 @@ async def _listing(call: Call, documents: Sequence[Mapping[str, object]]) -> Non
     if call.command.flag("format") != "json":
         raise NotFaked(f"incus {call.command.verb} without --format json")
     await call.say(json.dumps(documents))
-
-
-def _free_alias(daemon: Daemon, call: Call, alias: str, *, reuse: bool) -> None:
-    for image in daemon.store.images(call.command.project).values():
-        if alias in image.aliases:
-            if not reuse:
-                raise Refused(words.alias_taken(alias))
-            image.aliases.remove(alias)

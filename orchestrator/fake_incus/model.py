@@ -12,6 +12,7 @@ import msgspec
 from orchestrator.fake_incus import words
 from orchestrator.fake_incus.words import Refused
 
+FINGERPRINT = "fa4e" * 16  # of the image of a furnished store
 STATUS_CODES = {"Running": 103, "Stopped": 102}
 
 Device = dict[str, str]
@@ -63,10 +64,12 @@ class Project(msgspec.Struct):
 
 
 class Pool(msgspec.Struct):
-    """A storage pool."""
+    """A storage pool; its space is what it says, and is not filled by instances."""
 
     driver: str
     config: dict[str, str] = {}
+    total_bytes: int = 30 << 30
+    used_bytes: int = 1 << 30
 
 
 def _default_project() -> dict[str, Project]:
@@ -85,10 +88,15 @@ class Store(msgspec.Struct):
         """The project; `Refused` when there is none."""
         return _found(self.projects, name, words.PROJECT_NOT_FOUND)
 
+    def pool(self, name: str) -> Pool:
+        """The pool; `Refused` when there is none."""
+        return _found(self.pools, name, words.POOL_NOT_FOUND)
+
     def instance(self, project: str, name: str) -> Instance:
         """The instance; `Refused` when there is none, or no such project."""
-        known = self.projects.get(project, Project()).instances
-        return _found(known, name, words.instance_not_found(name, project))
+        return _found(
+            self.project(project).instances, name, words.instance_not_found(name, project)
+        )
 
     def images(self, project: str) -> dict[str, Image]:
         """The images that a project sees: `{fingerprint: image}`."""
@@ -125,3 +133,22 @@ def _found(known: dict[str, _T], name: str, otherwise: str) -> _T:
     if name not in known:
         raise Refused(otherwise)
     return known[name]
+
+
+def furnished() -> Store:
+    """A daemon as `pikaci setup` and `pikaci image build` leave it."""
+    store = Store()
+    root = {"type": "disk", "path": "/", "pool": "pikaci"}
+    store.pools["pikaci"] = Pool("btrfs")
+    store.projects["pikaci"] = Project(
+        config={"features.images": "true", "features.profiles": "true"},
+        profiles={"default": Profile(), "pikaci": Profile(devices={"root": root})},
+        images={
+            FINGERPRINT: Image(
+                fingerprint=FINGERPRINT,
+                aliases=["pikaci/dev"],
+                properties={"pikaci.contract": "1", "os": "Debian"},
+            )
+        },
+    )
+    return store

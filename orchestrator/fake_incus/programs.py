@@ -81,22 +81,22 @@ async def _ready(guest: Guest, command: Exec, process: Process) -> int:
 
 
 async def _collect(guest: Guest, command: Exec, process: Process) -> int:
-    """GLOB...: the result, the log, and what matches below /artifacts, as a tar stream."""
-    root = f"{contract().artifacts}/"
-    wanted = [contract().result.removeprefix(root), contract().log.removeprefix(root)]
-    patterns = [_pattern(glob) for glob in command.args]
-    for path in sorted(guest.files):
-        name = path.removeprefix(root)
-        if path.startswith(root) and any(pattern.fullmatch(name) for pattern in patterns):
-            wanted.append(name)
+    """DIRECTORY REGEX NAME...: the names, and the files that the expression takes, as a tar."""
+    directory, expression, *names = command.args
+    files = {
+        f".{path.removeprefix(directory)}": content
+        for path, content in sorted(guest.files.items())
+        if path.startswith(f"{directory}/")
+    }
+    taken = re.compile(expression, re.DOTALL)
+    chosen = [name for name in names if name in files]
+    chosen += [name for name in files if taken.fullmatch(name)]
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name in dict.fromkeys(wanted):
-            content = guest.files.get(root + name)
-            if content is not None:
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name in chosen:
+            member = tarfile.TarInfo(name)
+            member.size = len(files[name])
+            archive.addfile(member, io.BytesIO(files[name]))
     process.output.write(packed.getvalue())
     return 0
 
@@ -138,10 +138,3 @@ PROGRAMS: dict[str, Callable[[Guest, Exec, Process], Awaitable[int]]] = {
     "sh": _shell,
     **dict.fromkeys(("true", "false", "echo", "sleep", "cat", "tee"), _plain),
 }
-
-
-def _pattern(glob: str) -> re.Pattern[str]:
-    """`*` stays within a directory, `**` does not; a directory means all that is in it."""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob.strip("/"))
-    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return re.compile("".join(meaning.get(part) or re.escape(part) for part in parts) + "(?:/.*)?")

@@ -49,7 +49,15 @@ def _server(daemon: Daemon, project: str, name: str, body: Body) -> object:
         "api_status": "stable",
         "api_version": "1.0",
         "auth": "trusted",
-        "environment": {"server": "incus", "server_version": "6.0.4", "project": project},
+        "environment": {
+            "server": "incus",
+            "server_version": "6.0.4",
+            "project": project,
+            "storage_supported_drivers": [
+                {"Name": "dir", "Version": "1", "Remote": False},
+                {"Name": "btrfs", "Version": "6.2", "Remote": False},
+            ],
+        },
     }
 
 
@@ -139,16 +147,29 @@ def _state(daemon: Daemon, project: str, name: str, body: Body) -> object:
 
 
 def _profiles(daemon: Daemon, project: str, name: str, body: Body) -> object:
-    profiles = daemon.store.profiles(project).items()
-    return [{"name": n, "config": p.config, "devices": p.devices} for n, p in profiles]
+    known = daemon.store.profiles(project).items()
+    return [show.profile(known_name, profile) for known_name, profile in known]
 
 
 def _projects(daemon: Daemon, project: str, name: str, body: Body) -> object:
-    return [{"name": n, "config": p.config} for n, p in daemon.store.projects.items()]
+    return [show.project(known, daemon.store.project(known)) for known in daemon.store.projects]
+
+
+def _project(daemon: Daemon, project: str, name: str, body: Body) -> object:
+    return show.project(name, daemon.store.project(name))
 
 
 def _pools(daemon: Daemon, project: str, name: str, body: Body) -> object:
-    return [{"name": n, "driver": p.driver} for n, p in daemon.store.pools.items()]
+    return [show.pool(known, daemon.store.pool(known)) for known in daemon.store.pools]
+
+
+def _pool(daemon: Daemon, project: str, name: str, body: Body) -> object:
+    return show.pool(name, daemon.store.pool(name))
+
+
+def _resources(daemon: Daemon, project: str, name: str, body: Body) -> object:
+    pool = daemon.store.pool(name)
+    return {"space": {"total": pool.total_bytes, "used": pool.used_bytes}}
 
 
 _ROUTES: tuple[tuple[str, str, Callable[[Daemon, str, str, Body], object]], ...] = (
@@ -167,5 +188,8 @@ _ROUTES: tuple[tuple[str, str, Callable[[Daemon, str, str, Body], object]], ...]
     ("GET", "/1.0/instances/([^/]+)/state", _state),
     ("GET", "/1.0/profiles", _profiles),
     ("GET", "/1.0/projects", _projects),
+    ("GET", "/1.0/projects/([^/]+)", _project),
     ("GET", "/1.0/storage-pools", _pools),
+    ("GET", "/1.0/storage-pools/([^/]+)", _pool),
+    ("GET", "/1.0/storage-pools/([^/]+)/resources", _resources),
 )

@@ -27,20 +27,20 @@ _CONFIG_PREFIXES = (
     "volatile.",
 )
 _DEVICE_KEYS = {
-    "disk": frozenset(
+    "disk": (
         "path source pool readonly required shift size size.state propagation recursive"
         " io.bus io.cache io.threads boot.priority limits.max limits.read limits.write"
-        " raw.mount.options ceph.cluster_name ceph.user_name initial.uid".split()
+        " raw.mount.options ceph.cluster_name ceph.user_name initial.uid"
     ),
-    "nic": frozenset(
+    "nic": (
         "name network nictype parent hwaddr mtu ipv4.address ipv6.address host_name"
         " boot.priority limits.ingress limits.egress limits.max security.mac_filtering"
         " security.ipv4_filtering security.ipv6_filtering security.acls security.port_isolation"
-        " vlan queue.tx.length".split()
+        " vlan queue.tx.length"
     ),
-    "none": frozenset[str](),
-    "unix-char": frozenset("source path major minor uid gid mode required".split()),
-    "tpm": frozenset("path pathrm".split()),
+    "none": "",
+    "unix-char": "source path major minor uid gid mode required",
+    "tpm": "path pathrm",
 }
 _BOOLEANS = ("readonly", "required", "shift")
 _DEVICE_NAME = re.compile(r"[A-Za-z0-9/:_.-]{1,63}")
@@ -69,7 +69,7 @@ def check_instance(store: Store, instance: Instance) -> None:
             paths.add(path)
     roots = [device for device in devices.values() if device.get("path") == "/"]
     if not roots:
-        raise Refused(words.NO_ROOT_DISK)
+        raise Refused(words.NO_ROOT_AMONG_DEVICES if devices else words.NO_DEVICES)
     if roots[0].get("pool") not in store.pools:
         raise Refused(words.NO_SUCH_POOL)
     for name, device in sorted(devices.items()):
@@ -104,7 +104,7 @@ def check_name(name: str) -> None:
 
 def _check_device(store: Store, name: str, device: Device, instance_type: str) -> None:
     reason = ""
-    unknown = [key for key in device if key not in _DEVICE_KEYS[device["type"]]]
+    unknown = [key for key in device if key not in _DEVICE_KEYS[device["type"]].split()]
     unknown = [key for key in unknown if key != "type" and not key.startswith("user.")]
     wrong = [key for key in _BOOLEANS if device.get(key, "true") not in ("true", "false")]
     if not _DEVICE_NAME.fullmatch(name):

@@ -1,14 +1,15 @@
 """The guest's `pikaci-incus-run`, as far as the host can see it.
 
 It keeps the guest contract: three variables, stdin read to its end first, a log that begins
-with the boot line, log and result renamed into place when the job is dead, and a result that
+with the boot line, log and result in their places when the job is dead, and a result that
 carries the job's nonce.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 
@@ -21,30 +22,40 @@ from orchestrator.fake_incus.process import Process
 
 _TIMED_OUT = 124
 _CANNOT_RUN = 125
-_TERMINATED = 143
+_CANCELLED = 130
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 async def run(
-    guest: Guest, args: list[str], env: dict[str, str], stdin: bytes, process: Process
+    guest: Guest, args: list[str], env: Mapping[str, str], stdin: bytes, process: Process
 ) -> int:
     """The program: start the job or join it; `follow OFFSET`; `cancel`."""
-    if args[:1] == ["cancel"]:
-        return await _cancel(guest)
-    offset = 0
-    if args[:1] == ["follow"]:
-        offset = int(args[1])
-    elif guest.job is None:
-        variables = contract().variables
-        for name in (variables.command, variables.timeout_secs, variables.run_as_root):
-            if not env.get(name):
-                process.errors += f"pikaci-incus-run: {name} is not set\n".encode()
-                _write_result(guest, b"", _result("error", _CANNOT_RUN, f"{name} is not set"))
-                return _CANNOT_RUN
-        command = _command(guest, env, stdin)
-        guest.job = guest.start(partial(_job, guest, command))
-    if guest.job is None or offset > len(guest.job.output.data):
-        process.errors += b"pikaci-incus-run: there is no job to follow\n"
-        return _CANNOT_RUN
+    match args:
+        case []:
+            if guest.job is None:
+                guest.job = guest.start(partial(_supervise, guest, env, stdin))
+            return await _follow(guest, 0, process)
+        case ["follow", offset] if offset.isdecimal():
+            return await _follow(guest, int(offset), process)
+        case ["cancel"] | ["cancel", "now"]:
+            if guest.job is None:
+                return _fail(process, "no job was started in this guest")
+            guest.cancel_job()
+            await guest.job.ended.wait()
+            return 0
+    return _fail(process, "usage: pikaci-incus-run [follow OFFSET | cancel [now]]")
+
+
+def _fail(process: Process, problem: str) -> int:
+    process.errors += f"pikaci-incus-run: {problem}\n".encode()
+    return _CANNOT_RUN
+
+
+async def _follow(guest: Guest, offset: int, process: Process) -> int:
+    if guest.job is None:
+        return _fail(process, "no job was started in this guest")
+    if offset > len(guest.job.output.data):
+        return _fail(process, f"the log is shorter than {offset} bytes")
 
     async def copy(chunk: bytes) -> None:
         process.output.write(chunk)
@@ -55,101 +66,101 @@ async def run(
     return guest.job.exit_code
 
 
-def _command(guest: Guest, env: dict[str, str], stdin: bytes) -> GuestCommand:
-    pairs = (item.partition("=") for item in stdin.decode("utf-8", "surrogateescape").split("\0"))
-    given = {name: value for name, _, value in pairs if name}
+async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Process) -> int:
+    """The job's process, whose output is the log and whose exit code is the job's."""
+    began = guest.now()
+    job.output.write(f"[pikaci] incus guest booted at {_iso(began)}\n".encode())
+    pairs = [pair.partition("=") for pair in stdin.decode().split("\0") if pair]
+    given = {name: value for name, _, value in pairs}
     own = contract().stdin
     nonce = given.pop(own.nonce, "")
-    for name in (own.grace_secs, own.scratch):
-        given.pop(name, None)
-    variables = contract().variables
-
-    def print_(data: bytes) -> None:
-        if guest.job is not None:
-            guest.job.output.write(data)
-
-    return GuestCommand(
-        instance=guest.instance.name,
-        text=env[variables.command],
-        timeout_secs=int(env[variables.timeout_secs]),
-        run_as_root=env[variables.run_as_root] == "1",
-        environment=given,
-        nonce=nonce,
-        print=print_,
-        read=guest.read,
-        write=guest.write,
-        power_off=guest.power_off,
-    )
-
-
-async def _job(guest: Guest, command: GuestCommand, process: Process) -> int:
-    began = guest.now()
-    process.output.write(f"[pikaci] incus guest booted at {_iso(began)}\n".encode())
-    cancelled = False
-    outcome: GuestOutcome | None = None
-    with trio.CancelScope() as scope:
-
-        def cancel() -> None:
-            nonlocal cancelled
-            cancelled = True
-            scope.cancel()
-
-        guest.cancel_job = cancel
-        scope.deadline = trio.current_time() + (command.timeout_secs or math.inf)
-        try:
-            outcome = await guest.script(command)
-        finally:
-            # What is left when the guest goes now. Else it is moved away, below.
-            guest.files[_private_log()] = bytes(process.output.data)
-    if outcome is not None:
-        for path, content in outcome.artifacts.items():
-            guest.files[f"{contract().artifacts}/{path}"] = content
-        code = outcome.exit_code
-        status = "passed" if code == 0 else "failed"
-        message = "test passed" if code == 0 else f"test command exited with {code}"
-    elif cancelled:
-        code, status, message = _TERMINATED, "cancelled", "test command was cancelled"
+    problem = _problem(env, pairs)
+    if problem:
+        job.output.write(f"[pikaci] error: {problem}\n".encode())
+        status, code, message = "error", _CANNOT_RUN, problem
     else:
-        code, status = _TIMED_OUT, "timed_out"
-        message = f"test command timed out after {command.timeout_secs}s"
-    result = _result(status, code, message) | {
-        "nonce": command.nonce,
+        names = contract().variables
+        command = GuestCommand(
+            instance=guest.instance.name,
+            text=env[names.command],
+            timeout_secs=int(env[names.timeout_secs]),
+            run_as_root=env[names.run_as_root] == "1",
+            environment={
+                name: value
+                for name, value in given.items()
+                if name not in (own.grace_secs, own.scratch)
+            },
+            nonce=nonce,
+            print=job.output.write,
+            read=guest.read,
+            write=guest.write,
+            power_off=guest.power_off,
+        )
+        status, code, message = await _run(guest, command, job)
+    result = {
+        "schema": 1,
+        "contract": contract().version,
+        "nonce": nonce,
+        "status": status,
+        "exit_code": code,
         "started_at": _iso(began),
         "finished_at": _iso(guest.now()),
-        "log_bytes": len(process.output.data),
+        "message": message,
+        "log_bytes": len(job.output.data),
+        "log_complete": True,
     }
-    _write_result(guest, bytes(process.output.data), result)
+    _publish(guest, bytes(job.output.data), json.dumps(result).encode())
     return code
 
 
-async def _cancel(guest: Guest) -> int:
-    guest.cancel_job()
-    if guest.job is not None:
-        await guest.job.ended.wait()
-    return 0
+async def _run(guest: Guest, command: GuestCommand, job: Process) -> tuple[str, int, str]:
+    """Run the command; the job's status, exit code and message."""
+    outcome: GuestOutcome | None = None
+    with trio.move_on_after(command.timeout_secs) as scope:
+        guest.cancel_job = scope.cancel
+        try:
+            outcome = await guest.script(command)
+        finally:
+            # What is left when the guest goes now. Else it is moved away, in the end.
+            guest.files[_private_log()] = bytes(job.output.data)
+    if outcome is None:
+        if trio.current_time() < scope.deadline:
+            return "cancelled", _CANCELLED, "test command was cancelled"
+        message = f"test command timed out after {command.timeout_secs}s"
+        return "timed_out", _TIMED_OUT, message
+    for path, content in outcome.artifacts.items():
+        guest.files[f"{contract().artifacts}/{path}"] = content
+    if outcome.exit_code:
+        code = outcome.exit_code
+        return "failed", code, f"test command exited with {code}"
+    return "passed", 0, "test passed"
 
 
-def _result(status: str, exit_code: int, message: str) -> dict[str, object]:
-    return {
-        "schema": 1,
-        "contract": contract().version,
-        "status": status,
-        "exit_code": exit_code,
-        "message": message,
-        "log_complete": True,
-    }
+def _problem(env: Mapping[str, str], pairs: list[tuple[str, str, str]]) -> str:
+    """Why no job can be run with these variables and this stdin."""
+    names = contract().variables
+    for name in (names.command, names.timeout_secs, names.run_as_root):
+        if not env.get(name):
+            return f"{name} is not set"
+    if not re.fullmatch("[1-9][0-9]{0,6}", env[names.timeout_secs]):
+        return f"{names.timeout_secs} must be a whole number of seconds from 1 to 9999999"
+    if env[names.run_as_root] not in ("0", "1"):
+        return f"{names.run_as_root} must be 1 or 0"
+    for name, equals, _ in pairs:
+        if not equals or not _NAME.fullmatch(name):
+            return f"not a name for an environment variable: {name}"
+    return ""
 
 
-def _write_result(guest: Guest, log: bytes, result: dict[str, object]) -> None:
-    content: bytes | None = json.dumps(result).encode()
+def _publish(guest: Guest, log: bytes, result: bytes) -> None:
+    left: bytes | None = result
     fault = guest.faults.take(Kind.SPOIL, targets=("result",), name=guest.instance.name)
     if fault is not None:
-        assert content is not None
-        content = SPOILS[fault.text](content)
+        left = SPOILS[fault.text](result)
     guest.files.pop(_private_log(), None)
     guest.files[contract().log] = log
-    if content is not None:
-        guest.files[contract().result] = content
+    if left is not None:
+        guest.files[contract().result] = left
 
 
 def _private_log() -> str:

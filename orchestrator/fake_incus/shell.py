@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator
 
 import trio
 
+from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
+
 _NOT_FOUND = 127
+
+
+async def run_handful(command: GuestCommand) -> GuestOutcome:
+    """The guest script when none is given: the handful of commands of `interpret`."""
+    code = await interpret(command.text, command.print, command.read, command.write)
+    return GuestOutcome(code)
 
 
 async def interpret(

@@ -6,7 +6,15 @@ import csv
 import io
 from typing import Any
 
-from orchestrator.fake_incus.model import STATUS_CODES, Image, Instance, Store
+from orchestrator.fake_incus.model import (
+    STATUS_CODES,
+    Image,
+    Instance,
+    Pool,
+    Profile,
+    Project,
+    Store,
+)
 from orchestrator.fake_incus.words import NotFaked
 
 
@@ -54,6 +62,23 @@ def image(known: Image) -> dict[str, Any]:
 def alias(known: Image, name: str) -> dict[str, str]:
     """As in `/1.0/images/aliases/NAME`."""
     return {"name": name, "description": "", "target": known.fingerprint, "type": known.type}
+
+
+def profile(name: str, known: Profile) -> dict[str, Any]:
+    """As in `/1.0/profiles?recursion=1`."""
+    described = {"description": known.description, "config": known.config}
+    return {"name": name, **described, "devices": known.devices}
+
+
+def project(name: str, known: Project) -> dict[str, Any]:
+    """As in `/1.0/projects/NAME`."""
+    return {"name": name, "description": "", "config": known.config}
+
+
+def pool(name: str, known: Pool) -> dict[str, Any]:
+    """As in `/1.0/storage-pools/NAME`."""
+    described = {"driver": known.driver, "config": known.config}
+    return {"name": name, "description": "", **described, "status": "Created"}
 
 
 def row(known: Instance, columns: str) -> str:

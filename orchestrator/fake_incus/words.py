@@ -37,11 +37,14 @@ NO_NETWORK_NOTE = (
 
 IMAGE_NOT_FOUND = "Image not found"
 IMAGE_ALIAS_NOT_FOUND = "Image alias not found"
+NO_ARCHIVE = "Unsupported compression"
+NO_METADATA = "Metadata tarball is missing metadata.yaml"
 SAME_FINGERPRINT = "Image with same fingerprint already exists"
 PROJECT_NOT_FOUND = "Project not found"
 PROJECT_NOT_EMPTY = "Only empty projects can be removed."
-PROFILE_NOT_FOUND = "Fetch profile: Profile not found"
-POOL_EXISTS = "The storage pool already exists: The record already exists"
+PROFILE_NOT_FOUND = "Profile not found"
+POOL_NOT_FOUND = "Storage pool not found"
+POOL_TAKEN = "The storage pool already exists: The record already exists"
 
 # What an exec's exit code makes the client add, whoever ended with it.
 ON_EXIT_CODE = {126: "Command not executable", 127: "Command not found"}
@@ -52,19 +55,21 @@ NAME_TAKEN = (
     f'{RECORD}: Add instance info to the database: Failed to create "instances" entry:'
     " UNIQUE constraint failed: instances.project_id, instances.name"
 )
-NO_ROOT_DISK = f"{_INIT}: Failed getting root disk: No root device could be found"
-NO_SUCH_POOL = f"{_INIT}: Failed loading storage pool: Storage pool not found"
+NO_DEVICES = f"{_INIT}: Failed getting root disk: No root device could be found"
+NO_ROOT_AMONG_DEVICES = (
+    f"{_INIT}: Invalid devices: Failed detecting root disk device: No root device could be found"
+)
+NO_SUCH_POOL = f"{_INIT}: Failed loading storage pool: {POOL_NOT_FOUND}"
 POOL_FULL = "Failed creating instance from image: Unable to unpack image, run out of disk space"
 
 
 def instance_not_found(name: str, project: str) -> str:
-    """Also what a missing project looks like to most commands."""
+    """There is no such instance in the project."""
     return f'Failed to fetch instance "{name}" in project "{project}": Instance not found'
 
 
-def delete_not_found(name: str, project: str) -> str:
-    """`delete` looks first, and says so."""
-    missing = instance_not_found(name, project)
+def looked_first(name: str, missing: str) -> str:
+    """What `delete` makes of an instance, or a project, that is not there."""
     return f'Failed checking instance exists "local:{name}": {missing}'
 
 
@@ -76,6 +81,19 @@ def image_not_found(name: str) -> str:
 def alias_taken(name: str) -> str:
     """An alias that another image, or the same one, has already."""
     return f'Alias "{name}" already exists'
+
+
+def project_taken(name: str) -> str:
+    """There is a project of this name."""
+    return (
+        f'Failed creating project "{name}": Failed adding database record:'
+        ' Failed to create "projects" entry: UNIQUE constraint failed: projects.name'
+    )
+
+
+def profile_taken(name: str) -> str:
+    """There is a profile of this name."""
+    return f'Error inserting "{name}" into database: The profile already exists'
 
 
 def unknown_config(key: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.integration.lab import lab as lab
 from tests.integration.running import Runs
 
 

@@ -27,22 +27,10 @@ mount -t tmpfs -o mode=0755,size=256m tmpfs "$1"
 cd "$1"
 mkdir -p proc dev etc home root run tmp usr var/lib mnt opt .old
 chmod 1777 tmp
-for dir in usr etc; do
-  mount --bind "/$dir" "$dir"
-  mount -o remount,bind,ro "$dir"
-done
-for dir in bin sbin lib lib32 lib64; do
-  if [ -L "/$dir" ]; then cp -a "/$dir" .
-  elif [ -d "/$dir" ]; then mkdir "$dir"; mount --bind "/$dir" "$dir"; fi
-done
-for name in null zero full random urandom tty; do
-  : >"dev/$name"
-  mount --bind "/dev/$name" "dev/$name"
-done
-ln -s /proc/self/fd dev/fd
-ln -s /proc/self/fd/0 dev/stdin
-ln -s /proc/self/fd/1 dev/stdout
-ln -s /proc/self/fd/2 dev/stderr
+mount -o bind,ro /usr usr
+mount -o bind,ro /etc etc
+mount --rbind /dev dev
+cp -a /bin /sbin /lib* .
 printf '%s\\n' root:x:0:0:root:/root:/bin/bash "$2:/bin/bash" >opt/passwd
 printf '%s\\n' root:x:0: "$3" >opt/group
 for name in passwd group; do mount --bind "opt/$name" "etc/$name"; done
@@ -129,8 +117,9 @@ class Guest:
         return directory
 
     def processes(self) -> set[str]:
-        """The command lines of all that runs in the guest, its own init apart."""
-        return {line for pid, line in self._command_lines() if pid != 1 and line != "sleep 1000"}
+        """The command lines of all that runs in the guest, its own init and dead ones apart."""
+        lines = {line for pid, line in self._command_lines() if pid != 1}
+        return lines - {"sleep 1000", ""}
 
     def pids_of(self, word: str) -> list[int]:
         """The PIDs, in the guest's numbers, of those with `word` among their arguments."""
@@ -143,10 +132,8 @@ class Guest:
                     words = entry.joinpath("cmdline").read_bytes()
                 except (FileNotFoundError, ProcessLookupError):
                     continue  # it ended meanwhile
-                yield (
-                    int(entry.name),
-                    words.decode(errors="replace").rstrip("\0").replace("\0", " "),
-                )
+                line = words.decode(errors="replace").rstrip("\0").replace("\0", " ")
+                yield int(entry.name), line
 
     def popen(
         self,

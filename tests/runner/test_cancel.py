@@ -102,7 +102,7 @@ def test_start_again_joins(guest: Guest) -> None:
 
 
 def test_lost_supervisor(guest: Guest) -> None:
-    """When the supervisor is killed the job dies with it: code 125 and no result, never a verdict."""
+    """When the supervisor is killed the job dies too: code 125, no result, never a verdict."""
     job = guest.start("echo begun; sleep 300")
     wait_for(job.stdout, b"begun\n")
     supervisor = guest.pids_of("supervise")

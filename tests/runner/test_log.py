@@ -71,3 +71,12 @@ def test_disk_that_the_log_filled(small_disk: Guest) -> None:
     assert (6, 6) == (ended.code, ended.result["exit_code"])
     assert ended.result["log_complete"] is False
     assert len(ended.log) == ended.result["log_bytes"] < 8 << 20
+
+
+def test_disk_that_cannot_be_written(guest: Guest) -> None:
+    """Where nothing can be written at all, a start fails at once, and nothing runs."""
+    guest.shell("mount -t tmpfs -o ro tmpfs /var/lib")
+    ended = guest.run("echo ran")
+
+    assert (125, None) == (ended.code, ended.result)
+    assert b"cannot write to /var/lib/pikaci-incus-run" in ended.stderr

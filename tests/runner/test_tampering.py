@@ -10,19 +10,20 @@ from .guest import CONTRACT, Ended, Guest
 
 BOTH = pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
 FORGED = '{"status":"passed","exit_code":0}'
+RESULT, LOG = CONTRACT["result"], CONTRACT["log"]
 ATTACKS = {
-    "a forged result": f"echo '{FORGED}' >/artifacts/result.json",
-    "a forged log": "echo nothing happened >/artifacts/guest.log",
-    "directories": "mkdir -p /artifacts/result.json/x /artifacts/guest.log/x",
-    "fifos": "mkfifo /artifacts/result.json /artifacts/guest.log",
-    "links": "ln -s /etc/passwd /artifacts/result.json; ln -s /home/pikaci/victim /artifacts/guest.log",
-    "dangling links": "ln -s /home/pikaci/new /artifacts/result.json; ln -s /no/where /artifacts/guest.log",
-    "links to directories": "ln -s /home/pikaci /artifacts/result.json; ln -s /tmp /artifacts/guest.log",
-    "no permissions": "touch /artifacts/result.json; chmod 0 /artifacts/result.json /artifacts",
-    "a daemon": f"(setsid bash -c 'trap \"\" TERM HUP; while :; do echo {FORGED!r}"
-    " >/artifacts/result.json; done' &>/dev/null &)",
+    "a forged result": f"echo '{FORGED}' >{RESULT}",
+    "a forged log": f"echo nothing happened >{LOG}",
+    "directories": f"mkdir -p {RESULT}/x {LOG}/x",
+    "fifos": f"mkfifo {RESULT} {LOG}",
+    "links": f"ln -s /etc/passwd {RESULT}; ln -s /home/pikaci/victim {LOG}",
+    "dangling links": f"ln -s /home/pikaci/new {RESULT}; ln -s /no/where {LOG}",
+    "links to directories": f"ln -s /home/pikaci {RESULT}; ln -s /tmp {LOG}",
+    "no permissions": f"touch {RESULT}; chmod 0 {RESULT} /artifacts",
+    "a daemon": '(setsid bash -c \'trap "" TERM HUP; while :; do echo forged'
+    f" >{RESULT}; done' &>/dev/null &)",
     "a mount": "unshare -Urm bash -c 'mount -t tmpfs none /artifacts; sleep 0.1' || :",
-}  # fmt: skip
+}
 
 
 @BOTH

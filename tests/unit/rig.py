@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import trio
 from orchestrator.contract import contract
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.images import Images
-from orchestrator.incus import Call, Completed, Incus
+from orchestrator.incus import Call, Incus
 from orchestrator.job_task import JobTask
 from orchestrator.journal import Journal, open_journal
 from orchestrator.settings import StateRoot
@@ -31,13 +31,7 @@ class Rig:
         self.calls: list[Call] = []
         root = StateRoot(base)
         root.make()
-
-        async def spawn(argv: Sequence[str], **options: Any) -> Completed:
-            # As with a real process, a cancellation comes out of a nursery, in a group.
-            async with trio.open_nursery():
-                return await fake(argv, **options)
-
-        incus = Incus(base / "conf", spawn=spawn, observe=self.calls.append)
+        incus = Incus(base / "conf", spawn=fake, observe=self.calls.append)
         self.bench = Workbench(root=root, journal=journal, incus=incus, **options)
         self.snapshot = base / "tree"
         self.snapshot.mkdir(exist_ok=True)

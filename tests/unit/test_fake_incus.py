@@ -2,100 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from orchestrator.contract import contract
-from orchestrator.fake_incus import FINGERPRINT, FakeIncus, GuestCommand, GuestOutcome
-from orchestrator.incus import Completed, Incus
-from orchestrator.incus_errors import (
-    DaemonUnreachable,
-    DeadlinePassed,
-    InstanceNotFound,
-    OutcomeUnknown,
+from orchestrator.fake_incus import (
+    FakeIncus,
+    GuestCommand,
+    GuestOutcome,
+    NotFaked,
+    Store,
 )
-
-RUNNER = contract().runner
-NONCE = "n0nce"
-DOCUMENT = json.dumps(
-    {
-        "config": {"user.pikaci.owner": "test-fake"},
-        "devices": {
-            "root": {"type": "disk", "path": "/", "pool": "pikaci"},
-            "pikaci-snapshot": {
-                "type": "disk",
-                "source": "/usr",
-                "path": "/workspace/snapshot",
-                "readonly": "true",
-                "shift": "true",
-            },
-        },
-        "profiles": [],
-    }
-).encode()
-
-
-class Host:
-    """The calls of one job, as the orchestrator makes them."""
-
-    def __init__(self, fake: FakeIncus, conf: Path) -> None:
-        self.fake = fake
-        self.incus = Incus(conf, spawn=fake)
-
-    async def boot(self, name: str) -> None:
-        await self.incus.run(
-            "create", "-q", f"local:{FINGERPRINT}", f"local:{name}", stdin=DOCUMENT, deadline_secs=9
-        )
-        await self.incus.run("start", "-q", f"local:{name}", deadline_secs=9)
-
-    async def exec(self, name: str, *argv: str, **options: Any) -> Completed:
-        options.setdefault("deadline_secs", 1000)
-        return await self.incus.run(
-            "exec", "-q", "--force-noninteractive", "-T", f"local:{name}", "--", *argv, **options
-        )
-
-    async def ready(self, name: str) -> Completed:
-        script = ("sh", "-c", "wait", "pikaci-ready", "20", RUNNER, "/workspace/snapshot")
-        return await self.exec(name, *script, check=False)
-
-    async def job(self, name: str, text: str, timeout_secs: int = 60, **options: Any) -> Completed:
-        variables = (
-            f"PIKACI_INCUS_GUEST_COMMAND={text}",
-            f"PIKACI_INCUS_TIMEOUT_SECS={timeout_secs}",
-            "PIKACI_INCUS_RUN_AS_ROOT=0",
-        )
-        stdin = f"PIKACI_INCUS_NONCE={NONCE}\0SECRET=s3cret\0".encode()
-        return await self.exec(name, "env", *variables, RUNNER, stdin=stdin, check=False, **options)
-
-    async def collected(self, name: str, *globs: str) -> dict[str, bytes]:
-        done = await self.exec(name, "bash", "-c", "pack", "pikaci-collect", *globs)
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            return {
-                member.name: archive.extractfile(member).read()  # type: ignore[union-attr]
-                for member in archive
-            }
-
-    async def result(self, name: str) -> Any:
-        return json.loads((await self.collected(name))["result.json"])
-
-
-@pytest.fixture
-async def fake(autojump_clock: MockClock) -> AsyncIterator[FakeIncus]:
-    async with FakeIncus.open() as fake:
-        yield fake
-
-
-@pytest.fixture
-def host(fake: FakeIncus, tmp_path: Path) -> Host:
-    return Host(fake, tmp_path / "conf")
+from orchestrator.incus import Incus
+from orchestrator.incus_errors import (
+    DeadlinePassed,
+)
+from tests.unit.fake_host import NONCE, RUNNER, Host
 
 
 async def test_job_leaves_log_and_result(autojump_clock: MockClock, host: Host) -> None:
@@ -183,7 +110,7 @@ async def test_guest_script_decides(tmp_path: Path) -> None:
         host = Host(fake, tmp_path)
         await host.boot("j1")
         done = await host.job("j1", "pytest -k 'a b'\n$X")
-        collected = await host.collected("j1", "reports/**/*.xml")
+        collected = await host.collected("j1", r"\./reports/.*\.xml")
 
     assert 3 == done.exit_code
     assert done.stdout.endswith(b"\xff\x00")
@@ -201,126 +128,131 @@ async def test_missing_variable_is_refused_by_the_runner(
     result = await host.result("j1")
 
     assert 125 == done.exit_code
-    assert b"PIKACI_INCUS_TIMEOUT_SECS" in done.stderr
+    assert b"PIKACI_INCUS_TIMEOUT_SECS is not set" in done.stdout
     assert "error" == result["status"]
     assert "PIKACI_INCUS_TIMEOUT_SECS" in result["message"]
 
 
-async def test_readiness_names_what_is_missing(autojump_clock: MockClock, host: Host) -> None:
-    """A guest that never gets its mount says which, after the seconds it was given."""
-    await host.boot("j1")
-    host.fake.never_ready()
-    began = trio.current_time()
-    first = await host.ready("j1")
-    waited = trio.current_time() - began
-    second = await host.ready("j1")
-
-    assert (75, b"the mount /workspace/snapshot", 20) == (first.exit_code, first.stdout, waited)
-    assert 0 == second.exit_code
-
-
-async def test_failure_strikes_as_often_as_asked(autojump_clock: MockClock, host: Host) -> None:
-    """A fault strikes the named verb the given number of times, and nothing else."""
-    host.fake.fail("start", with_error="Server isn't ready yet", times=2)
-    for _ in range(2):
-        with pytest.raises(DaemonUnreachable):
-            await host.boot("j1")
-        await host.incus.run("delete", "local:j1", deadline_secs=9)
-    await host.boot("j1")
-
-    assert "Running" == host.fake.instances()["j1"].status
-
-
-async def test_carried_out_but_reported_as_lost(autojump_clock: MockClock, host: Host) -> None:
-    """A create whose acknowledgement is lost has made its instance all the same."""
-    host.fake.fail("create", with_error="unexpected EOF", carried_out=True)
-    with pytest.raises(OutcomeUnknown):
-        await host.boot("j1")
-
-    assert "Stopped" == host.fake.instances()["j1"].status
-
-
-async def test_late_create_appears_after_its_client_died(
-    autojump_clock: MockClock, host: Host
-) -> None:
-    """A killed create can leave an instance seconds after its name was not found."""
-    host.fake.late("create", secs=20)
-    with pytest.raises(DeadlinePassed):
-        await host.boot("j1")
-    with pytest.raises(InstanceNotFound):
-        await host.incus.run("delete", "--force", "local:j1", deadline_secs=9)
-    await trio.sleep(20)
-
-    assert ["j1"] == list(host.fake.instances())
-
-
-async def test_hang_ends_at_the_deadline(autojump_clock: MockClock, host: Host) -> None:
-    """A call that hangs is ended by its deadline, and has done nothing."""
-    await host.boot("j1")
-    host.fake.hang("delete", name="j1")
-    with pytest.raises(DeadlinePassed):
-        await host.incus.run("delete", "--force", "local:j1", deadline_secs=9)
-
-    assert ["j1"] == list(host.fake.instances())
-
-
-async def test_daemon_killed_under_a_job(autojump_clock: MockClock, host: Host) -> None:
-    """When the daemon dies the exec breaks off, the job goes on, and its result is there."""
-    await host.boot("j1")
-    broken: list[Completed] = []
-
-    async def run() -> None:
-        broken.append(await host.job("j1", "sleep 30; echo end"))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
-        await trio.sleep(10)
-        host.fake.kill_daemon()
-        with pytest.raises(DaemonUnreachable):
-            await host.exec("j1", "true")
-        await trio.sleep(30)
-    host.fake.restart_daemon()
-
-    assert 1 == broken[0].exit_code
-    assert b"close 1006" in broken[0].stderr
-    assert "passed" == (await host.result("j1"))["status"]
-
-
-@pytest.mark.parametrize("how", ["stop_guest", "delete_guest"])
-async def test_guest_gone_under_a_job(autojump_clock: MockClock, host: Host, how: str) -> None:
-    """A job whose guest goes ends with 137 and silence, and leaves no result."""
-    await host.boot("j1")
-    files = host.fake.instances()["j1"].files
-
-    async def strike() -> None:
-        await trio.sleep(10)
-        getattr(host.fake, how)("j1")
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(strike)
-        done = await host.job("j1", "sleep 30")
-
-    assert (137, b"") == (done.exit_code, done.stderr)
-    assert "/artifacts/result.json" not in files
-
-
 @pytest.mark.parametrize(
-    ("how", "left"),
-    [("missing", None), ("empty", b""), ("torn", b'{"schema"'), ("foreign", b'"of-another-job"')],
+    ("text", "exit_code", "log"),
+    [
+        ("true", 0, ""),
+        ("false; echo never", 1, ""),
+        ("echo 'a  b' c\necho d", 0, "a  b c\nd\n"),
+        ("echo one && exit 300", 44, "one\n"),
+        ("echo x > /artifacts/f; cat /artifacts/f", 0, "x\n"),
+        ("cargo test", 127, "bash: line 1: cargo: command not found\n"),
+        ("cat /none", 1, "cat: /none: No such file or directory\n"),
+        (
+            "echo x > /workspace/snapshot/f",
+            1,
+            "echo: /workspace/snapshot/f: Read-only file system\n",
+        ),
+    ],
 )
-async def test_spoilt_results(
-    autojump_clock: MockClock, host: Host, how: Any, left: bytes | None
+async def test_handful_of_commands(
+    autojump_clock: MockClock, host: Host, text: str, exit_code: int, log: str
 ) -> None:
-    """A result can be missing, empty, torn or another job's; the log is there all the same."""
+    """Without a script of the test's own, a job's command is one of a handful, or not found."""
     await host.boot("j1")
-    host.fake.spoil_result(how)
-    await host.job("j1", "true")
-    collected = await host.collected("j1")
+    done = await host.job("j1", text)
 
-    assert "guest.log" in collected
-    content = collected.get("result.json")
-    assert (left is None) == (content is None)
-    assert (left or b"") in (content or b"")
-    if how == "torn":
-        with pytest.raises(json.JSONDecodeError):
-            json.loads(content or b"")
+    assert (exit_code, log) == (done.exit_code, done.stdout.decode().partition("\n")[2])
+
+
+async def test_redirected_output_is_an_artifact(autojump_clock: MockClock, host: Host) -> None:
+    """What a command wrote below /artifacts is collected by its glob."""
+    await host.boot("j1")
+    await host.job("j1", "echo x > /artifacts/out/a.txt; echo y > /artifacts/out/b.xml")
+    collected = await host.collected("j1", r"\./out/[^/]*\.txt")
+
+    assert b"x\n" == collected["out/a.txt"]
+    assert "out/b.xml" not in collected
+
+
+async def test_power_off_ends_guest_and_job(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """A job that powers its guest off leaves a stopped instance and a log, but no result."""
+
+    async def script(command: GuestCommand) -> GuestOutcome:
+        command.print(b"going down\n")
+        command.power_off()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with FakeIncus.open(guest_script=script) as fake:
+        host = Host(fake, tmp_path)
+        await host.boot("j1")
+        done = await host.job("j1", "poweroff")
+        log = await host.incus.run(
+            "file", "pull", f"local:j1{contract().private}/guest.log", "-", deadline_secs=9
+        )
+
+        assert (137, b"") == (done.exit_code, done.stderr)
+        assert log.stdout.endswith(b"\ngoing down\n")
+        assert done.stdout == log.stdout
+        assert "Stopped" == fake.instances()["j1"].status
+
+
+def test_runs_are_alike(tmp_path: Path) -> None:
+    """Two runs of one test see the same bytes, times in them included."""
+
+    async def once() -> dict[str, bytes]:
+        async with FakeIncus.open() as fake:
+            host = Host(fake, tmp_path)
+            await host.boot("j1")
+            await host.job("j1", "sleep 30; echo hello")
+            return await host.collected("j1")
+
+    first, second = (trio.run(once, clock=MockClock(autojump_threshold=0)) for _ in range(2))
+
+    assert first == second
+    assert b"2026-01-01T00:00:30" in first["result.json"]
+
+
+async def test_bare_daemon_can_be_set_up(tmp_path: Path) -> None:
+    """A new daemon has no pool, project or image; the commands of a set-up make them."""
+    (tmp_path / "metadata.yaml").write_text('{"properties": {"pikaci.contract": "1"}}')
+    with tarfile.open(tmp_path / "image", "w") as archive:
+        archive.add(tmp_path / "metadata.yaml", "metadata.yaml")
+    async with FakeIncus.open(store=Store()) as fake:
+        incus = Incus(tmp_path, spawn=fake)
+        await incus.run_global("storage", "create", "pikaci", "btrfs", deadline_secs=9)
+        await incus.run_global("project", "create", "pikaci", deadline_secs=9)
+        await incus.run("profile", "create", "pikaci", stdin=b"{}", deadline_secs=9)
+        await incus.run(
+            "image", "import", str(tmp_path / "image"), "local:", "--alias", "a/b", deadline_secs=9
+        )
+        document = json.dumps(
+            {"devices": {"root": {"type": "disk", "path": "/", "pool": "pikaci"}}}
+        )
+        names = ("local:a/b", "local:j1")
+        await incus.run("create", "--no-profiles", *names, stdin=document.encode(), deadline_secs=9)
+
+        assert ["j1"] == list(fake.instances())
+
+
+async def test_what_is_not_faked_is_loud(host: Host) -> None:
+    """A command that the fake has not learnt is an error of the test, not of Incus."""
+    for args in (["monitor"], ["list", "--fast"], ["query", "/1.0/cluster"]):
+        with pytest.raises(NotFaked):
+            await host.incus.run_global(*args, deadline_secs=9)
+
+
+async def test_errors_of_the_block_come_through_as_they_are() -> None:
+    """`open` does not wrap what its block raises, so that `pytest.raises` sees it."""
+    with pytest.raises(ZeroDivisionError):
+        async with FakeIncus.open():
+            raise ZeroDivisionError
+
+
+async def test_a_sinks_error_comes_out_in_a_group(autojump_clock: MockClock, host: Host) -> None:
+    """What a sink raises, and a cancellation too, comes as from a process: out of a nursery."""
+    await host.boot("j1")
+
+    async def sink(chunk: bytes) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(BaseExceptionGroup) as error:
+        await host.exec("j1", "echo", "hi", sink=sink)
+
+    assert error.group_contains(OSError, match="disk full")

@@ -17,12 +17,6 @@ from states.spec import JobSpec
 from tests.unit.rig import Rig, open_rig
 
 
-@pytest.fixture
-def autojump_clock() -> MockClock:
-    """Sleeps take no time; a worker thread gets its moment before the clock jumps."""
-    return MockClock(autojump_threshold=0.02)
-
-
 def settled(rig: Rig) -> bool:
     """Nothing of ours is left in the daemon, and no lease is open."""
     return not rig.fake.instances() and not rig.journal.open_leases()
@@ -38,7 +32,7 @@ def settled(rig: Rig) -> bool:
 )
 async def test_the_three_outcomes(
     tmp_path: Path,
-    autojump_clock: MockClock,
+    jumping_clock: MockClock,
     command: str,
     outcome: Outcome,
     code: int,
@@ -53,7 +47,7 @@ async def test_the_three_outcomes(
         assert settled(rig)
 
 
-async def test_the_effects_come_in_their_order(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_the_effects_come_in_their_order(tmp_path: Path, jumping_clock: MockClock) -> None:
     """One linear sequence, each call after the event before it; six calls and the look-up."""
     async with open_rig(tmp_path) as rig:
         await rig.live(JobSpec(command="true"))
@@ -77,7 +71,7 @@ async def test_the_effects_come_in_their_order(tmp_path: Path, autojump_clock: M
 
 
 async def test_a_file_left_by_an_earlier_attempt_is_gone(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """The artifact directory is reset before the instance is created, always."""
     async with open_rig(tmp_path) as rig:
@@ -97,7 +91,7 @@ async def test_a_file_left_by_an_earlier_attempt_is_gone(
 
 
 async def test_a_broken_connection_is_retried_with_an_instance_of_its_own(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """An infrastructure fault before the command costs an attempt, and loses no evidence."""
     async with open_rig(tmp_path) as rig:
@@ -115,7 +109,7 @@ async def test_a_broken_connection_is_retried_with_an_instance_of_its_own(
 
 
 async def test_retries_are_bounded_and_their_delays_too(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """When the retries are used up the job has failed, with what was seen last."""
     async with open_rig(tmp_path) as rig:
@@ -134,7 +128,7 @@ async def test_retries_are_bounded_and_their_delays_too(
 
 
 async def test_what_a_retry_cannot_cure_is_not_retried(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """A refusal by Incus ends the job at once, with Incus's words and the phase."""
     async with open_rig(tmp_path) as rig:
@@ -150,7 +144,7 @@ async def test_what_a_retry_cannot_cure_is_not_retried(
 
 
 async def test_a_guest_that_is_never_ready_names_what_is_missing(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """The failure has the deadline, the phase and the mount, and the guest is gone."""
     async with open_rig(tmp_path) as rig:
@@ -168,7 +162,7 @@ async def test_a_guest_that_is_never_ready_names_what_is_missing(
 
 @pytest.mark.parametrize("how", ["missing", "empty", "torn", "foreign"])
 async def test_a_result_that_cannot_be_believed_is_infrastructure(
-    tmp_path: Path, autojump_clock: MockClock, how: str
+    tmp_path: Path, jumping_clock: MockClock, how: str
 ) -> None:
     """Neither a pass nor a failed test comes of a result file that is not this attempt's."""
     async with open_rig(tmp_path) as rig:
@@ -184,17 +178,17 @@ async def test_a_result_that_cannot_be_believed_is_infrastructure(
 
 @pytest.mark.parametrize("end", ["stop", "delete"])
 async def test_a_guest_that_is_lost_under_the_job_is_infrastructure(
-    tmp_path: Path, autojump_clock: MockClock, end: str
+    tmp_path: Path, jumping_clock: MockClock, end: str
 ) -> None:
     """Somebody else ends the guest: the message says what was seen, and no test failed."""
-    async with open_rig(tmp_path) as rig, trio.open_nursery() as nursery:
-        task = await rig.submit(JobSpec(command="sleep 50"))
-        nursery.start_soon(task.run)
-        await trio.sleep(10)
-        assert State.RUNNING == task.job.state
-        (name,) = rig.fake.instances()
-        rig.fake.stop_guest(name) if end == "stop" else rig.fake.delete_guest(name)
-        await trio.sleep(100)
+    async with open_rig(tmp_path) as rig:
+        task = await rig.submit(JobSpec(command="sleep 5000", timeout_secs=9000))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(task.run)
+            while task.job.state is not State.RUNNING:
+                await trio.sleep(1)
+            (name,) = rig.fake.instances()
+            rig.fake.stop_guest(name) if end == "stop" else rig.fake.delete_guest(name)
 
         failure = task.job.failure
         assert State.FAILED == task.job.state
@@ -204,7 +198,7 @@ async def test_a_guest_that_is_lost_under_the_job_is_infrastructure(
 
 
 async def test_a_delete_that_fails_leaves_the_verdict_and_the_lease(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """The job passed; a warning says what is left, and the next sweep takes it."""
     async with open_rig(tmp_path) as rig:
@@ -220,7 +214,7 @@ async def test_a_delete_that_fails_leaves_the_verdict_and_the_lease(
 
 
 async def test_a_create_that_was_never_answered_is_waited_for(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """An instance that appears after its create was given up is deleted all the same."""
     async with open_rig(tmp_path) as rig:
@@ -234,7 +228,7 @@ async def test_a_create_that_was_never_answered_is_waited_for(
 
 
 async def test_a_kept_guest_is_spared_until_its_deadline(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """With keep_secs the guest of a failed job stays, and a sweep passes it by."""
     async with open_rig(tmp_path, keep_secs=3600.0) as rig:
@@ -246,7 +240,7 @@ async def test_a_kept_guest_is_spared_until_its_deadline(
 
 
 async def test_a_kept_guest_goes_with_the_first_sweep_after_its_deadline(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """A lease that was kept ends; nobody has to think of it."""
     async with open_rig(tmp_path, keep_secs=-1.0) as rig:
@@ -259,7 +253,7 @@ async def test_a_kept_guest_goes_with_the_first_sweep_after_its_deadline(
 
 
 async def test_the_guest_of_a_job_that_passed_is_never_kept(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, jumping_clock: MockClock
 ) -> None:
     """keep_secs is for what did not pass."""
     async with open_rig(tmp_path, keep_secs=3600.0) as rig:
@@ -270,7 +264,7 @@ async def test_the_guest_of_a_job_that_passed_is_never_kept(
 
 @pytest.mark.parametrize("call", range(8))
 async def test_cancelled_at_any_call_the_job_is_dead_and_says_so(
-    tmp_path: Path, autojump_clock: MockClock, call: int
+    tmp_path: Path, jumping_clock: MockClock, call: int
 ) -> None:
     """Cancelled when its n-th call begins: the job ends once, and no instance is left."""
     async with open_rig(tmp_path) as rig:
@@ -297,15 +291,18 @@ async def test_cancelled_at_any_call_the_job_is_dead_and_says_so(
         assert not rig.fake.instances()
 
 
-async def test_a_cancelled_job_s_log_is_kept(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_a_cancelled_job_s_log_is_kept(tmp_path: Path, jumping_clock: MockClock) -> None:
     """What the job had printed when it was cancelled lies on the host."""
 
     async with open_rig(tmp_path) as rig:
         task = await rig.submit(JobSpec(command="echo begun; sleep 500"))
-        with trio.move_on_after(20):
+        with trio.CancelScope() as scope:
+            rig.journal.observe(
+                lambda entry: scope.cancel() if isinstance(entry, ev.Running) else None
+            )
             await task.run()
 
         log = rig.bench.root.attempt_dir("r.1", 1) / "guest.log"
         assert State.CANCELLED == task.job.state
-        assert b"begun" in log.read_bytes()
+        assert b"begun" in log.read_bytes(), "what came after the cancellation too"
         assert settled(rig)

@@ -1,0 +1,282 @@
+"""A job in a guest, by the orchestrator's own commands: the fake guest against the image's."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import commands
+from orchestrator.collect import collect_command
+from orchestrator.contract import contract
+from orchestrator.incus import Completed
+from orchestrator.incus_errors import DeadlinePassed
+from orchestrator.plan import Host, Plan, PlanContext, make_plan
+from states.spec import JobSpec
+from tests.integration.lab import IMAGE, SECS, Lab, on_the_program_too
+
+NONCE = "0123456789abcdef"
+HEADER = b"[pikaci] incus guest booted at "
+
+
+class JobInGuest:
+    """One job's plan, and the calls that carry it out."""
+
+    def __init__(self, lab: Lab, plan: Plan) -> None:
+        self.lab = lab
+        self.plan = plan
+
+    async def boot(self) -> Completed:
+        """Create, start, wait until ready; the wait as it ended."""
+        await self.lab.run(*commands.create(self.plan), stdin=commands.create_document(self.plan))
+        await self.lab.run(*commands.start(self.plan))
+        return await self.lab.run(*commands.wait_ready(self.plan), check=False)
+
+    async def run(self, *, deadline_secs: float = SECS, nonce: str = NONCE) -> Completed:
+        return await self.lab.incus.run(
+            *commands.run(self.plan),
+            stdin=commands.runner_stdin(self.plan, nonce),
+            deadline_secs=deadline_secs,
+            check=False,
+        )
+
+    async def runner(self, *args: str) -> Completed:
+        return await self.lab.exec(self.plan.instance, contract().runner, *args)
+
+    async def collect(self, globs: tuple[str, ...], *, want_log: bool) -> dict[str, bytes]:
+        command = collect_command(globs, want_log=want_log)
+        done = await self.lab.run(*commands.collect(self.plan, command))
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            return {
+                member.name: content.read()
+                for member in archive
+                if (content := archive.extractfile(member)) is not None
+            }
+
+    async def result(self) -> Any:
+        done = await self.lab.exec(self.plan.instance, "cat", contract().result)
+        return json.loads(done.stdout)
+
+    async def log(self) -> bytes:
+        return (await self.lab.exec(self.plan.instance, "cat", contract().log)).stdout
+
+
+async def planned(lab: Lab, tree: Path, command: str, **spec: Any) -> JobInGuest:
+    """A job over the directory `tree`, ready to boot; its guest is deleted with the lab."""
+    tree.chmod(0o755)  # the job's user reads it
+    plan = make_plan(
+        JobSpec(command=command, **spec),
+        PlanContext(
+            host=Host(),
+            owner=lab.owner,
+            run="run",
+            job=lab.name(),
+            name="job",
+            attempt=1,
+            snapshot=str(tree),
+            commit="",
+            fingerprint=(await lab.query(f"/1.0/images/aliases/{IMAGE}"))["target"],
+            lease_ends=datetime(2100, 1, 1, tzinfo=UTC),
+        ),
+    )
+    lab.made.append(plan.instance)
+    return JobInGuest(lab, plan)
+
+
+async def booted(lab: Lab, tree: Path, command: str, **spec: Any) -> JobInGuest:
+    """The same, booted and ready."""
+    job = await planned(lab, tree, command, **spec)
+    waited = await job.boot()
+    assert (0, b"") == (waited.exit_code, waited.stdout)
+    return job
+
+
+@on_the_program_too
+@pytest.mark.parametrize(
+    ("command", "exit_code", "status", "message"),
+    [
+        ("echo hello", 0, "passed", "test passed"),
+        ("echo hello; exit 7", 7, "failed", "test command exited with 7"),
+        ("echo hello; sleep 50", 124, "timed_out", "test command timed out after 2s"),
+    ],
+)
+async def test_log_and_result(
+    lab: Lab, tmp_path: Path, command: str, exit_code: int, status: str, message: str
+) -> None:
+    """The log comes over the exec; log and result lie in their places when it has ended."""
+    job = await booted(lab, tmp_path, command, timeout_secs=2)
+    ended = await job.run()
+    result = await job.result()
+
+    assert exit_code == ended.exit_code
+    assert ended.stdout.startswith(HEADER)
+    assert b"hello" == ended.stdout.splitlines()[1]
+    assert ended.stdout == await job.log()
+    assert (status, exit_code, message) == (
+        result["status"],
+        result["exit_code"],
+        result["message"],
+    )
+    assert (NONCE, 1, contract().version) == (
+        result["nonce"],
+        result["schema"],
+        result["contract"],
+    )
+    assert (len(ended.stdout), True) == (result["log_bytes"], result["log_complete"])
+    began, finished = (
+        datetime.fromisoformat(result[f"{end}_at"]) for end in ("started", "finished")
+    )
+    assert began <= finished
+    assert began.tzinfo is not None
+
+
+@on_the_program_too
+async def test_snapshot_is_where_the_command_starts(lab: Lab, tmp_path: Path) -> None:
+    """The command reads the snapshot at its path, and what it leaves is below /artifacts."""
+    (tmp_path / "file").write_bytes(b"content")
+    job = await booted(
+        lab, tmp_path, "cat /workspace/snapshot/file; echo report > /artifacts/report"
+    )
+    ended = await job.run()
+
+    assert (0, b"content") == (ended.exit_code, ended.stdout.partition(b"\n")[2])
+    left = await lab.exec(job.plan.instance, "cat", "/artifacts/report")
+    assert b"report\n" == left.stdout
+
+
+@on_the_program_too
+async def test_collect(lab: Lab, tmp_path: Path) -> None:
+    """One exec gives result, log and the artifacts that a glob takes, and no others."""
+    job = await booted(lab, tmp_path, "echo x > /artifacts/a.xml; echo y > /artifacts/b.txt")
+    ended = await job.run()
+    with_log = await job.collect(("*.xml",), want_log=True)
+    without = await job.collect((), want_log=False)
+
+    assert {"./result.json", "./guest.log", "./a.xml"} == with_log.keys()
+    assert (ended.stdout, b"x\n") == (with_log["./guest.log"], with_log["./a.xml"])
+    assert NONCE == json.loads(with_log["./result.json"])["nonce"]
+    assert {"./result.json"} == without.keys()
+
+
+async def test_not_ready_names_the_mount(lab: Lab, tmp_path: Path) -> None:
+    """A path that is not mounted is named when the time for it is over; a directory is none."""
+    job = await planned(lab, tmp_path, "true")
+    await job.boot()
+    wait = commands.wait_ready(job.plan)
+    at = wait.index("pikaci-ready") + 1
+    wait[at] = "1"
+    waited = await lab.run(*wait, "/cargo-home", check=False)
+
+    assert (commands.NOT_READY, b"the mount /cargo-home") == (waited.exit_code, waited.stdout)
+
+
+async def test_lost_exec_is_followed(lab: Lab, tmp_path: Path) -> None:
+    """A job outlives its exec: `follow` gives the whole log, or the rest, and the exit code."""
+    job = await booted(lab, tmp_path, "echo one; sleep 2; echo two; exit 3")
+    with pytest.raises(DeadlinePassed):
+        await job.run(deadline_secs=1)
+    whole = await job.runner("follow", "0")
+    rest = await job.runner("follow", str(len(whole.stdout) - 4))
+    again = await job.run()
+
+    assert (3, b"one\ntwo\n") == (whole.exit_code, whole.stdout.partition(b"\n")[2])
+    assert (3, b"two\n") == (rest.exit_code, rest.stdout)
+    assert (3, whole.stdout) == (again.exit_code, again.stdout)
+    assert "failed" == (await job.result())["status"]
+
+
+@pytest.mark.parametrize("how", [["cancel"], ["cancel", "now"]])
+async def test_cancel(lab: Lab, tmp_path: Path, how: list[str]) -> None:
+    """`cancel` returns when the job is dead and its result in place; twice is harmless."""
+    job = await booted(lab, tmp_path, "echo one; sleep 50")
+    before = await job.runner(*how)
+    with pytest.raises(DeadlinePassed):
+        await job.run(deadline_secs=1)
+    first = await job.runner(*how)
+    result = await job.result()
+    again = await job.runner(*how)
+    followed = await job.runner("follow", "0")
+
+    assert [125, 0, 0] == [before.exit_code, first.exit_code, again.exit_code]
+    assert ("cancelled", 130) == (result["status"], result["exit_code"])
+    assert "test command was cancelled" == result["message"]
+    assert (130, b"one") == (followed.exit_code, followed.stdout.splitlines()[1])
+
+
+async def test_follow_refuses(lab: Lab, tmp_path: Path) -> None:
+    """There is nothing to follow without a job, and not beyond the log's end."""
+    job = await booted(lab, tmp_path, "true")
+    early = await job.runner("follow", "0")
+    ended = await job.run()
+    beyond = await job.runner("follow", str(len(ended.stdout) + 1))
+    unknown = await job.runner("fallow")
+
+    assert [125] * 3 == [done.exit_code for done in (early, beyond, unknown)]
+    assert [b""] * 3 == [done.stdout for done in (early, beyond, unknown)]
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"COMMAND": None}, "PIKACI_INCUS_GUEST_COMMAND is not set"),
+        ({"TIMEOUT": ""}, "PIKACI_INCUS_TIMEOUT_SECS is not set"),
+        ({"ROOT": None}, "PIKACI_INCUS_RUN_AS_ROOT is not set"),
+        (
+            {"TIMEOUT": "0"},
+            "PIKACI_INCUS_TIMEOUT_SECS must be a whole number of seconds from 1 to 9999999",
+        ),
+        ({"ROOT": "yes"}, "PIKACI_INCUS_RUN_AS_ROOT must be 1 or 0"),
+    ],
+)
+async def test_runner_refuses_variables(
+    lab: Lab, tmp_path: Path, variables: dict[str, str | None], problem: str
+) -> None:
+    """A variable that is missing or wrong is named in log and result, with code 125."""
+    job = await booted(lab, tmp_path, "true")
+    names = contract().variables
+    given = {"COMMAND": "true", "TIMEOUT": "9", "ROOT": "0", **variables}
+    env = [
+        f"{name}={given[key]}"
+        for key, name in {
+            "COMMAND": names.command,
+            "TIMEOUT": names.timeout_secs,
+            "ROOT": names.run_as_root,
+        }.items()
+        if given[key] is not None
+    ]
+    stdin = commands.runner_stdin(job.plan, NONCE)
+    ended = await lab.exec(job.plan.instance, "env", *env, contract().runner, stdin=stdin)
+    result = await job.result()
+
+    assert (125, 125) == (ended.exit_code, result["exit_code"])
+    assert f"[pikaci] error: {problem}\n".encode() == ended.stdout.splitlines(keepends=True)[1]
+    assert ("error", problem, NONCE) == (result["status"], result["message"], result["nonce"])
+
+
+async def test_runner_refuses_torn_stdin(lab: Lab, tmp_path: Path) -> None:
+    """A pair that was cut short is no variable: no job runs."""
+    job = await booted(lab, tmp_path, "echo never")
+    ended = await lab.run(*commands.run(job.plan), stdin=b"A=b\0PIKACI_INC", check=False)
+    result = await job.result()
+
+    assert 125 == ended.exit_code
+    assert b"never" not in ended.stdout
+    assert "error" == result["status"]
+    assert "not a name for an environment variable: PIKACI_INC" == result["message"]
+
+
+async def test_stopped_guest_keeps_the_log(lab: Lab, tmp_path: Path) -> None:
+    """The log of a job whose guest stopped lies in the runner's private directory."""
+    job = await booted(lab, tmp_path, "echo one; sleep 50")
+    with pytest.raises(DeadlinePassed):
+        await job.run(deadline_secs=1)
+    await lab.run("stop", "--quiet", "--force", f"local:{job.plan.instance}")
+    pulled = await lab.run(*commands.pull(job.plan, f"{contract().private}/guest.log"))
+
+    assert pulled.stdout.startswith(HEADER)
+    assert b"one" == pulled.stdout.splitlines()[1]

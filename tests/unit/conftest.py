@@ -1,0 +1,29 @@
+"""A fake Incus for the tests of the fake itself, and a clock for those of what uses it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from trio.testing import MockClock
+
+from orchestrator.fake_incus import FakeIncus
+from tests.unit.fake_host import Host
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeIncus]:
+    async with FakeIncus.open() as fake:
+        yield fake
+
+
+@pytest.fixture
+def host(fake: FakeIncus, tmp_path: Path) -> Host:
+    return Host(fake, tmp_path / "conf")
+
+
+@pytest.fixture
+def jumping_clock() -> MockClock:
+    """Sleeps take no time; a worker thread gets its moment before the clock jumps."""
+    return MockClock(autojump_threshold=0.02)
