@@ -34,6 +34,7 @@ MAX_ARTIFACT_BYTES = 1 << 30
 MAX_ARTIFACT_FILES = 10_000
 # What a guest that stopped may cost: its files are pulled one by one.
 PULL_SECS = 60.0
+STOPPING_SECS = 10.0
 
 
 class NotReady(PikaciError):
@@ -227,6 +228,12 @@ class Attempt:
     async def _gone(self, ended: Completed | None, error: IncusError) -> str:
         """What can be said, and saved, when no exec is possible any more."""
         status = await self._status()
+        with trio.move_on_after(STOPPING_SECS):
+            # A guest that is being stopped, by itself or by somebody, is Running until it is done,
+            # and takes no exec any more.
+            while status == "Running":
+                await trio.sleep(STOPPING_SECS / 20)
+                status = await self._status()
         if status == "Stopped":
             await self._pull_log()
         seen = f"the instance is {status.lower()}" if status else error.brief

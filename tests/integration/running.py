@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import msgspec
+import trio
 
 from orchestrator.engine import Request, new_run_id, run_jobs
+from orchestrator.incus import Completed, Incus, spawn_process
 from orchestrator.journal import open_journal
 from orchestrator.plan import Deadlines
 from orchestrator.settings import StateRoot, open_incus
 from orchestrator.workbench import Workbench
+from states import events as ev
 from states.job import Job
 from states.spec import JobSpec
 
@@ -30,26 +35,45 @@ class Runs:
         self.incus = open_incus()
 
     async def run(
-        self, *, parallel: int = 4, deadlines: Deadlines | None = None, **specs: JobSpec
+        self,
+        specs: dict[str, JobSpec],
+        *,
+        deadlines: Deadlines | None = None,
+        change: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None,
+        on_running: Callable[[ev.Entry], Awaitable[None]] | None = None,
     ) -> dict[str, Job]:
-        """Run the specs as one run; the jobs by name."""
+        """Run the specs as one run; the jobs by name.
+
+        `change` may bend a command before it starts; `on_running` is awaited, beside the run,
+        when a job's command has started.
+        """
         run = new_run_id()
         with open_journal(self.root.journal) as journal:
             bench = Workbench(
                 root=self.root,
                 journal=journal,
-                incus=self.incus,
+                incus=self.incus if change is None else self._bent(change),
                 deadlines=deadlines or Deadlines(),
             )
-            request = Request(workspace=self.workspace, specs=specs, parallel=parallel)
-            await run_jobs(bench, request, run=run, started=lambda snapshot: None)
+            request = Request(workspace=self.workspace, specs=specs, parallel=4)
+            async with trio.open_nursery() as nursery:
+                if on_running is not None:
+                    start = partial(nursery.start_soon, on_running)
+                    journal.observe(lambda e: start(e) if isinstance(e, ev.Running) else None)
+                await run_jobs(bench, request, run=run, started=lambda snapshot: None)
             assert [] == journal.open_leases()
             jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
         return {job.name: job for job in jobs}
 
-    async def run_one(self, spec: JobSpec, *, deadlines: Deadlines | None = None) -> Job:
+    async def run_one(self, spec: JobSpec, **options: Any) -> Job:
         """Run one spec."""
-        return (await self.run(job=spec, deadlines=deadlines))["job"]
+        return (await self.run({"job": spec}, **options))["job"]
+
+    def _bent(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Incus:
+        async def spawn(argv: Sequence[str], **options: Any) -> Completed:
+            return await spawn_process(change(tuple(argv)), **options)
+
+        return Incus(self.incus.conf, spawn=spawn)
 
     async def instances(self) -> list[str]:
         """The names of the instances that this state root has in Incus."""
@@ -76,8 +100,3 @@ def artifact(job: Job, name: str) -> bytes:
     """A collected artifact."""
     assert job.artifacts is not None
     return (Path(job.artifacts) / "artifacts" / name).read_bytes()
-
-
-def with_(spec: JobSpec, **changes: object) -> JobSpec:
-    """The spec with other values."""
-    return msgspec.structs.replace(spec, **changes)

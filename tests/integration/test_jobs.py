@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
 from orchestrator.journal import open_journal
 from orchestrator.plan import Deadlines
@@ -46,7 +47,7 @@ async def test_exit_codes_are_the_command_s(runs: Runs, root: bool) -> None:
     codes = (0, 1, 7, 124, 137)
 
     jobs = await runs.run(
-        **{f"exit-{code}": JobSpec(command=f"exit {code}", run_as_root=root) for code in codes}
+        {f"exit-{code}": JobSpec(command=f"exit {code}", run_as_root=root) for code in codes}
     )
 
     for code in codes:
@@ -166,14 +167,14 @@ async def test_no_network_means_only_the_loopback_interface(runs: Runs) -> None:
 
 async def test_limits_are_enforced(runs: Runs) -> None:
     """A job that eats memory or processes meets its own limits."""
-    jobs = await runs.run(
-        memory=JobSpec(
-            command="head -c 400M /dev/zero | tail | wc -c", memory="128MiB", timeout_secs=60
-        ),
-        processes=JobSpec(
-            command="for i in $(seq 200); do sleep 30 & done; wait", processes=64, timeout_secs=60
-        ),
+    memory = JobSpec(
+        command="head -c 400M /dev/zero | tail | wc -c", memory="128MiB", timeout_secs=60
     )
+    processes = JobSpec(
+        command="for i in $(seq 200); do sleep 30 & done; wait", processes=64, timeout_secs=60
+    )
+
+    jobs = await runs.run({"memory": memory, "processes": processes})
 
     assert Outcome.FAILED == jobs["memory"].outcome
     assert Outcome.FAILED == jobs["processes"].outcome
@@ -244,13 +245,34 @@ async def test_a_job_that_fills_its_disk_gets_its_own_verdict(runs: Runs) -> Non
     assert b"then\n" in log_of(job)
 
 
-async def test_a_job_that_powers_the_guest_off_is_no_test_failure(runs: Runs) -> None:
-    """A guest that is gone is the infrastructure's fault, and what was logged is kept."""
-    spec = JobSpec(command="echo last words; sleep 0.2; kill -PWR 1; sleep 60", run_as_root=True)
-    # In the job's own namespace 1 is the job's init; the way out is the outer one's /proc.
-    job = await runs.run_one(spec, deadlines=Deadlines(run_margin=5))
+async def test_a_job_that_powers_off_ends_itself_and_is_no_test_failure(runs: Runs) -> None:
+    """Root's power-off reaches the job's own namespace only: no verdict of the command, so none."""
+    power_off = "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)"
+    spec = JobSpec(command=f"echo last words; python3 -c '{power_off}'; sleep 60", run_as_root=True)
 
-    assert job.state in (State.FAILED, State.RESULT_COLLECTED)
+    job = await runs.run_one(spec)
+
+    assert (State.FAILED, None) == (job.state, job.outcome)
+    assert job.failure is not None
+    assert FailureKind.INFRASTRUCTURE == job.failure.kind
+    assert b"last words\n" in log_of(job)
+
+
+async def test_a_guest_that_somebody_stops_is_no_test_failure(runs: Runs) -> None:
+    """The message says what was seen, and the log is saved from the stopped guest."""
+
+    async def stop(entry: ev.Entry) -> None:
+        (instance,) = await runs.instances()
+        await trio.sleep(0.5)
+        await runs.incus.run("stop", "--force", runs.incus.name(instance), deadline_secs=60)
+
+    job = await runs.run_one(JobSpec(command="echo last words; sleep 60"), on_running=stop)
+
+    assert (State.FAILED, None) == (job.state, job.outcome)
+    assert job.failure is not None
+    assert FailureKind.INFRASTRUCTURE == job.failure.kind
+    assert "the instance is stopped" in job.failure.message
+    assert b"last words\n" in log_of(job)
 
 
 @pytest.mark.parametrize("root", [True, False], ids=["root", "pikaci"])
@@ -322,14 +344,19 @@ async def test_a_read_only_failure_names_the_way_out(runs: Runs) -> None:
 
 
 async def test_a_mount_that_is_missing_in_the_guest_is_named(runs: Runs) -> None:
-    """Never ready: the job fails at its deadline, naming the mount, and the guest is gone."""
-    (runs.workspace.parent / "data").mkdir()
-    mount = Mount(source=str(runs.workspace.parent / "data"), path="/opt/data")
-    spec = JobSpec(command="true", mounts=(mount,), image="pikaci/dev")
-    # The guest's own init hides the mount: nothing but a mount counts as ready.
-    job = await runs.run_one(spec, deadlines=Deadlines(ready=2))
+    """An empty directory in place of a mount is not ready: the job fails at its deadline."""
 
-    assert Outcome.PASSED == job.outcome  # mounted, so ready
+    def without_the_mount(argv: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple("/workspace" if word == "/workspace/snapshot" else word for word in argv)
+
+    job = await runs.run_one(
+        JobSpec(command="true"), deadlines=Deadlines(ready=1), change=without_the_mount
+    )
+
+    assert State.FAILED == job.state
+    assert job.failure is not None
+    assert "devices_configured" == job.failure.phase
+    assert "within 1 s: the mount /workspace is missing" in job.failure.message
 
 
 async def test_a_missing_image_fails_before_an_instance_is_made(runs: Runs) -> None:
@@ -356,5 +383,5 @@ async def test_a_missing_mount_source_is_infrastructure_and_named(runs: Runs) ->
 
 
 async def _two(runs: Runs, first: JobSpec, second: JobSpec):  # type: ignore[no-untyped-def]
-    jobs = await runs.run(first=first, second=second)
+    jobs = await runs.run({"first": first, "second": second})
     return jobs["first"], jobs["second"]

@@ -218,9 +218,11 @@ def variables(command: str | bytes, timeout_secs: int, root: bool) -> dict[str, 
 
 
 def records(pairs: Mapping[str, str | bytes]) -> bytes:
-    """The stdin of a start."""
+    """The stdin of a start: the nonce comes last."""
+    last = {key: pairs[key] for key in ("PIKACI_INCUS_NONCE",) if key in pairs}
+    first = {key: value for key, value in pairs.items() if key not in last}
     parts: Sequence[bytes] = [
         key.encode() + b"=" + (value if isinstance(value, bytes) else value.encode())
-        for key, value in pairs.items()
+        for key, value in {**first, **last}.items()
     ]
     return b"".join(part + b"\0" for part in parts)

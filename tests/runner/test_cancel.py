@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from .guest import CONTRACT, DEADLINE_SECS, QUIET, Guest
+from .guest import CONTRACT, DEADLINE_SECS, QUIET, Guest, records, variables
 
 DEAF = QUIET + "trap 'echo term' TERM; echo begun; while :; do sleep 300 & wait || :; done"
 
@@ -57,6 +57,22 @@ def test_cancel_now(guest: Guest) -> None:
     assert "cancelled" == ended.result["status"]
 
 
+def test_cancel_before_the_command(guest: Guest) -> None:
+    """A cancel that comes while the job is being set up is not lost."""
+    job = guest.popen(env=variables("sleep 300", 20, root=False))
+    assert job.stdin is not None
+    wait_for(job.stdout, b"\n")
+    cancel = guest.popen("cancel")
+    job.stdin.write(records({"PIKACI_INCUS_NONCE": "n0nce"}))
+    job.stdin.close()
+    job.stdin = None
+
+    assert 0 == cancel.wait(DEADLINE_SECS)
+    ended = guest.ended(job)
+    assert ended.result is not None
+    assert ("cancelled", "n0nce") == (ended.result["status"], ended.result["nonce"])
+
+
 def test_cancel_without_a_job(guest: Guest) -> None:
     """There is nothing to cancel before a start, and the runner says so."""
     code, _, stderr = guest.call("cancel")
@@ -84,6 +100,7 @@ def test_follow_after_the_end(guest: Guest) -> None:
 
     assert (9, b"hello\n", b"") == guest.call("follow", str(len(ended.log) - 6))
     assert (9, b"", b"") == guest.call("follow", str(len(ended.log)))
+    assert (9, b"hello\n", b"") == guest.call("follow", f"0{len(ended.log) - 6}")
     assert 125 == guest.call("follow", str(len(ended.log) + 1))[0]
     assert 125 == guest.call("follow", "-1")[0]
     assert 125 == guest.call("follow", "")[0]

@@ -180,6 +180,28 @@ def test_missing_workspace(guest: Guest) -> None:
     assert "/workspace/snapshot" in ended.result["message"]
 
 
+def test_missing_user(guest: Guest) -> None:
+    """A guest without the contract's user is an error of the guest, not a failed test."""
+    guest.shell("echo root:x:0:0::/root:/bin/sh >/tmp/p; mount --bind /tmp/p /etc/passwd")
+    ended = guest.run("echo ran")
+
+    assert ended.result is not None
+    assert ("error", 125) == (ended.result["status"], ended.code)
+    assert "pikaci" in ended.result["message"]
+
+
+def test_as_the_body_of_another_script(guest: Guest) -> None:
+    """The runner works as the body that NixOS wraps: a shebang, options and a PATH before it."""
+    runner = guest.path(CONTRACT["runner"])
+    options = "set -o errexit\nset -o nounset\nset -o pipefail\nexport PATH=/usr/bin:$PATH\n"
+    guest.path("/opt/wrapped").write_text(f"#!/usr/bin/env bash\n{options}{runner.read_text()}")
+    guest.path("/opt/wrapped").chmod(0o755)
+    guest.shell(f"ln -sf /opt/wrapped {CONTRACT['runner']}")
+    ended = guest.run("echo ran; exit 3")
+
+    assert (3, b"ran\n") == (ended.code, ended.output)
+
+
 @BOTH
 def test_nested_namespaces(guest: Guest, root: bool) -> None:
     """A job may make user, PID and mount namespaces of its own, with their own /proc."""

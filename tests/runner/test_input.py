@@ -78,7 +78,8 @@ def test_bad_variable(guest: Guest, name: str, value: str) -> None:
 def test_bad_record(guest: Guest, record: bytes, word: str) -> None:
     """A record that cannot be passed on is refused, in a result that is JSON whatever it holds."""
     env = variables("echo ran >/artifacts/ran", 5, root=False)
-    ended = start_with(guest, env, record + b"\0")
+    last = b"" if record.startswith(b"PIKACI_INCUS_NONCE") else b"PIKACI_INCUS_NONCE=n0nce\0"
+    ended = start_with(guest, env, record + b"\0" + last)
 
     assert ended.result is not None
     assert ("error", 125) == (ended.result["status"], ended.code)
@@ -170,3 +171,16 @@ def test_usage(guest: Guest) -> None:
     """Unknown words are refused."""
     for words in (["bogus"], ["follow"], ["cancel", "later"], ["follow", "1", "2"]):
         assert 125 == guest.call(*words)[0]
+
+
+@pytest.mark.parametrize("kept", [1, 4, 8, 12, 20, 27])
+def test_cut_short(guest: Guest, kept: int) -> None:
+    """A stdin that a killed client did not finish runs nothing: the nonce, which is last, is missing."""
+    env = variables("echo ran >/artifacts/ran", 5, root=False)
+    whole = records({"A": "one", "B": "two", "PIKACI_INCUS_NONCE": "n0nce"})
+    ended = start_with(guest, env, whole[:kept])
+
+    assert ended.result is not None
+    assert ("error", 125) == (ended.result["status"], ended.code)
+    assert "cut short" in ended.result["message"]
+    assert not guest.path("/artifacts/ran").exists()

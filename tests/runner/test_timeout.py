@@ -76,7 +76,8 @@ def test_leftover_is_asked_before_it_is_killed(guest: Guest) -> None:
     """What a command left running gets a TERM, and its last words are in the log."""
     ended = guest.run(
         "mkfifo /tmp/up;"
-        " (trap 'echo bye; exit' TERM; echo >/tmp/up; exec 2>&-; sleep 300 & wait) & read _ </tmp/up"
+        " (trap 'echo bye; exit' TERM; echo >/tmp/up; exec 2>&-; sleep 300 & wait) &"
+        " read _ </tmp/up"
     )
 
     assert b"bye\n" == ended.output
