@@ -1,7 +1,4 @@
-"""Prints apt's line for the backports of this Debian: the source that is there, another suite.
-
-    .venv/bin/python .ci/backports.py [/etc/apt]
-"""
+"""Prints apt's line for the backports of this Debian: the source that is there, another suite."""
 
 import sys
 from pathlib import Path
