@@ -11,7 +11,7 @@ import trio
 
 from orchestrator import locks
 from orchestrator.contract import contract
-from orchestrator.images import Images
+from orchestrator.image.store import Images
 from orchestrator.job_task import JobTask
 from orchestrator.snapshot import Snapshot, publish
 from orchestrator.sweep import sweep

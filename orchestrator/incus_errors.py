@@ -95,6 +95,7 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     (": EOF", OutcomeUnknown),
     ("Instance is busy running", InstanceBusy),
     ("Instance not found", InstanceNotFound),
+    ("Image not found", ImageNotFound),
     ("UNIQUE constraint failed: instances.project_id", NameTaken),
     ("already exists", NameTaken),
     ("already running", AlreadyDone),

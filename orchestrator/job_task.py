@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 from orchestrator.attempt import Attempt, NoResult, reset_artifacts
-from orchestrator.images import Images
+from orchestrator.image.store import Images
 from orchestrator.incus import Call
 from orchestrator.incus_errors import IncusError
 from orchestrator.journal import JournalError

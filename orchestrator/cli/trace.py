@@ -53,7 +53,9 @@ def _described(entry: Entry) -> str:
 
     match entry:
         case ev.Called():
-            argv = plain(shlex.join(word if len(word) < 60 else "..." for word in entry.argv))
+            argv = plain(
+                shlex.join(word if len(word) <= 80 else f"{word[:40]}..." for word in entry.argv)
+            )
             code = "cut off" if entry.exit_code is None else f"exit {entry.exit_code}"
             return f"    $ {argv}  [{entry.duration_ms:.0f} ms, {code}]"
         case ev.LeaseOpened() | ev.LeaseEnded():

@@ -89,6 +89,22 @@ async def find_image(incus: Incus, alias: str) -> ImageRef:
     return ImageRef(alias=alias, fingerprint=found[0].fingerprint)
 
 
+class Images:
+    """The images of one run: each alias is looked up once, however many jobs use it."""
+
+    def __init__(self, incus: Incus) -> None:
+        self._incus = incus
+        self._found: dict[str, ImageRef] = {}
+        self._lock = trio.Lock()
+
+    async def find(self, alias: str) -> ImageRef:
+        """What `find_image` finds, or raises."""
+        async with self._lock:
+            if alias not in self._found:
+                self._found[alias] = await find_image(self._incus, alias)
+            return self._found[alias]
+
+
 async def import_image(incus: Incus, file: Path, alias: str) -> str:
     """Import a file and give it the alias; the fingerprint.
 

@@ -11,7 +11,7 @@ import trio
 
 from orchestrator.contract import contract
 from orchestrator.fake_incus import FakeIncus
-from orchestrator.images import Images
+from orchestrator.image.store import Images
 from orchestrator.incus import Call, Incus
 from orchestrator.job_task import JobTask
 from orchestrator.journal import Journal, open_journal
