@@ -8,7 +8,6 @@ ever), a deadline, and the mapping of errors to types. What starts the process i
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import subprocess
@@ -217,7 +216,7 @@ class Incus:
         completed: Completed | None = None
         error = ""
         try:
-            with trio.move_on_after(deadline_secs if deadline_secs > 0 else math.inf):
+            with trio.move_on_after(deadline_secs):
                 completed = await self._spawn(argv, env=env, stdin=stdin, sink=sink)
             if completed is None:
                 raise DeadlinePassed(

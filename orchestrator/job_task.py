@@ -77,12 +77,7 @@ class JobTask:
             recorded = False
             raise
         except Exception as error:
-            await self._fail(
-                PikaciError(
-                    f"internal error: {error!r}",
-                    resolution="this is a bug of pikaci: please report it with `pikaci trace`",
-                )
-            )
+            await self._fail(_unforeseen(error))
         finally:
             with trio.CancelScope(shield=True):
                 if recorded and not self.job.ended:
@@ -277,6 +272,22 @@ class JobTask:
                 error=call.error,
             )
         )
+
+
+def _unforeseen(error: Exception) -> PikaciError:
+    """What no effect told as a fault: the host's own disk, or a bug."""
+    cause: BaseException = error
+    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+        cause = cause.exceptions[0]
+    if isinstance(cause, OSError):
+        return PikaciError(
+            f"the host could not store what the job gave: {cause}",
+            resolution="look at the space and the permissions of the state root's disk",
+        )
+    return PikaciError(
+        f"internal error: {cause!r}",
+        resolution="this is a bug of pikaci: please report it with `pikaci trace`",
+    )
 
 
 def _clipped(word: str) -> str:

@@ -119,26 +119,13 @@ def _learn(job: Job, event: ev.Event) -> Job:
     """The job with what the event tells beyond its type."""
     replace = msgspec.structs.replace
     match event:
-        case ev.Submitted():
-            return replace(
-                job,
-                run=event.run,
-                name=event.name,
-                spec=event.spec,
-                workspace=event.workspace,
-                snapshot=event.snapshot,
-                contract=event.contract,
-                attempt=1,
+        case ev.Submitted() | ev.Rejected():
+            begun = replace(
+                job, run=event.run, name=event.name, spec=event.spec, workspace=event.workspace
             )
-        case ev.Rejected():
-            return replace(
-                job,
-                run=event.run,
-                name=event.name,
-                spec=event.spec,
-                workspace=event.workspace,
-                failure=event.failure,
-            )
+            if isinstance(event, ev.Rejected):
+                return replace(begun, failure=event.failure)
+            return replace(begun, snapshot=event.snapshot, contract=event.contract, attempt=1)
         case ev.ArtifactsReset():
             return replace(job, artifacts=event.artifacts)
         case ev.DevicesConfigured():

@@ -306,3 +306,21 @@ async def test_a_cancelled_job_s_log_is_kept(tmp_path: Path, jumping_clock: Mock
         assert State.CANCELLED == task.job.state
         assert b"begun" in log.read_bytes(), "what came after the cancellation too"
         assert settled(rig)
+
+
+async def test_a_host_that_cannot_store_the_log_says_so(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """The host's full disk is a fault of the infrastructure, told in its own words."""
+
+    def refuse(job: str, chunk: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with open_rig(tmp_path, on_log=refuse) as rig:
+        job = await rig.live(JobSpec(command="true"))
+
+        assert State.FAILED == job.state
+        assert job.failure is not None
+        assert "No space left on device" in job.failure.message
+        assert "state root" in job.failure.resolution
+        assert settled(rig)
