@@ -138,7 +138,9 @@ async def _run(guest: Guest, command: GuestCommand, job: Process) -> tuple[str, 
 
 def _problem(env: Mapping[str, str], pairs: list[tuple[str, str, str]]) -> str:
     """Why no job can be run with these variables and this stdin."""
-    names = contract().variables
+    names, last = contract().variables, contract().stdin.nonce
+    if pairs and pairs[-1][0] != last:
+        return f"stdin was cut short: {last}, which comes last, is missing"
     for name in (names.command, names.timeout_secs, names.run_as_root):
         if not env.get(name):
             return f"{name} is not set"

@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -106,18 +105,20 @@ async def _build_base(sources: DebianSources, base: Path) -> None:
             "there is no command mmdebstrap, which makes the guest's file system",
             resolution="apt-get install mmdebstrap",
         )
-    rootfs = base.with_name(f"{base.name}.rootfs-{os.getpid()}")
+    # To an archive, not a directory: without root, a directory's owners are not those of the guest.
+    packed = base.with_name(f"{base.name}.packed-{os.getpid()}")
     command = [
         "mmdebstrap",
         "--variant=minbase",
         "--quiet",
+        "--format=tar",
         f"--include={','.join(PACKAGES)}",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
         f"--customize-hook={_customize()}",
         sources.codename,
-        str(rootfs),
+        str(packed),
         "-",
     ]
     try:
@@ -136,29 +137,38 @@ async def _build_base(sources: DebianSources, base: Path) -> None:
                 details=done.stderr.decode("utf-8", "replace")[-3000:],
                 resolution="`apt-get update` must work on this machine; then try again",
             )
-        await trio.to_thread.run_sync(_as_base, rootfs, base)
+        await trio.to_thread.run_sync(_as_base, packed, base)
     except trio.TooSlowError:
         raise PikaciError(f"mmdebstrap did not end within {BUILD_SECS} s") from None
     finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_remove, rootfs)
+        packed.unlink(missing_ok=True)
 
 
-def _as_base(rootfs: Path, base: Path) -> None:
-    """Pack the root as `rootfs/...`; it gets its name when it is whole."""
+def _as_base(packed: Path, base: Path) -> None:
+    """The same archive with all names below `rootfs/`; it gets its name when it is whole."""
     new = base.with_name(f"{base.name}.new-{os.getpid()}")
-    pack = ["tar", "--numeric-owner", "--sort=name", f"--mtime=@{CREATION_DATE}", "--format=gnu"]
-    where = ["--transform=flags=rSh;s,^\\.,rootfs,", "-C", str(rootfs), "-cf", str(new), "."]
-    subprocess.run([*pack, *where], check=True, timeout=BUILD_SECS)
-    new.rename(base)
+    try:
+        with (
+            tarfile.open(packed, "r:") as archive,
+            tarfile.open(new, "w:", format=tarfile.PAX_FORMAT) as moved,
+        ):
+            for member in archive:
+                member.name = f"rootfs/{member.name.removeprefix('./')}".rstrip("/")
+                if member.islnk():
+                    member.linkname = f"rootfs/{member.linkname.removeprefix('./')}"
+                # These would outweigh the names that were just set; capabilities and the like stay.
+                member.pax_headers = {
+                    key: value
+                    for key, value in member.pax_headers.items()
+                    if key not in ("path", "linkpath")
+                }
+                moved.addfile(member, archive.extractfile(member) if member.isreg() else None)
+        new.rename(base)
+    finally:
+        new.unlink(missing_ok=True)
     old = sorted(base.parent.glob("base-*.tar"), key=lambda path: path.stat().st_mtime)
     for path in old[:-KEEP_BASES]:
         path.unlink(missing_ok=True)
-
-
-def _remove(rootfs: Path) -> None:
-    if rootfs.exists():
-        shutil.rmtree(rootfs, ignore_errors=True)
 
 
 def _lay(base: Path, image: Path, sources: DebianSources) -> Path:

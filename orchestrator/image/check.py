@@ -39,8 +39,13 @@ class Row(msgspec.Struct, frozen=True):
     found: str = ""
 
 
-async def check_image(incus: Incus, host: Host, alias: str) -> AsyncIterator[Row]:
-    """Try every promise; the guest is gone when this ends, however it ends."""
+async def check_image(
+    incus: Incus, host: Host, alias: str, *, owner: str = "image-check"
+) -> AsyncIterator[Row]:
+    """Try every promise; the guest is gone when this ends, however it ends.
+
+    `owner` is the guest's `user.pikaci.owner` key.
+    """
     images = [image for image in await list_images(incus) if image.has_alias(alias)]
     if not images:
         raise PikaciError(
@@ -59,7 +64,7 @@ async def check_image(incus: Incus, host: Host, alias: str) -> AsyncIterator[Row
         tree.chmod(0o755)
         (tree / "probe").write_text("probe\n")
         spec = JobSpec(command="true", image=alias, instance_type=InstanceType(image.type))
-        async with _guest(incus, host, spec, tree, image.fingerprint) as (plan, ready):
+        async with _guest(incus, host, spec, tree, image.fingerprint, owner) as (plan, ready):
             yield Row(
                 f"ready within {READY_SECS} s, with {ours.runner}",
                 ready.exit_code == 0,
@@ -189,14 +194,14 @@ class _Guest:
 
 @asynccontextmanager
 async def _guest(
-    incus: Incus, host: Host, spec: JobSpec, tree: Path, fingerprint: str
+    incus: Incus, host: Host, spec: JobSpec, tree: Path, fingerprint: str, owner: str
 ) -> AsyncIterator[tuple[Plan, Completed]]:
     """A throw-away guest with the tree as its snapshot."""
     plan = make_plan(
         spec,
         PlanContext(
             host=host,
-            owner="image-check",
+            owner=owner,
             run="check",
             job=secrets.token_hex(8),
             name=spec.image,

@@ -110,12 +110,13 @@ async def test_a_missing_image_and_a_wrong_contract_say_what_to_type(
 
 async def test_our_image_keeps_the_contract(incus: Incus) -> None:
     """Every row; and a guest of it never stays."""
-    rows = [row async for row in check_image(incus, Host(), DEV_IMAGE)]
+    owner = f"test-{os.getpid()}"
+    rows = [row async for row in check_image(incus, Host(), DEV_IMAGE, owner=owner)]
 
     assert [] == [row for row in rows if not row.kept]
     assert 15 < len(rows)
-    owner = "user.pikaci.owner=image-check"
-    left = await incus.run("list", owner, "--format", "csv", "-c", "n", deadline_secs=30)
+    ours = f"user.pikaci.owner={owner}"
+    left = await incus.run("list", ours, "--format", "csv", "-c", "n", deadline_secs=30)
     assert b"" == left.stdout
 
 

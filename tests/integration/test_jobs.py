@@ -12,6 +12,7 @@ import trio
 from orchestrator.journal import open_journal
 from orchestrator.plan import Deadlines
 from states import events as ev
+from states.job import Job
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
 from states.spec import JobSpec, Mount
@@ -213,14 +214,21 @@ async def test_every_byte_of_a_large_and_binary_log_arrives(runs: Runs) -> None:
 
 
 async def test_two_runs_at_once_share_nothing(runs: Runs) -> None:
-    """The same job twice at once: own instances, own artifact directories, both right."""
+    """One job in two runs at once: own instances, own artifact directories, both right."""
     spec = JobSpec(command="echo $PIKACI_RUN > /artifacts/who; sleep 0.5", artifacts=("who",))
+    jobs: list[Job] = []
 
-    first, second = await _two(runs, spec, spec)
+    async def once() -> None:
+        jobs.append(await runs.run_one(spec, settled=False))
 
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(once)
+        nursery.start_soon(once)
+
+    first, second = jobs
+    assert first.run != second.run
     assert first.instance != second.instance
-    assert first.artifacts != second.artifacts
-    assert {Outcome.PASSED} == {first.outcome, second.outcome}
+    assert {f"{job.run}\n".encode() for job in jobs} == {artifact(job, "who") for job in jobs}
 
 
 async def test_a_forked_daemon_neither_delays_nor_outlives_the_job(runs: Runs) -> None:
@@ -235,7 +243,7 @@ async def test_a_forked_daemon_neither_delays_nor_outlives_the_job(runs: Runs) -
 async def test_a_job_that_fills_its_disk_gets_its_own_verdict(runs: Runs) -> None:
     """The disk's limit is the job's own; its code arrives, and what could be logged."""
     spec = JobSpec(
-        command="head -c 2G /dev/zero > /artifacts/big || echo first; echo then; exit 6",
+        command="head -c 2G /dev/zero > /artifacts/big || echo first; sleep 1; echo then; exit 6",
         disk="1GiB",
     )
 

@@ -259,7 +259,7 @@ async def test_runner_refuses_variables(
 
 
 async def test_runner_refuses_torn_stdin(lab: Lab, tmp_path: Path) -> None:
-    """A pair that was cut short is no variable: no job runs."""
+    """By the nonce, which comes last, the runner knows that all has come: no job runs without."""
     job = await booted(lab, tmp_path, "echo never")
     ended = await lab.run(*commands.run(job.plan), stdin=b"A=b\0PIKACI_INC", check=False)
     result = await job.result()
@@ -267,7 +267,8 @@ async def test_runner_refuses_torn_stdin(lab: Lab, tmp_path: Path) -> None:
     assert 125 == ended.exit_code
     assert b"never" not in ended.stdout
     assert "error" == result["status"]
-    assert "not a name for an environment variable: PIKACI_INC" == result["message"]
+    expected = "stdin was cut short: PIKACI_INCUS_NONCE, which comes last, is missing"
+    assert expected == result["message"]
 
 
 async def test_stopped_guest_keeps_the_log(lab: Lab, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Host:
             f"PIKACI_INCUS_TIMEOUT_SECS={timeout_secs}",
             "PIKACI_INCUS_RUN_AS_ROOT=0",
         )
-        stdin = f"PIKACI_INCUS_NONCE={NONCE}\0SECRET=s3cret\0".encode()
+        stdin = f"SECRET=s3cret\0PIKACI_INCUS_NONCE={NONCE}\0".encode()
         return await self.exec(name, "env", *variables, RUNNER, stdin=stdin, check=False, **options)
 
     async def collected(self, name: str, expression: str = "none") -> dict[str, bytes]:
