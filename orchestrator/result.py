@@ -48,7 +48,7 @@ def parse_result(data: bytes | None, nonce: str) -> GuestResult | str:
         return "the guest's result file is empty"
     try:
         result = _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return f"the guest's result file cannot be read: {error}"
     if result.nonce != nonce:
         return "the guest's result file is not of this attempt: its nonce is another"

@@ -84,8 +84,9 @@ MACHINE = build_machine()
 def destination(state: State, event_type: type[Event]) -> State:
     """Where an event of this type leads from this state; `IllegalEvent` if nowhere."""
     trigger = tag(event_type)
+    known = MACHINE.events.get(trigger)
     # Not Machine.get_transitions: that takes a missing source for "any".
-    found = MACHINE.events[trigger].transitions.get(state.name, [])
+    found = known.transitions.get(state.name) if known else None
     if not found:
         raise IllegalEvent(f"a job that is {state.value} cannot take the event {trigger}")
     return State[str(found[0].dest)]

@@ -18,13 +18,14 @@ from states.errors import SpecError, WritableWorkspace
 MAX_COMMAND_BYTES = 131_000  # the kernel passes at most 131,071 bytes in one argument
 MAX_TIMEOUT_SECS = 7 * 24 * 3600
 
-SIZE_PATTERN = r"^[1-9][0-9]{0,6}(kB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
-NAME_PATTERN = r"^[A-Za-z0-9._/-]{1,128}$"
+_END = r"$(?![\s\S])"  # Python's `$` alone lets a line break stand at the end
+SIZE_PATTERN = rf"^[1-9][0-9]{{0,6}}(kB|MB|GB|TB|KiB|MiB|GiB|TiB){_END}"
+NAME_PATTERN = rf"^[A-Za-z0-9._/-]{{1,128}}{_END}"
 
-_ENV_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+_ENV_PATTERN = rf"^[A-Za-z_][A-Za-z0-9_]{{0,254}}{_END}"
 # An alias, or a fingerprint; no colon, so that no remote can be smuggled in.
-_IMAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._/+-]{0,254}$"
-_NETWORK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+_IMAGE_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._/+-]{{0,254}}{_END}"
+_NETWORK_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}{_END}"
 _IN_WORDS = {
     SIZE_PATTERN: "a size with its unit, for example 4GiB or 500MB",
     _ENV_PATTERN: "names of letters, digits and _, not beginning with a digit",
@@ -36,18 +37,24 @@ _Size = Annotated[str, msgspec.Meta(pattern=SIZE_PATTERN)]
 _EnvName = Annotated[str, msgspec.Meta(pattern=_ENV_PATTERN)]
 _Image = Annotated[str, msgspec.Meta(pattern=_IMAGE_PATTERN)]
 _Network = Annotated[str, msgspec.Meta(pattern=_NETWORK_PATTERN)]
+_Path = Annotated[str, msgspec.Meta(min_length=1)]
 
 SNAPSHOT_PATH = "/workspace/snapshot"
 # Guest paths that a mount of the user's may neither cover nor lie below.
 RESERVED_PATHS = (
     "/artifacts",
+    "/bin",
     "/cargo-home",
     "/cargo-target",
     "/dev",
     "/etc",
     "/home/pikaci",
+    "/lib",
+    "/lib64",
     "/proc",
+    "/root",
     "/run",
+    "/sbin",
     "/staged/linux-rust/workspace-build",
     "/staged/linux-rust/workspace-deps",
     "/mnt/pikaci-nix-store",
@@ -69,8 +76,8 @@ class InstanceType(enum.StrEnum):
 class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One more read-only directory: `source` on the host, `path` in the guest (absolute)."""
 
-    source: Annotated[str, msgspec.Meta(min_length=1)]
-    path: Annotated[str, msgspec.Meta(min_length=1)]
+    source: _Path
+    path: _Path
 
 
 class JobSpec(
@@ -99,9 +106,9 @@ class JobSpec(
     scratch: bool = False
     env: dict[_EnvName, str] = msgspec.field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
-    workspace_deps: str | None = None
-    workspace_build: str | None = None
-    nix_store: str | None = None
+    workspace_deps: _Path | None = None
+    workspace_build: _Path | None = None
+    nix_store: _Path | None = None
     mounts: tuple[Mount, ...] = ()
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
 
@@ -114,15 +121,7 @@ def check(spec: JobSpec) -> None:
     """
     if spec.writable_workspace:
         raise WritableWorkspace
-    try:
-        msgspec.convert(msgspec.to_builtins(spec), JobSpec)
-    except msgspec.ValidationError as error:
-        raise from_validation_error(error) from None
-    for key in spec.__struct_fields__:
-        try:
-            msgspec.json.encode(getattr(spec, key))
-        except UnicodeEncodeError:
-            raise SpecError(key, "is not Unicode", allowed="text that is UTF-8") from None
+    _check_can_be_stored(spec)
     _check_command(spec.command)
     _check_env(spec.env)
     for index, glob in enumerate(spec.artifacts):
@@ -147,6 +146,24 @@ def from_validation_error(error: Exception) -> SpecError:
         if f"regex {pattern!r}" in text:
             return SpecError(key, "has another form than it must have", allowed=words)
     return SpecError(key, text[:1].lower() + text[1:])
+
+
+def _check_can_be_stored(spec: JobSpec) -> None:
+    """Whatever passes is, read again from a journal, the same."""
+    for key in spec.__struct_fields__:
+        try:
+            msgspec.json.encode(getattr(spec, key))
+        except UnicodeEncodeError:
+            raise SpecError(key, "is not Unicode", allowed="text that is UTF-8") from None
+        except TypeError as error:
+            raise SpecError(key, f"cannot be stored: {error}") from None
+    try:
+        stored = msgspec.convert(msgspec.to_builtins(spec), JobSpec)
+    except msgspec.ValidationError as error:
+        raise from_validation_error(error) from None
+    for key in spec.__struct_fields__:
+        if getattr(stored, key) != (value := getattr(spec, key)):
+            raise SpecError(key, f"is of the type {type(value).__name__}, not as declared")
 
 
 def _check_text(key: str, value: str) -> None:

@@ -20,6 +20,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="t
     job: str
 
 
+# What msgspec raises for bytes that are no JSON, no UTF-8, or nested without end.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _line_decoder = msgspec.json.Decoder(Entry)
 _header_decoder = msgspec.json.Decoder(Header)
 
@@ -36,7 +38,7 @@ def decode(data: bytes) -> list[Entry]:
     first, *rest = data.splitlines() or [b""]
     try:
         header = _header_decoder.decode(first)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         raise TraceError(f"line 1 is not the header of a trace: {error}") from None
     if header.format != FORMAT:
         raise TraceError(
@@ -47,7 +49,7 @@ def decode(data: bytes) -> list[Entry]:
     for number, line in enumerate(rest, start=2):
         try:
             entry = _line_decoder.decode(line)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             raise TraceError(f"line {number} is not an entry of a trace: {error}") from None
         if entry.job != header.job:
             raise TraceError(f"line {number} belongs to job {entry.job}, not {header.job}")

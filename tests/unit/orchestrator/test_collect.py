@@ -281,6 +281,8 @@ def test_a_whole_result_of_this_attempt_is_believed() -> None:
         (json.dumps(RESULT).encode()[:40], "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
         (b"[]", "cannot be read"),
+        (b"[" * 60_000, "cannot be read"),
+        (b'{"x":' * 10_000, "cannot be read"),
         (json.dumps({**RESULT, "nonce": "other"}).encode(), "not of this attempt"),
         (json.dumps({**RESULT, "contract": 2}).encode(), "contract 2"),
         (json.dumps({**RESULT, "status": "great"}).encode(), "cannot be read"),

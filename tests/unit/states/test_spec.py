@@ -21,6 +21,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"timeout_secs": True}, "timeout_secs"),
     ({"cpus": "2"}, "cpus"),
     ({"memory": "4"}, "memory"),
+    ({"memory": "4GiB\n"}, "memory"),
+    ({"image": "mine\n"}, "image"),
+    ({"workspace_deps": ""}, "workspace_deps"),
+    ({"artifacts": ["a"]}, "artifacts"),
     ({"image": "remote:x"}, "image"),
     ({"network": "a b"}, "network"),
     ({"description": "two\nlines"}, "description"),
@@ -32,7 +36,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"workspace_deps": "/a\x1b[2J"}, "workspace_deps"),
     *[
         ({"mounts": (Mount(source="/s", path=path),)}, "mounts[0].path")
-        for path in ("mnt", "/", "//mnt", "/mnt/./a", "/mnt/../a", "/run", "/run/x", "/workspace",
+        for path in ("mnt", "/", "//mnt", "/mnt/./a", "/mnt/../a", "/bin", "/root/x", "/lib64", "/run", "/run/x", "/workspace",
                      "/artifacts/x", "/mnt", "/home", "/mnt/pikaci-nix-store", "/a\nb")
     ],
     (
