@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from orchestrator.image.build import RECIPE_PROPERTY, build, recipe
-from orchestrator.image.debian import debian_sources
+from orchestrator.image.debian import NotDebian, debian_sources
 from orchestrator.image.store import import_image, list_images
 from orchestrator.incus import Incus
 from orchestrator.incus_errors import IncusError
@@ -60,7 +60,13 @@ async def setup(incus: Incus, host: Host, *, say: Say) -> bool:
 async def ensure_image(incus: Incus, *, say: Say) -> bool:
     """Build and import the guest image, unless the one that is there has the same recipe."""
     images = [image for image in await list_images(incus) if image.has_alias(DEV_IMAGE)]
-    if images and images[0].properties.get(RECIPE_PROPERTY) == recipe(debian_sources()):
+    try:
+        wanted = recipe(debian_sources())
+    except NotDebian:
+        if images:
+            return False  # somebody brought it; it cannot be made anew here
+        raise
+    if images and images[0].properties.get(RECIPE_PROPERTY) == wanted:
         return False
     await build_and_import(incus, say=say)
     return True

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from orchestrator.contract import contract, guest_files
-from orchestrator.image.debian import DebianSources, debian_sources
+from orchestrator.image.debian import DebianSources, debian_sources, without_credentials
 from states.errors import PikaciError
 
 PACKAGES = (
@@ -54,6 +54,9 @@ echo '{name}:x:{uid}:{gid}::{home}:/bin/bash' >> etc/passwd
 echo '{name}:!:1::::::' >> etc/shadow
 mkdir -p '.{home}'; chown {uid}:{gid} '.{home}'; chmod 0755 '.{home}'
 : > etc/resolv.conf; echo guest > etc/hostname; : > etc/machine-id
+chmod 0644 etc/resolv.conf etc/hostname
+# Jobs can read this file: a password in an address of the host's is not for them.
+sed -i -E 's,://[^/[:space:]]*@,://,' etc/apt/sources.list
 rm -rf var/lib/apt/lists/* var/cache/apt/*.bin
 """
 
@@ -134,7 +137,7 @@ async def _build_base(sources: DebianSources, base: Path) -> None:
         if done.returncode != 0:
             raise PikaciError(
                 "mmdebstrap could not make the guest's file system",
-                details=done.stderr.decode("utf-8", "replace")[-3000:],
+                details=without_credentials(done.stderr.decode("utf-8", "replace"))[-3000:],
                 resolution="`apt-get update` must work on this machine; then try again",
             )
         await trio.to_thread.run_sync(_as_base, packed, base)

@@ -12,6 +12,10 @@ from states.errors import PikaciError
 APT = Path("/etc/apt")
 
 
+class NotDebian(PikaciError):
+    """This machine is no Debian, so no guest image can be built on it."""
+
+
 @dataclass(frozen=True)
 class DebianSources:
     """`lines` are apt's one-line entries of the release, its updates and security fixes."""
@@ -21,14 +25,14 @@ class DebianSources:
 
 
 def debian_sources(apt: Path = APT) -> DebianSources:
-    """Read where this machine has its packages from. `PikaciError` on anything but Debian."""
+    """Read where this machine has its packages from. `NotDebian` on anything else."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
         release = {}
     codename = release.get("VERSION_CODENAME", "")
     if release.get("ID") != "debian" or not codename:
-        raise PikaciError(
+        raise NotDebian(
             "the guest image is built from a Debian machine's own sources; this is"
             f" {release.get('PRETTY_NAME', 'no known system')}",
             resolution="build it on Debian, and import the file here: `incus image import`",
@@ -90,3 +94,8 @@ def _options(stanza: dict[str, str]) -> str:
     return (
         f"[signed-by={signed_by}] " if signed_by.startswith("/") and "\n" not in signed_by else ""
     )
+
+
+def without_credentials(text: str) -> str:
+    """The text without what stands before an `@` in its addresses."""
+    return re.sub(r"://[^/\s]*@", "://", text)
