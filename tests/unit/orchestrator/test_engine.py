@@ -145,10 +145,18 @@ async def test_a_dead_run_s_jobs_and_instances_are_ended_and_a_living_one_s_spar
         alive = await rig.submit(sample_shell_job(command="sleep 900"), run="alive")
         with locks.hold_run(rig.bench.root.locks, "alive"):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(dead._live)
+                process = trio.CancelScope()
+
+                async def until_killed() -> None:
+                    with process:
+                        await dead._live()
+
+                nursery.start_soon(until_killed)
                 nursery.start_soon(alive._live)
                 while not dead.job.state == alive.job.state == State.RUNNING:
                     await trio.sleep(1)
+                process.cancel()  # without the clean-up of `run`: as kill -9 does
+                await trio.testing.wait_all_tasks_blocked()
                 before = len(rig.fake.instances())
                 await sweep(rig.bench)
                 left = list(rig.fake.instances())
