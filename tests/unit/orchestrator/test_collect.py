@@ -392,3 +392,9 @@ def test_a_name_that_the_host_cannot_hold_is_refused_alone(tmp_path: Path, name:
 
     assert [name] == [refused.path for refused in manifest.refused]
     assert ["b"] == [file.path for file in manifest.files]
+
+
+def test_a_range_that_runs_backwards_is_plain_text() -> None:
+    """It names the file of just that name, and crashes nothing."""
+    assert re.fullmatch(glob_regex("[z-a]"), "[z-a]")
+    assert not re.fullmatch(glob_regex("[z-a]"), "b")
