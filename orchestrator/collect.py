@@ -12,7 +12,7 @@ import os
 import re
 import tarfile
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Self
 
 import msgspec
 
@@ -23,6 +23,7 @@ RESULT, LOG = "result.json", "guest.log"
 MAX_RESULT_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 MAX_NAME_BYTES = 1024
+MAX_PART_BYTES = 255
 MAX_REFUSED = 1000
 _CHUNK = 1 << 20
 
@@ -95,6 +96,7 @@ class Collector:
         self._problem = ""
         self._files: dict[str, CollectedFile] = {}
         self._refused: list[RefusedFile] = []
+        self._seen: set[str] = set()
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the archive; those past the limit are dropped."""
@@ -125,31 +127,36 @@ class Collector:
 
     def _take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         name = member.name.removeprefix("./")
+        if name in (RESULT, LOG) and name in self._seen:
+            return  # a glob that takes them makes the guest send them twice
         reason = self._objection(name, member)
+        self._seen.add(name)
         if reason:
             self._refuse(name, reason)
             return
         content = archive.extractfile(member)
         assert content is not None
         if name == RESULT:
-            if self.result is None:
-                self.result = content.read(MAX_RESULT_BYTES)
+            self.result = content.read(MAX_RESULT_BYTES)
         elif name == LOG:
             if self._log_path is not None:
                 self._write(content, self._log_path, member)
-        elif name not in self._files:
+        else:
             self._write_artifact(content, name, member)
 
     def _objection(self, name: str, member: tarfile.TarInfo) -> str:
         """Why the member is not taken; empty when it is."""
         if member.issym() or member.islnk():
             return "is a link"
-        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        # A sparse member of a few bytes would unfold to any size.
+        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
             return "is not a regular file"
         path = PurePosixPath(name)
-        if not name or path.is_absolute() or ".." in path.parts or str(path) != name:
+        if not path.parts or path.is_absolute() or ".." in path.parts or str(path) != name:
             return "is not a plain path below the artifact directory"
-        if len(os.fsencode(name)) > MAX_NAME_BYTES or max(map(len, path.parts)) > 255:
+        if len(os.fsencode(name)) > MAX_NAME_BYTES or any(
+            len(os.fsencode(part)) > MAX_PART_BYTES for part in path.parts
+        ):
             return "has too long a name"
         if not name.isprintable():
             return "has a name that cannot be printed"
@@ -157,6 +164,8 @@ class Collector:
             return f"has more than {MAX_RESULT_BYTES} bytes"
         if name in (RESULT, LOG):
             return ""
+        if name in self._files:
+            return "came before"
         if not self._globs.fullmatch(name):
             return "was not asked for"
         if len(self._files) >= self._max_files:
@@ -179,9 +188,14 @@ class Collector:
         digest = hashlib.sha256()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with open(os.open(path, flags, mode), "wb") as file:
-            while chunk := content.read(_CHUNK):
-                digest.update(chunk)
-                file.write(chunk)
+            try:
+                while chunk := content.read(_CHUNK):
+                    digest.update(chunk)
+                    file.write(chunk)
+            except BaseException:
+                if path != self._log_path:  # the half of a log is worth having
+                    path.unlink()
+                raise
         return digest.hexdigest()
 
     def _refuse(self, name: str, reason: str) -> None:
@@ -193,7 +207,11 @@ class Collector:
 
 
 class _BoundedInfo(tarfile.TarInfo):
-    """A header that may not make us read an endless name or comment into memory."""
+    """A header that may not make us read an endless name, comment or map into memory.
+
+    What is no header, where one is due, and an archive without its end are errors here: tarfile
+    takes both for the end.
+    """
 
     _NAMES_AND_COMMENTS = (
         tarfile.XHDTYPE,
@@ -202,6 +220,18 @@ class _BoundedInfo(tarfile.TarInfo):
         tarfile.GNUTYPE_LONGNAME,
         tarfile.GNUTYPE_LONGLINK,
     )
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from None
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise tarfile.ReadError("it has a map of a sparse file")
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in self._NAMES_AND_COMMENTS and self.size > MAX_HEADER_BYTES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/ ,:=@%~")
 
 
@@ -56,4 +58,9 @@ def _set(rest: str) -> tuple[str, int] | None:
     body = inner[1:] if negated else inner
     if end < 0 or not body or any(char in body for char in "\\[]^/&|~"):
         return None
-    return f"[{'^/' if negated else ''}{body}]", end + 1
+    taken = f"[{'^/' if negated else ''}{body}]"
+    try:
+        re.compile(taken)
+    except re.error:  # a range that runs backwards
+        return None
+    return taken, end + 1

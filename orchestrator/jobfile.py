@@ -6,6 +6,7 @@ Whatever is wrong with it is one `UsageError` that names the file, the key and w
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -98,6 +99,8 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
         raise _bad(path, "", f"is not UTF-8: line {line}", "a TOML file in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise _bad(path, "", f"is not TOML: {error}", "see https://toml.io") from None
+    except ValueError as error:  # a number of more than 4300 digits
+        raise _bad(path, "", f"is not TOML: {str(error).partition(';')[0]}", "numbers") from None
     except RecursionError:
         raise _bad(path, "", "is nested too deeply", "see https://toml.io") from None
 
@@ -162,7 +165,7 @@ def _with_real_paths(path: Path, key: str, spec: JobSpec) -> JobSpec:
             resolved = directory.resolve(strict=True)
         except (OSError, RuntimeError, ValueError):
             resolved = directory
-        if "\0" in value or not resolved.is_dir():
+        if "\0" in value or not os.path.isdir(resolved):
             raise _bad(
                 path, f"{key}.{field}", f"{value!r} is no directory", "an existing directory"
             )

@@ -64,7 +64,7 @@ def _publish(
 ) -> Snapshot:
     try:
         names = workspace_files(workspace, exclude=exclude, include=include)
-        commit, dirty = commit_of(workspace)
+        commit, dirty = commit_of(workspace, exclude=exclude)
         found = _hash_tree(workspace, names)
         if not (snapshots / found).exists():
             found = _copy(workspace, snapshots, names, owner)

@@ -34,8 +34,9 @@ def workspace_files(
     Raises `UsageError` for a socket, pipe or device that is not ignored, by name.
     """
     names: set[bytes] = set()
+    outside = frozenset(os.fsencode(one.resolve()) for one in exclude)
     with tempfile.TemporaryDirectory(prefix="pikaci-git-") as scratch:
-        _list(workspace, b"", Path(scratch), names)
+        _list(workspace, b"", Path(scratch), names, outside)
     for glob in include:
         names.update(_included(workspace, glob))
     excluded = [
@@ -51,20 +52,47 @@ def workspace_files(
     )
 
 
-def commit_of(workspace: Path) -> tuple[str | None, bool | None]:
+def commit_of(workspace: Path, *, exclude: tuple[Path, ...] = ()) -> tuple[str | None, bool | None]:
     """The commit that is checked out, and whether the tree differs from it.
 
-    (None, None) outside a repository; a repository without a commit is dirty.
+    (None, None) outside a repository; a repository without a commit is dirty. What lies in
+    `exclude` makes no tree dirty.
     """
     if not _in_repository(workspace):
         return None, None
     head = _git(workspace, "rev-parse", "--verify", "--quiet", "HEAD", check=False)
     commit = head.stdout.decode().strip() or None
-    status = _git(workspace, "status", "--porcelain", "-z", "--", ".")
+    root = workspace.resolve()
+    outside = [
+        f":(exclude,literal){one.relative_to(root)}"
+        for one in (path.resolve() for path in exclude)
+        if one.is_relative_to(root)
+    ]
+    status = _git(
+        workspace, *_without_filters(workspace), "status", "--porcelain", "-z", "--", ".", *outside
+    )
     return commit, commit is None or bool(status.stdout)
 
 
-def _list(root: Path, below: bytes, scratch: Path, names: set[bytes]) -> None:
+def _without_filters(workspace: Path) -> list[str]:
+    """Options that turn off the filters of the repository's own configuration: each is a command.
+
+    Those of the user's configuration (of git-lfs, say) stay.
+    """
+    named = _git(
+        workspace,
+        "config", "--local", "--includes", "--name-only", "-z",
+        "--get-regexp", r"^filter\..*\.(clean|process)$",
+        check=False,
+    ).stdout.split(b"\0")  # fmt: skip
+    return [
+        option for name in sorted(set(named)) if name for option in ("-c", f"{os.fsdecode(name)}=")
+    ]
+
+
+def _list(
+    root: Path, below: bytes, scratch: Path, names: set[bytes], outside: frozenset[bytes]
+) -> None:
     """Add the files of the tree at `root`, whose names begin with `below` in the workspace."""
     git_dir = None if _in_repository(root) else _empty_repository(scratch)
     listed = _git(
@@ -81,13 +109,13 @@ def _list(root: Path, below: bytes, scratch: Path, names: set[bytes]) -> None:
         if stat.S_ISDIR(mode):
             # A repository inside this one: git names it, and looks no further.
             inner = name.rstrip(b"/")
-            _list(root / os.fsdecode(inner), below + inner + b"/", scratch, names)
+            _list(root / os.fsdecode(inner), below + inner + b"/", scratch, names, outside)
         else:
             names.add(below + name)
-    _refuse_specials(root, git_dir)
+    _refuse_specials(root, git_dir, outside)
 
 
-def _refuse_specials(root: Path, git_dir: Path | None) -> None:
+def _refuse_specials(root: Path, git_dir: Path | None, outside: frozenset[bytes]) -> None:
     """Git passes over sockets, pipes and devices in silence; a job would miss them."""
     ignored = {
         os.path.join(os.fsencode(root), name.rstrip(b"/"))
@@ -96,7 +124,7 @@ def _refuse_specials(root: Path, git_dir: Path | None) -> None:
             "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory",
             git_dir=git_dir,
         ).stdout.split(b"\0")
-    }  # fmt: skip
+    } | outside  # fmt: skip
     specials = list(_specials(os.fsencode(root), ignored))
     if not specials:
         return
@@ -131,7 +159,16 @@ def _included(workspace: Path, glob: str) -> Iterator[bytes]:
             f"snapshot.include: {glob!r} leaves the workspace",
             resolution="globs are relative to the workspace, without `..`",
         )
-    for path in workspace.glob(glob):
+    try:
+        found = list(workspace.glob(glob))
+    except (ValueError, IndexError, NotImplementedError):
+        raise UsageError(
+            f"snapshot.include: {glob!r} is no glob",
+            resolution="for example `dist/**` or `generated/*.py`",
+        ) from None
+    for path in found:
+        if any((workspace / one).is_symlink() for one in path.relative_to(workspace).parents[:-1]):
+            continue  # what lies behind a link may be anywhere
         below = path.rglob("*") if path.is_dir() and not path.is_symlink() else (path,)
         for one in below:
             if one.is_symlink() or one.is_file():

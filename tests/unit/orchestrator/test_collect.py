@@ -303,3 +303,98 @@ def test_the_archive_itself_does_not_stay(tmp_path: Path) -> None:
     collect(tmp_path, archive(("a", b"1", {})), "**")
 
     assert ["artifacts"] == os.listdir(tmp_path)
+
+
+def _tar(*members: tuple[str, bytes, dict[str, str]], end: bool = True) -> bytes:
+    """An archive of regular files with these pax headers; without `end`, its last blocks miss."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content, headers in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            info.pax_headers = headers
+            archive.addfile(info, io.BytesIO(content))
+        stop = archive.offset
+    return buffer.getvalue() if end else buffer.getvalue()[:stop]
+
+
+def _collected(tmp_path: Path, data: bytes) -> Manifest:
+    collector = Collector(
+        tmp_path / "artifacts",
+        ("**",),
+        max_bytes=1 << 20,
+        max_files=10,
+        log_path=tmp_path / "guest.log",
+    )
+    collector.feed(data)
+    return collector.finish()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.size": "5000000", "GNU.sparse.map": "4999999,1"},
+        {
+            "GNU.sparse.size": "5000000",
+            "GNU.sparse.numblocks": "1",
+            "GNU.sparse.offset": "4999999",
+            "GNU.sparse.numbytes": "1",
+        },
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "5000000"},
+    ],
+)
+def test_a_sparse_file_does_not_unfold_past_the_limit(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    """A member of one byte that says it is 5 MB is not written, though 1 MB is the limit."""
+    manifest = _collected(tmp_path, _tar(("big", b"1\n0\n1\n".ljust(512, b"\0"), headers)))
+
+    assert () == manifest.files
+    assert manifest.refused or manifest.problem
+    assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("tail", [b"", b"no header!" * 200])
+def test_an_archive_without_its_end_is_not_all(tmp_path: Path, tail: bytes) -> None:
+    """Cut off between two members, or followed by garbage: said, not taken for the end."""
+    manifest = _collected(tmp_path, _tar(("a", b"a", {}), end=False) + tail)
+
+    assert ["a"] == [file.path for file in manifest.files]
+    assert manifest.problem
+
+
+def test_half_a_file_does_not_stay(tmp_path: Path) -> None:
+    """A file that the archive breaks off in is neither on the host nor in the manifest."""
+    manifest = _collected(tmp_path, _tar(("a", b"a" * 9000, {}))[:6000])
+
+    assert manifest.problem
+    assert () == manifest.files
+    assert not (tmp_path / "artifacts" / "a").exists()
+
+
+def test_a_name_comes_once(tmp_path: Path) -> None:
+    """The first of one name counts; a second log, result or artifact changes nothing."""
+    names = ("guest.log", "result.json", "a")
+    data = _tar(*[(name, text, {}) for text in (b"1", b"2") for name in names])
+
+    manifest = _collected(tmp_path, data)
+
+    assert b"1" == (tmp_path / "guest.log").read_bytes()
+    assert b"1" == (tmp_path / "artifacts" / "a").read_bytes()
+    assert ["a"] == [refused.path for refused in manifest.refused]
+    assert "" == manifest.problem
+
+
+@pytest.mark.parametrize("name", [".", "é" * 200])
+def test_a_name_that_the_host_cannot_hold_is_refused_alone(tmp_path: Path, name: str) -> None:
+    """The files after it are taken all the same."""
+    manifest = _collected(tmp_path, _tar((name, b"x", {}), ("b", b"b", {})))
+
+    assert [name] == [refused.path for refused in manifest.refused]
+    assert ["b"] == [file.path for file in manifest.files]
+
+
+def test_a_range_that_runs_backwards_is_plain_text() -> None:
+    """It names the file of just that name, and crashes nothing."""
+    assert re.fullmatch(glob_regex("[z-a]"), "[z-a]")
+    assert not re.fullmatch(glob_regex("[z-a]"), "b")

@@ -240,3 +240,19 @@ def test_no_bytes_crash_the_reader(tmp_path: Path, data: bytes) -> None:
     """Random bytes are refused with an error of ours."""
     with pytest.raises(PikaciError):
         load(write(tmp_path, data))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("timeout_secs = " + "1" * 5000, "is not TOML"),
+        ('workspace_deps = "' + "a" * 5000 + '"', "is no directory"),
+    ],
+)
+def test_endless_values_are_errors_of_the_file(tmp_path: Path, line: str, words: str) -> None:
+    """A number that Python will not read, a path that no file system holds."""
+    file = tmp_path / "pikaci.toml"
+    file.write_text(f'schema = 1\n[jobs.a]\ncommand = "x"\n{line}\n')
+
+    with pytest.raises(UsageError, match=words):
+        load(file)

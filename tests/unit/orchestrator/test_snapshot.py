@@ -283,3 +283,72 @@ def test_hashes_are_equal_just_when_trees_are(tmp_path: Path, first, second) -> 
         for tree in (first, second)
     ]
     assert (normal[0] == normal[1]) == (hashes[0] == hashes[1])
+
+
+async def test_a_socket_in_the_state_root_is_no_objection(workspace: Path, snapshots: Path) -> None:
+    """A living run listens on a socket there, and the next one must not stumble over it."""
+    state = workspace / "state"
+    state.mkdir()
+    os.mkfifo(state / "pipe")
+    (workspace / "a").write_text("a")
+
+    snapshot = await publish(workspace, snapshots, exclude=(state,), owner=(1000, 100))
+
+    assert not (snapshot.path / "state").exists()
+
+
+@pytest.mark.parametrize("glob", ["**x", "."])
+async def test_an_include_that_is_no_glob_is_a_usage_error(
+    workspace: Path, snapshots: Path, glob: str
+) -> None:
+    """It is named, and nothing crashes."""
+    with pytest.raises(UsageError, match="snapshot.include"):
+        await publish(workspace, snapshots, include=(glob,), owner=(1000, 100))
+
+
+async def test_an_include_does_not_reach_through_a_link(
+    workspace: Path, snapshots: Path, tmp_path: Path
+) -> None:
+    """The link itself is kept; what it leads to stays outside."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "secret").write_text("s")
+    (workspace / "link").symlink_to(elsewhere)
+
+    snapshot = await publish(workspace, snapshots, include=("link/*",), owner=(1000, 100))
+
+    assert (snapshot.path / "link").is_symlink()
+
+
+async def test_the_state_root_makes_no_tree_dirty(workspace: Path, snapshots: Path) -> None:
+    """Our own files are no change of the user's."""
+    git(workspace, "init")
+    (workspace / "a").write_text("a")
+    git(workspace, "add", "-A")
+    git(workspace, "commit", "-m", "a")
+    (workspace / "state").mkdir()
+    (workspace / "state" / "journal").write_text("j")
+
+    snapshot = await publish(
+        workspace, snapshots, exclude=(workspace / "state",), owner=(1000, 100)
+    )
+
+    assert snapshot.dirty is False
+
+
+async def test_a_repository_s_filter_does_not_run(
+    workspace: Path, snapshots: Path, tmp_path: Path
+) -> None:
+    """A clean filter in a workspace's configuration is a command of whoever made the workspace."""
+    git(workspace, "init")
+    (workspace / "a").write_text("a")
+    (workspace / ".gitattributes").write_text("a filter=evil\n")
+    git(workspace, "add", "-A")
+    git(workspace, "commit", "-m", "a")
+    git(workspace, "config", "filter.evil.clean", f"touch {tmp_path}/ran; cat")
+    (workspace / "a").write_text("b")
+
+    snapshot = await publish(workspace, snapshots, owner=(1000, 100))
+
+    assert snapshot.dirty is True
+    assert not (tmp_path / "ran").exists()
