@@ -24,7 +24,7 @@ from states.errors import PikaciError
 from states.job import Job, fold
 from states.lifecycle import TABLE, TERMINAL
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_SECS = 30.0
 
 _ENDING = frozenset(trigger for trigger, _, dest in TABLE if dest in TERMINAL)
@@ -33,6 +33,10 @@ _decoder = msgspec.json.Decoder(ev.Entry)
 
 class JournalError(PikaciError):
     """The journal cannot be read or written."""
+
+
+class NotTheWriter(JournalError):
+    """Another process has moved the job; it is that process's to go on with."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Lease:
 
     instance: str
     job: str
+    run: str
     opened_at: datetime
     deadline: datetime
     kept: bool
@@ -128,10 +133,17 @@ class Journal:
 
     def _insert(self, entry: ev.Entry) -> None:
         execute = self._connection.execute
-        row = execute(
-            "INSERT INTO entries (job, body) VALUES (?, ?)",
-            (entry.job, msgspec.json.encode(entry)),
-        ).lastrowid
+        seq = entry.seq if isinstance(entry, ev.Event) else None
+        try:
+            row = execute(
+                "INSERT INTO entries (job, seq, body) VALUES (?, ?, ?)",
+                (entry.job, seq, msgspec.json.encode(entry)),
+            ).lastrowid
+        except sqlite3.IntegrityError:
+            raise NotTheWriter(
+                f"{self._path}: another process has moved the job {entry.job}",
+                resolution="`pikaci status` shows where it is",
+            ) from None
         match entry:
             case ev.Submitted() | ev.Rejected():
                 ended = isinstance(entry, ev.Rejected)
@@ -164,7 +176,18 @@ class Journal:
     @property
     def owner(self) -> str:
         """The random name of this state root, on every instance that it makes."""
-        (value,) = self._connection.execute("SELECT value FROM meta WHERE key = 'owner'").fetchone()
+        return self._meta("owner")
+
+    @property
+    def key(self) -> str:
+        """What the nonces of this root's attempts are made from; it stands in no trace."""
+        return self._meta("key")
+
+    def _meta(self, key: str) -> str:
+        with _mapped_errors(self._path):
+            (value,) = self._connection.execute(
+                "SELECT value FROM meta WHERE key = ?", (key,)
+            ).fetchone()
         return str(value)
 
     def entries(self, job: str, *, after: int = 0) -> list[tuple[int, ev.Entry]]:
@@ -199,18 +222,20 @@ class Journal:
         """The leases that have not ended, the oldest first."""
         with _mapped_errors(self._path):
             rows = self._connection.execute(
-                "SELECT instance, job, opened_at, deadline, kept FROM leases"
-                " WHERE ended = 0 ORDER BY opened_at"
+                "SELECT instance, job, run, opened_at, deadline, kept"
+                " FROM leases JOIN jobs ON jobs.id = leases.job"
+                " WHERE leases.ended = 0 ORDER BY opened_at"
             ).fetchall()
         return [
             Lease(
                 instance,
                 job,
+                run,
                 datetime.fromisoformat(opened),
                 datetime.fromisoformat(deadline),
                 bool(kept),
             )
-            for instance, job, opened, deadline, kept in rows
+            for instance, job, run, opened, deadline, kept in rows
         ]
 
     def forget(self, jobs: Sequence[str]) -> None:
@@ -257,10 +282,11 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             script = (files("orchestrator") / "schema" / f"{number:04}.sql").read_text()
             for statement in _statements(script):
                 connection.execute(statement)
-        if version == 0:
-            connection.execute(
-                "INSERT INTO meta (key, value) VALUES ('owner', ?)", (secrets.token_hex(8),)
-            )
+        for since, name, size in ((1, "owner", 8), (2, "key", 32)):
+            if version < since:
+                connection.execute(
+                    "INSERT INTO meta (key, value) VALUES (?, ?)", (name, secrets.token_hex(size))
+                )
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     except BaseException:
         connection.execute("ROLLBACK")
