@@ -6,7 +6,6 @@ A page has its generated part between two markers; a schema is a whole file.
 
 from __future__ import annotations
 
-import enum
 import json
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from orchestrator.contract import contract
 from orchestrator.report import RunReport
 from states.events import Entry
 from states.lifecycle import TABLE, TERMINAL, State
-from states.spec import JobSpec
+from states.spec import Deadlines, JobSpec
 
 BEGIN, END = "<!-- generated -->", "<!-- end -->"
 DOCS = Path(__file__).resolve().parent
@@ -38,12 +37,26 @@ KEY_NOTES = {
     "network": "`none`, or the name of an Incus network",
     "scratch": "a throw-away writable copy of the workspace, at the same path",
     "env": "variables for the command; public, so no secrets",
+    "secrets": 'variables from the host: `{ env = "NAME" }` or `{ file = "path" }`; see below',
     "artifacts": "globs below `/artifacts` that are collected, however the job ends",
     "workspace_deps": "host directory, at `/staged/linux-rust/workspace-deps`",
     "workspace_build": "host directory, at `/staged/linux-rust/workspace-build`",
     "nix_store": "host directory, at `/mnt/pikaci-nix-store`",
     "mounts": "more read-only host directories: `{ source = \"...\", path = \"...\" }`",
     "retries": "how often an infrastructure fault before the command's start is tried again",
+    "deadlines": "how long each step around the command may take; see below",
+}  # fmt: skip
+DEADLINE_NOTES = {
+    "reset_secs": "emptying the artifact directory",
+    "image_secs": "looking the image up",
+    "create_secs": "making the instance",
+    "start_secs": "starting it",
+    "ready_secs": "runner and mounts appear in the guest",
+    "grace_secs": "between TERM and KILL; a cancellation waits 5 s at most",
+    "run_margin_secs": "beyond `timeout_secs`, for the guest to say that the command has ended",
+    "collect_secs": "fetching result, log and artifacts",
+    "delete_secs": "deleting the instance",
+    "daemon_secs": "waiting for a daemon that does not answer, in any of these",
 }  # fmt: skip
 
 
@@ -63,12 +76,16 @@ def diagram() -> str:
 
 
 def keys() -> str:
-    """The keys of a job, from the spec's own types."""
-    schema = msgspec.json.schema(JobSpec)["$defs"]["JobSpec"]["properties"]
-    hints = get_type_hints(JobSpec)
-    assert set(KEY_NOTES) == set(hints), "a key has no note"
+    """The keys of a job, from the spec's own types, and those of its deadlines."""
+    lines = [*_rows(JobSpec, KEY_NOTES), "", "The keys of `[jobs.NAME.deadlines]`:", ""]
+    return "\n".join([*lines, *_rows(Deadlines, DEADLINE_NOTES)])
+
+
+def _rows(kind: type[msgspec.Struct], notes: dict[str, str]) -> list[str]:
+    schema = msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"]
+    assert set(notes) == set(get_type_hints(kind)), "a key has no note"
     lines = ["| key | type | default | allowed | what it is |", "|---|---|---|---|---|"]
-    for field in msgspec.structs.fields(JobSpec):
+    for field in msgspec.structs.fields(kind):
         rules = schema[field.name]
         low, high = rules.get("minimum"), rules.get("maximum")
         allowed = f"{low} to {high}" if low is not None else ""
@@ -77,17 +94,15 @@ def keys() -> str:
         default = "required" if field.required else f"`{_toml(field)}`"
         lines.append(
             f"| `{field.name}` | {_type_name(rules)} | {default} | {allowed} |"
-            f" {KEY_NOTES[field.name]} |"
+            f" {notes[field.name]} |"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def _toml(field: msgspec.structs.FieldInfo) -> str:
     if field.default_factory is not msgspec.NODEFAULT:
         return json.dumps(field.default_factory())
-    value = field.default
-    if isinstance(value, enum.Enum):
-        value = value.value
+    value = msgspec.to_builtins(field.default)
     return "none" if value is None else json.dumps(value)
 
 
@@ -95,6 +110,8 @@ def _type_name(rules: dict[str, Any]) -> str:
     names = {"string": "string", "integer": "integer", "boolean": "boolean", "object": "table"}
     if "anyOf" in rules:
         rules = next(rule for rule in rules["anyOf"] if rule.get("type") != "null")
+    if rules.get("$ref", "").endswith("/Deadlines"):
+        return "table"
     return names.get(rules.get("type", "string"), "list")
 
 
@@ -115,6 +132,7 @@ def contract_table() -> str:
     lines += [f"| `{getattr(ours.variables, key)}` | {note} |" for key, note in notes.items()]
     notes = {
         "grace_secs": "seconds between TERM and KILL",
+        "lease_secs": "seconds until the guest turns itself off, whatever then runs; 0: never",
         "scratch": "`1`: an overlay of the snapshot at its own path",
         "nonce": "goes into the result; comes last",
     }

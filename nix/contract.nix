@@ -9,6 +9,7 @@ contract
     directory: "d ${directory.path} ${directory.mode} ${directory.user} ${directory.group} -"
   ) contract.directories;
 
-  # Byte for byte the file that the tests run.
+  # Byte for byte the files that the tests run.
   runnerText = builtins.readFile ./guest/pikaci-incus-run;
+  deadlineText = builtins.readFile ./guest/pikaci-deadline;
 }

@@ -5,6 +5,8 @@ Each function gives the arguments for `Incus.run`, without the program and the p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from orchestrator.contract import contract
@@ -57,7 +59,7 @@ def start(plan: Plan) -> list[str]:
 
 def wait_ready(plan: Plan) -> list[str]:
     """Wait, in the guest, until the runner is there and every planned mount is mounted."""
-    wait = ["sh", "-c", _READY_SCRIPT, "pikaci-ready", str(plan.deadlines.ready)]
+    wait = ["sh", "-c", _READY_SCRIPT, "pikaci-ready", str(plan.deadlines.ready_secs)]
     return [*_exec(plan), *wait, contract().runner, *plan.mounts]
 
 
@@ -74,19 +76,27 @@ def run(plan: Plan) -> list[str]:
     ]
 
 
-def runner_stdin(plan: Plan, nonce: str) -> bytes:
-    """What `run` feeds to the runner: the job's environment, and its own settings.
+def runner_stdin(plan: Plan, nonce: str, secrets: Mapping[str, str], *, lease_secs: int) -> bytes:
+    """What `run` feeds to the runner: the job's secrets and environment, and its own settings.
 
-    The nonce comes last: by it the runner knows that nothing was cut off.
+    In `lease_secs` the guest turns itself off. The nonce comes last: by it the runner knows that
+    nothing was cut off.
     """
     names = contract().stdin
     pairs = {
+        **secrets,
         **plan.environment,
-        names.grace_secs: str(plan.deadlines.grace),
+        names.grace_secs: str(plan.deadlines.grace_secs),
+        names.lease_secs: str(lease_secs),
         names.scratch: "1" if plan.scratch else "0",
         names.nonce: nonce,
     }
     return b"".join(f"{key}={value}".encode() + b"\0" for key, value in pairs.items())
+
+
+def follow(plan: Plan, offset: int) -> list[str]:
+    """Follow the log of the job that `run` started, from this byte on."""
+    return [*_exec(plan), contract().runner, "follow", str(offset)]
 
 
 def cancel(plan: Plan, *, now: bool = False) -> list[str]:

@@ -23,6 +23,7 @@ class Stdin(msgspec.Struct, frozen=True):
 
     nonce: str
     grace_secs: str
+    lease_secs: str
     scratch: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,16 @@ import trio
 
 from orchestrator import locks
 from orchestrator.contract import contract
+from orchestrator.errors import contained
+from orchestrator.hold import listening
 from orchestrator.image.store import Images
+from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
 from orchestrator.job_task import JobTask
 from orchestrator.snapshot import Snapshot, publish
-from orchestrator.sweep import sweep
+from orchestrator.tending import tending
 from orchestrator.workbench import Workbench, now
 from states import events as ev
-from states.errors import SpecError
+from states.errors import PikaciError, SpecError
 from states.job import fold
 from states.outcome import Failure, FailureKind
 from states.spec import JobSpec, check
@@ -50,7 +53,8 @@ async def run_jobs(
 
     When one of them must be rejected, the rejected ones are recorded and nothing runs.
     `started` hears of the snapshot before the first job begins. When cancelled, every job is
-    ended before this raises.
+    ended before this raises. Without a daemon to begin with, `DaemonUnreachable` or
+    `IncusMissing`, and nothing was submitted. (One that goes away later is waited for.)
     """
     refusals = {name: refusal(spec) for name, spec in request.specs.items()}
     rejected = [
@@ -61,16 +65,30 @@ async def run_jobs(
     if rejected:
         await bench.journal.append(*rejected)
         return
-    with locks.hold_run(bench.root.locks, run):
-        snapshot = await publish(
-            request.workspace,
-            bench.root.snapshots,
-            exclude=(bench.root.path,),
-            include=request.include,
-            owner=(contract().user.uid, contract().user.gid),
-        )
+    with locks.share_root(bench.root.path), locks.hold_run(bench.root.locks, run):
+        images = Images(bench.incus)
+        async with trio.open_nursery() as nursery:
+            # Beside the copying, which takes as long.
+            nursery.start_soon(_look_up, images, [spec.image for spec in request.specs.values()])
+            snapshot = await publish(
+                request.workspace,
+                bench.root.snapshots,
+                exclude=(bench.root.path,),
+                include=request.include,
+                owner=(contract().user.uid, contract().user.gid),
+            )
         started(snapshot)
-        await _run_all(bench, request, run, snapshot)
+        await _run_all(bench, request, run, snapshot, images)
+
+
+async def _look_up(images: Images, aliases: Iterable[str]) -> None:
+    for alias in dict.fromkeys(aliases):
+        try:
+            await images.find(alias)
+        except (DaemonUnreachable, IncusMissing):
+            raise
+        except PikaciError:
+            pass  # the jobs that want it tell of it
 
 
 def refusal(spec: JobSpec) -> SpecError | None:
@@ -97,7 +115,9 @@ def _rejection(request: Request, run: str, number: int, name: str, error: SpecEr
     )
 
 
-async def _run_all(bench: Workbench, request: Request, run: str, snapshot: Snapshot) -> None:
+async def _run_all(
+    bench: Workbench, request: Request, run: str, snapshot: Snapshot, images: Images
+) -> None:
     submitted = [
         ev.Submitted(
             job=f"{run}.{number}",
@@ -115,10 +135,15 @@ async def _run_all(bench: Workbench, request: Request, run: str, snapshot: Snaps
         for number, (name, spec) in enumerate(request.specs.items(), start=1)
     ]
     await bench.journal.append(*submitted)
-    images = Images(bench.incus)
+    faults: list[BaseException] = []
     slots = trio.CapacityLimiter(request.parallel)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(sweep, bench)
-        for event in submitted:
-            task = JobTask(bench, fold([event]), str(snapshot.path), images, slots)
-            nursery.start_soon(task.run)
+    tasks = {event.job: JobTask(bench, fold([event]), images, slots) for event in submitted}
+    async with (
+        tending(bench, request.parallel),
+        listening(bench.root.locks, run, tasks),
+        trio.open_nursery() as nursery,
+    ):
+        for task in tasks.values():
+            nursery.start_soon(contained, faults, task.run)
+    if faults:
+        raise faults[0]

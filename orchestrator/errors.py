@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from states.errors import PikaciError
 
 
@@ -11,3 +13,34 @@ class UsageError(PikaciError):
 
 class NoJobs(PikaciError):
     """The job file has no jobs."""
+
+
+async def contained(faults: list[BaseException], call: Callable[[], Awaitable[None]]) -> None:
+    """Await `call`. What is wrong with its journal or its files goes to `faults`, and no further.
+
+    So a job that cannot go on ends none of those beside it.
+    """
+    try:
+        await call()
+    except* (PikaciError, OSError) as group:
+        faults.append(cause_of(group))
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The one error in groups of one, as it was raised."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def unforeseen(cause: BaseException) -> PikaciError:
+    """What no effect told as a fault: the host's own disk, or a bug."""
+    if isinstance(cause, OSError):
+        return PikaciError(
+            f"the host could not store what the job gave: {cause}",
+            resolution="look at the space and the permissions of the state root's disk",
+        )
+    return PikaciError(
+        f"internal error: {cause!r}",
+        resolution="this is a bug of pikaci: please report it with `pikaci trace`",
+    )

@@ -26,6 +26,17 @@ Sink = Callable[[bytes], Awaitable[None]]
 
 MAX_STDERR_BYTES = 64 * 1024
 _CHUNK = 64 * 1024
+# All that a client has of our environment, by name. The rest is not for it: among it are the
+# jobs' secrets, which would stand in its /proc/PID/environ, and INCUS_REMOTE or INCUS_PROJECT,
+# which would send a call elsewhere.
+_INHERITED = (
+    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG",
+    "INCUS_DIR", "INCUS_SOCKET",
+    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR",
+    "SSH_AUTH_SOCK", "SSL_CERT_DIR", "SSL_CERT_FILE",
+    "ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "all_proxy", "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -176,15 +187,22 @@ class Incus:
         stdin: bytes = b"",
         sink: Sink | None = None,
         check: bool = True,
+        setting: str = "",
     ) -> Completed:
         """Run `incus ARGS...` in the project, to its end.
 
         Raises a type of `IncusError`: `DeadlinePassed` when it took longer than
-        `deadline_secs`, and with `check` what `incus_errors` reads from its stderr when the exit
-        code is not 0. (An exec's code may be the command's own: pass `check=False`.)
+        `deadline_secs` (which `setting` sets, if it has a name), and with `check` what
+        `incus_errors` reads from its stderr when the exit code is not 0. (An exec's code may be
+        the command's own: pass `check=False`.)
         """
         return await self._call(
-            self.argv(*args), deadline_secs=deadline_secs, stdin=stdin, sink=sink, check=check
+            self.argv(*args),
+            deadline_secs=deadline_secs,
+            stdin=stdin,
+            sink=sink,
+            check=check,
+            setting=setting,
         )
 
     async def run_global(self, *args: str, deadline_secs: float, stdin: bytes = b"") -> Completed:
@@ -207,11 +225,11 @@ class Incus:
         stdin: bytes,
         sink: Sink | None,
         check: bool,
+        setting: str = "",
     ) -> Completed:
         self.conf.mkdir(parents=True, exist_ok=True, mode=0o700)
-        env = {**os.environ, "INCUS_CONF": str(self.conf), "LC_ALL": "C.UTF-8"}
-        for meddling in ("INCUS_REMOTE", "INCUS_PROJECT"):
-            env.pop(meddling, None)
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        env = {**inherited, "INCUS_CONF": str(self.conf), "LC_ALL": "C.UTF-8"}
         began = trio.current_time()
         completed: Completed | None = None
         error = ""
@@ -222,7 +240,8 @@ class Incus:
                 raise DeadlinePassed(
                     f"incus {incus_errors.verb(argv)} did not end within {deadline_secs:g} s",
                     details=f"$ {' '.join(argv)}",
-                    resolution="`pikaci doctor` says whether the daemon answers",
+                    resolution="`pikaci doctor` says whether the daemon answers"
+                    + (f"; deadlines.{setting} sets the limit" if setting else ""),
                 )
             if check and completed.exit_code != 0:
                 raise incus_errors.failed_call(argv, completed.exit_code, completed.stderr)

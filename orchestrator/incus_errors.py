@@ -12,12 +12,16 @@ from typing import ClassVar
 
 from states.errors import PikaciError
 
+# A tar that finds no room says so of every file.
+MAX_BRIEF, MAX_DETAILS = 300, 4000
+
 
 class IncusError(PikaciError):
     """An incus command failed. `retryable`: the same call may succeed later."""
 
     retryable: ClassVar[bool] = False
     hint: ClassVar[str] = ""
+    says: ClassVar[str] = ""
 
 
 class IncusMissing(IncusError):
@@ -31,6 +35,12 @@ class DaemonUnreachable(IncusError):
 
     retryable = True
     hint = "`pikaci doctor` says what is missing"
+
+
+class MemberOffline(DaemonUnreachable):
+    """The member of the cluster that has the instance, or should have it, does not answer."""
+
+    hint = "`incus cluster list` shows the members"
 
 
 class OutcomeUnknown(IncusError):
@@ -54,9 +64,21 @@ class DeadlinePassed(IncusError):
 class InstanceNotFound(IncusError):
     """There is no instance of this name."""
 
+    retryable = True
+
 
 class ImageNotFound(IncusError):
     """There is no image of this name, or no such project."""
+
+
+class ProjectNotFound(IncusError):
+    """There is no project of this name."""
+
+    hint = "`pikaci setup` makes the project"
+
+
+class PoolNotFound(IncusError):
+    """There is no storage pool of this name."""
 
 
 class NameTaken(IncusError):
@@ -66,11 +88,26 @@ class NameTaken(IncusError):
 class InstanceNotRunning(IncusError):
     """The guest is gone."""
 
+    retryable = True
+
+
+class InstanceFrozen(IncusError):
+    """Somebody has frozen the guest."""
+
+    hint = "`incus resume` lets a frozen instance go on"
+
 
 class PoolFull(IncusError):
     """The storage pool has no room."""
 
+    says = "the storage pool has no room: "
     hint = "`pikaci gc` frees what pikaci holds; `incus storage info pikaci` shows the pool"
+
+
+class LeftByEarlierDaemon(IncusError):
+    """A new storage pool's disk file or directory exists, and no pool of the daemon has it."""
+
+    hint = "an Incus that is gone left it; remove the file or directory, and try again"
 
 
 class NotPermitted(IncusError):
@@ -84,6 +121,12 @@ class AlreadyDone(IncusError):
 
 
 _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
+    # First: behind the one or the other stand the words of a connection that was refused.
+    ("Failed to connect to cluster member", MemberOffline),
+    ("cluster member is offline", MemberOffline),
+    ("The cluster member hosting", MemberOffline),
+    ("Cluster member is evacuated", MemberOffline),
+    ("no known leader", MemberOffline),
     ("The incus daemon doesn't appear to be started", DaemonUnreachable),
     ("connection refused", DaemonUnreachable),
     ("Server isn't ready yet", DaemonUnreachable),
@@ -95,13 +138,18 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     (": EOF", OutcomeUnknown),
     ("Instance is busy running", InstanceBusy),
     ("Instance not found", InstanceNotFound),
+    ("Project not found", ProjectNotFound),
+    ("Storage pool not found", PoolNotFound),
     ("Image not found", ImageNotFound),
     ("UNIQUE constraint failed: instances.project_id", NameTaken),
+    ("contain an existing filesystem", LeftByEarlierDaemon),
+    ("Storage pool directory", LeftByEarlierDaemon),
     ("already exists", NameTaken),
     ("already running", AlreadyDone),
     ("already stopped", AlreadyDone),
     ("matching non-reusable operation has now succeeded", AlreadyDone),
     ("Instance is not running", InstanceNotRunning),
+    ("Instance is frozen", InstanceFrozen),
     ("run out of disk space", PoolFull),
     ("no space left on device", PoolFull),
     ("No space left on device", PoolFull),
@@ -124,10 +172,14 @@ def failed_call(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusErro
     """The error for a command that ended with a code other than 0."""
     text = stderr.decode("utf-8", "replace").strip()
     message = text.rpartition("Error: ")[2].strip() or f"exit code {exit_code}"
-    kind = classify(text)
+    if exit_code < 0:
+        kind: type[IncusError] = OutcomeUnknown
+        message = f"the client was killed by signal {-exit_code}"
+    else:
+        kind = classify(text)
     return kind(
-        f"incus {verb(argv)} failed: {message.splitlines()[0]}",
-        details=f"$ {shlex.join(argv)}\nexit code {exit_code}\n{text}",
+        f"incus {verb(argv)} failed: {kind.says}{_clipped(message.splitlines()[0], MAX_BRIEF)}",
+        details=f"$ {shlex.join(argv)}\nexit code {exit_code}\n{_clipped(text, MAX_DETAILS)}",
         resolution=kind.hint,
     )
 
@@ -136,3 +188,7 @@ def verb(argv: Sequence[str]) -> str:
     """The words of the command that say what it does (`image list`), for messages."""
     words = [word for word in argv[1:3] if word.isalpha()]
     return " ".join(words if words[:1] in (["image"], ["storage"], ["profile"]) else words[:1])
+
+
+def _clipped(text: str, size: int) -> str:
+    return text if len(text) <= size else f"{text[:size]}..."

@@ -1,40 +1,45 @@
 """The life of one job: performs effects, and feeds the events that they make to `states`.
 
-Every event is in the journal before the next effect begins. A fault of the infrastructure is
-an event too, never an exception in whoever runs the task; what is raised is a cancellation,
-which ends the job first, and a journal that cannot be written.
+Each state has one effect, and the effect's event leads to the next state. So a job that a dead
+process left in some state goes on from there like any other. Every event is in the journal
+before the next effect begins. A fault of the infrastructure is an event too, never an exception
+in whoever runs the task; what is raised is a cancellation, which ends the job first, and a
+journal that cannot be written.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import trio
 
-from orchestrator.attempt import Attempt, NoResult, reset_artifacts
+from orchestrator.attempt import Attempt, reset_artifacts
+from orchestrator.cancelling import end_in_guest
+from orchestrator.errors import cause_of, unforeseen
+from orchestrator.evidence import NoResult
 from orchestrator.image.store import Images
-from orchestrator.incus import Call
-from orchestrator.incus_errors import IncusError
-from orchestrator.journal import JournalError
-from orchestrator.plan import PlanContext, lease_secs, make_plan
+from orchestrator.incus_errors import DaemonUnreachable, IncusError, OutcomeUnknown
+from orchestrator.journal import JournalError, Lease, NotTheWriter
+from orchestrator.patience import interrupted, limit, patiently
+from orchestrator.plan import Plan, PlanContext, instance_name, lease_secs, make_plan, nonce
+from orchestrator.record import Record
 from orchestrator.result import GuestStatus
-from orchestrator.workbench import Workbench, now
+from orchestrator.secret_values import SecretMissing
+from orchestrator.workbench import Workbench
 from states import events as ev
 from states.errors import PikaciError
-from states.job import Job, step
+from states.events import ImageRef
+from states.job import Job
 from states.lifecycle import State
 from states.outcome import Failure, FailureKind, Outcome, Verdict
+from states.spec import JobSpec
 
 MAX_RETRY_DELAY_SECS = 30.0
-# A cancelled job is dead and its verdict written within 10 s; a slow delete is done later.
-CANCEL_SECS = 8.0
-CANCELLED_COLLECT_SECS = 3.0
 CANCELLED_RELEASE_SECS = 30.0
 # A create that was never answered may still appear for this long.
 UNANSWERED_CREATE_SECS = 30.0
-MAX_NOTED_WORD = 1000
 
 _OUTCOMES = {
     GuestStatus.PASSED: Outcome.PASSED,
@@ -45,110 +50,241 @@ _MAY_RETRY = (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED, State.INSTANCE_RE
 
 
 class JobTask:
-    """Drives a submitted job to its end. `snapshot` is the published directory.
+    """Drives a submitted job to its end, from whatever state it is in.
 
-    The job takes one of `slots` for as long as it lives; its guest's end needs none.
+    The job takes one of `slots` for as long as it lives; its guest's end needs none. `leases`
+    are those that a dead process left open for it. An `adopted` job whose command cannot begin,
+    as a secret is not here, is left to a process that has it. `settled` is set when the verdict
+    is in the journal, or will not be from here.
     """
 
     def __init__(
         self,
         bench: Workbench,
         job: Job,
-        snapshot: str,
         images: Images,
         slots: trio.CapacityLimiter,
+        *,
+        leases: Sequence[Lease] = (),
+        adopted: bool = False,
     ) -> None:
-        self.job = job
+        self.settled = trio.Event()
+        self._record = Record(bench.journal, job)
         self._bench = bench
-        self._snapshot = snapshot
         self._images = images
         self._slots = slots
-        self._incus = bench.incus.observed(self._called)
+        self._adopted = adopted
+        self._incus = bench.incus.observed(self._record.called)
         self._attempt: Attempt | None = None
+        # Instances that may still appear, or that an earlier attempt left, and until when.
+        self._lingering: list[tuple[Attempt, float]] = []
+        self._scope = trio.CancelScope()
+        self._hurry_asked = trio.Event()
+        self._hurry = (self._hurry_asked, bench.hurry)
+        self._reason = "interrupted"
+        self._adopt(leases)
+
+    @property
+    def job(self) -> Job:
+        """The job as the journal has it."""
+        return self._record.job
+
+    def cancel(self, reason: str, *, now: bool = False) -> None:
+        """Have the job end as cancelled; `now`: without a grace period. Twice is harmless."""
+        if not self._scope.cancel_called:
+            self._reason = reason
+        if now:
+            self._hurry_asked.set()
+        self._scope.cancel()
 
     async def run(self) -> None:
         """Live until the job has ended and its lease, where that can be, is released."""
-        # Not `except Cancelled`: what comes out of a nursery is a group of them.
-        recorded = True
         try:
-            async with self._slots:
-                await self._live()
-        except JournalError:
-            recorded = False
-            raise
-        except Exception as error:
-            await self._fail(_unforeseen(error))
+            await self._live_and_end()
+        except (NotTheWriter, SecretMissing):
+            pass  # another process has it, or will: it is theirs to end, and to release
         finally:
-            with trio.CancelScope(shield=True):
-                if recorded and not self.job.ended:
-                    await self._end_cancelled()
-                await self._release()
+            self.settled.set()
+
+    async def _live_and_end(self) -> None:
+        ours = True
+        # Not `except Cancelled`: what comes out of a nursery is a group of them.
+        try:
+            with self._scope:
+                async with self._slots:
+                    await self._live()
+        except Exception as error:
+            cause = cause_of(error)
+            if isinstance(cause, JournalError | SecretMissing):
+                ours = False
+                raise cause from error
+            await self._fail(unforeseen(cause))
+        finally:
+            if ours and not self._bench.leave.is_set():
+                with trio.CancelScope(shield=True):
+                    await self._end()
 
     async def _live(self) -> None:
-        while not self.job.ended:
+        while not self.job.ended and self.job.state is not State.CANCELLING:
             try:
-                await self._live_attempt()
+                await self._next_effect()
             except JournalError:
                 raise
             except PikaciError as fault:
+                if self._adopted and isinstance(fault, SecretMissing):
+                    raise
                 if not await self._retry(fault):
                     await self._fail(fault)
 
-    async def _live_attempt(self) -> None:
+    async def _next_effect(self) -> None:
+        match self.job.state:
+            case State.SUBMITTED:
+                await self._reset()
+            case State.ARTIFACTS_RESET if self._attempt is None:
+                await self._create()
+            case State.DEVICES_CONFIGURED if self._the_attempt().plan.can_start(datetime.now(UTC)):
+                await self._the_attempt().start()
+                await self._record.emit(ev.InstanceReady(**self._record.next()))
+            case State.ARTIFACTS_RESET | State.DEVICES_CONFIGURED:
+                # Left half made, or for so long that its guest would end itself too early. What
+                # there is of it goes, and a new attempt has a new name.
+                await self._release()
+                await self._record.emit(ev.Restarted(**self._record.next()))
+            case _:
+                await self._run_command()
+
+    async def _reset(self) -> None:
+        assert self.job.spec is not None
+        directory = self._bench.root.attempt_dir(self.job.id, self.job.attempt)
+        await reset_artifacts(directory, secs=self.job.spec.deadlines.reset_secs)
+        await self._record.emit(ev.ArtifactsReset(**self._record.next(), artifacts=str(directory)))
+
+    async def _create(self) -> None:
         spec = self.job.spec
         assert spec is not None
-        directory = self._bench.root.attempt_dir(self.job.id, self.job.attempt)
-        await reset_artifacts(directory)
-        await self._emit(ev.ArtifactsReset(**self._next(), artifacts=str(directory)))
-
-        image = await self._images.find(spec.image)
-        lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec, self._bench.deadlines))
-        plan = make_plan(
-            spec,
-            PlanContext(
-                host=self._bench.host,
-                owner=self._bench.journal.owner,
-                run=self.job.run,
-                job=self.job.id,
-                name=self.job.name,
-                attempt=self.job.attempt,
-                snapshot=self._snapshot,
-                commit=(self.job.snapshot and self.job.snapshot.commit) or "",
-                fingerprint=image.fingerprint,
-                lease_ends=lease_ends,
-            ),
-            deadlines=self._bench.deadlines,
+        image = await patiently(
+            lambda: self._find_image(spec),
+            secs=spec.deadlines.daemon_secs,
+            again=(DaemonUnreachable, OutcomeUnknown),
         )
-        attempt = self._attempt = Attempt(plan, directory, self._incus)
+        keep_secs = self._bench.keep_secs or 0
+        lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
+        attempt = self._attempt = self._make_attempt(self.job.attempt, image, lease_ends)
+        instance = attempt.plan.instance
         # Intent first: a create that nobody remembers could not be undone.
-        await self._emit(
-            ev.LeaseOpened(**self._note(), instance=plan.instance, deadline=lease_ends)
+        await self._record.emit(
+            ev.LeaseOpened(**self._record.note(), instance=instance, deadline=lease_ends)
         )
         await attempt.create()
-        await self._emit(ev.DevicesConfigured(**self._next(), instance=plan.instance, image=image))
-        await attempt.start()
-        await self._emit(ev.InstanceReady(**self._next()))
+        await self._record.emit(
+            ev.DevicesConfigured(**self._record.next(), instance=instance, image=image)
+        )
+
+    async def _find_image(self, spec: JobSpec) -> ImageRef:
+        with limit("looking up the image", spec.deadlines.image_secs, setting="image_secs"):
+            return await self._images.find(spec.image)
+        raise AssertionError("unreachable")
+
+    async def _run_command(self) -> None:
+        attempt = self._the_attempt()
 
         async def started() -> None:
-            await self._emit(ev.Running(**self._next()))
+            # A second exec shows the first line again.
+            if self.job.state is State.INSTANCE_READY:
+                await self._record.emit(ev.Running(**self._record.next()))
 
-        def on_log(chunk: bytes) -> None:
-            self._bench.on_log(self.job.id, chunk)
-
-        ended = await attempt.run(started, on_log)
-        result = await attempt.collect(ended)
-        if result.status not in _OUTCOMES or self.job.state is not State.RUNNING:
+        ended = await attempt.run(
+            started,
+            lambda chunk: self._bench.on_log(self.job.id, chunk),
+            running=self.job.state is State.RUNNING,
+            secs=self._run_secs(attempt.plan),
+        )
+        result = await attempt.evidence.collect(ended)
+        if result.status not in _OUTCOMES:
             raise NoResult(f"the runner could not run the command: {result.message}")
-        await self._emit(
+        await started()  # a result says so, where the first line was never seen
+        await self._record.emit(
             ev.ResultCollected(
-                **self._next(),
+                **self._record.next(),
                 outcome=_OUTCOMES[result.status],
                 exit_code=result.exit_code,
                 message=result.message,
                 hint=result.hint,
-                warnings=tuple(attempt.warnings),
+                warnings=tuple(attempt.evidence.warnings),
             )
         )
+
+    def _run_secs(self, plan: Plan) -> float:
+        """What is left of the host's limit; a margin at least, for a job that is adopted late."""
+        if self.job.state is not State.RUNNING:
+            return plan.run_deadline_secs
+        spent = (datetime.now(UTC) - self.job.phases[-1].entered_at).total_seconds()
+        left = plan.run_deadline_secs - max(0.0, spent)
+        return max(left, float(plan.deadlines.run_margin_secs))
+
+    # The attempt, made new or taken over.
+
+    def _make_attempt(
+        self,
+        number: int,
+        image: ImageRef | None,
+        lease_ends: datetime,
+        *,
+        create_answered: bool | None = None,
+    ) -> Attempt:
+        job, bench = self.job, self._bench
+        assert job.spec is not None
+        assert job.snapshot is not None
+        plan = make_plan(
+            job.spec,
+            PlanContext(
+                host=bench.host,
+                owner=bench.journal.owner,
+                run=job.run,
+                job=job.id,
+                name=job.name,
+                attempt=number,
+                snapshot=str(bench.root.snapshots / job.snapshot.hash),
+                commit=job.snapshot.commit or "",
+                fingerprint=image.fingerprint if image else "",
+                lease_ends=lease_ends,
+            ),
+        )
+        return Attempt(
+            plan,
+            bench.root.attempt_dir(job.id, number),
+            self._incus,
+            nonce(bench.journal.key, plan.instance),
+            create_answered=create_answered,
+        )
+
+    def _adopt(self, leases: Sequence[Lease]) -> None:
+        """Take over the instances that a dead process had made, or asked for."""
+        names = {
+            instance_name(self._bench.journal.owner, self.job.id, number): number
+            for number in range(1, self.job.attempt + 1)
+        }
+        for lease in leases:
+            number = names[lease.instance]
+            current = number == self.job.attempt
+            attempt = self._make_attempt(
+                number,
+                self.job.image if current else None,
+                lease.deadline,
+                create_answered=current and self.job.instance is not None,
+            )
+            if current:
+                self._attempt = attempt
+            else:
+                self._linger(attempt)
+
+    def _the_attempt(self) -> Attempt:
+        if self._attempt is None:
+            # Its lease was ended by somebody else; the next call says that it is gone.
+            self._attempt = self._make_attempt(
+                self.job.attempt, self.job.image, datetime.now(UTC), create_answered=True
+            )
+        return self._attempt
 
     async def _retry(self, fault: PikaciError) -> bool:
         """Begin another attempt, if the fault and the spec's `retries` allow it."""
@@ -157,139 +293,101 @@ class JobTask:
         if (
             not retryable
             or self.job.state not in _MAY_RETRY
-            or self.job.attempt > self.job.spec.retries
+            or self.job.retries >= self.job.spec.retries
         ):
             return False
-        delay = min(2.0**self.job.attempt, MAX_RETRY_DELAY_SECS) * random.uniform(0.5, 1.5)
-        failure = self._failure(FailureKind.INFRASTRUCTURE, fault)
+        delay = min(2.0 ** (self.job.retries + 1), MAX_RETRY_DELAY_SECS) * random.uniform(0.5, 1.5)
+        failure = self._record.failure(fault)
         await self._release()
-        await self._emit(ev.Retried(**self._next(), failure=failure, delay_secs=round(delay, 3)))
+        await self._record.emit(
+            ev.Retried(**self._record.next(), failure=failure, delay_secs=round(delay, 3))
+        )
         await trio.sleep(delay)
         return True
 
     async def _fail(self, fault: PikaciError) -> None:
-        for warning in self._attempt.warnings if self._attempt else ():
-            self._bench.journal.note(ev.Warned(**self._note(), message=warning))
-        failure = self._failure(FailureKind.INFRASTRUCTURE, fault)
-        await self._emit(ev.Failed(**self._next(), failure=failure))
+        for warning in self._attempt.evidence.warnings if self._attempt else ():
+            self._record.warn(warning)
+        failure = self._record.failure(fault)
+        await self._record.emit(ev.Failed(**self._record.next(), failure=failure))
+
+    async def _end(self) -> None:
+        if not self.job.ended:
+            await self._end_cancelled()
+        self.settled.set()
+        await self._release()
+        for attempt, until in self._lingering:
+            await self._end_lingering(attempt, until)
 
     async def _end_cancelled(self) -> None:
         """Kill the job in its guest, save what there is of it, and say so; in bounded time."""
         phase = self.job.state
-        await self._emit(ev.CancelRequested(**self._next(), reason="interrupted"))
-        if not await self._stopped_by_runner(phase):
-            # No runner to ask: the guest goes away, and whatever ran in it.
-            await self._release()
-        failure = Failure(kind=FailureKind.CANCELLED, phase=phase, message="cancelled: interrupted")
-        await self._emit(ev.Cancelled(**self._next(), failure=failure))
-
-    async def _stopped_by_runner(self, phase: State) -> bool:
-        attempt = self._attempt
-        if attempt is None or phase not in (State.INSTANCE_READY, State.RUNNING):
-            return False
-        stopped = False
-        with trio.move_on_after(CANCEL_SECS):
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._hurry, attempt)
-                    await attempt.cancel(now=self._bench.hurry.is_set())
-                    stopped = True
-                    nursery.cancel_scope.cancel()
-            except* IncusError:
-                pass
-        if stopped:
-            with trio.move_on_after(CANCELLED_COLLECT_SECS):
-                try:
-                    await attempt.collect(None)
-                except PikaciError:
-                    pass  # the log that was streamed is there already
-        return stopped
-
-    async def _hurry(self, attempt: Attempt) -> None:
-        await self._bench.hurry.wait()
-        await attempt.cancel(now=True)
-
-    async def _release(self) -> None:
-        """Delete the attempt's instance, or keep it for debugging; the lease says which."""
-        attempt, self._attempt = self._attempt, None
-        if attempt is None or attempt.create_answered is None:
+        if phase is State.CANCELLING:
+            phase = self.job.phases[-2].state  # asked for before; it goes on
+        else:
+            await self._record.emit(ev.CancelRequested(**self._record.next(), reason=self._reason))
+        runs = phase in (State.INSTANCE_READY, State.RUNNING)
+        dead = (
+            self._attempt is not None and runs and await end_in_guest(self._attempt, *self._hurry)
+        )
+        if not (dead or await self._release()):
+            # Not known to be dead, so it is not said to be. The lease is open.
             return
+        failure = Failure(
+            kind=FailureKind.CANCELLED, phase=phase, message=f"cancelled: {self._reason}"
+        )
+        await self._record.emit(ev.Cancelled(**self._record.next(), failure=failure))
+
+    async def _release(self) -> bool:
+        """Delete the attempt's instance, or keep it for debugging; the lease says which.
+
+        True when the guest is known to be dead.
+        """
+        dead = self._attempt is None or await self._release_instance(self._attempt)
+        # Not before: who is cancelled here releases it at the end.
+        self._attempt = None
+        return dead
+
+    async def _release_instance(self, attempt: Attempt) -> bool:
+        if attempt.create_answered is None:
+            return True
         plan = attempt.plan
         keep_secs = self._bench.keep_secs
         if keep_secs is not None and self.job.verdict not in (None, Verdict.PASSED):
             deadline = datetime.now(UTC) + timedelta(seconds=keep_secs)
-            await self._emit(
-                ev.LeaseKept(**self._note(), instance=plan.instance, deadline=deadline)
+            await self._record.emit(
+                ev.LeaseKept(**self._record.note(), instance=plan.instance, deadline=deadline)
             )
-            return
+            return True
         cancelled = self.job.state in (State.CANCELLING, State.CANCELLED)
         with trio.move_on_after(CANCELLED_RELEASE_SECS if cancelled else float("inf")):
-            try:
-                released = await attempt.release()
-                if not released and not cancelled:
-                    await trio.sleep(UNANSWERED_CREATE_SECS)
-                    attempt.create_answered = True
-                    released = await attempt.release()
-            except PikaciError as error:
-                await self._emit(
-                    ev.Warned(
-                        **self._note(),
-                        message=f"{plan.instance} is left to the next sweep: {error.brief}",
-                    )
-                )
-                return
-            if released:
-                await self._emit(ev.LeaseEnded(**self._note(), instance=plan.instance))
+            deleted = await self._delete(attempt)
+            if deleted is False:
+                self._linger(attempt)
+            return deleted is not None
+        return False
 
-    async def _emit(self, *entries: ev.Entry) -> None:
-        """Make the entries durable, and move the job by those that are events."""
-        job = self.job
-        for entry in entries:
-            if isinstance(entry, ev.Event):
-                job = step(job, entry)
-        await self._bench.journal.append(*entries)
-        self.job = job
+    async def _delete(self, attempt: Attempt) -> bool | None:
+        """What `Attempt.release` says; None when it failed, and the instance is the reaper's."""
+        instance = attempt.plan.instance
+        try:
+            if not await attempt.release():
+                return False
+        except PikaciError as error:
+            message = f"{instance} is left to `pikaci reap`: {error.brief}"
+            await self._record.emit(ev.Warned(**self._record.note(), message=message))
+            return None
+        await self._record.emit(ev.LeaseEnded(**self._record.note(), instance=instance))
+        return True
 
-    def _next(self) -> dict[str, Any]:
-        return {"job": self.job.id, "seq": self.job.seq + 1, **now()}
+    def _linger(self, attempt: Attempt) -> None:
+        self._lingering.append((attempt, trio.current_time() + UNANSWERED_CREATE_SECS))
 
-    def _note(self) -> dict[str, Any]:
-        return {"job": self.job.id, **now()}
-
-    def _failure(self, kind: FailureKind, fault: PikaciError) -> Failure:
-        message = "\n".join(part for part in (fault.brief, fault.details) if part)
-        return Failure(
-            kind=kind, phase=self.job.state, message=message, resolution=fault.resolution
-        )
-
-    def _called(self, call: Call) -> None:
-        self._bench.journal.note(
-            ev.Called(
-                **self._note(),
-                argv=tuple(_clipped(word) for word in call.argv),
-                duration_ms=round(call.duration_secs * 1000, 3),
-                exit_code=call.exit_code,
-                error=call.error,
-            )
-        )
-
-
-def _unforeseen(error: Exception) -> PikaciError:
-    """What no effect told as a fault: the host's own disk, or a bug."""
-    cause: BaseException = error
-    while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-        cause = cause.exceptions[0]
-    if isinstance(cause, OSError):
-        return PikaciError(
-            f"the host could not store what the job gave: {cause}",
-            resolution="look at the space and the permissions of the state root's disk",
-        )
-    return PikaciError(
-        f"internal error: {cause!r}",
-        resolution="this is a bug of pikaci: please report it with `pikaci trace`",
-    )
-
-
-def _clipped(word: str) -> str:
-    # The whole command stands in the spec already; a trace need not hold it at every call.
-    return word if len(word) <= MAX_NOTED_WORD else word[:MAX_NOTED_WORD] + "..."
+    async def _end_lingering(self, attempt: Attempt, until: float) -> None:
+        """An instance that was absent: absent for so long, it will not appear any more."""
+        if await self._delete(attempt) is False:
+            secs = max(0.0, until - trio.current_time())
+            if await interrupted(secs, *self._hurry, self._bench.leave):
+                return  # the lease stays open, for the next start
+            attempt.create_answered = True
+            await self._delete(attempt)

@@ -18,11 +18,12 @@ import msgspec
 
 from orchestrator.errors import NoJobs, UsageError
 from states.errors import SpecError
-from states.spec import NAME_PATTERN, JobSpec, check, from_validation_error
+from states.spec import NAME_PATTERN, JobSpec, SecretSource, check, from_validation_error
 
 SCHEMA = 1
 MAX_BYTES = 1 << 20
 TOP_LEVEL = ("schema", "defaults", "jobs", "snapshot")
+_MERGED = ("env", "secrets", "deadlines")  # by name, where [defaults] and a job both have them
 _DIRECTORIES = ("workspace_deps", "workspace_build", "nix_store")
 
 
@@ -126,8 +127,12 @@ def _job(path: Path, name: str, defaults: dict[str, Any], table: object) -> JobS
             path, f"jobs.{name!r}", "is no name for a job", "letters, digits and ._/-, at most 128"
         )
     own = _table(path, key, table)
-    env = {"env": {**defaults["env"], **own["env"]}} if _both_env(defaults, own) else {}
-    spec = _with_real_paths(path, key, _decoded(path, key, {**defaults, **own, **env}))
+    merged = {
+        field: {**defaults[field], **own[field]}
+        for field in _MERGED
+        if isinstance(defaults.get(field), dict) and isinstance(own.get(field), dict)
+    }
+    spec = _with_real_paths(path, key, _decoded(path, key, {**defaults, **own, **merged}))
     if not spec.writable_workspace:
         try:
             check(spec)
@@ -136,17 +141,15 @@ def _job(path: Path, name: str, defaults: dict[str, Any], table: object) -> JobS
     return spec
 
 
-def _both_env(defaults: dict[str, Any], own: dict[str, Any]) -> bool:
-    return isinstance(defaults.get("env"), dict) and isinstance(own.get("env"), dict)
-
-
 def _decoded(path: Path, key: str, table: dict[str, Any]) -> JobSpec:
     _no_unknown(path, f"{key}.", table, JobSpec.__struct_fields__)
     try:
         return msgspec.convert(table, JobSpec)
     except msgspec.ValidationError as error:
         found = from_validation_error(error)
-        got = _got(table, found.key)
+        # Somebody may have written a secret itself in the place of its source.
+        secret = found.key.partition(".")[0] == "secrets"
+        got = "" if secret else _got(table, found.key)
         raise _bad(
             path, f"{key}.{found.key}", f"{found.brief}{f', got {got}' if got else ''}",
             found.resolution,
@@ -156,7 +159,10 @@ def _decoded(path: Path, key: str, table: dict[str, Any]) -> JobSpec:
 
 
 def _with_real_paths(path: Path, key: str, spec: JobSpec) -> JobSpec:
-    """Host directories, relative to the job file, as the real paths that Incus wants."""
+    """Host paths, relative to the job file, made absolute; directories real, as Incus wants.
+
+    A secret's file need not be there yet, and may be a link that is turned to another file.
+    """
     base = path.absolute().parent
 
     def real(field: str, value: str) -> str:
@@ -180,6 +186,10 @@ def _with_real_paths(path: Path, key: str, spec: JobSpec) -> JobSpec:
         msgspec.structs.replace(mount, source=real(f"mounts[{index}].source", mount.source))
         for index, mount in enumerate(spec.mounts)
     )
+    changed["secrets"] = {
+        name: source if source.file is None else SecretSource(source.env, str(base / source.file))
+        for name, source in spec.secrets.items()
+    }
     return msgspec.structs.replace(spec, **changed)
 
 

@@ -7,32 +7,44 @@ share the next one. Several processes may have a journal open.
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 import trio
 
+from orchestrator.journal_file import (
+    JournalDamaged,
+    JournalError,
+    JournalUnwritable,
+    connect,
+    connect_to_read,
+    mapped_errors,
+    reading,
+    transaction,
+)
 from states import events as ev
 from states.errors import PikaciError
 from states.job import Job, fold
 from states.lifecycle import TABLE, TERMINAL
 
-SCHEMA_VERSION = 2
-_BUSY_SECS = 30.0
+__all__ = [
+    "JobRow",
+    "Journal",
+    "JournalDamaged",
+    "JournalError",
+    "JournalUnwritable",
+    "Lease",
+    "NotTheWriter",
+    "open_journal",
+]
 
 _ENDING = frozenset(trigger for trigger, _, dest in TABLE if dest in TERMINAL)
 _decoder = msgspec.json.Decoder(ev.Entry)
-
-
-class JournalError(PikaciError):
-    """The journal cannot be read or written."""
 
 
 class NotTheWriter(JournalError):
@@ -62,16 +74,28 @@ class Lease:
 
 
 @dataclass
-class _Batch:
-    """Entries that are committed together; whoever appended to it learns the same outcome."""
+class _Appended:
+    """What one call brought: it is written whole or not at all, and `error` says why not."""
 
-    entries: list[ev.Entry] = field(default_factory=list)
+    entries: tuple[ev.Entry, ...]
+    error: Exception | None = None
+    bodies: tuple[bytes, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Here, so that who brought an entry that cannot be encoded is who hears of it.
+        self.bodies = tuple(msgspec.json.encode(entry) for entry in self.entries)
+
+
+@dataclass
+class _Batch:
+    """What is committed together, in the order in which it came."""
+
+    parts: list[_Appended] = field(default_factory=list)
     closed: bool = False
-    error: JournalError | None = None
 
 
 class Journal:
-    """One state root's journal. Make it with `open_journal`."""
+    """One state root's journal, on a connection that `open_journal` makes."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
@@ -80,70 +104,84 @@ class Journal:
         self._lock = trio.Lock()
         self._open_batch = _Batch()
         self._observers: list[Callable[[ev.Entry], None]] = []
+        self.deaf: Exception | None = None
 
     def observe(self, observer: Callable[[ev.Entry], None]) -> None:
-        """Call `observer` with every entry of this process, once it is durable."""
+        """Call `observer` with every entry of this process, once it is durable.
+
+        One that raises hears no more; its error is raised when the journal is closed.
+        """
         self._observers.append(observer)
 
     def note(self, entry: ev.AnyNote) -> None:
         """Add a note that may be lost in a crash: it becomes durable with the next append."""
-        self._open_batch.entries.append(entry)
+        self._open_batch.parts.append(_Appended((entry,)))
 
     async def append(self, *entries: ev.Entry) -> None:
         """Return when the entries, and all notes before them, are durable.
 
-        Raises `JournalError` when they are not. Not cut short by a cancellation: what was begun
-        is known to be written or not.
+        Raises `NotTheWriter` when another process has written an event of the same number, and
+        `JournalUnwritable` when nothing can be written; then none of the entries is there. Not cut
+        short by a cancellation: what was begun is known to be written or not.
         """
         batch = self._open_batch
-        batch.entries.extend(entries)
+        mine = _Appended(entries)
+        batch.parts.append(mine)
         with trio.CancelScope(shield=True):
             async with self._lock:
                 if not batch.closed:
                     await self._write(batch)
-        if batch.error is not None:
-            raise batch.error
+        if mine.error is not None:
+            raise mine.error
 
     async def _write(self, batch: _Batch) -> None:
         batch.closed = True
         self._open_batch = _Batch()
         try:
-            await trio.to_thread.run_sync(self._commit, batch.entries, limiter=self._limiter)
-        except JournalError as error:
-            batch.error = error
-            return
-        for entry in batch.entries:
-            for observer in self._observers:
+            await trio.to_thread.run_sync(self._commit, batch.parts, limiter=self._limiter)
+        except Exception as error:
+            for part in batch.parts:
+                part.error = error
+        for part in batch.parts:
+            if part.error is None:
+                for entry in part.entries:
+                    self._tell(entry)
+
+    def _tell(self, entry: ev.Entry) -> None:
+        for observer in list(self._observers):
+            try:
                 observer(entry)
+            except Exception as error:
+                # The entry is durable: what a listener does with it is no fault of the job's.
+                self._observers.remove(observer)
+                self.deaf = self.deaf or error
 
-    def _commit(self, entries: Sequence[ev.Entry]) -> None:
-        with _mapped_errors(self._path), self._transaction():
-            for entry in entries:
-                self._insert(entry)
+    def _commit(self, parts: Sequence[_Appended]) -> None:
+        with mapped_errors(self._path), transaction(self._connection):
+            for part in parts:
+                self._insert_part(part)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _insert_part(self, part: _Appended) -> None:
+        self._connection.execute("SAVEPOINT part")
         try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
-
-    def _insert(self, entry: ev.Entry) -> None:
-        execute = self._connection.execute
-        seq = entry.seq if isinstance(entry, ev.Event) else None
-        try:
-            row = execute(
-                "INSERT INTO entries (job, seq, body) VALUES (?, ?, ?)",
-                (entry.job, seq, msgspec.json.encode(entry)),
-            ).lastrowid
+            for entry, body in zip(part.entries, part.bodies, strict=True):
+                self._insert(entry, body)
         except sqlite3.IntegrityError:
-            raise NotTheWriter(
+            # Theirs alone: what others appended at the same time is written.
+            self._connection.execute("ROLLBACK TO part")
+            part.error = NotTheWriter(
                 f"{self._path}: another process has moved the job {entry.job}",
                 resolution="`pikaci status` shows where it is",
-            ) from None
+            )
+        self._connection.execute("RELEASE part")
+
+    def _insert(self, entry: ev.Entry, body: bytes) -> None:
+        execute = self._connection.execute
+        seq = entry.seq if isinstance(entry, ev.Event) else None
+        row = execute(
+            "INSERT INTO entries (job, seq, body) VALUES (?, ?, ?)",
+            (entry.job, seq, body),
+        ).lastrowid
         match entry:
             case ev.Submitted() | ev.Rejected():
                 ended = isinstance(entry, ev.Rejected)
@@ -184,35 +222,51 @@ class Journal:
         return self._meta("key")
 
     def _meta(self, key: str) -> str:
-        with _mapped_errors(self._path):
-            (value,) = self._connection.execute(
+        with reading(self._path):
+            row = self._connection.execute(
                 "SELECT value FROM meta WHERE key = ?", (key,)
             ).fetchone()
-        return str(value)
+        if row is None:
+            raise JournalDamaged(self._path, f"it has lost its {key}")
+        return str(row[0])
 
     def entries(self, job: str, *, after: int = 0) -> list[tuple[int, ev.Entry]]:
         """A job's entries with their numbers in the journal, from the one behind `after`."""
-        with _mapped_errors(self._path):
+        with reading(self._path):
             rows = self._connection.execute(
                 "SELECT id, body FROM entries WHERE job = ? AND id > ? ORDER BY id", (job, after)
             ).fetchall()
             return [(number, _decoder.decode(body)) for number, body in rows]
 
     def job(self, job: str) -> Job:
-        """The job as its events make it."""
-        return fold(e for _, e in self.entries(job) if isinstance(e, ev.Event))
+        """The job as its events make it; `JournalDamaged` when they do not make one."""
+        events = [entry for _, entry in self.entries(job) if isinstance(entry, ev.Event)]
+        try:
+            if events:
+                return fold(events)
+            problem = "it has no events"
+        except PikaciError as error:
+            problem = error.brief
+        raise JournalDamaged(self._path, f"the job {job} cannot be read: {problem}")
 
     def jobs(self, *, run: str | None = None) -> list[JobRow]:
         """All jobs, or those of one run, the oldest first."""
         where, values = ("WHERE run = ?", (run,)) if run is not None else ("", ())
         return self._job_rows(where, values)
 
+    def runs(self) -> dict[str, list[JobRow]]:
+        """All jobs by their runs, the oldest run first; runs that began at once stand mixed."""
+        runs: dict[str, list[JobRow]] = {}
+        for row in self.jobs():
+            runs.setdefault(row.run, []).append(row)
+        return runs
+
     def unfinished(self) -> list[JobRow]:
         """The jobs that have not ended, the oldest first."""
         return self._job_rows("WHERE ended = 0", ())
 
     def _job_rows(self, where: str, values: Sequence[str]) -> list[JobRow]:
-        with _mapped_errors(self._path):
+        with reading(self._path):
             rows = self._connection.execute(
                 f"SELECT id, run, name, ended FROM jobs {where} ORDER BY first_entry", values
             ).fetchall()
@@ -220,27 +274,27 @@ class Journal:
 
     def open_leases(self) -> list[Lease]:
         """The leases that have not ended, the oldest first."""
-        with _mapped_errors(self._path):
+        with reading(self._path):
             rows = self._connection.execute(
                 "SELECT instance, job, run, opened_at, deadline, kept"
                 " FROM leases JOIN jobs ON jobs.id = leases.job"
                 " WHERE leases.ended = 0 ORDER BY opened_at"
             ).fetchall()
-        return [
-            Lease(
-                instance,
-                job,
-                run,
-                datetime.fromisoformat(opened),
-                datetime.fromisoformat(deadline),
-                bool(kept),
-            )
-            for instance, job, run, opened, deadline, kept in rows
-        ]
+            return [
+                Lease(
+                    instance,
+                    job,
+                    run,
+                    datetime.fromisoformat(opened),
+                    datetime.fromisoformat(deadline),
+                    bool(kept),
+                )
+                for instance, job, run, opened, deadline, kept in rows
+            ]
 
     def forget(self, jobs: Sequence[str]) -> None:
         """Delete ended jobs and all their entries (`pikaci gc`)."""
-        with _mapped_errors(self._path), self._transaction():
+        with mapped_errors(self._path), transaction(self._connection):
             for job in jobs:
                 self._connection.execute("DELETE FROM entries WHERE job = ?", (job,))
                 self._connection.execute("DELETE FROM leases WHERE job = ? AND ended = 1", (job,))
@@ -248,71 +302,23 @@ class Journal:
 
 
 @contextmanager
-def open_journal(path: Path) -> Iterator[Journal]:
+def open_journal(path: Path, *, only_reading: bool = False) -> Iterator[Journal]:
     """Open a journal, and make it when there is none.
 
-    Raises `JournalError` when it is of a newer pikaci, is damaged, or cannot be written;
-    nothing of it is overwritten then.
+    Who is `only_reading` can also read one that cannot be written: it lies on a full disk, or is
+    read-only. Raises `JournalUnwritable` for all others, `JournalDamaged`, and `JournalError`
+    when it is of a newer pikaci. Nothing of it is overwritten then.
     """
-    with _mapped_errors(path):
-        connection = sqlite3.connect(
-            path, timeout=_BUSY_SECS, isolation_level=None, check_same_thread=False
-        )
     try:
-        with _mapped_errors(path):
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            _migrate(connection, path)
-        yield Journal(connection, path)
+        connection = connect(path)
+    except JournalUnwritable:
+        if not (only_reading and path.exists()):
+            raise
+        connection = connect_to_read(path)
+    try:
+        journal = Journal(connection, path)
+        yield journal
+        if journal.deaf is not None:
+            raise journal.deaf
     finally:
         connection.close()
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise JournalError(
-                f"{path}: the journal has version {version};"
-                f" this pikaci knows version {SCHEMA_VERSION}",
-                resolution="use the newer pikaci that wrote it, or another --state-root",
-            )
-        for number in range(version + 1, SCHEMA_VERSION + 1):
-            script = (files("orchestrator") / "schema" / f"{number:04}.sql").read_text()
-            for statement in _statements(script):
-                connection.execute(statement)
-        for since, name, size in ((1, "owner", 8), (2, "key", 32)):
-            if version < since:
-                connection.execute(
-                    "INSERT INTO meta (key, value) VALUES (?, ?)", (name, secrets.token_hex(size))
-                )
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script (executescript would commit before the first)."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-@contextmanager
-def _mapped_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise JournalError(
-            f"{path}: the journal cannot be used: {error}",
-            resolution="look at the disk's space and the file's permissions;"
-            " `pikaci doctor` checks both, --state-root names another place",
-        ) from error
-    except msgspec.MsgspecError as error:
-        raise JournalError(f"{path}: the journal has an entry that is not ours: {error}") from error

@@ -7,12 +7,14 @@ the effects and for `--dry-run` alike.
 from __future__ import annotations
 
 import hashlib
+import hmac
+import math
 from datetime import datetime
 
 import msgspec
 
 from orchestrator.contract import contract
-from states.spec import InstanceType, JobSpec
+from states.spec import Deadlines, InstanceType, JobSpec, SecretSource
 
 Devices = dict[str, dict[str, str]]
 
@@ -23,18 +25,6 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     remote: str = "local"
     project: str = "pikaci"
     pool: str = "pikaci"
-
-
-class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
-    """How long each effect may take, in seconds. The guest's own limits lie below `run`'s."""
-
-    create: float = 600
-    start: float = 120
-    ready: int = 60
-    grace: int = 5
-    run_margin: float = 60
-    collect: float = 300
-    delete: float = 120
 
 
 class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +50,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `config` and `devices` are Incus's, for the create call. `mounts` are the guest paths that
     must be mounted before the runner starts. `environment` is the job's own, and goes to the
-    runner's stdin. `timeout_secs` bounds the command.
+    runner's stdin; so do the values of `secrets`, of which a plan has the sources alone.
+    `timeout_secs` bounds the command. At `lease_ends` the guest may be gone, and ends by itself.
     """
 
     host: Host
@@ -77,13 +68,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     run_as_root: bool
     scratch: bool
     environment: dict[str, str]
+    secrets: dict[str, SecretSource]
     artifacts: tuple[str, ...]
     deadlines: Deadlines
+    lease_ends: datetime
 
     @property
     def run_deadline_secs(self) -> float:
         """How long the host waits for the command's end; the guest's own limit lies below."""
-        return self.timeout_secs + self.deadlines.grace + self.deadlines.run_margin
+        return _run_secs(self.timeout_secs, self.deadlines)
+
+    def can_start(self, now: datetime) -> bool:
+        """Whether a guest that starts now has the time for its command before its lease ends."""
+        d = self.deadlines
+        needed = d.start_secs + d.ready_secs + self.run_deadline_secs + d.collect_secs
+        return (self.lease_ends - now).total_seconds() >= needed
+
+    def lease_left_secs(self, now: datetime) -> int:
+        """The lease of a guest whose runner starts now; enough for a command that starts late."""
+        left = (self.lease_ends - now).total_seconds()
+        return math.ceil(max(left, self.run_deadline_secs + self.deadlines.collect_secs))
 
 
 def instance_name(owner: str, job: str, attempt: int) -> str:
@@ -92,7 +96,15 @@ def instance_name(owner: str, job: str, attempt: int) -> str:
     return f"pikaci-{digest[:20]}"
 
 
-def make_plan(spec: JobSpec, context: PlanContext, *, deadlines: Deadlines | None = None) -> Plan:
+def nonce(key: str, instance: str) -> str:
+    """What the result file of this instance's job must carry.
+
+    Made from the journal's key, and not stored, so that a restarted pikaci knows it again.
+    """
+    return hmac.new(key.encode(), instance.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
     """The plan of an attempt. `spec` has passed `states.check`; its host paths are real paths."""
     shares = _shares(spec, context.snapshot)
     return Plan(
@@ -116,16 +128,23 @@ def make_plan(spec: JobSpec, context: PlanContext, *, deadlines: Deadlines | Non
             "PIKACI_RUN": context.run,
             "PIKACI_COMMIT": context.commit,
         },
+        secrets=spec.secrets,
         artifacts=spec.artifacts,
-        deadlines=deadlines or Deadlines(),
+        deadlines=spec.deadlines,
+        lease_ends=context.lease_ends,
     )
 
 
-def lease_secs(spec: JobSpec, deadlines: Deadlines) -> float:
+def lease_secs(spec: JobSpec) -> float:
     """How long an attempt's instance may exist: all its deadlines, one after the other."""
-    d = deadlines
-    run = spec.timeout_secs + d.grace + d.run_margin
-    return d.create + d.start + d.ready + run + d.collect + d.delete
+    d = spec.deadlines
+    run = _run_secs(spec.timeout_secs, d)
+    # The daemon may be away once in each of the five calls.
+    return d.create_secs + d.start_secs + d.ready_secs + run + d.collect_secs + 5 * d.daemon_secs
+
+
+def _run_secs(timeout_secs: int, deadlines: Deadlines) -> float:
+    return timeout_secs + deadlines.grace_secs + deadlines.run_margin_secs
 
 
 def _shares(spec: JobSpec, snapshot: str) -> list[tuple[str, str, str]]:

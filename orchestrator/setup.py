@@ -6,7 +6,10 @@ already is left as it is, so that a second call does nothing.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +17,14 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import trio
 
-from orchestrator.image.build import RECIPE_PROPERTY, build, recipe
+from orchestrator.contract import contract
+from orchestrator.image.build import RECIPE_PROPERTY, build, only_builder, recipe
 from orchestrator.image.debian import NotDebian, debian_sources
-from orchestrator.image.store import import_image, list_images
+from orchestrator.image.store import Image, import_image, list_images
 from orchestrator.incus import Incus
-from orchestrator.incus_errors import IncusError
+from orchestrator.incus_errors import LeftByEarlierDaemon, NameTaken
 from orchestrator.plan import Host
 from states.errors import PikaciError
 from states.spec import JobSpec
@@ -58,22 +63,43 @@ async def setup(incus: Incus, host: Host, *, say: Say) -> bool:
 
 
 async def ensure_image(incus: Incus, *, say: Say) -> bool:
-    """Build and import the guest image, unless the one that is there has the same recipe."""
-    images = [image for image in await list_images(incus) if image.has_alias(DEV_IMAGE)]
-    try:
-        wanted = recipe(debian_sources())
-    except NotDebian:
-        if images:
-            return False  # somebody brought it; it cannot be made anew here
-        raise
-    if images and images[0].properties.get(RECIPE_PROPERTY) == wanted:
+    """Build and import the guest image, unless the one that is there will do.
+
+    It does if its recipe is the one we would build by. One of somebody else's making, or on a
+    machine that can build none, does if it has our version of the contract.
+    """
+    if await _has_image(incus):
         return False
-    await build_and_import(incus, say=say)
-    return True
+    async with only_builder(say=say):
+        if await _has_image(incus):  # by the builder that we waited for
+            return False
+        await _build_and_import(incus, say)
+        return True
+
+
+async def _has_image(incus: Incus) -> bool:
+    image = next((i for i in await list_images(incus) if i.has_alias(DEV_IMAGE)), None)
+    return image is not None and _will_do(image)
+
+
+def _will_do(image: Image) -> bool:
+    ours = image.contract == str(contract().version)
+    made_by = image.properties.get(RECIPE_PROPERTY)
+    if made_by is None:
+        return ours
+    try:
+        return made_by == recipe(debian_sources())
+    except NotDebian:
+        return ours
 
 
 async def build_and_import(incus: Incus, *, say: Say) -> str:
     """Build the guest image, and put it in the place of the one before; its fingerprint."""
+    async with only_builder(say=say):
+        return await _build_and_import(incus, say)
+
+
+async def _build_and_import(incus: Incus, say: Say) -> str:
     with tempfile.TemporaryDirectory(prefix="pikaci-image-") as directory:
         file = await build(Path(directory), say=say)
         say(f"importing it as {DEV_IMAGE}")
@@ -105,9 +131,34 @@ async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
         say("warning: no copy-on-write storage; every job will unpack its image (seconds)")
         say("         install btrfs-progs, restart Incus, and run `pikaci setup` anew")
     say(f"making the storage pool {host.pool} ({driver} {' '.join(options)})".rstrip())
-    await incus.run_global(
-        "storage", "create", incus.name(host.pool), driver, *options, deadline_secs=CALL_SECS
-    )
+    create = ("storage", "create", incus.name(host.pool), driver, *options)
+    try:
+        await incus.run_global(*create, deadline_secs=CALL_SECS)
+    except LeftByEarlierDaemon:
+        # Incus removes a disk file that its attempt has failed on.
+        say("an Incus that is gone left such a pool behind; trying once more")
+        await incus.run_global(*create, deadline_secs=CALL_SECS)
+    if driver == "btrfs":
+        await _count_simply(host.pool)
+
+
+async def _count_simply(pool: str) -> None:
+    """Have btrfs count a guest's own bytes alone, before Incus has it count shared ones too.
+
+    A guest shares its image's extents with all others. To count those, btrfs looks at every
+    sharer when a guest is deleted: after some hundred guests a create takes seconds. Limits are
+    kept either way. Where this cannot be done (Linux before 6.7, a daemon elsewhere), Incus
+    turns the other kind on when it sets the first limit.
+    """
+    mounted = Path(os.environ.get("INCUS_DIR", "/var/lib/incus"), "storage-pools", pool)
+    with contextlib.suppress(OSError), trio.move_on_after(CALL_SECS):
+        await trio.run_process(
+            ["btrfs", "quota", "enable", "--simple", str(mounted)],
+            stdin=subprocess.DEVNULL,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
 
 
 async def _driver(incus: Incus) -> str:
@@ -130,6 +181,5 @@ async def _make_profile(incus: Incus, host: Host) -> None:
         await incus.run(
             "profile", "create", incus.name(PROFILE), stdin=document, deadline_secs=CALL_SECS
         )
-    except IncusError as error:
-        if "already exists" not in error.details:
-            raise
+    except NameTaken:
+        pass  # by another set-up, just now

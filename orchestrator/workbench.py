@@ -12,7 +12,7 @@ import trio
 
 from orchestrator.incus import Incus
 from orchestrator.journal import Journal
-from orchestrator.plan import Deadlines, Host
+from orchestrator.plan import Host
 from orchestrator.settings import StateRoot
 
 
@@ -31,14 +31,14 @@ class Workbench:
 
     `on_log` gets a job's id and each piece of its log. `keep_secs` is how long the guest of a
     job that did not pass is kept for debugging, None for not at all. `hurry` is set when a
-    cancelled job should get no grace period.
+    cancelled job should get no grace period; `leave`, when jobs go on without this process.
     """
 
     root: StateRoot
     journal: Journal
     incus: Incus
     host: Host = field(default_factory=Host)
-    deadlines: Deadlines = field(default_factory=Deadlines)
     keep_secs: float | None = None
     on_log: Callable[[str, bytes], None] = ignore_log
     hurry: trio.Event = field(default_factory=trio.Event)
+    leave: trio.Event = field(default_factory=trio.Event)

@@ -98,6 +98,13 @@ class Retried(Event, frozen=True, tag="retried"):
     delay_secs: float
 
 
+class Restarted(Event, frozen=True, tag="restarted"):
+    """The process that drove the job died, and left half an instance or one whose lease is over.
+
+    Another attempt begins.
+    """
+
+
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):
     """Somebody wants the job to end; `reason` says who or what."""
 
@@ -125,6 +132,7 @@ AnyEvent = (
     | Running
     | ResultCollected
     | Retried
+    | Restarted
     | CancelRequested
     | Cancelled
     | Failed

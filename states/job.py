@@ -25,6 +25,7 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known of a job. `attempt` counts from 1; `seq` is its last event's number.
+    `retries` are the attempts that a fault, and no death of ours, ended.
 
     `instance`, `image` and `artifacts` are those of the current attempt.
     """
@@ -39,6 +40,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: ev.SnapshotRef | None = None
     contract: int | None = None
     attempt: int = 0
+    retries: int = 0
     artifacts: str | None = None
     instance: str | None = None
     image: ev.ImageRef | None = None
@@ -144,8 +146,10 @@ def _learn(job: Job, event: ev.Event) -> Job:
                     kind=kind, phase=State.RUNNING, message=event.message, resolution=event.hint
                 ),
             )
-        case ev.Retried():
-            return replace(job, attempt=job.attempt + 1, artifacts=None, instance=None, image=None)
+        case ev.Retried() | ev.Restarted():
+            used = job.retries + isinstance(event, ev.Retried)
+            anew = replace(job, attempt=job.attempt + 1, retries=used)
+            return replace(anew, artifacts=None, instance=None, image=None)
         case ev.Cancelled() | ev.Failed():
             return replace(job, failure=event.failure)
     return job

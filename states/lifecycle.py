@@ -8,8 +8,10 @@ five states in a fixed order, each entered when one effect has been seen to be d
 Whatever the command did (passed, failed, ran too long), a job whose result lies on the host
 ends in `result_collected`. A fault of the infrastructure ends it in `failed`, unless it came
 before the command started and a retry is left: `retried` then leads back to `submitted`, and
-the attempt number goes up. A job can be asked to cancel in every state that is not an end; it
-is then `cancelling` until it is known to be dead.
+the attempt number goes up. So does `restarted`, when the process that drove the job died while
+it made the instance, or so long ago that the guest would end itself under the job; no retry is
+used up by that. A job can be asked to cancel in every state that is not an end; it is then
+`cancelling` until it is known to be dead.
 
 `TABLE` is the one source. The transitions library holds it, the diagram in the docs is drawn
 from it, and `step` is the one door: a legal event gives a new `Job`, any other raises
@@ -58,6 +60,7 @@ TABLE: tuple[tuple[str, tuple[State, ...], State], ...] = (
     ("running", (State.INSTANCE_READY,), State.RUNNING),
     ("result_collected", (State.RUNNING,), State.RESULT_COLLECTED),
     ("retried", _BEFORE_THE_COMMAND, State.SUBMITTED),
+    ("restarted", (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED), State.SUBMITTED),
     ("cancel_requested", _UNFINISHED, State.CANCELLING),
     ("cancelled", (State.CANCELLING,), State.CANCELLED),
     ("failed", _UNFINISHED, State.FAILED),

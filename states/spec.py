@@ -80,15 +80,54 @@ class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: _Path
 
 
+_Secs = Annotated[int, msgspec.Meta(ge=1, le=MAX_TIMEOUT_SECS)]
+
+
+class Deadlines(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """How long each effect of an attempt may take, in seconds.
+
+    `reset_secs`: empty the artifact directory. `image_secs`: look the image up. `create_secs`:
+    make the instance. `start_secs`: start it. `ready_secs`: runner and mounts appear in the
+    guest. `grace_secs`: between TERM and KILL (a cancellation waits 5 s at most).
+    `run_margin_secs`: beyond the command's own limit, for the guest to say that it has ended.
+    `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete the instance.
+    `daemon_secs`: a daemon that does not answer is waited for, in any of them.
+    """
+
+    reset_secs: _Secs = 60
+    image_secs: _Secs = 30
+    create_secs: _Secs = 600
+    start_secs: _Secs = 120
+    ready_secs: _Secs = 60
+    grace_secs: Annotated[int, msgspec.Meta(ge=0, le=9999)] = 5
+    run_margin_secs: _Secs = 60
+    collect_secs: _Secs = 300
+    delete_secs: _Secs = 120
+    daemon_secs: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMEOUT_SECS)] = 120
+
+
+class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a secret's value comes from on the host: the variable `env`, or the `file`.
+
+    One of the two; `file` is an absolute path. The value itself is in no spec.
+    """
+
+    env: _EnvName | None = None
+    file: _Path | None = None
+
+
 class JobSpec(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
     """A job as a user describes it.
 
     Sizes are Incus's ("4GiB"). `timeout_secs` bounds the command alone, not the phases around
-    it. `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and
-    `nix_store` are host directories for the contract's three optional devices. `retries` is
-    how often an infrastructure fault before the command's start is tried again.
+    it. `env` is public; `secrets` says where the values of other variables come from.
+    `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
+    are host directories for the contract's three optional devices. `retries` is how often an
+    infrastructure fault before the command's start is tried again.
     """
 
     command: str
@@ -105,12 +144,14 @@ class JobSpec(
     network: _Network = "none"
     scratch: bool = False
     env: dict[_EnvName, str] = msgspec.field(default_factory=dict)
+    secrets: dict[_EnvName, SecretSource] = msgspec.field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
     workspace_deps: _Path | None = None
     workspace_build: _Path | None = None
     nix_store: _Path | None = None
     mounts: tuple[Mount, ...] = ()
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
+    deadlines: Deadlines = Deadlines()
 
 
 def check(spec: JobSpec) -> None:
@@ -124,6 +165,7 @@ def check(spec: JobSpec) -> None:
     _check_can_be_stored(spec)
     _check_command(spec.command)
     _check_env(spec.env)
+    _check_secrets(spec)
     for index, glob in enumerate(spec.artifacts):
         _check_glob(f"artifacts[{index}]", glob)
     for key in ("description", "workspace_deps", "workspace_build", "nix_store"):
@@ -138,7 +180,8 @@ def from_validation_error(error: Exception) -> SpecError:
     prefix = f"{key}." if key else ""
     field = text.rpartition("field ")[2].strip("`")
     if text.startswith("Object contains unknown field"):
-        known = Mount.__struct_fields__ if key.startswith("mounts") else JobSpec.__struct_fields__
+        tables = {"mounts": Mount, "deadlines": Deadlines, "secrets": SecretSource}
+        known = tables.get(key.partition("[")[0], JobSpec).__struct_fields__
         return SpecError(f"{prefix}{field}", "is an unknown key", allowed=", ".join(sorted(known)))
     if text.startswith("Object missing required field"):
         return SpecError(f"{prefix}{field}", "is missing", allowed="a value; it is required")
@@ -187,12 +230,31 @@ def _check_command(command: str) -> None:
 
 def _check_env(env: dict[str, str]) -> None:
     for name, value in env.items():
-        if name.startswith("PIKACI_"):
-            raise SpecError(
-                f"env.{name}", "is reserved", allowed="names that do not start with PIKACI_"
-            )
+        _check_not_ours(f"env.{name}", name)
         if "\0" in value:
             raise SpecError(f"env.{name}", "has a NUL byte", allowed="any text without NUL")
+
+
+def _check_secrets(spec: JobSpec) -> None:
+    for name, source in spec.secrets.items():
+        key = f"secrets.{name}"
+        _check_not_ours(key, name)
+        if name in spec.env:
+            raise SpecError(key, "is in `env` too", allowed="a name in one of the two")
+        if (source.env is None) == (source.file is None):
+            problem = "has no source" if source.env is None else "has two sources"
+            raise SpecError(key, problem, allowed='{ env = "NAME" } or { file = "/path" }')
+        if source.file is not None:
+            _check_text(f"{key}.file", source.file)
+            if not source.file.startswith("/"):
+                raise SpecError(
+                    f"{key}.file", f"{source.file!r} is not absolute", allowed="an absolute path"
+                )
+
+
+def _check_not_ours(key: str, name: str) -> None:
+    if name.startswith("PIKACI_"):
+        raise SpecError(key, "is reserved", allowed="names that do not start with PIKACI_")
 
 
 def _check_glob(key: str, glob: str) -> None:

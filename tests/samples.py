@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.plan import Host, PlanContext
 from states import events as ev
 from states.outcome import Failure, FailureKind, Outcome
-from states.spec import InstanceType, JobSpec, Mount
+from states.spec import InstanceType, JobSpec, Mount, SecretSource
 
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FAILURE = Failure(kind=FailureKind.INFRASTRUCTURE, phase="submitted", message="the daemon is gone")
@@ -100,6 +100,7 @@ def sample_note(kind: type[ev.Note] = ev.Called, *, job: str = "r.1") -> Any:
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
+_SECRETS = st.sampled_from([SecretSource(env="HOST"), SecretSource(file="/run/é")])
 _DIRECTORY = st.none() | st.sampled_from(["/deps", "/a b", "/é"])
 
 
@@ -124,6 +125,7 @@ def specs(*, writable: bool | None = None) -> st.SearchStrategy[JobSpec]:
         network=st.sampled_from(["none", "incusbr0"]),
         scratch=st.booleans(),
         env=st.dictionaries(st.sampled_from(["A", "PATH", "_x1"]), _TEXT, max_size=2),
+        secrets=st.dictionaries(st.sampled_from(["TOKEN", "_k"]), _SECRETS, max_size=2),
         artifacts=st.lists(st.sampled_from(["a", "b/**", "*.xml"]), max_size=2).map(tuple),
         workspace_deps=_DIRECTORY,
         workspace_build=_DIRECTORY,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from states.errors import PikaciError
+
+E = TypeVar("E", bound=BaseException)
 
 REMOVED_MODE = "PIKACI_REMOTE_LINUX_VM_INCUS_MODE"
 
@@ -21,6 +23,10 @@ COMMANDS = {
     "list": ("list", "List runs and their jobs."),
     "logs": ("logs", "Print a job's log; -f follows it."),
     "trace": ("trace", "Show what happened to a job, and when."),
+    "cancel": ("cancel", "End jobs, whoever runs them."),
+    "resume": ("resume", "Go on with what dead processes left."),
+    "serve": ("serve", "Hold a state root, and bring to an end what is in it."),
+    "reap": ("reap", "Delete instances that nobody needs."),
     "gc": ("gc", "Free what old runs hold on the disk."),
     "setup": ("setup", "Make project, pool, profile and image in Incus."),
     "image": ("image", "Build, list and check guest images."),
@@ -83,27 +89,32 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone; say nothing more to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
     except Exception as error:
-        ours = _ours(error)
-        if ours is None:
-            raise
-        print_error(ours)
-        code = exit_code(ours)
+        code = _told(error)
     sys.exit(code)
 
 
-def _ours(error: BaseException) -> PikaciError | None:
-    """The first of our errors in what was raised; trio's nurseries group what tasks raise."""
+def _told(error: Exception) -> int:
+    """Tell of an error that is ours, and give its exit code; raise any other again."""
     from states.errors import PikaciError
 
-    if isinstance(error, PikaciError):
+    if _first(error, BrokenPipeError):
+        # Whoever read our output has gone; say nothing more to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    ours = _first(error, PikaciError)
+    if ours is None:
+        raise error
+    print_error(ours)
+    return exit_code(ours)
+
+
+def _first(error: BaseException, kind: type[E]) -> E | None:
+    """The first error of a kind in what was raised; trio's nurseries group what tasks raise."""
+    if isinstance(error, kind):
         return error
     leaves = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return next((found for leaf in leaves if (found := _ours(leaf))), None)
+    return next((found for leaf in leaves if (found := _first(leaf, kind))), None)
 
 
 def exit_code(error: PikaciError) -> int:

@@ -14,7 +14,12 @@ from orchestrator.cli.options import (
     workspace_option,
 )
 
-_MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "missing": ("MISSING", "red")}
+_MARKS = {
+    "ok": ("ok", "green"),
+    "warning": ("warning", "yellow"),
+    "missing": ("MISSING", "red"),
+    "damaged": ("DAMAGED", "red"),
+}
 
 
 @click.command("doctor")
@@ -23,7 +28,9 @@ _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "missing": ("
 def command(workspace: Path | None, state_root: Path | None) -> int:
     """Say what is missing for jobs to run here, and what to type. Changes nothing.
 
-    Exit code 0 when nothing is missing, else 4.
+    Of a damaged journal it says what can be saved, and how.
+
+    Exit code 0 when nothing is missing or damaged, else 4.
     """
     import trio
 
@@ -39,12 +46,12 @@ def command(workspace: Path | None, state_root: Path | None) -> int:
     async def main() -> None:
         nonlocal missing
         async for row in examine(open_incus(), Host(), root):
-            missing = missing or row.state == "missing"
+            missing = missing or row.state in ("missing", "damaged")
             word, colour = _MARKS[row.state]
             mark = click.style(f"{word:8}", fg=colour) if sys.stdout.isatty() else f"{word:8}"
             click.echo(f"{mark} {row.subject:14} {plain(row.found)}")
-            if row.remedy:
-                click.echo(f"{'':8} {'':14} -> {plain(row.remedy)}")
+            for line in row.remedy.splitlines():
+                click.echo(f"{'':8} {'':14} -> {plain(line)}")
 
     trio.run(main)
     return EXIT_CODES[Verdict.INFRASTRUCTURE] if missing else 0

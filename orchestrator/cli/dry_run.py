@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 import msgspec
@@ -11,25 +11,33 @@ import msgspec
 from orchestrator import commands
 from orchestrator.collect import collect_command
 from orchestrator.engine import Request, refusal
-from orchestrator.plan import Host, Plan, PlanContext, make_plan
+from orchestrator.plan import Host, Plan, PlanContext, lease_secs, make_plan
+from orchestrator.secret_values import described
 from orchestrator.settings import StateRoot, open_incus
 from states.errors import SpecError
 from states.outcome import EXIT_CODES, Verdict
 from states.spec import JobSpec
 
+# When a dry run's jobs are made, and their runners start: no time passes.
+BEGAN = datetime.fromtimestamp(0, UTC)
 
-def print_plans(request: Request, root: StateRoot) -> int:
-    """Print every job's plan. What only a real run knows stands in angle brackets."""
+
+def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
+    """Print every job's plan. What only a real run knows stands in angle brackets.
+
+    `keep_secs` is how long a guest may be kept for debugging.
+    """
     for name, spec in request.specs.items():
         error = refusal(spec)
         if error is not None:
             raise SpecError(f"jobs.{name}.{error.key}", error.brief, allowed=error.resolution)
-        plan = _plan(name, spec, request, root)
+        lease = timedelta(seconds=lease_secs(spec) + keep_secs)
+        plan = _plan(name, spec, root, lease)
         click.echo(_shown(name, plan))
     return EXIT_CODES[Verdict.PASSED]
 
 
-def _plan(name: str, spec: JobSpec, request: Request, root: StateRoot) -> Plan:
+def _plan(name: str, spec: JobSpec, root: StateRoot, lease: timedelta) -> Plan:
     context = PlanContext(
         host=Host(),
         owner="<owner>",
@@ -40,7 +48,7 @@ def _plan(name: str, spec: JobSpec, request: Request, root: StateRoot) -> Plan:
         snapshot=f"{root.snapshots}/<hash>",
         commit="<commit>",
         fingerprint="<fingerprint>",
-        lease_ends=datetime.fromtimestamp(0, UTC),
+        lease_ends=BEGAN + lease,
     )
     plan = make_plan(spec, context)
     return msgspec.structs.replace(
@@ -62,13 +70,17 @@ def _shown(name: str, plan: Plan) -> str:
     ]
     create, *rest = [shlex.join(incus.argv(*call)) for call in calls]
     document = msgspec.json.format(commands.create_document(plan)).decode()
-    stdin = commands.runner_stdin(plan, "<nonce>").decode().replace("\0", "\\0")
+    placeholders = {key: f"<{described(source)}>" for key, source in plan.secrets.items()}
+    stdin = commands.runner_stdin(
+        plan, "<nonce>", placeholders, lease_secs=plan.lease_left_secs(BEGAN)
+    )
+    shown_stdin = stdin.decode().replace("\0", "\\0")
     lines = [
         f"# {name}: image {plan.image}, at most {plan.timeout_secs} s",
         f"{create} <<'EOF'",
         document,
         "EOF",
         *rest,
-        f"# on the runner's stdin: {stdin}",
+        f"# on the runner's stdin: {shown_stdin}",
     ]
     return "\n".join(lines) + "\n"

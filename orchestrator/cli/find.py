@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,16 +15,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def existing_journal(root: StateRoot) -> Iterator[Journal]:
+def existing_journal(root: StateRoot, *, only_reading: bool = False) -> Iterator[Journal]:
     """The journal of a state root that has one; looking at it makes nothing."""
     from orchestrator.journal import open_journal
 
-    if not root.journal.exists():
+    if not os.path.exists(root.journal):
         raise UsageError(
             f"{root.path} has no journal: nothing was run with this workspace and state root",
             resolution="`pikaci run` first, or name another --workspace or --state-root",
         )
-    with open_journal(root.journal) as journal:
+    with open_journal(root.journal, only_reading=only_reading) as journal:
         yield journal
 
 

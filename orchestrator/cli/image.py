@@ -16,15 +16,14 @@ def command() -> None:
 @command.command("build")
 def build() -> int:
     """Build the Debian guest image, and put it in the place of pikaci/dev."""
-    import trio
-
+    from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.settings import open_incus
     from orchestrator.setup import DEV_IMAGE, build_and_import
 
     async def main() -> str:
         return await build_and_import(open_incus(), say=click.echo)
 
-    click.echo(f"{DEV_IMAGE} is {trio.run(main)[:12]}")
+    click.echo(f"{DEV_IMAGE} is {run_until_signal(main)[:12]}")
     return 0
 
 
@@ -56,24 +55,25 @@ def check(alias: str) -> int:
 
     Exit code 0 when it does, 1 when a row is broken.
     """
-    import trio
-
-    from orchestrator.image.check import check_image
+    from orchestrator.cli.interrupt import run_until_signal
+    from orchestrator.image.check import Row, check_image
     from orchestrator.plan import Host
     from orchestrator.settings import open_incus
     from orchestrator.terminal import plain
 
     broken = 0
 
-    async def main() -> None:
+    def tell(row: Row) -> None:
         nonlocal broken
-        async for row in check_image(open_incus(), Host(), alias):
-            broken += not row.kept
-            mark = "ok    " if row.kept else "BROKEN"
-            if sys.stdout.isatty():
-                mark = click.style(mark, fg="green" if row.kept else "red")
-            click.echo(f"{mark} {row.subject}" + ("" if row.kept else f": {plain(row.found)}"))
+        broken += not row.kept
+        mark = "ok    " if row.kept else "BROKEN"
+        if sys.stdout.isatty():
+            mark = click.style(mark, fg="green" if row.kept else "red")
+        click.echo(f"{mark} {row.subject}" + ("" if row.kept else f": {plain(row.found)}"))
 
-    trio.run(main)
+    async def main() -> None:
+        await check_image(open_incus(), Host(), alias, tell=tell)
+
+    run_until_signal(main)
     click.echo(f"{alias} keeps the contract" if not broken else f"{alias}: {broken} rows broken")
     return 1 if broken else 0

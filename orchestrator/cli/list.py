@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from itertools import groupby
 from pathlib import Path
 
 import click
@@ -33,8 +32,8 @@ def command(workspace: Path | None, state_root: Path | None, last: int, output: 
     from orchestrator.report import run_report
 
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root) as journal:
-        runs = [list(rows) for _, rows in groupby(journal.jobs(), key=lambda row: row.run)]
+    with existing_journal(root, only_reading=True) as journal:
+        runs = list(journal.runs().values())
         newest = [[journal.job(row.id) for row in rows] for rows in runs[: -last - 1 : -1]]
     reports = [run_report(jobs[0].run, jobs) for jobs in newest]
     if output == "json":

@@ -38,7 +38,7 @@ def command(job: str | None, workspace: Path | None, state_root: Path | None, fo
     from orchestrator.cli.find import existing_journal, find_job
 
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root) as journal:
+    with existing_journal(root, only_reading=True) as journal:
         row = find_job(journal, job)
         _copy(journal, row.id, follow=follow)
     return 0

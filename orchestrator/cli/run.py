@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +20,6 @@ from orchestrator.cli.options import (
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    import trio
-
     from orchestrator.cli.watch import Watch
     from orchestrator.engine import Request
     from orchestrator.settings import StateRoot
@@ -108,14 +105,16 @@ def command(
         include=include,
     )
     root = state_root_of(tree, state_root)
+    keep_secs = KEEP_SECS if keep_on_failure else None
     if dry_run:
         from orchestrator.cli.dry_run import print_plans
 
-        return print_plans(request, root)
+        return print_plans(request, root, keep_secs=keep_secs or 0)
+    _check_secrets(specs)
     from orchestrator.cli.watch import open_watch
 
     with open_watch(output) as watch:
-        return _run(request, root, watch, keep_secs=KEEP_SECS if keep_on_failure else None)
+        return _run(request, root, watch, keep_secs=keep_secs)
 
 
 def _ad_hoc(
@@ -149,9 +148,21 @@ def _from_file(path: Path, names: tuple[str, ...]) -> tuple[Mapping[str, JobSpec
     return select(loaded, names), loaded.include
 
 
+def _check_secrets(specs: Mapping[str, JobSpec]) -> None:
+    """All secrets are there before anything is touched. They are read again when they are used."""
+    from orchestrator.secret_values import SecretMissing, read_secrets
+
+    for name, spec in specs.items():
+        try:
+            read_secrets(spec.secrets)
+        except SecretMissing as error:
+            raise UsageError(f"jobs.{name}.{error.brief}", resolution=error.resolution) from None
+
+
 def _run(request: Request, root: StateRoot, watch: Watch, *, keep_secs: float | None) -> int:
     import trio
 
+    from orchestrator.cli.signals import cancel_on_signals
     from orchestrator.engine import new_run_id, run_jobs
     from orchestrator.journal import open_journal
     from orchestrator.settings import open_incus
@@ -176,7 +187,7 @@ def _run(request: Request, root: StateRoot, watch: Watch, *, keep_secs: float | 
             watch.begin(run, request)
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope() as scope:
-                    await nursery.start(_cancel_on_signals, scope, bench.hurry)
+                    await nursery.start(cancel_on_signals, scope, bench.hurry)
                     await run_jobs(bench, request, run=run, started=watch.snapshot)
                 nursery.cancel_scope.cancel()
             jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
@@ -184,22 +195,3 @@ def _run(request: Request, root: StateRoot, watch: Watch, *, keep_secs: float | 
 
     code: int = trio.run(main)
     return code
-
-
-async def _cancel_on_signals(
-    scope: trio.CancelScope,
-    hurry: trio.Event,
-    *,
-    task_status: trio.TaskStatus[None],
-) -> None:
-    import trio
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    with trio.open_signal_receiver(*signals) as received:
-        task_status.started()
-        async for _ in received:
-            if scope.cancel_called:
-                hurry.set()
-            else:
-                click.echo("pikaci: ending the jobs; once more for no grace period", err=True)
-                scope.cancel()

@@ -11,8 +11,7 @@ def command() -> int:
 
     What is there already is left as it is. Needs a daemon: `pikaci doctor` says how to get one.
     """
-    import trio
-
+    from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.plan import Host
     from orchestrator.settings import open_incus
     from orchestrator.setup import setup
@@ -20,6 +19,6 @@ def command() -> int:
     async def main() -> bool:
         return await setup(open_incus(), Host(), say=click.echo)
 
-    changed = trio.run(main)
+    changed = run_until_signal(main)
     click.echo("pikaci is set up" if changed else "nothing to set up: all is there")
     return 0

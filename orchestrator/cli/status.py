@@ -37,7 +37,7 @@ def command(
     from orchestrator.terminal import plain
 
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root) as journal:
+    with existing_journal(root, only_reading=True) as journal:
         jobs = [journal.job(row.id) for row in find_jobs(journal, run_or_job)]
     if output == "json":
         report = run_report(jobs[0].run, jobs)

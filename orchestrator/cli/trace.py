@@ -34,7 +34,7 @@ def command(job: str | None, workspace: Path | None, state_root: Path | None, as
     from states import trace
 
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root) as journal:
+    with existing_journal(root, only_reading=True) as journal:
         row = find_job(journal, job)
         entries = [entry for _, entry in journal.entries(row.id)]
     if as_json:

@@ -6,12 +6,15 @@ made from, so a new runner or contract costs seconds.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
 import shutil
+import signal
 import tarfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -44,6 +47,7 @@ PACKAGES = (
 )
 RECIPE_PROPERTY = "pikaci.recipe"
 BUILD_SECS = 1800
+CLEAN_UP_SECS = 60
 CREATION_DATE = 1_700_000_000  # the image is what its inputs are, whenever it is built
 KEEP_BASES = 2
 
@@ -64,7 +68,7 @@ rm -rf var/lib/apt/lists/* var/cache/apt/*.bin
 def recipe(sources: DebianSources) -> str:
     """The digest of everything that the image is made from."""
     digest = hashlib.sha256(_base_digest(sources).encode())
-    for name in ("contract.json", "init", "pikaci-incus-run"):
+    for name in ("contract.json", "init", "pikaci-deadline", "pikaci-incus-run"):
         digest.update((guest_files() / name).read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()[:32]
@@ -73,7 +77,8 @@ def recipe(sources: DebianSources) -> str:
 async def build(into: Path, *, say: Callable[[str], None]) -> Path:
     """Build the image below `into`, for `incus image import`; `say` hears of long steps.
 
-    Raises `PikaciError` when this is no Debian, mmdebstrap is missing, or it fails.
+    The caller is the `only_builder`. Raises `PikaciError` when this is no Debian, mmdebstrap is
+    missing, or it fails.
     """
     sources = debian_sources()
     cache = _cache_dir()
@@ -83,6 +88,18 @@ async def build(into: Path, *, say: Callable[[str], None]) -> Path:
         await _build_base(sources, base)
     say("laying the runner on the base")
     return await trio.to_thread.run_sync(_lay, base, into / "pikaci-guest.tar", sources)
+
+
+@asynccontextmanager
+async def only_builder(*, say: Callable[[str], None]) -> AsyncIterator[None]:
+    """One build and import of this user at a time; another waits for its end."""
+    with (_cache_dir() / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build of the guest image")
+            await trio.to_thread.run_sync(fcntl.flock, lock, fcntl.LOCK_EX, abandon_on_cancel=True)
+        yield
 
 
 def _cache_dir() -> Path:
@@ -109,7 +126,9 @@ async def _build_base(sources: DebianSources, base: Path) -> None:
             resolution="apt-get install mmdebstrap",
         )
     # To an archive, not a directory: without root, a directory's owners are not those of the guest.
-    packed = base.with_name(f"{base.name}.packed-{os.getpid()}")
+    packed = base.with_name(f"{base.name}.packed")
+    for torn in base.parent.glob("base-*.tar.*"):
+        torn.unlink()  # of a build that was killed
     command = [
         "mmdebstrap",
         "--variant=minbase",
@@ -132,6 +151,8 @@ async def _build_base(sources: DebianSources, base: Path) -> None:
                 capture_stdout=True,
                 capture_stderr=True,
                 check=False,
+                start_new_session=True,
+                deliver_cancel=_end_family,
                 env={**os.environ, "SOURCE_DATE_EPOCH": str(CREATION_DATE), "LC_ALL": "C.UTF-8"},
             )
         if done.returncode != 0:
@@ -147,9 +168,19 @@ async def _build_base(sources: DebianSources, base: Path) -> None:
         packed.unlink(missing_ok=True)
 
 
+async def _end_family(process: trio.Process) -> None:
+    # mmdebstrap itself ignores TERM. Its children end, and then it unmounts and removes its root,
+    # which nobody would after a KILL.
+    os.killpg(process.pid, signal.SIGTERM)
+    with trio.move_on_after(CLEAN_UP_SECS):
+        await process.wait()
+        return
+    os.killpg(process.pid, signal.SIGKILL)
+
+
 def _as_base(packed: Path, base: Path) -> None:
     """The same archive with all names below `rootfs/`; it gets its name when it is whole."""
-    new = base.with_name(f"{base.name}.new-{os.getpid()}")
+    new = base.with_name(f"{base.name}.new")
     try:
         with (
             tarfile.open(packed, "r:") as archive,
@@ -190,9 +221,13 @@ def _lay(base: Path, image: Path, sources: DebianSources) -> Path:
         listed = "".join(f"{d.path} {d.user} {d.group} {d.mode}\n" for d in contract().directories)
         _add(archive, "rootfs/usr/lib/pikaci", None, 0o755)
         _add(archive, "rootfs/usr/lib/pikaci/directories", listed.encode(), 0o644)
-        for name, path in (("pikaci-incus-run", "usr/lib/pikaci/"), ("init", "sbin/")):
-            content = (guest_files() / name).read_bytes()
-            _add(archive, f"rootfs/{'usr/' if name == 'init' else ''}{path}{name}", content, 0o755)
+        for path in (
+            "usr/lib/pikaci/pikaci-incus-run",
+            "usr/lib/pikaci/pikaci-deadline",
+            "usr/sbin/init",
+        ):
+            content = (guest_files() / Path(path).name).read_bytes()
+            _add(archive, f"rootfs/{path}", content, 0o755)
         _add(archive, "metadata.yaml", _metadata(sources), 0o644)
     return image
 

@@ -8,27 +8,62 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 import trio
 
 from orchestrator import commands
 from orchestrator.contract import contract
-from orchestrator.image.store import list_images
+from orchestrator.image.store import ImageMissing, list_images
 from orchestrator.incus import Completed, Incus
-from orchestrator.incus_errors import DeadlinePassed
+from orchestrator.incus_errors import DeadlinePassed, InstanceBusy, InstanceNotFound
 from orchestrator.plan import Host, Plan, PlanContext, make_plan
 from orchestrator.result import GuestResult, parse_result
-from states.errors import PikaciError
 from states.spec import InstanceType, JobSpec
 
 CALL_SECS = 60.0
 LEASE = timedelta(minutes=10)
 READY_SECS = 30
+OWNER = "image-check"
+
+ODD = "a 'b'\n$c \"d\""  # what a careless shell would spoil
+JOB_VARIABLES = {
+    "CARGO_HOME": "/cargo-home",
+    "CARGO_TARGET_DIR": "/cargo-target",
+    "CARGO_INCREMENTAL": "0",
+    "CARGO_TERM_COLOR": "never",
+    "XDG_CACHE_HOME": "/cargo-home/xdg-cache",
+    "XDG_STATE_HOME": "/artifacts/xdg-state",
+}
+WRITABLE = (
+    "/artifacts",
+    "$HOME",
+    "$CARGO_HOME",
+    "$CARGO_TARGET_DIR",
+    "$XDG_CACHE_HOME",
+    "$XDG_STATE_HOME",
+)
+
+# Says what it sees, a line each. (Not `! touch`: with it bash's -e stops at nothing.)
+_PROBE = f"""\
+say() {{ echo "probe:$1=$2"; }}
+say uid "$(id -u)"; say cwd "$PWD"; say probe "$(cat probe)"; say odd "${{odd//$'\\n'/|}}"
+for name in HOME {" ".join(JOB_VARIABLES)}; do say "$name" "${{!name-}}"; done
+for dir in {" ".join(f"'{path}'" for path in WRITABLE)}; do
+  eval "path=$dir"
+  if touch "$path/pikaci-check" 2>&1; then say "$dir" written; else say "$dir" refused; fi
+done
+if touch new 2>&1; then say snapshot written; else say snapshot refused; fi
+for name in SSL_CERT_FILE NIX_SSL_CERT_FILE; do
+  if [[ -s ${{!name-}} ]]; then say "$name" there; else say "$name" missing; fi
+done
+exit 7
+"""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -39,78 +74,106 @@ class Row(msgspec.Struct, frozen=True):
     found: str = ""
 
 
-async def check_image(
-    incus: Incus, host: Host, alias: str, *, owner: str = "image-check"
-) -> AsyncIterator[Row]:
-    """Try every promise; the guest is gone when this ends, however it ends.
+Tell = Callable[[Row], None]
 
-    `owner` is the guest's `user.pikaci.owner` key.
+
+async def check_image(
+    incus: Incus,
+    host: Host,
+    alias: str,
+    *,
+    tell: Tell,
+    owner: str = OWNER,
+    ready_secs: int = READY_SECS,
+) -> None:
+    """Try every promise, and `tell` of each; the guest is gone when this ends, however it ends.
+
+    `owner` is the guest's `user.pikaci.owner` key; `ready_secs` is how long it may take
+    to boot, and to turn itself off.
+    Raises `ImageMissing`, or an `IncusError` when the guest cannot be made or deleted.
     """
-    images = [image for image in await list_images(incus) if image.has_alias(alias)]
-    if not images:
-        raise PikaciError(
+    image = next((image for image in await list_images(incus) if image.has_alias(alias)), None)
+    if image is None:
+        raise ImageMissing(
             f"there is no image {alias} in project {incus.project} of {incus.remote}",
             resolution="`pikaci image list` shows what there is",
         )
-    (image,) = images
+    await _sweep(incus, owner)
     ours = contract()
-    yield Row(
-        f"property {ours.image_property} is {ours.version}",
-        image.contract == str(ours.version),
-        f"it is {image.contract or 'not there'}",
+    tell(
+        Row(
+            f"property {ours.image_property} is {ours.version}",
+            image.contract == str(ours.version),
+            f"it is {image.contract or 'not there'}",
+        )
     )
     with tempfile.TemporaryDirectory(prefix="pikaci-check-") as directory:
         tree = Path(directory)
         tree.chmod(0o755)
         (tree / "probe").write_text("probe\n")
         spec = JobSpec(command="true", image=alias, instance_type=InstanceType(image.type))
-        async with _guest(incus, host, spec, tree, image.fingerprint, owner) as (plan, ready):
-            yield Row(
-                f"ready within {READY_SECS} s, with {ours.runner}",
-                ready.exit_code == 0,
-                f"{ready.stdout.decode('utf-8', 'replace')} is missing",
+        plan = _plan(host, spec, tree, image.fingerprint, owner, ready_secs)
+        async with _guest(incus, plan) as ready:
+            tell(
+                Row(
+                    f"ready within {ready_secs} s, with {ours.runner}",
+                    ready.exit_code == 0,
+                    f"{ready.stdout.decode('utf-8', 'replace')} is missing",
+                )
             )
-            if ready.exit_code != 0:
-                return
-            async for row in _rows(incus, plan):
-                yield row
+            if ready.exit_code == 0:
+                await _try_promises(_Guest(incus, plan), tell)
 
 
-async def _rows(incus: Incus, plan: Plan) -> AsyncIterator[Row]:
-    guest = _Guest(incus, plan)
+async def _try_promises(guest: _Guest, tell: Tell) -> None:
     ours = contract()
     user = ours.user
-    yield await guest.says(
-        f"user {user.name} is {user.uid}:{user.gid} ({user.group})",
-        f"id -u {user.name}; id -g {user.name}; id -gn {user.name}",
-        f"{user.uid}\n{user.gid}\n{user.group}\n",
+    tell(
+        await guest.says(
+            f"user {user.name} is {user.uid}:{user.gid} ({user.group})",
+            f"id -u {user.name}; id -g {user.name}; id -gn {user.name}",
+            f"{user.uid}\n{user.gid}\n{user.group}\n",
+        )
+    )
+    tell(
+        await guest.says(
+            f"{user.home} of {user.name}:{user.group}",
+            f"stat -c '%F %U:%G' {user.home}",
+            f"directory {user.name}:{user.group}\n",
+        )
     )
     for directory in ours.directories:
-        if directory.path in plan.mounts:
+        if directory.path in guest.plan.mounts:
             continue  # the mount hides it
         mode = directory.mode.lstrip("0")
-        yield await guest.says(
-            f"{directory.path} of {directory.user}:{directory.group}, mode {directory.mode}",
-            f"stat -c '%F %U:%G %a' {directory.path}",
-            f"directory {directory.user}:{directory.group} {mode}\n",
+        tell(
+            await guest.says(
+                f"{directory.path} of {directory.user}:{directory.group}, mode {directory.mode}",
+                f"stat -c '%F %U:%G %a' {directory.path}",
+                f"directory {directory.user}:{directory.group} {mode}\n",
+            )
         )
     names = ours.variables
     values = {names.command: "true", names.timeout_secs: "9", names.run_as_root: "0"}
     for missing in values:
         rest = {key: value for key, value in values.items() if key != missing}
-        yield await guest.refuses(missing, rest)
+        tell(await guest.refuses(missing, rest))
     for root in (False, True):
-        async for row in guest.runs_jobs(as_root=root):
-            yield row
+        await guest.runs_jobs(tell, as_root=root)
+    tell(await guest.ends_with_its_lease())  # the last, of course
+
+
+def _verdict(result: GuestResult | str) -> tuple[str, int] | None:
+    return (result.status, result.exit_code) if isinstance(result, GuestResult) else None
 
 
 class _Guest:
     def __init__(self, incus: Incus, plan: Plan) -> None:
         self._incus = incus
-        self._plan = plan
+        self.plan = plan
 
     async def exec(self, *argv: str, stdin: bytes = b"") -> Completed:
-        start = commands.collect(self._plan, list(argv))
+        start = commands.collect(self.plan, list(argv))
         return await self._incus.run(*start, stdin=stdin, deadline_secs=CALL_SECS, check=False)
 
     async def says(self, subject: str, script: str, expected: str) -> Row:
@@ -135,30 +198,64 @@ class _Guest:
             f"exit code {done.exit_code}: {said[-200:]}",
         )
 
-    async def runs_jobs(self, *, as_root: bool) -> AsyncIterator[Row]:
-        who = "root" if as_root else contract().user.name
-        probe = (
-            'echo "$(id -u) $PWD $HOME"; cat probe; ! touch new 2>/dev/null;'
-            ' touch /artifacts/x "$CARGO_HOME/x" "$CARGO_TARGET_DIR/x" "$HOME/x";'
-            ' test -s "$SSL_CERT_FILE"; echo "<$odd>"; exit 7'
+    async def runs_jobs(self, tell: Tell, *, as_root: bool) -> None:
+        user = contract().user
+        uid, home, who = (0, "/root", "root") if as_root else (user.uid, user.home, user.name)
+        promises = {
+            "sees its user, tree and environment": {
+                "uid": str(uid),
+                "cwd": "/workspace/snapshot",
+                "probe": "probe",
+                "odd": ODD.replace("\n", "|"),
+            },
+            "has the variables of the contract": {"HOME": home, **JOB_VARIABLES},
+            "can write to its directories": dict.fromkeys(WRITABLE, "written"),
+            "cannot write to the snapshot": {"snapshot": "refused"},
+            "finds certificates": dict.fromkeys(("SSL_CERT_FILE", "NIX_SSL_CERT_FILE"), "there"),
+        }
+        done, result = await self._job(_PROBE, as_root=as_root, environment={"odd": ODD})
+        said = dict(
+            line.removeprefix("probe:").partition("=")[::2]
+            for line in done.stdout.decode("utf-8", "replace").splitlines()
+            if line.startswith("probe:")
         )
-        done, result = await self._job(probe, as_root=as_root, environment={"odd": "a 'b'\n$c"})
-        home = "/root" if as_root else contract().user.home
-        uid = 0 if as_root else contract().user.uid
-        expected = f"{uid} /workspace/snapshot {home}\nprobe\n<a 'b'\n$c>\n"
-        said = done.stdout.decode("utf-8", "replace")
-        yield Row(f"a job of {who} sees its user, tree and environment", said.endswith(expected),
-                  said[-300:])  # fmt: skip
-        right = isinstance(result, GuestResult) and (result.status, result.exit_code) == (
-            "failed",
-            7,
+        for promise, expected in promises.items():
+            wrong = [f"{k} is {said.get(k)!r}" for k, v in expected.items() if said.get(k) != v]
+            tell(Row(f"a job of {who} {promise}", not wrong, ", ".join(wrong)))
+        ended = (done.exit_code, _verdict(result))
+        tell(
+            Row(
+                f"a job of {who} ends with its code, in the result too",
+                ended == (7, ("failed", 7)),
+                f"exit code {done.exit_code}, {result}",
+            )
         )
-        yield Row(f"a job of {who} ends with its code, in the result too",
-                  right and done.exit_code == 7, str(result))  # fmt: skip
         _, result = await self._job("sleep 60", as_root=as_root, timeout_secs=1)
-        yield Row(f"a job of {who} that runs too long is timed_out",
-                  isinstance(result, GuestResult) and result.status == "timed_out",
-                  str(result))  # fmt: skip
+        tell(
+            Row(
+                f"a job of {who} that runs too long is timed_out",
+                _verdict(result) == ("timed_out", 124),
+                str(result),
+            )
+        )
+
+    async def ends_with_its_lease(self) -> Row:
+        await self.reset()
+        plan = msgspec.structs.replace(self.plan, command="sleep 60", timeout_secs=60)
+        stdin = commands.runner_stdin(plan, "none", {}, lease_secs=1)
+        status, secs = "Running", self.plan.deadlines.ready_secs
+        with trio.move_on_after(secs):
+            await self._incus.run(
+                *commands.run(plan), stdin=stdin, deadline_secs=CALL_SECS, check=False
+            )
+            while status != "Stopped":
+                await trio.sleep(0.1)
+                status = await self._incus.instance_status(plan.instance, deadline_secs=CALL_SECS)
+        return Row(
+            "the guest turns itself off when the runner's lease is over",
+            status == "Stopped",
+            f"{secs} s later it is {status.lower()}",
+        )
 
     async def _job(
         self,
@@ -171,18 +268,18 @@ class _Guest:
         await self.reset()
         nonce = secrets.token_hex(8)
         plan = msgspec.structs.replace(
-            self._plan,
+            self.plan,
             command=command,
             run_as_root=as_root,
             timeout_secs=timeout_secs,
             environment=environment or {},
-            deadlines=msgspec.structs.replace(self._plan.deadlines, grace=1),
+            deadlines=msgspec.structs.replace(self.plan.deadlines, grace_secs=1),
         )
         argv = commands.run(plan)
         try:
             done = await self._incus.run(
                 *argv,
-                stdin=commands.runner_stdin(plan, nonce),
+                stdin=commands.runner_stdin(plan, nonce, {}, lease_secs=int(LEASE.total_seconds())),
                 deadline_secs=CALL_SECS,
                 check=False,
             )
@@ -192,11 +289,10 @@ class _Guest:
         return done, parse_result(shown.stdout, nonce)
 
 
-@asynccontextmanager
-async def _guest(
-    incus: Incus, host: Host, spec: JobSpec, tree: Path, fingerprint: str, owner: str
-) -> AsyncIterator[tuple[Plan, Completed]]:
-    """A throw-away guest with the tree as its snapshot."""
+def _plan(
+    host: Host, spec: JobSpec, tree: Path, fingerprint: str, owner: str, ready_secs: int
+) -> Plan:
+    """A job's plan for a throw-away guest, with the tree as its snapshot."""
     plan = make_plan(
         spec,
         PlanContext(
@@ -212,22 +308,53 @@ async def _guest(
             lease_ends=datetime.now(UTC) + LEASE,
         ),
     )
-    plan = msgspec.structs.replace(
-        plan, deadlines=msgspec.structs.replace(plan.deadlines, ready=READY_SECS)
-    )
+    deadlines = msgspec.structs.replace(plan.deadlines, ready_secs=ready_secs)
+    return msgspec.structs.replace(plan, deadlines=deadlines)
+
+
+@asynccontextmanager
+async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[Completed]:
+    """The guest of the plan, for as long as it is needed; what the wait for it said."""
     try:
-        await incus.run(
-            *commands.create(plan),
-            stdin=commands.create_document(plan),
-            deadline_secs=plan.deadlines.create,
-        )
-        await incus.run(*commands.start(plan), deadline_secs=plan.deadlines.start)
-        ready = await incus.run(
-            *commands.wait_ready(plan), deadline_secs=READY_SECS + CALL_SECS, check=False
-        )
-        yield plan, ready
-    finally:
+        # Not cut off: a create whose answer nobody saw may make its guest after our delete.
         with trio.CancelScope(shield=True):
             await incus.run(
-                *commands.delete(plan), deadline_secs=plan.deadlines.delete, check=False
+                *commands.create(plan),
+                stdin=commands.create_document(plan),
+                deadline_secs=plan.deadlines.create_secs,
             )
+        await incus.run(*commands.start(plan), deadline_secs=plan.deadlines.start_secs)
+        yield await incus.run(
+            *commands.wait_ready(plan),
+            deadline_secs=plan.deadlines.ready_secs + CALL_SECS,
+            check=False,
+        )
+    finally:
+        with trio.CancelScope(shield=True):
+            await _delete(incus, plan.instance)
+
+
+async def _delete(incus: Incus, instance: str) -> None:
+    # One that is still being made, as its create did not end in time, is left to the next sweep.
+    with suppress(InstanceNotFound, InstanceBusy):
+        await incus.run(
+            "delete", "--quiet", "--force", incus.name(instance), deadline_secs=CALL_SECS
+        )
+
+
+async def _sweep(incus: Incus, owner: str) -> None:
+    """Delete the guests of checks that were killed; a check that lives has time left."""
+    path = f"/1.0/instances?recursion=1&project={quote(incus.project)}"
+    done = await incus.run_global("query", f"{incus.remote}:{path}", deadline_secs=CALL_SECS)
+    now = datetime.now(UTC)
+    for instance in msgspec.json.decode(done.stdout or b"[]", type=list[_Tagged]):
+        tags = instance.config
+        if tags.get("user.pikaci.owner") == owner:
+            ends = datetime.fromisoformat(tags["user.pikaci.deadline"])
+            if ends < now:
+                await _delete(incus, instance.name)
+
+
+class _Tagged(msgspec.Struct):
+    name: str
+    config: dict[str, str]

@@ -13,6 +13,7 @@ import trio
 
 from orchestrator.contract import contract
 from orchestrator.incus import Incus
+from orchestrator.incus_errors import ProjectNotFound
 from states.errors import PikaciError
 from states.events import ImageRef
 
@@ -67,9 +68,15 @@ async def find_image(incus: Incus, alias: str) -> ImageRef:
     Raises `ImageMissing` or `WrongContract`, each with the command that helps.
     """
     where = f"project {incus.project} of {incus.remote}"
+    try:
+        images = await list_images(incus)
+    except ProjectNotFound as error:
+        raise ImageMissing(
+            f"there is no image {alias}: there is no {where}", resolution=error.resolution
+        ) from None
     found = [
         image
-        for image in await list_images(incus)
+        for image in images
         if image.has_alias(alias) or (len(alias) >= 12 and image.fingerprint.startswith(alias))
     ]
     if not found:

@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.integration.command import Command
 from tests.integration.lab import lab as lab
+from tests.integration.private_daemon import daemon as daemon
+from tests.integration.private_daemon import private_daemon_of_all as private_daemon_of_all
 from tests.integration.running import Runs
 
 
@@ -14,3 +17,11 @@ def runs(tmp_path: Path) -> Iterator[Runs]:
     made = Runs(tmp_path)
     yield made
     assert [] == trio.run(made.instances)
+
+
+@pytest.fixture
+def pikaci(tmp_path: Path) -> Iterator[Command]:
+    """pikaci in a workspace; it leaves no instance behind."""
+    command = Command(tmp_path)
+    yield command
+    assert [] == command.leases()

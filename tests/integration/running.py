@@ -12,11 +12,13 @@ import trio
 from orchestrator.engine import Request, new_run_id, run_jobs
 from orchestrator.incus import Completed, Incus, spawn_process
 from orchestrator.journal import open_journal
-from orchestrator.plan import Deadlines
+from orchestrator.recovery import recover
 from orchestrator.settings import StateRoot, open_incus
 from orchestrator.workbench import Workbench
 from states import events as ev
 from states.job import Job
+from states.lifecycle import State
+from states.outcome import FailureKind
 from states.spec import JobSpec
 
 
@@ -38,10 +40,10 @@ class Runs:
         self,
         specs: dict[str, JobSpec],
         *,
-        deadlines: Deadlines | None = None,
         change: Callable[[tuple[str, ...]], tuple[str, ...]] | None = None,
         on_running: Callable[[ev.Entry], Awaitable[None]] | None = None,
         settled: bool = True,
+        parallel: int = 4,
     ) -> dict[str, Job]:
         """Run the specs as one run; the jobs by name.
 
@@ -54,9 +56,8 @@ class Runs:
                 root=self.root,
                 journal=journal,
                 incus=self.incus if change is None else self._bent(change),
-                deadlines=deadlines or Deadlines(),
             )
-            request = Request(workspace=self.workspace, specs=specs, parallel=4)
+            request = Request(workspace=self.workspace, specs=specs, parallel=parallel)
             async with trio.open_nursery() as nursery:
                 if on_running is not None:
                     start = partial(nursery.start_soon, on_running)
@@ -69,6 +70,20 @@ class Runs:
     async def run_one(self, spec: JobSpec, **options: Any) -> Job:
         """Run one spec."""
         return (await self.run({"job": spec}, **options))["job"]
+
+    async def logged(self, job: str, words: bytes) -> None:
+        """Return when the host's copy of a job's log has the words."""
+        log = self.root.attempt_dir(job, 1) / "guest.log"
+        with trio.fail_after(60):
+            while words not in log.read_bytes():
+                await trio.sleep(0.02)
+
+    async def recover(self) -> None:
+        """Go on with what earlier runs left, to its end."""
+        with open_journal(self.root.journal) as journal:
+            bench = Workbench(root=self.root, journal=journal, incus=self.incus)
+            await recover(bench, trio.CapacityLimiter(4))
+            assert [] == journal.open_leases()
 
     def _bent(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Incus:
         async def spawn(argv: Sequence[str], **options: Any) -> Completed:
@@ -101,3 +116,12 @@ def artifact(job: Job, name: str) -> bytes:
     """A collected artifact."""
     assert job.artifacts is not None
     return (Path(job.artifacts) / "artifacts" / name).read_bytes()
+
+
+def infrastructure(job: Job, *words: str) -> bool:
+    """The job's verdict is no word about its command, and the message has the words."""
+    assert (State.FAILED, None) == (job.state, job.outcome)
+    assert job.failure is not None
+    assert FailureKind.INFRASTRUCTURE == job.failure.kind
+    assert [] == [word for word in words if word not in job.failure.message], job.failure
+    return True

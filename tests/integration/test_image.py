@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +17,8 @@ import msgspec
 import pytest
 import trio
 
-from orchestrator.image.check import check_image
+from orchestrator.contract import guest_files
+from orchestrator.image.check import Row, check_image
 from orchestrator.image.store import (
     ImageMissing,
     WrongContract,
@@ -22,16 +27,22 @@ from orchestrator.image.store import (
     list_images,
 )
 from orchestrator.incus import Incus
+from orchestrator.incus_errors import InstanceNotFound
 from orchestrator.plan import Host
 from orchestrator.settings import open_incus
 from orchestrator.setup import DEV_IMAGE, setup
 
 pytestmark = pytest.mark.incus
 ALIAS = f"test/image-{os.getpid()}"
+OWNER = f"test-{os.getpid()}"
 
 
 def image_file(base: Path, mark: str, **properties: str) -> Path:
-    """An image that boots nothing: enough to be imported."""
+    """An image that boots nothing: enough to be imported.
+
+    Its bytes are this process's own: with the same ones another run of the tests would have the
+    same image, and delete it.
+    """
     path = base / f"{mark}.tar"
     metadata = {
         "architecture": os.uname().machine,
@@ -41,7 +52,7 @@ def image_file(base: Path, mark: str, **properties: str) -> Path:
     with tarfile.open(path, "w") as archive:
         for name, content in (
             ("metadata.yaml", msgspec.json.encode(metadata)),
-            ("rootfs/mark", mark.encode()),
+            ("rootfs/mark", f"{mark} of {os.getpid()}".encode()),
         ):
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -108,30 +119,37 @@ async def test_a_missing_image_and_a_wrong_contract_say_what_to_type(
     assert "pikaci image check" in wrong.value.resolution
 
 
+async def rows_of(incus: Incus, alias: str, *, ready_secs: int = 30) -> list[Row]:
+    """All rows of a check, by an owner of the test's own."""
+    rows: list[Row] = []
+    await check_image(incus, Host(), alias, tell=rows.append, owner=OWNER, ready_secs=ready_secs)
+    return rows
+
+
+async def guests(incus: Incus, tag: str) -> list[str]:
+    """The guests with a tag or description, of checks that run or have run."""
+    listed = await incus.run(
+        "list", "--format", "csv", "-c", "n,user.pikaci.owner,d", deadline_secs=60
+    )
+    return [line for line in listed.stdout.decode().splitlines() if tag in line]
+
+
 async def test_our_image_keeps_the_contract(incus: Incus) -> None:
     """Every row; and a guest of it never stays."""
-    owner = f"test-{os.getpid()}"
-    rows = [row async for row in check_image(incus, Host(), DEV_IMAGE, owner=owner)]
+    rows = await rows_of(incus, DEV_IMAGE)
 
     assert [] == [row for row in rows if not row.kept]
     assert 15 < len(rows)
-    ours = f"user.pikaci.owner={owner}"
-    left = await incus.run("list", ours, "--format", "csv", "-c", "n", deadline_secs=30)
-    assert b"" == left.stdout
+    assert [] == await guests(incus, OWNER)
 
 
-async def test_a_broken_image_is_told_by_its_row(incus: Incus, tmp_path: Path) -> None:
-    """An image whose runner is not there, and whose property lies."""
-    image = next(i for i in await list_images(incus) if i.has_alias(DEV_IMAGE))
-    exported = tmp_path / "image"
-    await incus.run(
-        "image", "export", incus.name(image.fingerprint), str(exported), deadline_secs=300
-    )
-    (file,) = tmp_path.glob("image*")
-    _append(file, "rootfs/usr/lib/pikaci/pikaci-incus-run", b"#!/bin/sh\nexit 0\n", 0o644)
-    await import_image(incus, file, ALIAS)
+async def test_an_image_without_a_runner_is_told_by_its_row(our_file: Path, incus: Incus) -> None:
+    """It cannot be executed, and the property lies."""
+    runner = f"#!/bin/sh\nexit 0 # {os.getpid()}\n".encode()
+    _append(our_file, "rootfs/usr/lib/pikaci/pikaci-incus-run", runner, 0o644)
+    await import_image(incus, our_file, ALIAS)
 
-    rows = [row async for row in check_image(incus, Host(), ALIAS)]
+    rows = await rows_of(incus, ALIAS, ready_secs=5)
 
     broken = [row for row in rows if not row.kept]
     assert 1 == len(broken)
@@ -139,16 +157,147 @@ async def test_a_broken_image_is_told_by_its_row(incus: Incus, tmp_path: Path) -
     assert "the runner" in broken[0].found
 
 
-def _append(file: Path, name: str, content: bytes, mode: int) -> None:
+async def test_each_broken_promise_has_its_row(our_file: Path, incus: Incus) -> None:
+    """A runner that lets every job write to its tree, sets no variable, and a home of root's."""
+    runner = (guest_files() / "pikaci-incus-run").read_text()
+    for right, wrong in (
+        (" scratch=0 job_env=()", " scratch=1 job_env=()"),
+        ("PIKACI_INCUS_SCRATCH=*) scratch=${pair#*=}", "PIKACI_INCUS_SCRATCH=*) scratch=1"),
+        ("CARGO_INCREMENTAL=0", "CARGO_INCREMENTAL=1"),
+        ("kill -s PWR 1", "true"),
+    ):
+        assert right in runner
+        runner = runner.replace(right, wrong)
+    runner += f"# {os.getpid()}\n"
+    _append(our_file, "rootfs/usr/lib/pikaci/pikaci-incus-run", runner.encode(), 0o755)
+    _append(our_file, "rootfs/home/pikaci", None, 0o755)
+    await import_image(incus, our_file, ALIAS)
+
+    rows = await rows_of(incus, ALIAS, ready_secs=5)
+
+    assert [
+        "/home/pikaci of pikaci:users",
+        "a job of pikaci has the variables of the contract",
+        "a job of pikaci cannot write to the snapshot",
+        "a job of root has the variables of the contract",
+        "a job of root cannot write to the snapshot",
+        "the guest turns itself off when the runner's lease is over",
+    ] == [row.subject for row in rows if not row.kept]
+
+
+@pytest.fixture
+async def our_file(incus: Incus, tmp_path: Path) -> Path:
+    """Our image as a file, to be spoilt."""
+    image = next(i for i in await list_images(incus) if i.has_alias(DEV_IMAGE))
+    exported = str(tmp_path / "image")
+    await incus.run("image", "export", incus.name(image.fingerprint), exported, deadline_secs=300)
+    (file,) = tmp_path.glob("image*")
+    return file
+
+
+def _append(file: Path, name: str, content: bytes | None, mode: int) -> None:
     with tarfile.open(file, "a") as archive:
         info = tarfile.TarInfo(name)
-        info.size, info.mode = len(content), mode
-        archive.addfile(info, io.BytesIO(content))
+        info.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
+        info.size, info.mode = len(content or b""), mode
+        archive.addfile(info, io.BytesIO(content or b""))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_check_that_is_told_to_stop_leaves_no_guest(
+    checked_alias: str, incus: Incus, number: signal.Signals
+) -> None:
+    """The guest that it started is gone when it ends."""
+    with _check(checked_alias) as check:
+        await _line(check, "ready within")
+        during = await guests(incus, checked_alias)
+        check.send_signal(number)
+        ended = await trio.to_thread.run_sync(check.wait)
+
+    assert 1 == len(during)
+    assert 130 == ended
+    assert [] == await guests(incus, checked_alias)
+
+
+async def test_a_check_whose_reader_has_gone_leaves_no_guest(
+    checked_alias: str, incus: Incus
+) -> None:
+    """As with `| head -1`: it ends as a program killed by the pipe, and says nothing."""
+    with _check(checked_alias) as check:
+        assert check.stdout is not None
+        assert check.stderr is not None
+        check.stdout.close()
+        ended = await trio.to_thread.run_sync(check.wait)
+        said = check.stderr.read()
+
+    assert (141, "") == (ended, said)
+    assert [] == await guests(incus, checked_alias)
+
+
+async def test_what_a_killed_check_left_goes_with_the_next(incus: Incus) -> None:
+    """When its time is over; a check that may still run is left alone."""
+    for name, deadline in (("old", "2020-01-01T00:00:00Z"), ("young", "2222-01-01T00:00:00Z")):
+        tags = {"user.pikaci.owner": OWNER, "user.pikaci.deadline": deadline}
+        root = {"root": {"type": "disk", "path": "/", "pool": Host().pool}}
+        document = msgspec.json.encode({"config": tags, "devices": root})
+        made = ("--no-profiles", incus.name(DEV_IMAGE), incus.name(f"{OWNER}-{name}"))
+        await incus.run("create", "--quiet", *made, stdin=document, deadline_secs=60)
+    try:
+        await rows_of(incus, DEV_IMAGE)
+        left = await guests(incus, OWNER)
+    finally:
+        for name in ("old", "young"):
+            with suppress(InstanceNotFound):
+                await incus.run("delete", "-f", incus.name(f"{OWNER}-{name}"), deadline_secs=60)
+
+    assert [f"{OWNER}-young"] == [line.partition(",")[0] for line in left]
+
+
+@pytest.fixture
+async def checked_alias(incus: Incus) -> AsyncIterator[str]:
+    """Another name of our image, by which the guests of one test are known."""
+    alias = f"test/check-{os.getpid()}"
+    image = next(i for i in await list_images(incus) if i.has_alias(DEV_IMAGE))
+    create = ("image", "alias", "create", incus.name(alias), image.fingerprint)
+    await incus.run(*create, deadline_secs=60)
+    yield alias
+    await incus.run("image", "alias", "delete", incus.name(alias), deadline_secs=60)
+
+
+def _check(alias: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(Path(sys.executable).with_name("pikaci")), "image", "check", alias],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def _line(check: subprocess.Popen[str], words: str) -> None:
+    assert check.stdout is not None
+    with trio.fail_after(60):
+        while words not in (line := await trio.to_thread.run_sync(check.stdout.readline)):
+            assert line
 
 
 async def test_a_second_setup_makes_nothing(incus: Incus) -> None:
-    """Everything is there, so nothing is said and nothing changed."""
-    said: list[str] = []
+    """The first makes what is missing, and the second says nothing and changes nothing.
 
-    assert not await setup(incus, Host(), say=said.append)
-    assert [] == said
+    In a project of the test's own: another checkout's image may be in use in the shared one.
+    """
+    host = Host(project=f"test-setup-{os.getpid()}")
+    own = Incus(incus.conf, project=host.project)
+    first: list[str] = []
+    second: list[str] = []
+    try:
+        assert await setup(own, host, say=first.append)
+        made = [image.fingerprint for image in await list_images(own)]
+        assert not await setup(own, host, say=second.append)
+
+        assert f"making the project {host.project}" == first[0]
+        assert [] == second
+        assert made == [image.fingerprint for image in await list_images(own)]
+    finally:
+        delete = ("project", "delete", "--force", own.name(host.project))
+        await own.run_global(*delete, stdin=b"yes\n", deadline_secs=120)

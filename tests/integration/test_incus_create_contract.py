@@ -12,6 +12,7 @@ from orchestrator.incus_errors import (
     ImageNotFound,
     IncusError,
     InstanceNotFound,
+    PoolNotFound,
 )
 from tests.integration.lab import IMAGE, PROJECT, ROOT, Lab, disk, on_the_program_too, said
 
@@ -128,7 +129,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[IncusError], str]] = {
     ),
     "unknown pool": (
         {"devices": {"root": {**ROOT, "pool": "no-such-pool"}}},
-        IncusError,
+        PoolNotFound,
         f"{INIT}: Failed loading storage pool: Storage pool not found",
     ),
     "unknown config key": (

@@ -10,12 +10,11 @@ import pytest
 import trio
 
 from orchestrator.journal import open_journal
-from orchestrator.plan import Deadlines
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
-from states.spec import JobSpec, Mount
+from states.spec import Deadlines, JobSpec, Mount
 from tests.integration.running import Runs, artifact, log_of, output_of
 
 pytestmark = pytest.mark.incus
@@ -186,9 +185,10 @@ async def test_a_job_that_runs_too_long_is_timed_out_with_its_log(runs: Runs) ->
     spec = JobSpec(
         command="trap '' TERM; (setsid sleep 300 &); nohup sleep 300 & echo begun; sleep 300",
         timeout_secs=1,
+        deadlines=Deadlines(grace_secs=1),
     )
 
-    job = await runs.run_one(spec, deadlines=Deadlines(grace=1))
+    job = await runs.run_one(spec)
 
     assert (State.RESULT_COLLECTED, Outcome.TIMED_OUT) == (job.state, job.outcome)
     assert "test command timed out after 1s" == job.message
@@ -357,9 +357,9 @@ async def test_a_mount_that_is_missing_in_the_guest_is_named(runs: Runs) -> None
     def without_the_mount(argv: tuple[str, ...]) -> tuple[str, ...]:
         return tuple("/workspace" if word == "/workspace/snapshot" else word for word in argv)
 
-    job = await runs.run_one(
-        JobSpec(command="true"), deadlines=Deadlines(ready=1), change=without_the_mount
-    )
+    spec = JobSpec(command="true", deadlines=Deadlines(ready_secs=1))
+
+    job = await runs.run_one(spec, change=without_the_mount)
 
     assert State.FAILED == job.state
     assert job.failure is not None

@@ -21,6 +21,7 @@ from states.spec import JobSpec
 from tests.integration.lab import IMAGE, SECS, Lab, on_the_program_too
 
 NONCE = "0123456789abcdef"
+LEASE_SECS = 600
 HEADER = b"[pikaci] incus guest booted at "
 
 
@@ -40,7 +41,7 @@ class JobInGuest:
     async def run(self, *, deadline_secs: float = SECS, nonce: str = NONCE) -> Completed:
         return await self.lab.incus.run(
             *commands.run(self.plan),
-            stdin=commands.runner_stdin(self.plan, nonce),
+            stdin=commands.runner_stdin(self.plan, nonce, {}, lease_secs=LEASE_SECS),
             deadline_secs=deadline_secs,
             check=False,
         )
@@ -249,7 +250,7 @@ async def test_runner_refuses_variables(
         }.items()
         if given[key] is not None
     ]
-    stdin = commands.runner_stdin(job.plan, NONCE)
+    stdin = commands.runner_stdin(job.plan, NONCE, {}, lease_secs=LEASE_SECS)
     ended = await lab.exec(job.plan.instance, "env", *env, contract().runner, stdin=stdin)
     result = await job.result()
 

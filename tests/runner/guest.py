@@ -40,7 +40,7 @@ mount -t proc proc /proc
 umount -l /.old
 echo "$outer"
 cd /
-exec bash -c 'trap exit TERM; exec </dev/null >/dev/null; while :; do sleep 1000 & wait; done'
+exec bash -c 'trap exit TERM PWR; exec </dev/null >/dev/null; while :; do sleep 1000 & wait; done'
 """
 
 
@@ -100,9 +100,15 @@ class Guest:
         trace: TracebackType | None,
     ) -> None:
         assert self._process is not None and self._process.stdout is not None
-        os.kill(self.pid, signal.SIGTERM)
-        self._process.wait(DEADLINE_SECS)
+        if self._process.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+        self.wait_until_off()
         self._process.stdout.close()
+
+    def wait_until_off(self) -> None:
+        """Wait until the guest's process 1 has ended, and with it all of the guest."""
+        assert self._process is not None
+        self._process.wait(DEADLINE_SECS)
 
     def path(self, path: str) -> Path:
         """The guest's absolute path, as the host sees it. Not for links that the job made."""

@@ -62,6 +62,8 @@ def test_bad_variable(guest: Guest, name: str, value: str) -> None:
     [
         (b"PIKACI_INCUS_GRACE_SECS=-1", "PIKACI_INCUS_GRACE_SECS"),
         (b"PIKACI_INCUS_GRACE_SECS=", "PIKACI_INCUS_GRACE_SECS"),
+        (b"PIKACI_INCUS_LEASE_SECS=soon", "PIKACI_INCUS_LEASE_SECS"),
+        (b"PIKACI_INCUS_LEASE_SECS=100000000", "PIKACI_INCUS_LEASE_SECS"),
         (b"PIKACI_INCUS_SCRATCH=yes", "PIKACI_INCUS_SCRATCH"),
         (b'PIKACI_INCUS_NONCE=a"b', "PIKACI_INCUS_NONCE"),
         (b"PIKACI_INCUS_NONCE=" + b"n" * 129, "PIKACI_INCUS_NONCE"),

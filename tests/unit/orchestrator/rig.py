@@ -21,6 +21,8 @@ from states import events as ev
 from states.job import Job, fold
 from states.spec import JobSpec
 
+SNAPSHOT = "abc"
+
 
 class Rig:
     """A state root with a journal, and a fake daemon; `calls` are all that it was asked."""
@@ -33,8 +35,7 @@ class Rig:
         root.make()
         incus = Incus(base / "conf", spawn=fake, observe=self.calls.append)
         self.bench = Workbench(root=root, journal=journal, incus=incus, **options)
-        self.snapshot = base / "tree"
-        self.snapshot.mkdir(exist_ok=True)
+        self.images = Images(incus)
 
     async def submit(self, spec: JobSpec, *, number: int = 1, run: str = "r") -> JobTask:
         """A task for a job that was submitted as `run.number`."""
@@ -45,18 +46,13 @@ class Rig:
             name="job",
             spec=spec,
             workspace="/src",
-            snapshot=ev.SnapshotRef(hash="abc"),
+            snapshot=ev.SnapshotRef(hash=SNAPSHOT),
             contract=contract().version,
             **now(),
         )
+        (self.bench.root.snapshots / SNAPSHOT).mkdir(exist_ok=True)
         await self.journal.append(event)
-        return JobTask(
-            self.bench,
-            fold([event]),
-            str(self.snapshot),
-            Images(self.bench.incus),
-            trio.CapacityLimiter(1),
-        )
+        return JobTask(self.bench, fold([event]), self.images, trio.CapacityLimiter(1))
 
     async def live(self, spec: JobSpec) -> Job:
         """Run one job to its end, and read it back from the journal."""
@@ -76,5 +72,6 @@ async def open_rig(base: Path, **options: Any) -> AsyncIterator[Rig]:
     """A rig; `options` go to the workbench, but for `guest_script`, which the guests follow."""
     scripts = {key: options.pop(key) for key in ("guest_script",) if key in options}
     async with FakeIncus.open(**scripts) as fake:
+        base.mkdir(exist_ok=True)
         with open_journal(base / "journal.sqlite3") as journal:
             yield Rig(base, journal, fake, **options)

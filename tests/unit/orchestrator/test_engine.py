@@ -12,10 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from orchestrator import locks
 from orchestrator.engine import Request, run_jobs
-from orchestrator.gc import collect_garbage
-from orchestrator.sweep import sweep
+from orchestrator.journal import JournalError
+from orchestrator.recovery import recover
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State
@@ -80,7 +79,7 @@ async def test_an_image_is_looked_up_once_a_run(
         )
 
         assert 4 * 6 == len(calls)
-        assert 1 == sum(call.argv[1] == "query" for call in rig.calls)
+        assert 1 == sum("images" in call.argv[2] for call in rig.calls if call.argv[1] == "query")
 
 
 async def test_no_more_jobs_live_at_once_than_asked_for(
@@ -95,7 +94,7 @@ async def test_no_more_jobs_live_at_once_than_asked_for(
             while True:
                 running = [i for i in rig.fake.instances().values() if i.status == "Running"]
                 most = max(most, len(running))
-                await trio.sleep(0.5)
+                await trio.sleep(4)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
@@ -108,6 +107,34 @@ async def test_no_more_jobs_live_at_once_than_asked_for(
             nursery.cancel_scope.cancel()
 
         assert 2 == most
+
+
+async def test_a_job_that_cannot_be_written_of_ends_none_beside_it(
+    tmp_path: Path, workspace: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left for the next start; who waits for the run is told."""
+    async with open_rig(tmp_path) as rig:
+        append = rig.journal.append
+
+        async def refuse(*entries: ev.Entry) -> None:
+            if any(isinstance(e, ev.ResultCollected) and e.job == "r.1" for e in entries):
+                raise JournalError("no room")
+            await append(*entries)
+
+        monkeypatch.setattr(rig.journal, "append", refuse)
+        specs = {
+            "unlucky": sample_shell_job(command="true"),
+            "other": sample_shell_job(command="sleep 50"),
+        }
+        with pytest.raises(JournalError, match="no room"):
+            await run(rig, workspace, specs)
+        monkeypatch.undo()
+        left = rig.journal.job("r.1")
+        await recover(rig.bench, trio.CapacityLimiter(1))
+
+        assert State.RUNNING is left.state
+        assert 2 * [Outcome.PASSED] == [rig.journal.job(id).outcome for id in ("r.1", "r.2")]
+        assert not rig.fake.instances()
 
 
 async def test_a_cancelled_run_ends_every_job(
@@ -136,54 +163,26 @@ async def test_a_cancelled_run_ends_every_job(
         assert not rig.fake.instances()
 
 
-async def test_a_dead_run_s_jobs_and_instances_are_ended_and_a_living_one_s_spared(
+async def test_a_cancelled_run_leaves_the_jobs_that_it_took_over(
     tmp_path: Path, workspace: Path, jumping_clock: MockClock
 ) -> None:
-    """The lock tells them apart: it dies with its process."""
+    """They were not asked to end: their guests go on, and the next start follows them."""
     async with open_rig(tmp_path) as rig:
-        dead = await rig.submit(sample_shell_job(command="sleep 900"), run="dead")
-        alive = await rig.submit(sample_shell_job(command="sleep 900"), run="alive")
-        with locks.hold_run(rig.bench.root.locks, "alive"):
-            async with trio.open_nursery() as nursery:
-                process = trio.CancelScope()
+        task = await rig.submit(sample_shell_job(command="sleep 500"), run="dead")
+        rig.bench.leave.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(task.run)
+            await trio.sleep(10)
+            nursery.cancel_scope.cancel()
 
-                async def until_killed() -> None:
-                    with process:
-                        await dead._live()
+        bench = Rig(tmp_path, rig.journal, rig.fake).bench
+        request = Request(workspace, {"a": sample_shell_job(command="sleep 500")}, parallel=1)
+        with trio.move_on_after(100):
+            await run_jobs(bench, request, run="r", started=lambda snapshot: None)
 
-                nursery.start_soon(until_killed)
-                nursery.start_soon(alive._live)
-                while not dead.job.state == alive.job.state == State.RUNNING:
-                    await trio.sleep(1)
-                process.cancel()  # without the clean-up of `run`: as kill -9 does
-                await trio.testing.wait_all_tasks_blocked()
-                before = len(rig.fake.instances())
-                await sweep(rig.bench)
-                left = list(rig.fake.instances())
-                nursery.cancel_scope.cancel()
-
-        assert (2, 1) == (before, len(left))
-        assert [alive._attempt.plan.instance] == left if alive._attempt else False
-        assert State.FAILED == rig.journal.job("dead.1").state
-        assert State.RUNNING == rig.journal.job("alive.1").state
-
-
-async def test_gc_spares_what_lives_and_what_is_new(
-    tmp_path: Path, workspace: Path, jumping_clock: MockClock
-) -> None:
-    """A run that is held stays whole, and with it every snapshot."""
-    async with open_rig(tmp_path) as rig:
-        for number in range(3):
-            (workspace / "file").write_text(str(number))
-            await run(rig, workspace, {"a": sample_shell_job(command="true")}, run=f"r{number}")
-        root = rig.bench.root
-        with locks.hold_run(root.locks, "r0"):
-            held = collect_garbage(root, rig.journal, keep=1, dry_run=False)
-        free = collect_garbage(root, rig.journal, keep=1, dry_run=False)
-
-        assert (1, 1, 0) == (held.runs, held.jobs, held.snapshots)
-        assert (1, 1, 2) == (free.runs, free.jobs, free.snapshots)
-        assert ["r2.1"] == os.listdir(root.path / "jobs")
+        assert State.RUNNING is rig.journal.job("dead.1").state
+        assert State.CANCELLED is rig.journal.job("r.1").state
+        assert [rig.journal.job("dead.1").instance] == list(rig.fake.instances())
 
 
 @settings(

@@ -9,12 +9,17 @@ import trio
 from trio.testing import MockClock
 
 from orchestrator.job_task import MAX_RETRY_DELAY_SECS
-from orchestrator.sweep import sweep
+from orchestrator.recovery import recover
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
 from states.spec import JobSpec
 from tests.unit.orchestrator.rig import Rig, open_rig
+
+
+async def sweep(rig: Rig) -> None:
+    """What the next start does about what is left."""
+    await recover(rig.bench, trio.CapacityLimiter(1))
 
 
 def settled(rig: Rig) -> bool:
@@ -127,6 +132,21 @@ async def test_retries_are_bounded_and_their_delays_too(
         assert settled(rig)
 
 
+async def test_a_daemon_that_is_away_is_waited_for(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """From the first call on, and no retry is used up: it was never asked for anything."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.kill_daemon()
+        async with trio.open_nursery() as nursery:
+            task = await rig.submit(JobSpec(command="true", retries=0))
+            nursery.start_soon(task.run)
+            await trio.sleep(3)
+            rig.fake.restart_daemon()
+
+        assert (Outcome.PASSED, 1) == (task.job.outcome, task.job.attempt)
+
+
 async def test_what_a_retry_cannot_cure_is_not_retried(
     tmp_path: Path, jumping_clock: MockClock
 ) -> None:
@@ -209,7 +229,7 @@ async def test_a_delete_that_fails_leaves_the_verdict_and_the_lease(
         assert Outcome.PASSED == job.outcome
         assert 1 == len(rig.journal.open_leases())
         assert any("stuck" in note.message for note in rig.notes(ev.Warned))
-        await sweep(rig.bench)
+        await sweep(rig)
         assert settled(rig)
 
 
@@ -233,7 +253,7 @@ async def test_a_kept_guest_is_spared_until_its_deadline(
     """With keep_secs the guest of a failed job stays, and a sweep passes it by."""
     async with open_rig(tmp_path, keep_secs=3600.0) as rig:
         await rig.live(JobSpec(command="exit 1"))
-        await sweep(rig.bench)
+        await sweep(rig)
 
         assert 1 == len(rig.fake.instances())
         assert [True] == [lease.kept for lease in rig.journal.open_leases()]
@@ -246,7 +266,7 @@ async def test_a_kept_guest_goes_with_the_first_sweep_after_its_deadline(
     async with open_rig(tmp_path, keep_secs=-1.0) as rig:
         await rig.live(JobSpec(command="exit 1"))
         kept = len(rig.fake.instances())
-        await sweep(rig.bench)
+        await sweep(rig)
 
         assert 1 == kept
         assert settled(rig)
@@ -287,7 +307,7 @@ async def test_cancelled_at_any_call_the_job_is_dead_and_says_so(
         expected = {State.CANCELLED} if call < 6 else {State.RESULT_COLLECTED}
         assert job.state in expected
         await trio.sleep(100)
-        await sweep(rig.bench)
+        await sweep(rig)
         assert not rig.fake.instances()
 
 

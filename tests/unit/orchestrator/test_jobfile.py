@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import NoJobs, UsageError
 from orchestrator.jobfile import JobFile, load, select
 from states.errors import PikaciError
-from states.spec import InstanceType, Mount
+from states.spec import InstanceType, Mount, SecretSource
 
 
 def write(base: Path, text: str | bytes) -> Path:
@@ -124,6 +124,52 @@ def test_jobs_are_selected_by_name(tmp_path: Path) -> None:
     assert "did you mean bee" in caught.value.resolution
 
 
+def test_secrets_are_merged_and_their_files_are_made_absolute(tmp_path: Path) -> None:
+    """From the job file's directory, as a name: a link is followed when the file is read."""
+    (tmp_path / "link").symlink_to("elsewhere")
+
+    secrets = (
+        loaded(
+            tmp_path,
+            """
+        schema = 1
+        [defaults.secrets]
+        A = { env = "HOST_A" }
+        B = { env = "HOST_B" }
+        [jobs.one]
+        command = "1"
+        [jobs.one.secrets]
+        B = { file = "link" }
+        """,
+        )
+        .jobs["one"]
+        .secrets
+    )
+
+    assert {
+        "A": SecretSource(env="HOST_A"),
+        "B": SecretSource(file=str(tmp_path / "link")),
+    } == secrets
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'secrets = { TOKEN = "s3cr3t" }',
+        'secrets = "s3cr3t"',
+        'secrets = { TOKEN = { value = "s3cr3t" } }',
+        'secrets = { TOKEN = { env = "s3cr3t !" } }',
+        'secrets = { TOKEN = { file = 1 }, OTHER = "s3cr3t" }',
+    ],
+)
+def test_a_secret_in_the_place_of_its_source_is_not_shown(tmp_path: Path, line: str) -> None:
+    """A mistake that is easily made must not put it into the log of a forge."""
+    with pytest.raises(UsageError, match=r"jobs\.lint\.secrets") as caught:
+        loaded(tmp_path, job(line))
+
+    assert "s3cr3t" not in caught.value.brief + caught.value.details + caught.value.resolution
+
+
 MOUNT = 'mounts = [{{ source = ".", path = "{}" }}]'
 BAD = [
     ("unknown top-level key", "schema = 1\njob = 1", "job is an unknown key; did you mean jobs?"),
@@ -141,6 +187,17 @@ BAD = [
     ("env name", job('env = { "A-B" = "1" }'), "jobs.lint.env"),
     ("env value", job("env = { A = 1 }"), "jobs.lint.env"),
     ("reserved env", job('env = { PIKACI_JOB = "1" }'), "jobs.lint.env.PIKACI_JOB is reserved"),
+    ("secret of nothing", job("secrets = { A = {} }"), "jobs.lint.secrets.A has no source"),
+    (
+        "secret and env",
+        job('env = { A = "1" }\nsecrets = { A = { env = "A" } }'),
+        "secrets.A is in",
+    ),
+    (
+        "reserved secret",
+        job('secrets = { PIKACI_X = { env = "A" } }'),
+        "secrets.PIKACI_X is reserved",
+    ),
     ("relative mount", job(MOUNT.format("mnt")), "jobs.lint.mounts[0].path"),
     ("mount with ..", job(MOUNT.format("/mnt/../etc")), "jobs.lint.mounts[0].path"),
     ("mount over /run", job(MOUNT.format("/run/x")), "collides with /run"),
@@ -206,7 +263,18 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 KEYS = st.sampled_from(
-    ["command", "timeout_secs", "env", "mounts", "artifacts", "cpus", "memory", "nix_store", "x"]
+    [
+        "command",
+        "timeout_secs",
+        "env",
+        "secrets",
+        "mounts",
+        "artifacts",
+        "cpus",
+        "memory",
+        "nix_store",
+        "x",
+    ]
 )
 
 

@@ -1,17 +1,26 @@
 """The journal: durable, shared, and never overwritten by what does not know it."""
 
-import sqlite3
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from orchestrator.journal import SCHEMA_VERSION, JournalError, open_journal
+from orchestrator.journal import (
+    Journal,
+    JournalError,
+    JournalUnwritable,
+    NotTheWriter,
+    open_journal,
+)
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import Failure, FailureKind
-from tests.samples import sample_shell_job
+from tests.samples import sample_life, sample_shell_job
 
 WHEN = {"at": datetime(2026, 1, 2, tzinfo=UTC), "monotonic": 1.0}
 
@@ -33,6 +42,10 @@ def submitted(job: str = "r.1", run: str = "r", name: str = "lint") -> ev.Submit
 def failed(job: str = "r.1", seq: int = 2) -> ev.Failed:
     failure = Failure(kind=FailureKind.INFRASTRUCTURE, phase="submitted", message="no daemon")
     return ev.Failed(job=job, seq=seq, failure=failure, **WHEN)
+
+
+def note(job: str = "r.1") -> ev.Called:
+    return ev.Called(job=job, argv=("incus",), duration_ms=1.0, exit_code=0, **WHEN)
 
 
 async def test_what_was_appended_is_there_for_another_process(tmp_path: Path) -> None:
@@ -74,39 +87,168 @@ async def test_observers_hear_of_entries_in_the_order_of_the_journal(tmp_path: P
 
 async def test_a_note_becomes_durable_with_the_next_append(tmp_path: Path) -> None:
     """Notes cost no commit of their own, and stand before the entry that came after them."""
-    note = ev.Called(job="r.1", argv=("incus",), duration_ms=1.0, exit_code=0, **WHEN)
     with open_journal(tmp_path / "journal.sqlite3") as journal:
         await journal.append(submitted())
-        journal.note(note)
+        journal.note(note())
 
         before = [entry for _, entry in journal.entries("r.1")]
         await journal.append(failed())
         after = [entry for _, entry in journal.entries("r.1")]
 
     assert [submitted()] == before
-    assert [submitted(), note, failed()] == after
+    assert [submitted(), note(), failed()] == after
 
 
-async def test_an_append_that_fails_says_so_to_everyone_in_its_batch(tmp_path: Path) -> None:
-    """Nobody is told that an entry is durable when its batch was not written."""
-    errors: list[str] = []
+async def test_who_comes_second_fails_alone(tmp_path: Path) -> None:
+    """Of appends that share a commit, only the one whose numbers are taken is refused, whole."""
+    refused: list[str] = []
+    heard: list[ev.Entry] = []
     with open_journal(tmp_path / "journal.sqlite3") as journal:
-        await journal.append(submitted())
+        await journal.append(submitted("r.1"), submitted("r.2"))
+        journal.observe(heard.append)
 
-        async def again() -> None:
+        async def append(*entries: ev.Entry) -> None:
             try:
-                await journal.append(submitted())  # the id is taken: the commit fails
-            except JournalError as error:
-                errors.append(error.brief)
+                await journal.append(*entries)
+            except NotTheWriter as error:
+                refused.append(error.brief)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(again)
-            nursery.start_soon(again)
-        await journal.append(failed())
-        entries = [entry for _, entry in journal.entries("r.1")]
+            nursery.start_soon(append, failed("r.1"))
+            nursery.start_soon(append, note("r.2"), submitted("r.2"))  # its number 1 is taken
+            nursery.start_soon(append, submitted("r.3"), failed("r.3"))
+        stored = {job: [e for _, e in journal.entries(job)] for job in ("r.1", "r.2", "r.3")}
+
+    assert ["another process has moved the job r.2"] == [brief.split(": ")[1] for brief in refused]
+    assert [submitted("r.1"), failed("r.1")] == stored["r.1"]
+    assert [submitted("r.2")] == stored["r.2"]
+    assert [submitted("r.3"), failed("r.3")] == stored["r.3"]
+    assert 3 == len(heard)
+
+
+async def test_who_brings_what_cannot_be_encoded_fails_alone(tmp_path: Path) -> None:
+    """It is refused before it is with the others' entries."""
+    with open_journal(tmp_path / "journal.sqlite3") as journal:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.append, submitted("r.1"))
+            with pytest.raises(UnicodeEncodeError):
+                await journal.append(submitted("r.2", name="\udcff"))
+        jobs = [row.id for row in journal.jobs()]
+
+    assert ["r.1"] == jobs
+
+
+@contextmanager
+def full_disk(journal: Journal) -> Iterator[None]:
+    """SQLite finds no room for another page."""
+    (pages,) = journal._connection.execute("PRAGMA page_count").fetchone()
+    (most,) = journal._connection.execute("PRAGMA max_page_count").fetchone()
+    journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+    yield
+    journal._connection.execute(f"PRAGMA max_page_count = {most}")
+
+
+@contextmanager
+def failing_disk(journal: Journal) -> Iterator[None]:
+    """No file of this process can grow; Python ignores the signal, and writes fail."""
+    with no_longer_than(journal._path.stat().st_size):
+        yield
+
+
+@contextmanager
+def no_longer_than(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("bad", [full_disk, failing_disk])
+async def test_a_full_disk_is_told_to_all_and_survived(tmp_path: Path, bad: Any) -> None:
+    """Everyone in the batch hears what happened and what to do; with space again, it goes on."""
+    path = tmp_path / "journal.sqlite3"
+    big = submitted("r.3", name="x" * 100_000)
+    errors: list[JournalError] = []
+    heard: list[ev.Entry] = []
+    with open_journal(path) as journal:
+        await journal.append(submitted("r.1"))
+        journal.observe(heard.append)
+
+        async def append(*entries: ev.Entry) -> None:
+            with pytest.raises(JournalError) as caught:
+                await journal.append(*entries)
+            errors.append(caught.value)
+
+        with bad(journal):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(append, submitted("r.2"))
+                nursery.start_soon(append, big)
+        alone = [row.id for row in journal.jobs()]
+        silent = list(heard)
+        await journal.append(submitted("r.2"), big)
+        both = [row.id for row in journal.jobs()]
 
     assert 2 == len(errors)
-    assert [submitted(), failed()] == entries
+    assert all(str(path) in error.brief and "cannot be used: d" in error.brief for error in errors)
+    assert all("pikaci gc" in error.resolution for error in errors)
+    assert (["r.1"], []) == (alone, silent)
+    assert ["r.1", "r.2", "r.3"] == both
+
+
+async def test_a_journal_on_a_full_disk_can_be_read(tmp_path: Path) -> None:
+    """There is no room for the files that SQLite wants beside it; who must write is told so."""
+    path = tmp_path / "journal.sqlite3"
+    with open_journal(path) as journal:
+        await journal.append(submitted())
+
+    with no_longer_than(0):
+        with open_journal(path, only_reading=True) as journal:
+            names = [row.name for row in journal.jobs()]
+        with pytest.raises(JournalUnwritable, match=str(path)), open_journal(path):
+            pass
+
+    assert ["lint"] == names
+
+
+async def test_a_job_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """An entry that does not decode, a gap, or no events: the job and doctor are named."""
+    problems = []
+    with open_journal(tmp_path / "journal.sqlite3") as journal:
+        await journal.append(submitted("r.1"), submitted("r.2"), failed("r.2"), submitted("r.3"))
+        change = journal._connection.execute
+        change("UPDATE entries SET body = X'7B00' WHERE job = 'r.1'")
+        change("DELETE FROM entries WHERE job = 'r.2' AND seq = 1")
+        change("DELETE FROM entries WHERE job = 'r.3'")
+        for job in ("r.1", "r.2", "r.3"):
+            with pytest.raises(JournalError) as caught:
+                journal.job(job)
+            problems.append(caught.value)
+
+    assert ["r.2", "r.3"] == [job for job in ("r.2", "r.3") if job in str(problems)]
+    assert all("pikaci doctor" in error.resolution for error in problems)
+
+
+@pytest.mark.parametrize("name", ["owner", "key"])
+def test_a_lost_name_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    """A journal without its owner or key is damaged, and is given no new one."""
+    path = tmp_path / "journal.sqlite3"
+    with open_journal(path) as journal:
+        journal._connection.execute("DELETE FROM meta WHERE key = ?", (name,))
+
+    with open_journal(path) as journal, pytest.raises(JournalError, match=f"lost its {name}"):
+        getattr(journal, name)
+
+
+async def test_runs_that_began_at_once_are_told_apart(tmp_path: Path) -> None:
+    """Their jobs stand mixed in the journal; each run is there once, and whole."""
+    with open_journal(tmp_path / "journal.sqlite3") as journal:
+        for run, job in (("r", "r.1"), ("q", "q.1"), ("r", "r.2"), ("q", "q.2")):
+            await journal.append(submitted(job, run))
+        runs = {run: [row.id for row in rows] for run, rows in journal.runs().items()}
+
+    assert [("r", ["r.1", "r.2"]), ("q", ["q.1", "q.2"])] == list(runs.items())
 
 
 async def test_leases_follow_their_notes(tmp_path: Path) -> None:
@@ -135,33 +277,6 @@ def test_the_owner_of_a_root_stays_and_differs_from_another_s(tmp_path: Path) ->
     assert owners[0] == owners[1] != owners[2]
 
 
-def test_a_journal_of_a_newer_pikaci_is_left_alone(tmp_path: Path) -> None:
-    """A newer version is refused with both versions named, and nothing is written."""
-    path = tmp_path / "journal.sqlite3"
-    with open_journal(path):
-        pass
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    before = path.read_bytes()
-
-    versions = f"version 99.*version {SCHEMA_VERSION}"
-    with pytest.raises(JournalError, match=versions), open_journal(path):
-        pass
-
-    assert before == path.read_bytes()
-
-
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
-    """Damage is one clear error that names the file; the bytes stay for who can save them."""
-    path = tmp_path / "journal.sqlite3"
-    path.write_bytes(b"not a database" * 100)
-
-    with pytest.raises(JournalError, match=str(path)), open_journal(path):
-        pass
-
-    assert path.read_bytes() == b"not a database" * 100
-
-
 async def test_forgetting_a_job_takes_only_that_job(tmp_path: Path) -> None:
     """What gc deletes is gone from every table; its neighbour is whole."""
     with open_journal(tmp_path / "journal.sqlite3") as journal:
@@ -173,3 +288,18 @@ async def test_forgetting_a_job_takes_only_that_job(tmp_path: Path) -> None:
     assert ["r.2"] == [row.id for row in rows]
     assert [] == gone
     assert 2 == len(kept)
+
+
+async def test_a_listener_that_fails_is_no_fault_of_the_entry(tmp_path: Path) -> None:
+    """What was appended is durable, others hear of it; the error comes when the journal closes."""
+    heard: list[ev.Entry] = []
+
+    def broken(entry: ev.Entry) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(BrokenPipeError), open_journal(tmp_path / "journal.sqlite3") as journal:
+        journal.observe(broken)
+        journal.observe(heard.append)
+        for event in sample_life()[:2]:
+            await journal.append(event)
+        assert sample_life()[:2] == heard == [entry for _, entry in journal.entries("r.1")]

@@ -1,6 +1,7 @@
 """Plans and the commands made from them, as data."""
 
 import json
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from hypothesis import given
 
 from orchestrator import commands
-from orchestrator.plan import Deadlines, Plan, instance_name, lease_secs, make_plan
+from orchestrator.plan import Plan, instance_name, lease_secs, make_plan
 from states.spec import InstanceType, Mount
 from tests.samples import sample_remote_context, sample_shell_job, valid_specs
 
@@ -92,13 +93,35 @@ def test_environment_and_nonce_go_over_stdin_only() -> None:
     """What the job's `env` says, and the nonce, stand in no argument and no configuration."""
     plan = make_plan(sample_shell_job(env={"TOKENISH": "v4lue"}), sample_remote_context())
 
-    stdin = commands.runner_stdin(plan, "n0nce")
+    stdin = commands.runner_stdin(plan, "n0nce", {}, lease_secs=9)
     visible = json.dumps([commands.create(plan), commands.run(plan), plan.config, plan.devices])
 
     pairs = dict(pair.split("=", 1) for pair in stdin.decode().split("\0")[:-1])
     assert ("v4lue", "n0nce") == (pairs["TOKENISH"], pairs["PIKACI_INCUS_NONCE"])
     assert "v4lue" not in visible
     assert "n0nce" not in visible
+
+
+def test_the_guest_learns_when_its_lease_ends() -> None:
+    """In seconds from the runner's start, and before the nonce, which comes last."""
+    context = sample_remote_context()
+    plan = make_plan(sample_shell_job(timeout_secs=60), context)
+
+    left = plan.lease_left_secs(context.lease_ends - timedelta(seconds=1234.5))
+    pairs = commands.runner_stdin(plan, "n0nce", {}, lease_secs=left).decode().split("\0")
+
+    assert "PIKACI_INCUS_LEASE_SECS=1235" in pairs[:-2]
+    assert ["PIKACI_INCUS_NONCE=n0nce", ""] == pairs[-2:]
+
+
+def test_a_runner_that_is_started_late_has_its_time() -> None:
+    """After a restart of ours the lease may be nearly over, and the command is not."""
+    context = sample_remote_context()
+    plan = make_plan(sample_shell_job(timeout_secs=60), context)
+
+    left = plan.lease_left_secs(context.lease_ends)
+
+    assert plan.run_deadline_secs + plan.deadlines.collect_secs == left
 
 
 def test_the_job_learns_where_it_runs() -> None:
@@ -148,8 +171,8 @@ def test_the_guest_s_limit_lies_below_the_host_s() -> None:
     spec = sample_shell_job(timeout_secs=10)
     plan = make_plan(spec, sample_remote_context())
 
-    assert plan.run_deadline_secs > spec.timeout_secs + plan.deadlines.grace
-    assert lease_secs(spec, Deadlines()) > plan.run_deadline_secs
+    assert plan.run_deadline_secs > spec.timeout_secs + plan.deadlines.grace_secs
+    assert lease_secs(spec) > plan.run_deadline_secs
 
 
 @given(valid_specs())

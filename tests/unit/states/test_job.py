@@ -29,8 +29,19 @@ def test_a_passed_job_knows_what_its_events_told() -> None:
     assert job.image is not None
     assert ("abc", "pikaci-x", "pikaci/dev") == (job.snapshot.hash, job.instance, job.image.alias)
     assert "/state/jobs/r.1/attempt-1" == job.artifacts
+    assert sample_shell_job() == job.spec
     assert job.failure is None
     assert job.ended
+
+
+def test_a_rejected_job_knows_what_was_refused_and_never_had_an_attempt() -> None:
+    """What was asked for, by whom, and why not."""
+    event = sample_event(ev.Rejected, 1)
+
+    job = fold([event])
+
+    assert (event.run, event.name, event.workspace) == (job.run, job.name, job.workspace)
+    assert (event.spec, event.failure, 0) == (job.spec, job.failure, job.attempt)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +56,18 @@ def test_a_command_that_did_not_pass_has_a_failure_of_its_kind(
 ) -> None:
     """The kind follows from the outcome; the hint is the way out."""
     end = sample_event(
-        ev.ResultCollected, 6, outcome=outcome, exit_code=7, message="m", hint="try this"
+        ev.ResultCollected,
+        6,
+        outcome=outcome,
+        exit_code=7,
+        message="m",
+        hint="try this",
+        warnings=("w",),
     )
 
     job = fold([*sample_life(*PATH[:5]), end])
 
+    assert (7, "m", "try this", ("w",)) == (job.exit_code, job.message, job.hint, job.warnings)
     assert job.failure is not None
     assert (kind, "m", "try this") == (
         job.failure.kind,

@@ -21,6 +21,9 @@ EXPECTED = {
     ("artifacts_reset", "retried"): "submitted",
     ("devices_configured", "retried"): "submitted",
     ("instance_ready", "retried"): "submitted",
+    # The process that made the instance died; what it had begun is not gone on with.
+    ("artifacts_reset", "restarted"): "submitted",
+    ("devices_configured", "restarted"): "submitted",
     # Whatever has not ended can fail, or be cancelled.
     ("submitted", "failed"): "failed",
     ("artifacts_reset", "failed"): "failed",

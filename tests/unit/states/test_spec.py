@@ -8,7 +8,14 @@ import msgspec
 import pytest
 
 from states.errors import SpecError
-from states.spec import MAX_COMMAND_BYTES, JobSpec, Mount, check, from_validation_error
+from states.spec import (
+    MAX_COMMAND_BYTES,
+    JobSpec,
+    Mount,
+    SecretSource,
+    check,
+    from_validation_error,
+)
 from tests.samples import sample_shell_job
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -30,6 +37,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"description": "two\nlines"}, "description"),
     ({"env": {"PIKACI_X": "1"}}, "env.PIKACI_X"),
     ({"env": {"A": "\0"}}, "env.A"),
+    ({"secrets": {"PIKACI_INCUS_NONCE": SecretSource(env="A")}}, "secrets.PIKACI_INCUS_NONCE"),
+    ({"secrets": {"A": SecretSource(env="A")}, "env": {"A": "1"}}, "secrets.A"),
+    ({"secrets": {"A": SecretSource()}}, "secrets.A"),
+    ({"secrets": {"A": SecretSource(env="A", file="/a")}}, "secrets.A"),
+    ({"secrets": {"A": SecretSource(file="a")}}, "secrets.A.file"),
+    ({"secrets": {"A": SecretSource(file="/a\n")}}, "secrets.A.file"),
+    ({"secrets": {"A": SecretSource(env="a b")}}, "secrets.env"),
+    ({"secrets": {"A-B": SecretSource(env="A")}}, "secrets"),
     ({"artifacts": ("/etc/passwd",)}, "artifacts[0]"),
     ({"artifacts": ("ok", "a/../../b")}, "artifacts[1]"),
     ({"artifacts": ("",)}, "artifacts[0]"),
@@ -56,14 +71,16 @@ def test_a_bad_value_is_refused_by_its_key(changes: dict[str, Any], key: str) ->
 
 
 def test_the_longest_command_passes() -> None:
-    """The limit is in bytes, and itself allowed."""
+    """The limit is in bytes, itself allowed, and what the guest contract says."""
+    assert 131_000 == MAX_COMMAND_BYTES
     check(sample_shell_job(command="x" * MAX_COMMAND_BYTES))
 
 
 def test_unknown_keys_have_the_known_ones_beside_them() -> None:
-    """Of a job and of a mount."""
+    """Of a job, of a mount and of a secret."""
     for table, known in (({"command": "x", "cpu": 1}, "cpus"), (
         {"command": "x", "mounts": [{"source": "/", "path": "/a", "rw": 1}]}, "source"),
+        ({"command": "x", "secrets": {"A": {"value": "1"}}}, "env, file"),
     ):  # fmt: skip
         with pytest.raises(msgspec.ValidationError) as caught:
             msgspec.convert(table, JobSpec)

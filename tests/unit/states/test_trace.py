@@ -26,9 +26,10 @@ def test_a_replayed_trace_is_the_job() -> None:
         ([*sample_life(*PATH[:2]), *sample_life(*PATH[:4])[3:]], "line 4"),
         ([*sample_life(*PATH[:2]), sample_life(*PATH[:2])[1]], "line 4"),
         ([*sample_life(ev.Submitted), sample_event(ev.ArtifactsReset, 2, job="x")], "job x"),
+        ([sample_event(ev.Submitted, 1), sample_note(job="x")], "line 3 belongs to job x"),
         ([*sample_life(ev.Submitted), sample_event(ev.Running, 2)], "line 3.*cannot take"),
     ],
-    ids=["gap", "repeated", "foreign", "illegal"],
+    ids=["gap", "repeated", "foreign", "foreign note", "illegal"],
 )
 def test_a_wrong_trace_is_named_by_its_line(entries: list[ev.Entry], words: str) -> None:
     """A gap, a repeated, a foreign or an illegal event."""

@@ -1,0 +1,106 @@
+"""`pikaci cancel`: ends jobs, whoever runs them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.options import (
+    real_workspace,
+    state_root_of,
+    state_root_option,
+    workspace_option,
+)
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.settings import StateRoot
+
+# Longer than a job takes to die; a process that neither answers nor lets go is stuck.
+ASK_SECS = 60.0
+ASK_AGAIN_SECS = 0.1
+
+
+@click.command("cancel")
+@click.argument("run_or_job", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every job that has not ended.")
+@click.option("--now", is_flag=True, help="Without a grace period.")
+@workspace_option
+@state_root_option
+def command(
+    run_or_job: tuple[str, ...],
+    everything: bool,
+    now: bool,
+    workspace: Path | None,
+    state_root: Path | None,
+) -> int:
+    """End jobs: TERM, a grace period, KILL; then log and artifacts, and the guest goes.
+
+    Also those of a run whose process is dead. Asking twice is harmless. Exit code 0 when none
+    of the jobs is alive any more, else 4.
+    """
+    import trio
+
+    if everything == bool(run_or_job):
+        raise UsageError(
+            "say which jobs to cancel", resolution="name a job or a run, or give --all"
+        )
+    root = state_root_of(real_workspace(workspace), state_root)
+    return trio.run(_cancel, root, run_or_job, now)
+
+
+async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
+    import trio
+
+    from orchestrator.cli.find import existing_journal, find_jobs
+    from orchestrator.cli.summary import shown_verdict
+    from orchestrator.hold import ask_to_cancel
+    from orchestrator.locks import share_root
+    from orchestrator.recovery import recover
+    from orchestrator.settings import open_incus
+    from orchestrator.workbench import Workbench
+    from states.outcome import EXIT_CODES, Verdict
+
+    with existing_journal(root) as journal:
+        rows = [row for word in words for row in find_jobs(journal, word)]
+        rows = rows if words else journal.unfinished()
+        for row in rows:
+            if row.ended:
+                click.echo(f"{row.id}  {row.name}  had ended: {shown_verdict(journal.job(row.id))}")
+        jobs = {row.id: row.run for row in rows if not row.ended}
+        bench = Workbench(root=root, journal=journal, incus=open_incus())
+
+        async def end(run: str) -> None:
+            def alive() -> list[str]:
+                return [job for job in jobs if jobs[job] == run and not journal.job(job).ended]
+
+            while asked := alive():
+                if not await ask_to_cancel(root.locks, run, asked, now=hurry):
+                    # Its process is dead, or only just begins to listen.
+                    with suppress(UsageError), share_root(root.path):
+                        slots = trio.CapacityLimiter(1)
+                        await recover(bench, slots, only=asked, cancel=True, hurry=hurry)
+                if alive():
+                    await trio.sleep(ASK_AGAIN_SECS)
+
+        with trio.move_on_after(ASK_SECS):
+            async with trio.open_nursery() as nursery:
+                for run in set(jobs.values()):
+                    nursery.start_soon(end, run)
+        stuck = False
+        for id in jobs:
+            job = journal.job(id)
+            stuck = stuck or not job.ended
+            click.echo(f"{id}  {job.name}  {shown_verdict(job)}")
+        if stuck:
+            click.echo(
+                "  -> not known to be dead: is the daemon there? `pikaci doctor` says, and"
+                " `pikaci cancel` can be asked again",
+                err=True,
+            )
+        elif not jobs and not rows:
+            click.echo("no job is alive")
+        return EXIT_CODES[Verdict.INFRASTRUCTURE] if stuck else 0

@@ -1,0 +1,73 @@
+"""`pikaci reap`: deletes instances that nobody needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.options import (
+    real_workspace,
+    state_root_of,
+    state_root_option,
+    workspace_option,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.settings import StateRoot
+
+
+@click.command("reap")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
+@click.option(
+    "--expired",
+    is_flag=True,
+    help="Instances of any pikaci owner that are past their deadline: for the day on which a"
+    " state root was lost.",
+)
+@workspace_option
+@state_root_option
+def command(dry_run: bool, expired: bool, workspace: Path | None, state_root: Path | None) -> int:
+    """Delete the instances of this state root that no unfinished job needs.
+
+    A job of a dead process that is past its deadline is brought to its end first, so that its
+    log and result are not lost. Other owners' instances are never touched, but with --expired.
+    Exit code 0, or 4 when something could not be deleted.
+    """
+    import trio
+
+    root = state_root_of(real_workspace(workspace), state_root)
+    return trio.run(_reap, root, dry_run, expired)
+
+
+async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
+    import trio
+
+    from orchestrator import reaper
+    from orchestrator.journal import open_journal
+    from orchestrator.locks import share_root
+    from orchestrator.recovery import overdue, recover
+    from orchestrator.settings import open_incus
+    from orchestrator.workbench import Workbench
+    from states.outcome import EXIT_CODES, Verdict
+
+    root.make()
+    with open_journal(root.journal) as journal, share_root(root.path):
+        bench = Workbench(root=root, journal=journal, incus=open_incus())
+        late = overdue(bench)
+        for job in late:
+            then = "would be" if dry_run else "is"
+            click.echo(f"{job}: past its deadline; it {then} brought to its end")
+        doomed = await (reaper.expired if expired else reaper.unneeded)(bench)
+        for one in doomed:
+            click.echo(f"{one.instance}: {one.reason}")
+        if not dry_run:
+            await recover(bench, trio.CapacityLimiter(4), only=late)
+        problems = {} if dry_run else await reaper.reap(bench, doomed)
+        for instance, problem in problems.items():
+            click.echo(f"pikaci: {instance} could not be deleted: {problem}", err=True)
+        gone = len(doomed) - len(problems)
+        what = "instance" if gone == 1 else "instances"
+        click.echo(f"{'would delete' if dry_run else 'deleted'} {gone} {what}")
+        return EXIT_CODES[Verdict.INFRASTRUCTURE] if problems else 0

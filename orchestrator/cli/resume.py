@@ -1,0 +1,139 @@
+"""`pikaci resume`: goes on with what dead processes left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.options import (
+    output_option,
+    real_workspace,
+    state_root_of,
+    state_root_option,
+    workspace_option,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.settings import StateRoot
+    from orchestrator.workbench import Workbench
+
+
+@click.command("resume")
+@workspace_option
+@state_root_option
+@output_option
+def command(workspace: Path | None, state_root: Path | None, output: str) -> int:
+    """Go on with the jobs of pikaci processes that died, and wait for their ends.
+
+    A job whose guest still runs is followed to its end; a result that is there is collected; what
+    was half made is made anew. Instances that nobody needs any more are deleted.
+
+    A job that has not begun, and lacks a secret where this is started, is named and left.
+
+    The exit code is that of `pikaci run` for the same jobs; 0 when there are none; 2 when all
+    passed but those that lack a secret.
+    """
+    import trio
+
+    return trio.run(_resume, state_root_of(real_workspace(workspace), state_root), output)
+
+
+def _undeleted(bench: Workbench, theirs: set[str], waiting: set[str]) -> set[str]:
+    from orchestrator.recovery import left
+
+    return {
+        lease.instance
+        for run, leases in left(bench).leases.items()
+        for lease in leases
+        if run not in theirs and lease.job not in waiting
+    }
+
+
+async def _resume(root: StateRoot, output: str) -> int:
+    import msgspec
+    import trio
+
+    from orchestrator import locks, reaper
+    from orchestrator.cli import print_error
+    from orchestrator.cli.find import existing_journal
+    from orchestrator.cli.signals import cancel_on_signals
+    from orchestrator.cli.summary import shown_verdict, write_summary
+    from orchestrator.incus_errors import IncusError
+    from orchestrator.locks import share_root
+    from orchestrator.recovery import left, missing_secret, recover
+    from orchestrator.report import run_report
+    from orchestrator.settings import open_incus
+    from orchestrator.workbench import Workbench
+    from states import events as ev
+    from states.errors import PikaciError
+    from states.outcome import EXIT_CODES, Verdict, overall
+
+    with existing_journal(root) as journal, share_root(root.path):
+        bench = Workbench(root=root, journal=journal, incus=open_incus())
+        found = left(bench)
+        theirs = {run for run in found.runs if locks.is_held(root.locks, run)}
+        jobs = [
+            journal.job(job) for run, ids in found.jobs.items() if run not in theirs for job in ids
+        ]
+
+        def show(entry: ev.Entry) -> None:
+            if output == "jsonl":
+                sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
+                sys.stdout.flush()
+            elif output == "human" and isinstance(entry, ev.Event):
+                job = journal.job(entry.job)
+                click.echo(f"  {job.id}  {job.name}  {shown_verdict(job)}")
+
+        if output == "human":
+            for run in sorted(theirs):
+                click.echo(f"  run {run} is held by {locks.holder(root.locks, run)}: left alone")
+            for job in jobs:
+                click.echo(f"  {job.id}  {job.name}  was left {job.state.value}")
+        lacking = {job.id: error for job in jobs if (error := missing_secret(job))}
+        for id, error in lacking.items():
+            print_error(PikaciError(f"{id}: {error.brief}", resolution=error.resolution))
+        journal.observe(show)
+        faults: list[BaseException] = []
+        problems: dict[str, str] = {}
+        slots = trio.CapacityLimiter(min(os.cpu_count() or 1, 4))
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                await nursery.start(cancel_on_signals, scope, bench.hurry)
+                faults = await recover(bench, slots)
+                try:
+                    problems = await reaper.reap(bench, await reaper.unneeded(bench))
+                except IncusError as error:
+                    faults.append(error)
+            nursery.cancel_scope.cancel()
+        waiting = {id for id in lacking if not journal.job(id).ended}
+        jobs = [journal.job(job.id) for job in jobs if job.id not in waiting]
+        runs = dict.fromkeys(job.run for job in jobs)
+        reports = [run_report(run, [job for job in jobs if job.run == run]) for run in runs]
+        if output == "json":
+            sys.stdout.write(msgspec.json.format(msgspec.json.encode(reports)).decode() + "\n")
+        elif output == "human":
+            for report in reports:
+                click.echo(f"run {report.run}:")
+                ended = [job for job in jobs if job.run == report.run]
+                write_summary(sys.stdout, report, ended, colours=sys.stdout.isatty())
+            if not reports and not waiting:
+                click.echo("nothing was left to go on with")
+        verdicts = [job.verdict or Verdict.INFRASTRUCTURE for job in jobs]
+        if scope.cancelled_caught:
+            verdicts.append(Verdict.CANCELLED)
+        for fault in faults:
+            verdicts.append(Verdict.INFRASTRUCTURE)
+            print_error(fault if isinstance(fault, PikaciError) else PikaciError(str(fault)))
+        if undeleted := problems.keys() | _undeleted(bench, theirs, waiting):
+            verdicts.append(Verdict.INFRASTRUCTURE)
+            print_error(
+                PikaciError(
+                    f"not known to be deleted: {', '.join(sorted(undeleted))}",
+                    resolution="`pikaci reap` tries again; `pikaci trace JOB` says what was seen",
+                )
+            )
+        return EXIT_CODES[overall(verdicts)] or (EXIT_CODES[Verdict.REJECTED] if waiting else 0)

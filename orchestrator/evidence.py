@@ -1,0 +1,238 @@
+"""What an attempt leaves behind: its result, its log and its artifacts, brought to the host.
+
+From a running guest by one exec that streams an archive; from a stopped one file by file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+import trio
+
+from orchestrator import commands
+from orchestrator.collect import Collector, Manifest, collect_command
+from orchestrator.contract import contract
+from orchestrator.diagnosis import look_at_failure
+from orchestrator.incus import Completed, Incus
+from orchestrator.incus_errors import (
+    DaemonUnreachable,
+    IncusError,
+    InstanceNotFound,
+    OutcomeUnknown,
+    failed_call,
+)
+from orchestrator.patience import patiently
+from orchestrator.plan import Plan
+from orchestrator.result import GuestResult, GuestStatus, parse_result
+from states.errors import PikaciError
+
+MAX_ARTIFACT_BYTES = 1 << 30
+MAX_ARTIFACT_FILES = 10_000
+# What a guest that stopped may cost: its files are pulled one by one, and one may be a pipe.
+PULL_LOG_SECS = 60.0
+PULL_RESULT_SECS = 10.0
+STOPPING_SECS = 10.0
+STATUS_SECS = 10.0
+
+_AGAIN = (DaemonUnreachable, OutcomeUnknown)
+
+
+class NoResult(PikaciError):
+    """The command's end is not known: there is no result file that can be believed."""
+
+
+class Evidence:
+    """Of one attempt, in `directory` on the host. `warnings` are what could not be brought."""
+
+    def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
+        self.plan = plan
+        self.directory = directory
+        self.log = directory / "guest.log"
+        self.warnings: list[str] = []
+        self._incus = incus
+        self._nonce = nonce
+
+    @property
+    def log_bytes(self) -> int:
+        """How much of the log the host has."""
+        return self.log.stat().st_size
+
+    async def collect(self, ended: Completed | None) -> GuestResult:
+        """Fetch the result, the artifacts, and what the host lacks of the log.
+
+        `ended` is the runner's exec, None when it was cut off. Raises `NoResult` when no result
+        of this attempt can be believed; what there is of the log is on the host even then.
+        """
+        try:
+            collector = await self._collect(want_log=ended is None)
+            result = parse_result(collector.result, self._nonce)
+            if isinstance(result, GuestResult) and result.log_bytes != self.log_bytes:
+                collector = await self._collect(want_log=True)
+        except IncusError as error:
+            return await self._salvage(ended, error)
+        if not isinstance(result, GuestResult):
+            seen = await look_at_failure(self._incus, self.plan, None)
+            raise NoResult(
+                "; ".join(part for part in (result, _ending(ended), seen) if part),
+                resolution=f"`pikaci image check {self.plan.image}` tries the image's runner",
+            )
+        self._store(collector.result or b"")
+        if not result.log_complete:
+            self.warnings.append("the guest could not write all of its log: was its disk full?")
+        if ended is not None and ended.exit_code != result.exit_code:
+            self.warnings.append(
+                f"{_ending(ended)}, the result file says {result.exit_code}: the file counts"
+            )
+        if result.status is GuestStatus.FAILED:
+            seen = await look_at_failure(self._incus, self.plan, result)
+            result = msgspec.structs.replace(result, hint=seen or result.hint)
+        return result
+
+    async def _collect(self, *, want_log: bool) -> Collector:
+        return await patiently(
+            lambda: self._collect_once(want_log=want_log),
+            secs=self.plan.deadlines.daemon_secs,
+            again=_AGAIN,
+        )
+
+    async def _collect_once(self, *, want_log: bool) -> Collector:
+        new_log = self.directory / "guest.log.new"
+        artifacts = self.directory / "artifacts"
+        # A second time, when the first did not bring all of it.
+        self.warnings.clear()
+        new_log.unlink(missing_ok=True)
+        await trio.to_thread.run_sync(lambda: shutil.rmtree(artifacts, ignore_errors=True))
+        collector = Collector(
+            artifacts,
+            self.plan.artifacts,
+            max_bytes=MAX_ARTIFACT_BYTES,
+            max_files=MAX_ARTIFACT_FILES,
+            log_path=new_log if want_log else None,
+        )
+
+        async def sink(chunk: bytes) -> None:
+            await trio.to_thread.run_sync(collector.feed, chunk)
+
+        try:
+            ended = await self._incus.run(
+                *commands.collect(
+                    self.plan, collect_command(self.plan.artifacts, want_log=want_log)
+                ),
+                sink=sink,
+                deadline_secs=self.plan.deadlines.collect_secs,
+                setting="collect_secs",
+                check=False,
+            )
+        finally:
+            with trio.CancelScope(shield=True):
+                manifest = await trio.to_thread.run_sync(collector.finish)
+        if ended.exit_code != 0 and collector.result is None:
+            raise failed_call(ended.argv, ended.exit_code, ended.stderr)
+        self._report(manifest)
+        self._keep_longer_log(new_log)
+        return collector
+
+    def _report(self, manifest: Manifest) -> None:
+        (self.directory / "manifest.json").write_bytes(
+            msgspec.json.format(msgspec.json.encode(manifest))
+        )
+        for refused in manifest.refused:
+            self.warnings.append(f"not collected: {refused.path} {refused.reason}")
+        if manifest.problem:
+            self.warnings.append(f"not all artifacts were collected: {manifest.problem}")
+
+    def _store(self, result: bytes) -> None:
+        """Result and log on the disk, before the journal says that they are."""
+        (self.directory / "result.json").write_bytes(result)
+        for name in ("result.json", "guest.log"):
+            with (self.directory / name).open("rb") as file:
+                os.fsync(file.fileno())
+
+    def _keep_longer_log(self, new_log: Path) -> None:
+        # Both hold the same bytes from the first on. Readers follow by path and offset.
+        if new_log.exists():
+            if new_log.stat().st_size > self.log_bytes:
+                new_log.replace(self.log)
+            else:
+                new_log.unlink()
+
+    async def _salvage(self, ended: Completed | None, error: IncusError) -> GuestResult:
+        """What can be saved, and said, when no exec is possible any more."""
+        status = await self.status()
+        with trio.move_on_after(STOPPING_SECS):
+            # A guest that is being stopped, by itself or by somebody, is Running until it is done,
+            # and takes no exec any more.
+            while status == "Running":
+                await trio.sleep(STOPPING_SECS / 20)
+                status = await self.status()
+        seen = in_words(status) if status else error.brief
+        if status == "Stopped":
+            data = await self._pull(contract().result, PULL_RESULT_SECS)
+            result = parse_result(data, self._nonce)
+            if data is not None and isinstance(result, GuestResult):
+                # It came to its end before the guest did.
+                await self._pull_log(contract().log)
+                self._store(data)
+                self.warnings.append(f"no artifacts were collected: {seen}")
+                return result
+            await self._pull_log(f"{contract().private}/guest.log")
+            # A guest that somebody deletes is stopped first.
+            seen = in_words(await self.status() or status)
+        raise NoResult(
+            f"the guest was lost under the job: {seen}; {_ending(ended)}",
+            details=error.details,
+            resolution=error.resolution,
+        ) from error
+
+    async def status(self) -> str:
+        """The instance's, in Incus's word; `gone`, or empty when it cannot be known."""
+
+        async def ask() -> str:
+            return await self._incus.instance_status(self.plan.instance, deadline_secs=STATUS_SECS)
+
+        try:
+            secs = self.plan.deadlines.daemon_secs
+            return await patiently(ask, secs=secs, again=_AGAIN)
+        except InstanceNotFound:
+            return "gone"
+        except IncusError:
+            return ""
+
+    async def _pull(self, path: str, secs: float) -> bytes | None:
+        try:
+            return (
+                await self._incus.run(*commands.pull(self.plan, path), deadline_secs=secs)
+            ).stdout
+        except IncusError:
+            return None
+
+    async def _pull_log(self, path: str) -> None:
+        """Take the log of a stopped guest, if it has more than the host."""
+        new_log = self.directory / "guest.log.new"
+        with new_log.open("wb", buffering=0) as into:
+
+            async def sink(chunk: bytes) -> None:
+                into.write(chunk)
+
+            try:
+                await self._incus.run(
+                    *commands.pull(self.plan, path), sink=sink, deadline_secs=PULL_LOG_SECS
+                )
+            except IncusError as error:
+                self.warnings.append(f"the log's last bytes may be missing: {error.brief}")
+        self._keep_longer_log(new_log)
+
+
+def in_words(status: str) -> str:
+    return f"the instance is {status.lower()}" if status else "its state is not known"
+
+
+def _ending(ended: Completed | None) -> str:
+    if ended is None:
+        return "the runner's exec had not ended at the host's limit"
+    words = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+    code = f"the runner's exec ended with exit code {ended.exit_code}"
+    return code + (f" ({words[-1]})" if words else "")

@@ -1,0 +1,86 @@
+"""Waiting with an end: for a daemon that is away, and for an answer that must be known."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import trio
+
+from orchestrator.incus_errors import DeadlinePassed, IncusError
+
+_T = TypeVar("_T")
+
+_FIRST_DELAY_SECS = 0.1
+_MAX_DELAY_SECS = 2.0
+
+
+async def patiently(
+    call: Callable[[], Awaitable[_T]], *, secs: float, again: tuple[type[IncusError], ...]
+) -> _T:
+    """What `call` returns; while it raises one of `again`, it is called anew, for `secs`."""
+    give_up = trio.current_time() + secs
+    delay = _FIRST_DELAY_SECS
+    while True:
+        try:
+            return await call()
+        except again:
+            if trio.current_time() >= give_up:
+                raise
+        await trio.sleep(delay * random.uniform(0.5, 1))
+        delay = min(2 * delay, _MAX_DELAY_SECS)
+
+
+@contextmanager
+def limit(what: str, secs: float, *, setting: str) -> Iterator[None]:
+    """Bound the block; `DeadlinePassed` names what took too long, and the setting."""
+    with trio.move_on_after(secs) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise DeadlinePassed(
+            f"{what} did not end within {secs:g} s",
+            resolution=f"deadlines.{setting} sets the limit",
+        )
+
+
+async def interrupted(secs: float, *events: trio.Event) -> bool:
+    """Sleep; True, and no longer, when one of the events is set, now or meanwhile."""
+    with trio.move_on_after(max(0.0, secs)) as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def when(event: trio.Event) -> None:
+                await event.wait()
+                nursery.cancel_scope.cancel()
+
+            for event in events:
+                nursery.start_soon(when, event)
+    return not scope.cancelled_caught
+
+
+async def answered(call: Callable[[], Awaitable[_T]], *, secs: float) -> _T:
+    """What `call` returns or raises. A cancellation cuts it short only after `secs` more."""
+    done = trio.Event()
+    shield = trio.CancelScope(shield=True)
+    results: list[_T] = []
+    errors: list[Exception] = []
+
+    async def ask() -> None:
+        with shield:
+            try:
+                results.append(await call())
+            except Exception as error:
+                errors.append(error)
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        try:
+            await done.wait()
+        finally:
+            if not done.is_set():
+                shield.deadline = trio.current_time() + secs
+    if errors:
+        raise errors[0]
+    return results[0]

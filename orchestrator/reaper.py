@@ -1,0 +1,104 @@
+"""Instances that nobody needs, found by their tags and not by the journal.
+
+The journal's leases are ended by recovery. The reaper is for what the journal does not know:
+an instance that appeared long after its create was given up, or whose state root was lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import msgspec
+import trio
+
+from orchestrator import locks
+from orchestrator.incus_errors import IncusError
+from orchestrator.plan import instance_name
+from orchestrator.recovery import delete_instance
+from orchestrator.workbench import Workbench
+
+LIST_SECS = 60.0
+OWNER, RUN, DEADLINE = "user.pikaci.owner", "user.pikaci.run", "user.pikaci.deadline"
+AT_ONCE = 4
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """An instance as Incus tells of it."""
+
+    name: str
+    config: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """An instance that may go, and why."""
+
+    instance: str
+    reason: str
+
+
+async def list_instances(bench: Workbench) -> list[Instance]:
+    """All instances of the project, whoever made them, in one call."""
+    incus = bench.incus
+    path = f"{incus.remote}:/1.0/instances?recursion=1&project={quote(incus.project)}"
+    done = await incus.run_global("query", path, deadline_secs=LIST_SECS)
+    return msgspec.json.decode(done.stdout, type=list[Instance])
+
+
+async def unneeded(bench: Workbench) -> list[Doomed]:
+    """Instances with our own owner key that no unfinished job, kept lease or living run holds."""
+    found = await list_instances(bench)
+    journal = bench.journal
+    owner = journal.owner
+    ours = [instance for instance in found if instance.config.get(OWNER) == owner]
+    # Looked at before the journal: who ends now has written what is still needed.
+    runs = {instance.config.get(RUN, "") for instance in ours}
+    held = {run for run in runs if locks.is_held(bench.root.locks, run)}
+    # Read after the instances: a lease is written before its instance is made.
+    jobs = [journal.job(row.id) for row in journal.unfinished()]
+    needed = {instance_name(owner, job.id, job.attempt) for job in jobs}
+    moment = datetime.now(UTC)
+    needed |= {
+        lease.instance for lease in journal.open_leases() if lease.kept and lease.deadline > moment
+    }
+    return [
+        Doomed(instance.name, "no unfinished job needs it")
+        for instance in ours
+        if instance.name not in needed and instance.config.get(RUN, "") not in held
+    ]
+
+
+async def expired(bench: Workbench) -> list[Doomed]:
+    """Instances of any pikaci owner that are past the deadline which they carry."""
+    return [
+        Doomed(instance.name, f"its deadline was {instance.config[DEADLINE]}")
+        for instance in await list_instances(bench)
+        if OWNER in instance.config and _is_past(instance.config.get(DEADLINE, ""))
+    ]
+
+
+def _is_past(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text) < datetime.now(UTC)
+    except (ValueError, TypeError):
+        return False  # not a deadline that we wrote
+
+
+async def reap(bench: Workbench, doomed: list[Doomed]) -> dict[str, str]:
+    """Delete the instances; `{name: problem}` of those that could not be deleted."""
+    problems: dict[str, str] = {}
+    slots = trio.CapacityLimiter(AT_ONCE)
+
+    async def delete(instance: str) -> None:
+        async with slots:
+            try:
+                await delete_instance(bench, instance)
+            except IncusError as error:
+                problems[instance] = error.brief
+
+    async with trio.open_nursery() as nursery:
+        for one in doomed:
+            nursery.start_soon(delete, one.instance)
+    return problems

@@ -1,0 +1,195 @@
+"""What dead processes left in a state root goes on, or is brought to an end.
+
+A run belongs to the process that has its lock. Recovery takes the locks that died with theirs,
+and drives those runs' jobs on from where the journal says that they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import trio
+
+from orchestrator import locks
+from orchestrator.errors import contained
+from orchestrator.hold import REASON, listening
+from orchestrator.image.store import Images
+from orchestrator.incus_errors import (
+    AlreadyDone,
+    DaemonUnreachable,
+    IncusError,
+    InstanceBusy,
+    InstanceNotFound,
+    OutcomeUnknown,
+)
+from orchestrator.job_task import UNANSWERED_CREATE_SECS, JobTask
+from orchestrator.journal import Lease
+from orchestrator.patience import patiently
+from orchestrator.secret_values import SecretMissing, read_secrets
+from orchestrator.workbench import Workbench, now
+from states import events as ev
+from states.job import Job
+from states.lifecycle import State
+
+DELETE_SECS = 120.0
+_BEFORE_THE_RUNNER = (State.SUBMITTED, State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a state root has that is not settled; some of it may be a living process's."""
+
+    jobs: dict[str, list[str]]  # by run
+    leases: dict[str, list[Lease]]
+
+    @property
+    def runs(self) -> list[str]:
+        return [*self.jobs, *(run for run in self.leases if run not in self.jobs)]
+
+
+def left(bench: Workbench) -> Left:
+    """The jobs that have not ended, and the leases that have not, but for guests that are kept."""
+    jobs: dict[str, list[str]] = {}
+    for row in bench.journal.unfinished():
+        jobs.setdefault(row.run, []).append(row.id)
+    leases: dict[str, list[Lease]] = {}
+    for lease in bench.journal.open_leases():
+        if not lease.kept or lease.deadline <= datetime.now(UTC):
+            leases.setdefault(lease.run, []).append(lease)
+    return Left(jobs, leases)
+
+
+def overdue(bench: Workbench) -> list[str]:
+    """The dead processes' jobs, by id, that have not ended at their instances' deadlines."""
+    found = left(bench)
+    moment = datetime.now(UTC)
+    return [
+        lease.job
+        for run, leases in found.leases.items()
+        for lease in leases
+        if lease.job in found.jobs.get(run, ()) and lease.deadline < moment
+        if not locks.is_held(bench.root.locks, run)
+    ]
+
+
+def missing_secret(job: Job) -> SecretMissing | None:
+    """Why this process cannot begin a job's command, which is not known to have begun."""
+    if job.spec is None or job.state not in (*_BEFORE_THE_RUNNER, State.INSTANCE_READY):
+        return None
+    try:
+        read_secrets(job.spec.secrets)
+    except SecretMissing as error:
+        return error
+    return None
+
+
+async def recover(
+    bench: Workbench,
+    slots: trio.CapacityLimiter,
+    *,
+    only: Collection[str] | None = None,
+    cancel: bool = False,
+    hurry: bool = False,
+) -> list[BaseException]:
+    """Take over the runs of dead processes, and return when their jobs and leases have ended.
+
+    A job whose command has not begun, and that has a `missing_secret`, is left as it is.
+    `only` these jobs, by id, when given. With `cancel` they are ended; `hurry`: without a grace
+    period. When this is cancelled its jobs are too, unless the bench is told to leave them.
+    What one job or run could not go on for, as its part of the journal is damaged, is returned;
+    the others go on.
+    """
+    images = Images(bench.incus)
+    faults: list[BaseException] = []
+    async with trio.open_nursery() as nursery:
+        for run in left(bench).runs:
+            call = partial(_recover_run, bench, run, images, slots, only, cancel, hurry, faults)
+            nursery.start_soon(contained, faults, call)
+    return faults
+
+
+async def _recover_run(
+    bench: Workbench,
+    run: str,
+    images: Images,
+    slots: trio.CapacityLimiter,
+    only: Collection[str] | None,
+    cancel: bool,
+    hurry: bool,
+    faults: list[BaseException],
+) -> None:
+    with locks.try_hold(bench.root.locks, run) as held:
+        if not held:
+            return
+        # Looked at anew: who held the run until now may have moved its jobs.
+        found = left(bench)
+        unfinished = found.jobs.get(run, [])
+        leases = found.leases.get(run, [])
+        jobs = [bench.journal.job(id) for id in unfinished if only is None or id in only]
+        tasks = {
+            job.id: JobTask(
+                bench,
+                job,
+                images,
+                slots,
+                leases=[lease for lease in leases if lease.job == job.id],
+                adopted=True,
+            )
+            for job in jobs
+            if cancel or _can_go_on(job)
+        }
+        async with listening(bench.root.locks, run, tasks), trio.open_nursery() as nursery:
+            for task in tasks.values():
+                if cancel:
+                    task.cancel(REASON, now=hurry)
+                nursery.start_soon(contained, faults, task.run)
+            for lease in leases:
+                if lease.job not in unfinished:
+                    nursery.start_soon(contained, faults, partial(end_lease, bench, lease))
+
+
+def _can_go_on(job: Job) -> bool:
+    # In a guest that is ready the runner may have been started, with the secrets.
+    return job.state not in _BEFORE_THE_RUNNER or missing_secret(job) is None
+
+
+async def end_lease(bench: Workbench, lease: Lease) -> None:
+    """Delete the instance of a job that has ended, and end its lease when it is gone."""
+    try:
+        if not await delete_instance(bench, lease.instance) and not _was_made(bench, lease):
+            # Its create may still be going on. When that began is not known: it may have waited.
+            await trio.sleep(UNANSWERED_CREATE_SECS)
+            await delete_instance(bench, lease.instance)
+        await bench.journal.append(ev.LeaseEnded(job=lease.job, instance=lease.instance, **now()))
+    except IncusError as error:
+        message = f"{lease.instance} could not be deleted: {error.brief}"
+        await bench.journal.append(ev.Warned(job=lease.job, message=message, **now()))
+
+
+def _was_made(bench: Workbench, lease: Lease) -> bool:
+    """Whether the create of the lease's instance was answered."""
+    return any(
+        isinstance(entry, ev.DevicesConfigured) and entry.instance == lease.instance
+        for _, entry in bench.journal.entries(lease.job)
+    )
+
+
+async def delete_instance(bench: Workbench, instance: str) -> bool:
+    """Delete an instance by force; False when there was none.
+
+    A daemon that is away is waited for, and an instance that is just being made, or deleted.
+    """
+    incus = bench.incus
+    name = incus.name(instance)
+    try:
+        await patiently(
+            lambda: incus.run("delete", "--quiet", "--force", name, deadline_secs=DELETE_SECS),
+            secs=DELETE_SECS,
+            again=(DaemonUnreachable, OutcomeUnknown, InstanceBusy, AlreadyDone),
+        )
+    except InstanceNotFound:
+        return False
+    return True

@@ -1,0 +1,53 @@
+"""A state root is tended for as long as a process has something to do in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import trio
+
+from orchestrator import reaper
+from orchestrator.errors import contained
+from orchestrator.recovery import recover
+from orchestrator.workbench import Workbench, ignore_log
+
+# Kept guests end at their deadlines, and what could not be deleted is tried again.
+EVERY_SECS = 60.0
+
+
+@asynccontextmanager
+async def tending(bench: Workbench, parallel: int) -> AsyncIterator[None]:
+    """Meanwhile, what dead processes left goes on, and instances that nobody needs go.
+
+    Jobs that have not ended with the block go on in their guests, and are the next start's.
+    """
+    aside = replace(bench, leave=trio.Event(), keep_secs=None, on_log=ignore_log)
+    slots = trio.CapacityLimiter(parallel)
+    # What cancels the block must not reach its jobs before they are told to leave.
+    scope = trio.CancelScope(shield=True)
+
+    async def go_on() -> None:
+        await recover(aside, slots)
+
+    async def reap() -> None:
+        await reaper.reap(aside, await reaper.unneeded(aside))
+
+    async def tend() -> None:
+        # What is wrong with these is no concern of the block's jobs. Whoever resumes is told.
+        faults: list[BaseException] = []
+        with scope:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    nursery.start_soon(contained, faults, go_on)
+                    await contained(faults, reap)
+                    await trio.sleep(EVERY_SECS)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tend)
+        try:
+            yield
+        finally:
+            aside.leave.set()
+            scope.cancel()

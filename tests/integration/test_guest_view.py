@@ -1,0 +1,55 @@
+"""What a job meets in a real guest of our image, and what its result says when it was too little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.lab import REAL, Lab
+from tests.integration.test_runner_contract import booted
+
+pytestmark = pytest.mark.parametrize("lab", [REAL], indirect=True)
+ON_BOTH = pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
+
+HUNGRY = "python3 -c 'bytearray(1 << 30)'"
+FILL = "head -c 2G /dev/zero >/artifacts/fill"
+
+
+@ON_BOTH
+async def test_too_little_memory(lab: Lab, tmp_path: Path, root: bool) -> None:
+    """A command that fails as its guest ran out of memory has a hint that names the key."""
+    job = await booted(lab, tmp_path, HUNGRY, memory="128MiB", run_as_root=root)
+    ended = await job.run()
+    result = await job.result()
+
+    assert (137, "failed") == (ended.exit_code, result["status"])
+    assert "out of memory; the key memory" in result["hint"]
+
+
+@ON_BOTH
+async def test_too_little_disk(lab: Lab, tmp_path: Path, root: bool) -> None:
+    """A command that fails on a full disk has a hint that names the key; its result is whole."""
+    job = await booted(lab, tmp_path, f"{FILL} || exit 3", disk="512MiB", run_as_root=root)
+    ended = await job.run()
+    result = await job.result()
+
+    assert (3, 3) == (ended.exit_code, result["exit_code"])
+    assert "disk is full; the key disk" in result["hint"]
+
+
+@pytest.mark.parametrize("command", ["exit 3", f"{HUNGRY} || true", f"{FILL} || true"])
+async def test_no_hint(lab: Lab, tmp_path: Path, command: str) -> None:
+    """A command that failed for reasons of its own has no hint, nor has one that passed."""
+    job = await booted(lab, tmp_path, command, memory="128MiB", disk="512MiB")
+    await job.run()
+
+    assert "hint" not in await job.result()
+
+
+async def test_shared_memory(lab: Lab, tmp_path: Path) -> None:
+    """A job may make semaphores: /dev/shm is there for everybody."""
+    locks = "python3 -c 'import multiprocessing; multiprocessing.Lock()'; mountpoint /dev/shm"
+    job = await booted(lab, tmp_path, locks)
+
+    assert 0 == (await job.run()).exit_code

@@ -1,0 +1,162 @@
+"""The fake Incus behind a socket: it lives in the test's process, its clients in others.
+
+A client says what it wants, and then `go`. One that dies before the `go` has killed itself with
+its request on its way: an operation (create, start, delete) is then carried out a while later, as
+a real daemon may do, and nobody hears of it. An exec goes on or ends with its client. A client of
+a process that was killed alone outlives it; one of a killed group dies too.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import trio
+
+from orchestrator.fake_incus import FakeIncus
+from orchestrator.incus import Completed, Sink
+
+# Longer than a job of the tests takes: what comes late is not swept by the way.
+LATE_SECS = 0.7
+_OPERATIONS = ("create", "start", "delete")
+_GO = b"\0"
+
+
+class Asked(msgspec.Struct):
+    """A client's request. `outlives`: the client goes on when our process dies."""
+
+    argv: list[str]
+    stdin: bytes
+    outlives: bool
+
+
+class Output(msgspec.Struct, tag=True):
+    """A piece of stdout."""
+
+    chunk: bytes
+
+
+class Ended(msgspec.Struct, tag=True):
+    """The command's end."""
+
+    exit_code: int
+    stderr: bytes
+
+
+class Late:
+    """What is still to be carried out for clients that are dead."""
+
+    def __init__(self) -> None:
+        self.pending = 0
+
+    async def wait_done(self) -> None:
+        """Return when all of it is."""
+        while self.pending:
+            await trio.sleep(LATE_SECS / 20)
+
+
+@asynccontextmanager
+async def serving(fake: FakeIncus, address: Path) -> AsyncIterator[Late]:
+    """Answer clients on a socket while the block runs."""
+    late = Late()
+    bound = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    await bound.bind(str(address))
+    bound.listen(50)
+    async with trio.open_nursery() as nursery:
+        listener = trio.SocketListener(bound)
+        await nursery.start(trio.serve_listeners, partial(_serve, fake, late), [listener])
+        yield late
+        nursery.cancel_scope.cancel()
+
+
+async def _serve(fake: FakeIncus, late: Late, stream: trio.SocketStream) -> None:
+    async with stream:
+        asked = msgspec.msgpack.decode(await _receive(stream), type=Asked)
+        gone = not await stream.receive_some(1)
+        operation = asked.argv[1] in _OPERATIONS
+        if gone and not (operation or asked.outlives):
+            return
+        late.pending += gone
+        if gone:
+            await trio.sleep(LATE_SECS)
+
+        async def sink(chunk: bytes) -> None:
+            await _tell(stream, Output(chunk))
+
+        async def end_with_client() -> None:
+            try:
+                gone = not await stream.receive_some(1)
+            except trio.BrokenResourceError:
+                gone = True
+            if gone and not (operation or asked.outlives):
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end_with_client)
+            ended = await fake(asked.argv, env={}, stdin=asked.stdin, sink=sink)
+            await _tell(stream, Ended(ended.exit_code, ended.stderr))
+            nursery.cancel_scope.cancel()
+        late.pending -= gone
+
+
+async def _tell(stream: trio.SocketStream, message: Output | Ended) -> None:
+    try:
+        await stream.send_all(_framed(message))
+    except trio.BrokenResourceError:
+        pass  # there is nobody to tell any more
+
+
+class FakeClient:
+    """What a process has in place of the incus command."""
+
+    def __init__(self, address: Path, *, outlives: bool) -> None:
+        self._address = address
+        self._outlives = outlives
+
+    async def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: dict[str, str],
+        stdin: bytes,
+        sink: Sink | None,
+        asked: Callable[[], None],
+    ) -> Completed:
+        collected = bytearray()
+        async with await trio.open_unix_socket(self._address) as stream:
+            await stream.send_all(_framed(Asked(list(argv), stdin, self._outlives)))
+            asked()
+            await stream.send_all(_GO)
+            while True:
+                data = await _receive(stream)
+                match msgspec.msgpack.decode(data, type=Output | Ended):
+                    case Output(chunk) if sink is not None:
+                        await sink(chunk)
+                    case Output(chunk):
+                        collected += chunk
+                    case Ended(exit_code, stderr):
+                        return Completed(tuple(argv), exit_code, bytes(collected), stderr)
+
+
+def _framed(message: msgspec.Struct) -> bytes:
+    data = msgspec.msgpack.encode(message)
+    return struct.pack("!I", len(data)) + data
+
+
+async def _receive(stream: trio.SocketStream) -> bytes:
+    (size,) = struct.unpack("!I", await _exactly(stream, 4))
+    return await _exactly(stream, size)
+
+
+async def _exactly(stream: trio.SocketStream, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = await stream.receive_some(size - len(data))
+        if not chunk:
+            raise ConnectionResetError("the other side went away")
+        data += chunk
+    return bytes(data)

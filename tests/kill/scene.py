@@ -1,0 +1,160 @@
+"""A state root whose processes are killed, and what must be true when all has come to its end."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator import reaper
+from orchestrator.incus import Incus
+from orchestrator.journal import open_journal
+from orchestrator.settings import StateRoot
+from orchestrator.workbench import Workbench
+from states import events as ev
+from states.job import Job
+from states.lifecycle import State
+from states.outcome import Verdict
+from tests.kill.fake_daemon import Late
+from tests.kill.process import Options
+from tests.kill.starter import Starter
+
+# One command shows a whole log, an artifact, and an exit code that nothing else makes.
+JOB_FILE = """\
+schema = 1
+
+[jobs.talks]
+command = "echo one; sleep {secs}; echo kept > /artifacts/kept.txt; echo two; exit 3"
+artifacts = ["kept.txt"]
+"""
+LINES = [b"one", b"two"]
+ENDINGS = (ev.ResultCollected, ev.Failed, ev.Cancelled, ev.Rejected)
+
+
+def make_workspace(base: Path, *, secs: float) -> Path:
+    """A workspace with a job that takes `secs`, and ends as `Verdict.FAILED`."""
+    workspace = base / "workspace"
+    workspace.mkdir()
+    (workspace / "pikaci.toml").write_text(JOB_FILE.format(secs=secs))
+    (workspace / "hello.txt").write_text("hello\n")
+    return workspace
+
+
+class NotKilled(Exception):
+    """The process did not come by the point; what it said."""
+
+
+@dataclass
+class Scene:
+    """A state root of one case's own, on an Incus that also has another owner's instance.
+
+    `socket` is a fake daemon's, "" for the real one; `ran` are the commands that its guests ran,
+    and `late` what it has still to do for clients that are dead.
+    """
+
+    starter: Starter
+    workspace: Path
+    base: Path
+    incus: Incus
+    alien: str
+    socket: str = ""
+    unanswered_secs: float | None = None
+    ran: list[str] = field(default_factory=list)
+    late: Late = field(default_factory=Late)
+
+    @property
+    def root(self) -> StateRoot:
+        return StateRoot(self.base / "root")
+
+    async def pikaci(self, *args: str, point: str = "", group: bool = False) -> tuple[int, str]:
+        """Run pikaci to its end, or its death at the point; exit code and output."""
+        options = Options(
+            point=point,
+            group=group,
+            reached=str(self.base / f"{args[0]}.reached"),
+            incus=self.socket,
+            unanswered_secs=self.unanswered_secs,
+        )
+        return await self.starter.run(options, self.root.path, self.workspace, args)
+
+    async def killed(self, *args: str, point: str, group: bool = False) -> None:
+        """Run pikaci until it dies at the point."""
+        code, output = await self.pikaci(*args, point=point, group=group)
+        if code != -signal.SIGKILL:
+            raise NotKilled(output)
+
+    def reached(self, command: str) -> list[str]:
+        """The points that the last such command came by."""
+        return (self.base / f"{command}.reached").read_text().split()
+
+    async def faults(self, *verdicts: Verdict) -> list[str]:
+        """What is wrong at the end, when the jobs should have these verdicts."""
+        await self.late.wait_done()
+        found = await faults(self.root, self.incus, verdicts=verdicts)
+        listed = await self.incus.run("list", "-f", "csv", "-c", "n", deadline_secs=60)
+        if self.alien not in listed.stdout.decode().split():
+            found.append("another owner's instance was touched")
+        if len(self.ran) > len(verdicts):
+            found.append(f"the command ran {len(self.ran)} times")
+        return found
+
+
+async def make_alien(incus: Incus, name: str, *, image: str) -> None:
+    """An instance named like ours, and tagged like ours but for the owner."""
+    document = {
+        "config": {reaper.OWNER: "somebody-else", reaper.RUN: "theirs"},
+        "devices": {"root": {"type": "disk", "path": "/", "pool": "pikaci"}},
+    }
+    await incus.run(
+        *("create", "--quiet", "--no-profiles", f"local:{image}", f"local:{name}"),
+        stdin=json.dumps(document).encode(),
+        deadline_secs=60,
+    )
+
+
+async def faults(root: StateRoot, incus: Incus, *, verdicts: Sequence[Verdict]) -> list[str]:
+    """What is wrong with a state root whose jobs should all have ended; nothing, it is hoped.
+
+    `verdicts` are those of its jobs.
+    """
+    if not root.journal.exists():
+        return ["there is no journal"] if verdicts else []
+    with open_journal(root.journal) as journal:
+        found = [f"open lease: {lease.instance}" for lease in journal.open_leases()]
+        jobs = [journal.job(row.id) for row in journal.jobs()]
+        seen = [job.verdict for job in jobs]
+        if seen != list(verdicts):
+            states = [(job.state.value, job.failure and job.failure.message) for job in jobs]
+            found.append(f"the verdicts are {seen}, not {verdicts}: {states}")
+        for job in jobs:
+            endings = [entry for _, entry in journal.entries(job.id) if isinstance(entry, ENDINGS)]
+            if len(endings) != 1:
+                found.append(f"it ended {len(endings)} times")
+            found += _faults_of_evidence(job)
+        bench = Workbench(root=root, journal=journal, incus=incus)
+        for instance in await reaper.list_instances(bench):
+            if instance.config.get(reaper.OWNER) == journal.owner:
+                found.append(f"leaked: {instance.name}")
+        found += [f"would be reaped: {one.instance}" for one in await reaper.unneeded(bench)]
+    return found
+
+
+def _faults_of_evidence(job: Job) -> list[str]:
+    """What is wrong with the log and the artifact of a job that began to run."""
+    if all(phase.state is not State.RUNNING for phase in job.phases):
+        return []
+    assert job.artifacts is not None
+    directory = Path(job.artifacts)
+    kept = directory / "artifacts" / "kept.txt"
+    log = (directory / "guest.log").read_bytes().splitlines()[1:]
+    if job.verdict is Verdict.CANCELLED:
+        # Its command may have come to its end before anybody could end it.
+        return [] if log in (LINES[:1], LINES) else [f"the log of a cancelled job is {log}"]
+    found = [] if log == LINES else [f"the log is {log}"]
+    if not kept.exists() or kept.read_bytes() != b"kept\n":
+        found.append("the artifact is not there")
+    if job.exit_code != 3:
+        found.append(f"the exit code is {job.exit_code}")
+    return found

@@ -1,0 +1,160 @@
+"""The signal table, on the real Incus: whatever ends a process that holds a job, all is clean.
+
+A `run` that is told to end cancels its job. A `serve` that is told to end leaves its jobs to the
+next start, as a killed process of either kind does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import locks
+from orchestrator.journal import open_journal
+from states import events as ev
+from tests.integration.command import SECS, Command
+
+pytestmark = pytest.mark.incus
+
+POLL_SECS = 0.02
+TALKS = "echo one; sleep {secs}; echo two; exit 3"
+COMMANDS = {"obeys": TALKS, "ignores": f"trap '' TERM; {TALKS}"}
+Holder = Callable[[Command, str], subprocess.Popen[str]]
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+SIGNALS: dict[str, Callable[[subprocess.Popen[str]], None]] = {
+    "SIGTERM": subprocess.Popen.terminate,
+    "SIGINT": partial(subprocess.Popen.send_signal, sig=signal.SIGINT),
+    "SIGKILL": subprocess.Popen.kill,
+    "SIGKILL-group": kill_group,
+}
+
+
+def wait_until(condition: Callable[[], Any]) -> None:
+    give_up = time.monotonic() + SECS
+    while not condition():
+        assert time.monotonic() < give_up, "it did not come to that"
+        time.sleep(POLL_SECS)
+
+
+def log_lines(pikaci: Command) -> list[bytes]:
+    """The job's log on the host, without its first line."""
+    logs = list(Path(pikaci.root).glob("jobs/*/attempt-1/guest.log"))
+    return logs[0].read_bytes().splitlines()[1:] if logs else []
+
+
+def run(pikaci: Command, command: str) -> subprocess.Popen[str]:
+    """A `pikaci run` whose command has begun to print."""
+    running = pikaci.run_until("running", "run", "--", command)
+    wait_until(lambda: log_lines(pikaci))
+    return running
+
+
+def serve(pikaci: Command, command: str) -> subprocess.Popen[str]:
+    """A `pikaci serve` that has taken the job of a dead run over."""
+    dead = run(pikaci, command)
+    dead.kill()
+    dead.communicate(timeout=SECS)
+    serving = pikaci.run_until("serving", "serve")
+    (name,) = (row["run"] for row in json.loads(pikaci("list", "--output", "json").stdout))
+    wait_until(lambda: locks.is_held(pikaci.root / "locks", name))
+    return serving
+
+
+def end(process: subprocess.Popen[str], how: str) -> int:
+    """Signal it; its exit code."""
+    SIGNALS[how](process)
+    process.communicate(timeout=SECS)
+    return process.returncode
+
+
+def assert_clean(pikaci: Command) -> None:
+    """No unfinished job, no lease, no instance, and no client that still asks for one."""
+    with open_journal(pikaci.root / "journal.sqlite3") as journal:
+        assert [] == journal.unfinished()
+        assert [] == journal.open_leases()
+        entries = [entry for row in journal.jobs() for _, entry in journal.entries(row.id)]
+    made = {entry.instance.encode() for entry in entries if isinstance(entry, ev.LeaseOpened)}
+    assert [] == pikaci.leases()
+    wait_until(lambda: not any(name in line for name in made for line in command_lines()))
+
+
+def command_lines() -> Iterator[bytes]:
+    """Those of all processes on the host."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+
+
+def outcome(pikaci: Command) -> tuple[str, int]:
+    report = json.loads(pikaci("status", "--output", "json").stdout)
+    return report["outcome"], report["exit_code"]
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
+def test_a_run_that_is_told_to_end_cancels(pikaci: Command, how: str, kind: str) -> None:
+    """Exit code 130; what the job had printed is there."""
+    code = end(run(pikaci, COMMANDS[kind].format(secs=600)), how)
+
+    assert (130, ("cancelled", 130)) == (code, outcome(pikaci))
+    assert b"one" == log_lines(pikaci)[0]
+    assert b"two" not in log_lines(pikaci)
+    assert_clean(pikaci)
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize(
+    ("holder", "how", "code"),
+    [
+        (run, "SIGKILL", -9),
+        (run, "SIGKILL-group", -9),
+        (serve, "SIGTERM", 0),
+        (serve, "SIGINT", 0),
+        (serve, "SIGKILL", -9),
+        (serve, "SIGKILL-group", -9),
+    ],
+)
+def test_a_job_whose_process_is_gone_goes_on(
+    pikaci: Command, holder: Holder, how: str, code: int, kind: str
+) -> None:
+    """The next start brings it to its own end, with its whole log."""
+    ended = end(holder(pikaci, COMMANDS[kind].format(secs=3)), how)
+    resumed = pikaci("resume")
+
+    assert (code, ("failed", 1)) == (ended, outcome(pikaci)), resumed.stdout + resumed.stderr
+    assert [b"one", b"two"] == log_lines(pikaci)
+    assert_clean(pikaci)
+
+
+@pytest.mark.parametrize(("times", "last"), [(1, b"late"), (2, b"one")])
+def test_a_second_interrupt_skips_the_grace_period(
+    pikaci: Command, times: int, last: bytes
+) -> None:
+    """With one, a job that is told to end has time for it."""
+    running = run(pikaci, "trap 'sleep 3; echo late; exit' TERM; echo one; sleep 600 & wait")
+    assert running.stderr is not None
+    for _ in range(times):
+        running.send_signal(signal.SIGINT)
+        if times > 1:
+            running.stderr.readline()  # it has heard the first
+    running.communicate(timeout=SECS)
+
+    assert 130 == running.returncode
+    assert last == log_lines(pikaci)[-1]
+    assert_clean(pikaci)

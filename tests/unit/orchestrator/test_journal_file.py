@@ -1,0 +1,377 @@
+"""The journal's file under fire: torn, damaged, too new, too old, not to be written."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.doctor import _journal
+from orchestrator.journal import Journal, JournalError, open_journal
+from orchestrator.journal_file import SCHEMA_VERSION
+from orchestrator.settings import StateRoot
+from states.lifecycle import State
+from tests.samples import sample_life
+
+DATA = Path(__file__).parent / "data"
+OLDER = range(1, SCHEMA_VERSION)
+# Root may write anywhere, but for what it is not capable of.
+COMMAND = "from orchestrator.cli import main; main()"
+AS_ANYONE = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """The journal and its write-ahead log, as bytes."""
+    return {each.name: each.read_bytes() for each in (path, wal(path)) if each.exists()}
+
+
+def wal(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def read_all(journal: Journal) -> dict[str, State]:
+    """Everything that there is to be read."""
+    journal.open_leases()
+    assert journal.owner and journal.key
+    return {row.id: journal.job(row.id).state for row in journal.jobs()}
+
+
+def write(path: Path, *, jobs: int, copy_to: Path | None = None) -> None:
+    """Lives of jobs, one append a job; a copy is made while the journal is open."""
+
+    async def append() -> None:
+        with open_journal(path) as journal:
+            for number in range(1, jobs + 1):
+                life = sample_life()
+                await journal.append(
+                    *(msgspec.structs.replace(event, job=f"r.{number}") for event in life)
+                )
+            for file in (path, wal(path)) if copy_to else ():
+                shutil.copy(file, copy_to)
+
+    trio.run(append)
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """A journal as a killed process leaves it: three jobs, all still in the write-ahead log."""
+    path, left = tmp_path / "journal.sqlite3", tmp_path / "left"
+    left.mkdir()
+    write(path, jobs=3, copy_to=left)
+    return left / path.name
+
+
+def test_processes_that_make_a_journal_at_once_make_one(tmp_path: Path) -> None:
+    """The first runs of a new state root may begin together."""
+    script = (
+        "import sys, pathlib\n"
+        "from orchestrator.journal import open_journal\n"
+        "print('ready', flush=True)\n"
+        "for path in sys.stdin:\n"
+        "    with open_journal(pathlib.Path(path.strip())) as journal:\n"
+        "        print(journal.owner, flush=True)\n"
+    )
+    command = [sys.executable, "-c", script]
+    pipe = subprocess.PIPE
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+            for _ in range(4)
+        ]
+        for process in processes:
+            assert process.stdout and process.stdin
+            process.stdout.readline()
+        paths = "".join(f"{tmp_path / str(number)}\n" for number in range(30))
+        for process in processes:
+            process.stdin.write(paths)
+            process.stdin.close()
+        owners = [process.stdout.read().splitlines() for process in processes]
+
+    assert 30 == len(set(owners[0]))
+    assert 4 * [owners[0]] == owners
+
+
+def test_a_torn_write_ahead_log_loses_whole_appends_only(killed: Path) -> None:
+    """Wherever the log was cut, what is left is a prefix of the appends, and none is half there."""
+    whole, log = killed.read_bytes(), wal(killed).read_bytes()
+    seen = []
+    for cut in range(len(log), -1, -1009):
+        killed.write_bytes(whole)
+        wal(killed).write_bytes(log[:cut])
+        with open_journal(killed) as journal:
+            jobs = read_all(journal)
+        assert ["r.1", "r.2", "r.3"][: len(jobs)] == list(jobs)
+        assert set(jobs.values()) <= {State.RESULT_COLLECTED}
+        seen.append(len(jobs))
+
+    assert seen == sorted(seen, reverse=True)
+    assert {0, 1, 2, 3} == set(seen)
+
+
+@pytest.mark.parametrize("filler", [b"\0", b"\xff"])
+def test_a_log_that_ends_in_rubbish_loses_whole_appends_only(killed: Path, filler: bytes) -> None:
+    """A disk that had made room, and not written yet, is like one that was cut."""
+    whole, log = killed.read_bytes(), wal(killed).read_bytes()
+    for cut in range(0, len(log), 4001):
+        killed.write_bytes(whole)
+        wal(killed).write_bytes(log[:cut] + filler * (len(log) - cut))
+        with open_journal(killed) as journal:
+            jobs = read_all(journal)
+        assert ["r.1", "r.2", "r.3"][: len(jobs)] == list(jobs)
+        assert set(jobs.values()) <= {State.RESULT_COLLECTED}
+
+
+def test_a_checkpoint_that_was_cut_short_loses_nothing(killed: Path) -> None:
+    """The log is whole while SQLite moves it into the file, however far that came."""
+    old, log = killed.read_bytes(), wal(killed).read_bytes()
+    with open_journal(killed) as journal:
+        jobs = read_all(journal)
+    new = killed.read_bytes()
+
+    assert ["r.1", "r.2", "r.3"] == list(jobs)
+    for cut in range(0, len(new), 2503):
+        killed.write_bytes(new[:cut] + old[cut:])
+        wal(killed).write_bytes(log)
+        with open_journal(killed) as journal:
+            assert jobs == read_all(journal)
+
+
+async def append_a_job(journal: Journal) -> None:
+    await journal.append(*(msgspec.structs.replace(event, job="q.1") for event in sample_life()))
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damage_is_a_clear_error_or_harmless(
+    written: Path, tmp_path: Path, data: st.DataObject
+) -> None:
+    """Whatever bytes are wrong, and however many: no other error than a journal's."""
+    path = tmp_path / "damaged" / "journal.sqlite3"
+    shutil.rmtree(path.parent, ignore_errors=True)
+    path.parent.mkdir()
+    content = bytearray(written.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(content) - 1))
+        wrong = data.draw(st.binary(min_size=1, max_size=64))
+        content[start : start + len(wrong)] = wrong
+    path.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2]))])
+
+    row = _journal(StateRoot(path.parent))
+    found: JournalError | None = None
+    try:
+        with open_journal(path) as journal:
+            read_all(journal)
+            trio.run(append_a_job, journal)
+    except JournalError as error:
+        found = error
+
+    assert row.state == "ok" or row.remedy
+    assert found is None or (str(path) in found.brief and found.resolution)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A journal that was closed, with ten jobs."""
+    path = tmp_path / "journal.sqlite3"
+    write(path, jobs=10)
+    return path
+
+
+def sql(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize("only_reading", [True, False])
+def test_a_journal_of_a_newer_pikaci_is_left_alone(written: Path, only_reading: bool) -> None:
+    """A newer version is refused with both versions named, and nothing is written."""
+    sql(written, "PRAGMA journal_mode = DELETE")
+    sql(written, "PRAGMA user_version = 99")
+    before = contents(written)
+
+    versions = f"version 99.*version {SCHEMA_VERSION}"
+    with (
+        pytest.raises(JournalError, match=versions),
+        open_journal(written, only_reading=only_reading),
+    ):
+        pass
+
+    assert before == contents(written)
+
+
+def test_a_newer_journal_of_a_killed_process_is_left_alone(killed: Path) -> None:
+    """The version counts that is in the write-ahead log; neither file changes."""
+    kill = (
+        f"c.execute('PRAGMA user_version = 99'); import os; os.kill({os.getpid()}, 0); os._exit(0)"
+    )
+    script = f"import sqlite3; c = sqlite3.connect({str(killed)!r}); {kill}"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    before = contents(killed)
+
+    with pytest.raises(JournalError, match="version 99"), open_journal(killed):
+        pass
+
+    assert before == contents(killed)
+    assert 2 == len(before)
+
+
+@pytest.mark.parametrize("version", [0, -1])
+def test_another_s_database_is_left_alone(tmp_path: Path, version: int) -> None:
+    """What has tables that are not ours is no journal, and gets none of ours."""
+    path = tmp_path / "journal.sqlite3"
+    sql(path, "CREATE TABLE theirs (x)")
+    sql(path, f"PRAGMA user_version = {version}")
+    before = contents(path)
+
+    with pytest.raises(JournalError, match="no journal of pikaci"), open_journal(path):
+        pass
+
+    assert before == contents(path)
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    """Damage is one clear error that names the file; the bytes stay for who can save them."""
+    path = tmp_path / "journal.sqlite3"
+    path.write_bytes(b"not a database" * 100)
+
+    with pytest.raises(JournalError, match=f"{path}.*damaged") as caught, open_journal(path):
+        pass
+
+    assert "pikaci doctor" in caught.value.resolution
+    assert path.read_bytes() == b"not a database" * 100
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Iterator[Path]:
+    """A state root in which nothing can be written, but by root."""
+    root = tmp_path / "root"
+    root.mkdir()
+    yield root
+    root.chmod(0o700)
+
+
+def pikaci(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a process that may not write what its files' modes forbid."""
+    command = [*AS_ANYONE, sys.executable, "-c", COMMAND, *words]
+    where = {**os.environ, "PIKACI_STATE_ROOT": str(root)}
+    return subprocess.run(command, env=where, cwd=root, capture_output=True, text=True)
+
+
+def close_to_writers(root: Path) -> None:
+    for file in root.iterdir():
+        file.chmod(0o400)
+    root.chmod(0o500)
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+def test_what_cannot_be_written_can_be_read(unwritable: Path, killed: Path, how: str) -> None:
+    """status, list and trace work on a root that is read-only, also after a crash."""
+    path = StateRoot(unwritable).journal
+    if how == "closed":
+        write(path, jobs=1)
+    else:
+        for file in killed.parent.iterdir():
+            shutil.copy(file, unwritable)
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            connection.execute("SELECT * FROM jobs")  # makes the file of shared memory
+    close_to_writers(unwritable)
+    before = contents(path)
+
+    for words in (["status"], ["list"], ["trace", "r.1"], ["logs", "r.1"]):
+        done = pikaci(unwritable, *words)
+        assert (0, "") == (done.returncode, done.stderr), words
+        assert "lint" in done.stdout or words[0] == "logs"
+
+    assert before == contents(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        ("resume", 4, "{journal}: the journal cannot be used: "),
+        ("cancel --all", 4, "{journal}: the journal cannot be used: "),
+        ("gc --keep 0", 2, "{root} cannot be written to"),
+    ],
+)
+def test_who_must_write_says_that_it_cannot(
+    unwritable: Path, words: str, code: int, what: str
+) -> None:
+    """A command that changes things fails on a read-only root with one clear error."""
+    path = StateRoot(unwritable).journal
+    write(path, jobs=1)
+    close_to_writers(unwritable)
+    before = contents(path)
+
+    done = pikaci(unwritable, *words.split())
+
+    brief, resolution = done.stderr.splitlines()
+    assert code == done.returncode
+    assert what.format(journal=path, root=unwritable) in brief
+    assert resolution
+    assert before == contents(path)
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_a_journal_of_an_older_version_is_brought_to_ours(tmp_path: Path, version: int) -> None:
+    """Jobs, leases and owner are what the pikaci of that version said that they are."""
+    path = tmp_path / "journal.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((DATA / f"journal-{version:04}.sql").read_text())
+    expected = json.loads((DATA / f"journal-{version:04}.json").read_text())
+
+    with open_journal(path) as journal:
+        folds = {row.id: journal.job(row.id) for row in journal.jobs()}
+        jobs = json.loads(msgspec.json.encode(folds))
+        found = {
+            "owner": journal.owner,
+            "unfinished": [row.id for row in journal.unfinished()],
+            "leases": [[row.instance, row.job, row.kept] for row in journal.open_leases()],
+            "jobs": {id: known(jobs[id], expected["jobs"].get(id, {})) for id in jobs},
+        }
+        key = journal.key
+    with open_journal(path) as journal:
+        again = journal.key
+
+    assert expected == found
+    assert key == again
+
+
+def known(job: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a job that the older version knew."""
+    return {name: value for name, value in job.items() if name in then}
+
+
+def test_every_older_version_has_a_journal_to_migrate() -> None:
+    """Who adds a migration adds a journal that the version before has written."""
+    assert [f"journal-{version:04}.sql" for version in OLDER] == sorted(
+        path.name for path in DATA.glob("*.sql")
+    )
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """All steps are one transaction: the journal of the older pikaci is still one."""
+    path = tmp_path / "journal.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((DATA / "journal-0001.sql").read_text())
+        connection.execute("CREATE TABLE entries_in_turn (x)")  # the name of the new index
+        before = list(connection.iterdump())
+
+    with pytest.raises(JournalError, match=str(path)), open_journal(path):
+        pass
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert before == list(connection.iterdump())
+        assert (1,) == connection.execute("PRAGMA user_version").fetchone()

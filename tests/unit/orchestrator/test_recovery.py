@@ -1,0 +1,333 @@
+"""What a dead process left, on the fake Incus: jobs go on, and what nobody holds goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from orchestrator import job_task, locks, reaper
+from orchestrator.recovery import overdue, recover
+from orchestrator.workbench import now
+from states import events as ev
+from states.job import Job
+from states.lifecycle import State
+from states.outcome import Outcome
+from states.spec import JobSpec
+from tests.quick import run_quickly
+from tests.samples import sample_event
+from tests.unit.orchestrator.rig import Rig, open_rig
+
+TALKS = "echo one; sleep 100; echo two"
+
+
+async def die_when(rig: Rig, spec: JobSpec, dead: Callable[[Job], bool], run: str = "r") -> None:
+    """Submit a job and drive it until `dead`; then stop short, as kill -9 does."""
+    task = await rig.submit(spec, run=run)
+    rig.bench.leave.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(task.run)
+        while not dead(task.job):
+            await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+
+
+def next_start(rig: Rig) -> Rig:
+    """The same state root and daemon, for another process."""
+    return Rig(rig.bench.root.path, rig.journal, rig.fake)
+
+
+async def go_on(rig: Rig, **options: bool) -> None:
+    await recover(next_start(rig).bench, trio.CapacityLimiter(4), **options)
+
+
+def log_of(rig: Rig, job: str = "r.1", attempt: int = 1) -> bytes:
+    return (rig.bench.root.attempt_dir(job, attempt) / "guest.log").read_bytes()
+
+
+def nothing_left(rig: Rig) -> bool:
+    return not rig.fake.instances() and not rig.journal.open_leases()
+
+
+async def test_a_running_job_is_followed_to_its_end(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """Its log has no gap and no line twice, and its verdict is its own."""
+    async with open_rig(tmp_path) as rig:
+        await die_when(rig, JobSpec(command=TALKS), lambda job: job.state is State.RUNNING)
+        await go_on(rig)
+
+        job = rig.journal.job("r.1")
+        assert (Outcome.PASSED, 1) == (job.outcome, job.attempt)
+        assert [b"one", b"two"] == log_of(rig).splitlines()[1:]
+        assert nothing_left(rig)
+
+
+async def test_a_result_that_is_there_is_collected(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """The job ended while nobody looked; it is neither run again nor lost."""
+    async with open_rig(tmp_path) as rig:
+        spec = JobSpec(command=TALKS.replace("echo two", "echo two; exit 3"))
+        await die_when(rig, spec, lambda job: job.state is State.RUNNING)
+        await trio.sleep(1000)
+        await go_on(rig)
+
+        job = rig.journal.job("r.1")
+        assert (Outcome.FAILED, 3, 1) == (job.outcome, job.exit_code, job.attempt)
+        assert [b"one", b"two"] == log_of(rig).splitlines()[1:]
+        assert nothing_left(rig)
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+# The second takes longer than an unanswered create is waited for.
+@pytest.mark.parametrize("command", ["true", "sleep 100"])
+async def test_an_instance_half_made_is_released_and_the_job_tried_again(
+    tmp_path: Path, jumping_clock: MockClock, carried_out: bool, command: str
+) -> None:
+    """The new attempt has an instance of its own; no retry is used up."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.late("create", secs=20 if carried_out else 1e9)
+
+        def asked(job: Job) -> bool:
+            return job.state is State.ARTIFACTS_RESET and bool(rig.journal.open_leases())
+
+        await die_when(rig, JobSpec(command=command), asked)
+        await go_on(rig)
+
+        job = rig.journal.job("r.1")
+        leases = rig.notes(ev.LeaseOpened)
+        assert (Outcome.PASSED, 2, 0) == (job.outcome, job.attempt, job.retries)
+        assert 2 == len({lease.instance for lease in leases})
+        assert nothing_left(rig)
+
+
+async def test_an_earlier_attempt_s_lease_ends_after_the_job(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """Its instance could not be deleted then, and is absent now."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.fail("start", with_error="websocket: close 1006")
+        rig.fake.fail("delete", with_error="it is stuck")
+        await die_when(rig, JobSpec(command=TALKS), lambda job: job.state is State.RUNNING)
+        rig.fake.delete_guest(rig.journal.open_leases()[0].instance)
+        await go_on(rig)
+
+        assert (Outcome.PASSED, 2) == (
+            rig.journal.job("r.1").outcome,
+            rig.journal.job("r.1").attempt,
+        )
+        assert nothing_left(rig)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_dead_process_s_delete_may_still_go_on(
+    tmp_path: Path, jumping_clock: MockClock, ended: bool
+) -> None:
+    """Incus then says that such an operation has just succeeded: the instance is gone."""
+    async with open_rig(tmp_path) as rig:
+        if ended:
+            rig.fake.fail("delete", with_error="it is stuck")
+            await rig.live(JobSpec(command="true"))
+        else:
+            await die_when(rig, JobSpec(command=TALKS), lambda job: job.state is State.RUNNING)
+        rig.fake.fail(
+            "delete",
+            with_error="Failed deleting instance: Failed to create instance delete operation:"
+            " A matching non-reusable operation has now succeeded",
+            carried_out=True,
+        )
+        await go_on(rig)
+
+        assert Outcome.PASSED == rig.journal.job("r.1").outcome
+        assert nothing_left(rig)
+
+
+def test_an_instance_that_may_still_appear_is_waited_for_however_old_its_lease_is() -> None:
+    """The create of an ended job was cut off a moment ago, long after the intent."""
+
+    async def main(base: Path) -> None:
+        async with open_rig(base) as rig:
+
+            def lose(entry: ev.Entry) -> None:
+                if isinstance(entry, ev.LeaseOpened):
+                    rig.fake.kill_daemon()
+
+            rig.journal.observe(lose)
+            rig.fake.late("create", secs=20)
+            rig.bench.leave.set()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon((await rig.submit(JobSpec(command="true"))).run)
+                await trio.sleep(60)
+                rig.fake.restart_daemon()
+                await trio.sleep(3)
+                nursery.cancel_scope.cancel()
+            await rig.journal.append(sample_event(ev.Failed, 3))
+            await go_on(rig)
+            await trio.sleep(100)
+
+            assert nothing_left(rig)
+
+    run_quickly(main)
+
+
+@pytest.mark.parametrize(
+    "state", [State.SUBMITTED, State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED]
+)
+async def test_a_job_that_had_not_begun_to_run_does(
+    tmp_path: Path, jumping_clock: MockClock, state: State
+) -> None:
+    """From whatever state it was left in."""
+    async with open_rig(tmp_path) as rig:
+        task = await rig.submit(JobSpec(command="true"))
+        while task.job.state is not state:
+            await task._next_effect()
+        await go_on(rig)
+
+        assert (Outcome.PASSED, 1) == (
+            rig.journal.job("r.1").outcome,
+            rig.journal.job("r.1").attempt,
+        )
+        assert nothing_left(rig)
+
+
+async def test_a_guest_that_would_end_itself_too_early_is_not_started(
+    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process died long ago: the job begins anew, with a lease that is long enough."""
+    async with open_rig(tmp_path) as rig:
+        task = await rig.submit(JobSpec(command="true"))
+        with monkeypatch.context() as patch:
+            patch.setattr(job_task, "lease_secs", lambda spec: spec.timeout_secs)
+            while task.job.state is not State.DEVICES_CONFIGURED:
+                await task._next_effect()
+        await go_on(rig)
+
+        job = rig.journal.job("r.1")
+        assert (Outcome.PASSED, 2, 0) == (job.outcome, job.attempt, job.retries)
+        assert nothing_left(rig)
+
+
+async def test_a_job_that_was_asked_to_cancel_is_finished_off(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """It does not run on, and it is not asked for anew."""
+    async with open_rig(tmp_path) as rig:
+        await die_when(rig, JobSpec(command=TALKS), lambda job: job.state is State.RUNNING)
+        job = rig.journal.job("r.1")
+        await rig.journal.append(
+            ev.CancelRequested(job="r.1", seq=job.seq + 1, reason="a whim", **now())
+        )
+        await go_on(rig)
+
+        job = rig.journal.job("r.1")
+        assert State.CANCELLED == job.state
+        assert b"one" in log_of(rig)
+        assert nothing_left(rig)
+
+
+async def test_a_dead_run_can_be_cancelled(tmp_path: Path, jumping_clock: MockClock) -> None:
+    """Its guest dies, its log is kept."""
+    async with open_rig(tmp_path) as rig:
+        await die_when(rig, JobSpec(command=TALKS), lambda job: job.state is State.RUNNING)
+        await go_on(rig, cancel=True)
+
+        assert State.CANCELLED == rig.journal.job("r.1").state
+        assert b"one" in log_of(rig)
+        assert nothing_left(rig)
+
+
+async def test_a_guest_that_vanished_meanwhile_is_infrastructure(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """No test failed: the message says that the guest is gone."""
+    async with open_rig(tmp_path) as rig:
+        await die_when(rig, JobSpec(command=TALKS), lambda job: job.state is State.RUNNING)
+        (instance,) = rig.fake.instances()
+        rig.fake.delete_guest(instance)
+        await go_on(rig)
+
+        job = rig.journal.job("r.1")
+        assert State.FAILED == job.state
+        assert job.failure is not None
+        assert "the instance is gone" in job.failure.message
+        assert nothing_left(rig)
+
+
+async def test_a_living_process_s_run_is_left_alone(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """The lock tells whose it is: neither its jobs nor its instances are touched."""
+    async with open_rig(tmp_path) as rig:
+        await die_when(rig, JobSpec(command=TALKS), lambda job: job.state is State.RUNNING)
+        before = rig.journal.job("r.1")
+        with locks.hold_run(rig.bench.root.locks, "r"):
+            await go_on(rig)
+            doomed = await reaper.unneeded(rig.bench)
+
+        assert before == rig.journal.job("r.1")
+        assert 1 == len(rig.fake.instances())
+        assert [] == doomed
+
+
+async def test_the_reaper_takes_what_no_job_of_ours_holds_and_nothing_else(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """By the owner key, not by the name: another owner's instance is never touched."""
+    async with open_rig(tmp_path / "a") as rig, open_rig(tmp_path / "b") as other:
+        theirs = Rig(tmp_path / "b", other.journal, rig.fake)
+        for one, run in ((rig, "known"), (rig, "forgotten"), (theirs, "theirs")):
+            await die_when(
+                next_start(one), JobSpec(command=TALKS), lambda job: job.state is State.RUNNING, run
+            )
+        stray = rig.journal.job("forgotten.1").instance
+        rig.journal.forget(["forgotten.1"])
+        doomed = await reaper.unneeded(rig.bench)
+        await reaper.reap(rig.bench, doomed)
+
+        assert [stray] == [one.instance for one in doomed]
+        assert {
+            rig.journal.job("known.1").instance,
+            theirs.journal.job("theirs.1").instance,
+        } == set(rig.fake.instances())
+
+
+async def test_a_job_past_its_deadline_is_known(tmp_path: Path, jumping_clock: MockClock) -> None:
+    """Its lease says until when it may live, whatever became of its process."""
+    async with open_rig(tmp_path) as rig:
+        moment = datetime.now(UTC)
+        for number, secs in enumerate((-1, 60), start=1):
+            task = await rig.submit(JobSpec(command="true"), number=number)
+            deadline = moment + timedelta(seconds=secs)
+            await rig.journal.append(
+                ev.LeaseOpened(job=task.job.id, instance=f"x{number}", deadline=deadline, **now())
+            )
+
+        assert ["r.1"] == overdue(rig.bench)
+
+
+async def test_a_result_counts_though_nobody_saw_the_command_start(
+    tmp_path: Path, jumping_clock: MockClock
+) -> None:
+    """The guest ended with its job, before anyone could look again."""
+    async with open_rig(tmp_path) as rig:
+        task = await rig.submit(JobSpec(command="echo one; exit 3"))
+        while task.job.state is not State.INSTANCE_READY:
+            await task._next_effect()
+        attempt = task._the_attempt()
+
+        async def unseen() -> None:
+            pass
+
+        await attempt.run(unseen, lambda chunk: None, running=False, secs=60)
+        rig.fake.stop_guest(attempt.plan.instance)
+        await go_on(rig)
+
+        job = rig.journal.job("r.1")
+        assert (Outcome.FAILED, 3) == (job.outcome, job.exit_code)
+        assert b"one" in log_of(rig)
+        assert nothing_left(rig)
