@@ -46,7 +46,7 @@ docs: venv  ## Make the generated parts of the docs anew
 
 lock: venv  ## Lock the Python packages anew (ARGS=--upgrade: in newer versions)
 	@$(BIN)/pip install -qq uv
-	@$(COMPILE) $(ARGS) --group dev pyproject.toml --output-file .ci/requirements.lock >/dev/null
+	@$(COMPILE) $(ARGS) --group dev --all-extras pyproject.toml --output-file .ci/requirements.lock >/dev/null
 	@$(COMPILE) --group guest --constraint .ci/requirements.lock --output-file .ci/guest.lock >/dev/null
 
 clean:  ## Remove what set-up and tests left in this folder

@@ -1,5 +1,6 @@
 """Writes what docs/ holds of the code: the states' diagram and table, the job file's keys, the
-schemas of the documents. `--check` writes nothing, names what is stale, and exits with 1.
+service's operations, the schemas of the documents. `--check` writes nothing, names what is stale,
+and exits with 1.
 
 A page has its generated part between two markers; a schema is a whole file.
 """
@@ -15,6 +16,7 @@ import msgspec
 
 from orchestrator.contract import contract
 from orchestrator.report import RunReport
+from orchestrator.service.api import OPERATIONS
 from states.events import Entry
 from states.lifecycle import TABLE, TERMINAL, State
 from states.spec import Deadlines, JobSpec
@@ -44,6 +46,7 @@ KEY_NOTES = {
     "nix_store": "host directory, at `/mnt/pikaci-nix-store`",
     "mounts": "more read-only host directories: `{ source = \"...\", path = \"...\" }`",
     "retries": "how often an infrastructure fault before the command's start is tried again",
+    "priority": "where jobs wait for their turn, those of a higher priority go first",
     "deadlines": "how long each step around the command may take; see below",
 }  # fmt: skip
 DEADLINE_NOTES = {
@@ -141,10 +144,20 @@ def contract_table() -> str:
     return "\n".join(lines)
 
 
+def operations() -> str:
+    """What can be asked of the service."""
+    lines = ["| | | what it is |", "|---|---|---|"]
+    for operation in OPERATIONS:
+        path = operation.path.replace(":path}", "}")
+        lines.append(f"| `{operation.method}` | `{path}` | {operation.summary} |")
+    return "\n".join(lines)
+
+
 BLOCKS = {
     "states.md": diagram,
     "job-file.md": keys,
     "guest-contract.md": contract_table,
+    "service.md": operations,
 }
 
 

@@ -1,1 +1,65 @@
-"""What does happen to a job: trio tasks that await incus."""
+"""What does happen to a job: trio tasks that await incus.
+
+The names here are what a program that embeds pikaci needs; docs/embed.md shows them in use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.errors import UsageError
+    from orchestrator.job_handle import JobHandle, RunHandle
+    from orchestrator.orchestrator import Orchestrator, QueueFull, Statistics
+    from orchestrator.plan import Host
+    from orchestrator.queue import Capacity
+    from orchestrator.settings import Settings
+    from orchestrator.snapshot import Snapshot
+    from orchestrator.submission import Request
+    from states.errors import PikaciError, SpecError
+    from states.job import Job
+    from states.outcome import Verdict
+    from states.spec import JobSpec
+
+__all__ = [
+    "Capacity",
+    "Host",
+    "Job",
+    "JobHandle",
+    "JobSpec",
+    "Orchestrator",
+    "PikaciError",
+    "QueueFull",
+    "Request",
+    "RunHandle",
+    "Settings",
+    "Snapshot",
+    "SpecError",
+    "Statistics",
+    "UsageError",
+    "Verdict",
+]
+
+_HOMES = {
+    "orchestrator.errors": ("UsageError",),
+    "orchestrator.job_handle": ("JobHandle", "RunHandle"),
+    "orchestrator.orchestrator": ("Orchestrator", "QueueFull", "Statistics"),
+    "orchestrator.plan": ("Host",),
+    "orchestrator.queue": ("Capacity",),
+    "orchestrator.settings": ("Settings",),
+    "orchestrator.snapshot": ("Snapshot",),
+    "orchestrator.submission": ("Request",),
+    "states.errors": ("PikaciError", "SpecError"),
+    "states.job": ("Job",),
+    "states.outcome": ("Verdict",),
+    "states.spec": ("JobSpec",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On demand: the command line imports this package too, and starts without trio.
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -115,7 +115,7 @@ def _read_journal(root: StateRoot) -> Row:
     jobs = readable = 0
     try:
         with closing(connect_to_read(path)) as connection:
-            journal = Journal(connection, path)
+            journal = Journal(connection, connection, path)
             for row in journal.jobs():
                 jobs += 1
                 try:

@@ -11,6 +11,14 @@ class UsageError(PikaciError):
     """What was asked for cannot be carried out as it was said; nothing was touched."""
 
 
+class NotFound(UsageError):
+    """There is nothing of this name."""
+
+
+class KeyTaken(UsageError):
+    """A key stands for other jobs already."""
+
+
 class NoJobs(PikaciError):
     """The job file has no jobs."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from orchestrator import locks
 from orchestrator.errors import UsageError
 from orchestrator.journal import JobRow, Journal, open_journal
+from orchestrator.locks import session_of
 from orchestrator.settings import StateRoot
 
 _GOING = ".old-"
@@ -79,8 +80,7 @@ def collect_garbage(root: StateRoot, journal: Journal, bounds: Bounds, *, dry_ru
     """
     if not dry_run and not os.access(root.path, os.W_OK):
         raise UsageError(f"{root.path} cannot be written to", resolution="nothing was deleted")
-    # In this order. Whoever published one of the snapshots is now alive, or in the journal; and
-    # nobody takes up a run again that was not alive, and is settled.
+    # In this order: nobody takes up a run again that was not alive, and is settled.
     snapshots = {path: _size(path) for path in _entries(root.snapshots)}
     living = _living(root.locks)
     runs = _runs(root, journal)
@@ -95,14 +95,18 @@ def collect_garbage(root: StateRoot, journal: Journal, bounds: Bounds, *, dry_ru
     ]
     deleted = {run.id for run in gone}
     needed = {name for run in runs if run.id not in deleted for name in run.snapshots}
-    # A living run that the journal does not know yet is about to use one, or is making it.
-    spare = [] if living - known else [path for path in snapshots if path.name not in needed]
+    spare = [path for path in snapshots if path.name not in needed]
+    with locks.no_submissions(root.snapshots) as alone:
+        # Who submits is about to use one, or is making it.
+        if not alone:
+            spare = []
+        elif not dry_run:
+            spare = _delete_snapshots(root, journal, spare, known, problems)
     if not dry_run:
-        spare = _delete_snapshots(root, journal, spare, known, problems)
         if gone:
             with open_journal(root.journal) as writable:
                 writable.forget([job for run in gone for job in run.directories])
-        _delete_stale_locks(root.locks, {run.id for run in runs if not run.settled})
+        _delete_stale_locks(root.locks, {session_of(run.id) for run in runs if not run.settled})
     return Freed(
         runs=len(gone),
         jobs=sum(len(run.directories) for run in gone),
@@ -123,7 +127,9 @@ def _run(
 ) -> _Run:
     jobs = [journal.job(row.id) for row in rows]
     # A damaged journal may hold any name; only a plain one is a directory of ours.
-    plain = all(re.fullmatch(r"[a-z0-9]+(\.[0-9]+)?", id) for id in (run, *(j.id for j in jobs)))
+    plain = all(
+        re.fullmatch(r"[a-z0-9]+(-[0-9]+)?(\.[0-9]+)?", id) for id in (run, *(j.id for j in jobs))
+    )
     directories = {job.id: root.path / "jobs" / job.id for job in jobs} if plain else {}
     return _Run(
         id=run,
@@ -180,8 +186,8 @@ def _delete_snapshots(
             problems.append(f"{path} could not be deleted: {error.strerror}")
         else:
             moved[path] = aside
-    # A run that began since we looked may have found one there. From now on none does.
-    if _living(root.locks).union(journal.runs()).difference(known):
+    # A run that was submitted since we looked may have found one there. From now on none does.
+    if set(journal.runs()).difference(known):
         for path, aside in moved.items():
             if not os.path.lexists(path):
                 aside.rename(path)

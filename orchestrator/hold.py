@@ -1,4 +1,4 @@
-"""A run in the hands of this process: its lock, and a socket on which others ask it to cancel."""
+"""A socket on which others ask the process that has a session to cancel jobs of it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from orchestrator.job_task import JobTask
+from orchestrator.locks import session_of
 
 REASON = "asked for with `pikaci cancel`"
 MAX_REQUEST_BYTES = 1 << 20
@@ -27,7 +28,10 @@ class CancelRequest(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def listening(locks: Path, run: str, tasks: Mapping[str, JobTask]) -> AsyncIterator[None]:
-    """Take cancel requests for these jobs, by id, while the block runs."""
+    """Take cancel requests for the jobs of the run's session, by id, while the block runs.
+
+    `tasks` may grow and shrink meanwhile. A job that is not in it has ended, or just begins.
+    """
 
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
@@ -87,6 +91,6 @@ def _socket_address(locks: Path, run: str) -> Iterator[str]:
     # A socket's path has at most 107 bytes, a state root's any number.
     directory = os.open(locks, os.O_PATH | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{directory}/{run}.sock"
+        yield f"/proc/self/fd/{directory}/{session_of(run)}.sock"
     finally:
         os.close(directory)

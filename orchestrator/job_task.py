@@ -24,6 +24,7 @@ from orchestrator.incus_errors import DaemonUnreachable, IncusError, OutcomeUnkn
 from orchestrator.journal import JournalError, Lease, NotTheWriter
 from orchestrator.patience import interrupted, limit, patiently
 from orchestrator.plan import Plan, PlanContext, instance_name, lease_secs, make_plan, nonce
+from orchestrator.queue import Queue
 from orchestrator.record import Record
 from orchestrator.result import GuestStatus
 from orchestrator.secret_values import SecretMissing
@@ -52,7 +53,7 @@ _MAY_RETRY = (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED, State.INSTANCE_RE
 class JobTask:
     """Drives a submitted job to its end, from whatever state it is in.
 
-    The job takes one of `slots` for as long as it lives; its guest's end needs none. `leases`
+    The job has a place in `queue` for as long as it lives; its guest's end needs none. `leases`
     are those that a dead process left open for it. An `adopted` job whose command cannot begin,
     as a secret is not here, is left to a process that has it. `settled` is set when the verdict
     is in the journal, or will not be from here.
@@ -63,16 +64,17 @@ class JobTask:
         bench: Workbench,
         job: Job,
         images: Images,
-        slots: trio.CapacityLimiter,
+        queue: Queue,
         *,
         leases: Sequence[Lease] = (),
         adopted: bool = False,
     ) -> None:
         self.settled = trio.Event()
+        self.cancel_asked = trio.Event()
         self._record = Record(bench.journal, job)
         self._bench = bench
         self._images = images
-        self._slots = slots
+        self._queue = queue
         self._adopted = adopted
         self._incus = bench.incus.observed(self._record.called)
         self._attempt: Attempt | None = None
@@ -95,6 +97,7 @@ class JobTask:
             self._reason = reason
         if now:
             self._hurry_asked.set()
+        self.cancel_asked.set()
         self._scope.cancel()
 
     async def run(self) -> None:
@@ -111,7 +114,7 @@ class JobTask:
         # Not `except Cancelled`: what comes out of a nursery is a group of them.
         try:
             with self._scope:
-                async with self._slots:
+                async with self._queue.place(self.job):
                     await self._live()
         except Exception as error:
             cause = cause_of(error)

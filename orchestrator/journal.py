@@ -1,15 +1,16 @@
 """The journal: every event, durable before anyone is told of it and before the next effect.
 
-SQLite with a write-ahead log and full synchronisation. One connection, used in one worker
-thread at a time through a limiter of its own. Appends that arrive while a commit is going on
-share the next one. Several processes may have a journal open.
+SQLite with a write-ahead log and full synchronisation. One connection to write with, used in one
+worker thread at a time through a limiter of its own, and one to read with, so that no reader
+waits for a disk. Appends that arrive while a commit is going on share the next one. Several
+processes may have a journal open.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from orchestrator.journal_file import (
     JournalError,
     JournalUnwritable,
     connect,
+    connect_beside,
     connect_to_read,
     mapped_errors,
     reading,
@@ -97,8 +99,11 @@ class _Batch:
 class Journal:
     """One state root's journal, on a connection that `open_journal` makes."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, reader: sqlite3.Connection, path: Path
+    ) -> None:
         self._connection = connection
+        self._reader = reader
         self._path = path
         self._limiter = trio.CapacityLimiter(1)
         self._lock = trio.Lock()
@@ -185,9 +190,11 @@ class Journal:
         match entry:
             case ev.Submitted() | ev.Rejected():
                 ended = isinstance(entry, ev.Rejected)
+                key = entry.key or None if isinstance(entry, ev.Submitted) else None
                 execute(
-                    "INSERT INTO jobs (id, run, name, first_entry, ended) VALUES (?, ?, ?, ?, ?)",
-                    (entry.job, entry.run, entry.name, row, ended),
+                    "INSERT INTO jobs (id, run, name, first_entry, ended, key)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (entry.job, entry.run, entry.name, row, ended, key),
                 )
             case ev.LeaseOpened():
                 execute(
@@ -223,18 +230,20 @@ class Journal:
 
     def _meta(self, key: str) -> str:
         with reading(self._path):
-            row = self._connection.execute(
-                "SELECT value FROM meta WHERE key = ?", (key,)
-            ).fetchone()
+            row = self._reader.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         if row is None:
             raise JournalDamaged(self._path, f"it has lost its {key}")
         return str(row[0])
 
-    def entries(self, job: str, *, after: int = 0) -> list[tuple[int, ev.Entry]]:
-        """A job's entries with their numbers in the journal, from the one behind `after`."""
+    def entries(self, job: str, *, after: int = 0, limit: int = -1) -> list[tuple[int, ev.Entry]]:
+        """A job's entries with their numbers in the journal, from the one behind `after`.
+
+        At most `limit` of them, when it is not negative.
+        """
         with reading(self._path):
-            rows = self._connection.execute(
-                "SELECT id, body FROM entries WHERE job = ? AND id > ? ORDER BY id", (job, after)
+            rows = self._reader.execute(
+                "SELECT id, body FROM entries WHERE job = ? AND id > ? ORDER BY id LIMIT ?",
+                (job, after, limit),
             ).fetchall()
             return [(number, _decoder.decode(body)) for number, body in rows]
 
@@ -254,6 +263,35 @@ class Journal:
         where, values = ("WHERE run = ?", (run,)) if run is not None else ("", ())
         return self._job_rows(where, values)
 
+    def find(self, job: str) -> JobRow | None:
+        """A job by its id."""
+        return next(iter(self._job_rows("WHERE id = ?", (job,))), None)
+
+    def ended(self, job: str) -> bool:
+        """Whether a job has ended; one that is not known has not."""
+        row = self.find(job)
+        return row is not None and row.ended
+
+    def run_of_key(self, key: str) -> str | None:
+        """The run that was submitted under a key."""
+        return next((row.run for row in self._job_rows("WHERE key = ?", (key,))), None)
+
+    def newest(
+        self, *, limit: int, before: int | None = None, run: str = "", name: str = ""
+    ) -> list[tuple[int, JobRow]]:
+        """Jobs with their places in the journal, the newest first, from the place `before`.
+
+        Only those of a run, or of a name, when one is given.
+        """
+        with reading(self._path):
+            rows = self._reader.execute(
+                "SELECT first_entry, id, run, name, ended FROM jobs"
+                " WHERE (? IS NULL OR first_entry < ?) AND ? IN ('', run) AND ? IN ('', name)"
+                " ORDER BY first_entry DESC LIMIT ?",
+                (before, before, run, name, limit),
+            ).fetchall()
+        return [(place, JobRow(id, run, name, bool(ended))) for place, id, run, name, ended in rows]
+
     def runs(self) -> dict[str, list[JobRow]]:
         """All jobs by their runs, the oldest run first; runs that began at once stand mixed."""
         runs: dict[str, list[JobRow]] = {}
@@ -267,7 +305,7 @@ class Journal:
 
     def _job_rows(self, where: str, values: Sequence[str]) -> list[JobRow]:
         with reading(self._path):
-            rows = self._connection.execute(
+            rows = self._reader.execute(
                 f"SELECT id, run, name, ended FROM jobs {where} ORDER BY first_entry", values
             ).fetchall()
         return [JobRow(id, run, name, bool(ended)) for id, run, name, ended in rows]
@@ -275,7 +313,7 @@ class Journal:
     def open_leases(self) -> list[Lease]:
         """The leases that have not ended, the oldest first."""
         with reading(self._path):
-            rows = self._connection.execute(
+            rows = self._reader.execute(
                 "SELECT instance, job, run, opened_at, deadline, kept"
                 " FROM leases JOIN jobs ON jobs.id = leases.job"
                 " WHERE leases.ended = 0 ORDER BY opened_at"
@@ -309,16 +347,15 @@ def open_journal(path: Path, *, only_reading: bool = False) -> Iterator[Journal]
     read-only. Raises `JournalUnwritable` for all others, `JournalDamaged`, and `JournalError`
     when it is of a newer pikaci. Nothing of it is overwritten then.
     """
-    try:
-        connection = connect(path)
-    except JournalUnwritable:
-        if not (only_reading and path.exists()):
-            raise
-        connection = connect_to_read(path)
-    try:
-        journal = Journal(connection, path)
+    with ExitStack() as connections:
+        try:
+            connection = connections.enter_context(closing(connect(path)))
+            reader = connections.enter_context(closing(connect_beside(path)))
+        except JournalUnwritable:
+            if not (only_reading and path.exists()):
+                raise
+            connection = reader = connections.enter_context(closing(connect_to_read(path)))
+        journal = Journal(connection, reader, path)
         yield journal
         if journal.deaf is not None:
             raise journal.deaf
-    finally:
-        connection.close()

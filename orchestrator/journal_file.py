@@ -20,7 +20,7 @@ import msgspec
 
 from states.errors import PikaciError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _BUSY_SECS = 30.0
 # What the schema cannot draw: name, bytes of randomness, and the version that brought it.
 _DRAWN = (("owner", 8, 1), ("key", 32, 2))
@@ -131,6 +131,16 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(directory)
+
+
+def connect_beside(path: Path) -> sqlite3.Connection:
+    """A second connection, to read, beside one of `connect`."""
+    with mapped_errors(path):
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_SECS, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA query_only = 1")
+    return connection
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:

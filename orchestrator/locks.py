@@ -1,7 +1,8 @@
 """Who owns what in a state root: by locks that die with their processes.
 
-A process that runs jobs holds each run, and shares the root with others that do. A service has
-the root for itself.
+A process that runs jobs has a session, by whose name the ids of its runs begin. It holds the
+session's lock, and with it all these runs, and shares the root with others that do the same. A
+service has the root for itself.
 """
 
 from __future__ import annotations
@@ -9,23 +10,34 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
+
+import trio
 
 from orchestrator.errors import UsageError
 
 LOOKS = 3
 
 
+def session_of(run: str) -> str:
+    """The session that a run was submitted in: its own id, to the first `-`."""
+    return run.partition("-")[0]
+
+
+class RootHeld(UsageError):
+    """A service has the state root for itself."""
+
+
 @contextmanager
 def share_root(root: Path) -> Iterator[None]:
-    """Use the root beside others. `UsageError` when a service has it for itself."""
+    """Use the root beside others. `RootHeld` when a service has it for itself."""
     with (root / "lock").open("a+") as file:
         if not _flock(file, fcntl.LOCK_SH):
             file.seek(0)
-            raise UsageError(
+            raise RootHeld(
                 f"{root} is held by `pikaci serve`, process {file.read().strip() or 'unknown'}",
                 resolution="end that first, or name another root with --state-root",
             )
@@ -59,7 +71,7 @@ def _users(locks: Path) -> list[str]:
 
 @contextmanager
 def hold_run(locks: Path, run: str) -> Iterator[None]:
-    """Hold the lock of a run; the kernel lets go of it when the process dies.
+    """Hold the session of a run; the kernel lets go of it when the process dies.
 
     `UsageError` when another process has it.
     """
@@ -74,8 +86,8 @@ def hold_run(locks: Path, run: str) -> Iterator[None]:
 
 @contextmanager
 def try_hold(locks: Path, run: str) -> Iterator[bool]:
-    """Hold the lock of a run, or say that another process does."""
-    path = locks / run
+    """Hold the session of a run, or say that another process does."""
+    path = locks / session_of(run)
     file = _lock(path)
     if file is None:
         yield False
@@ -109,10 +121,40 @@ def _lock(path: Path) -> TextIO | None:
         file.close()
 
 
+@asynccontextmanager
+async def submitting(snapshots: Path) -> AsyncIterator[None]:
+    """A snapshot that is found or made in the block is not deleted before its end."""
+    with _opened(snapshots) as directory:
+        # Who looks for snapshots to delete has it for a moment.
+        await trio.to_thread.run_sync(fcntl.flock, directory, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def no_submissions(snapshots: Path) -> Iterator[bool]:
+    """Nobody is `submitting` in the block; False when somebody is."""
+    with _opened(snapshots) as directory:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def is_held(locks: Path, run: str) -> bool:
     """Whether a living process holds the run."""
     try:
-        with (locks / run).open() as file:
+        with (locks / session_of(run)).open() as file:
             return not _flock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
@@ -135,6 +177,6 @@ def _flock(file: TextIO, kind: int) -> bool:
 def holder(locks: Path, run: str) -> str:
     """The process that holds the run, in words."""
     try:
-        return f"process {int((locks / run).read_text())}"
+        return f"process {int((locks / session_of(run)).read_text())}"
     except (OSError, ValueError):
         return "another process"

@@ -27,7 +27,8 @@ from orchestrator.incus_errors import (
 )
 from orchestrator.job_task import UNANSWERED_CREATE_SECS, JobTask
 from orchestrator.journal import Lease
-from orchestrator.patience import patiently
+from orchestrator.patience import interrupted, patiently
+from orchestrator.queue import Queue
 from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.workbench import Workbench, now
 from states import events as ev
@@ -35,6 +36,7 @@ from states.job import Job
 from states.lifecycle import State
 
 DELETE_SECS = 120.0
+LOOK_FOR_SECRETS_SECS = 60.0
 _BEFORE_THE_RUNNER = (State.SUBMITTED, State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED)
 
 
@@ -42,23 +44,23 @@ _BEFORE_THE_RUNNER = (State.SUBMITTED, State.ARTIFACTS_RESET, State.DEVICES_CONF
 class Left:
     """What a state root has that is not settled; some of it may be a living process's."""
 
-    jobs: dict[str, list[str]]  # by run
+    jobs: dict[str, list[str]]  # by session
     leases: dict[str, list[Lease]]
 
     @property
-    def runs(self) -> list[str]:
-        return [*self.jobs, *(run for run in self.leases if run not in self.jobs)]
+    def sessions(self) -> list[str]:
+        return [*self.jobs, *(session for session in self.leases if session not in self.jobs)]
 
 
 def left(bench: Workbench) -> Left:
     """The jobs that have not ended, and the leases that have not, but for guests that are kept."""
     jobs: dict[str, list[str]] = {}
     for row in bench.journal.unfinished():
-        jobs.setdefault(row.run, []).append(row.id)
+        jobs.setdefault(locks.session_of(row.run), []).append(row.id)
     leases: dict[str, list[Lease]] = {}
     for lease in bench.journal.open_leases():
         if not lease.kept or lease.deadline <= datetime.now(UTC):
-            leases.setdefault(lease.run, []).append(lease)
+            leases.setdefault(locks.session_of(lease.run), []).append(lease)
     return Left(jobs, leases)
 
 
@@ -68,10 +70,10 @@ def overdue(bench: Workbench) -> list[str]:
     moment = datetime.now(UTC)
     return [
         lease.job
-        for run, leases in found.leases.items()
+        for session, leases in found.leases.items()
         for lease in leases
-        if lease.job in found.jobs.get(run, ()) and lease.deadline < moment
-        if not locks.is_held(bench.root.locks, run)
+        if lease.job in found.jobs.get(session, ()) and lease.deadline < moment
+        if not locks.is_held(bench.root.locks, session)
     ]
 
 
@@ -88,15 +90,18 @@ def missing_secret(job: Job) -> SecretMissing | None:
 
 async def recover(
     bench: Workbench,
-    slots: trio.CapacityLimiter,
+    queue: Queue,
     *,
     only: Collection[str] | None = None,
     cancel: bool = False,
     hurry: bool = False,
+    tasks: dict[str, JobTask] | None = None,
+    wait_for_secrets: bool = False,
 ) -> list[BaseException]:
     """Take over the runs of dead processes, and return when their jobs and leases have ended.
 
-    A job whose command has not begun, and that has a `missing_secret`, is left as it is.
+    A job whose command has not begun, and that has a `missing_secret`, is left as it is, unless
+    this is to `wait_for_secrets`. `tasks` gets the jobs that go on, by id, for as long as they do.
     `only` these jobs, by id, when given. With `cancel` they are ended; `hurry`: without a grace
     period. When this is cancelled its jobs are too, unless the bench is told to leave them.
     What one job or run could not go on for, as its part of the journal is damaged, is returned;
@@ -105,47 +110,75 @@ async def recover(
     images = Images(bench.incus)
     faults: list[BaseException] = []
     async with trio.open_nursery() as nursery:
-        for run in left(bench).runs:
-            call = partial(_recover_run, bench, run, images, slots, only, cancel, hurry, faults)
+        for session in left(bench).sessions:
+            call = partial(
+                _recover_session,
+                bench,
+                session,
+                images,
+                queue,
+                only=only,
+                cancel=cancel,
+                hurry=hurry,
+                registry={} if tasks is None else tasks,
+                wait_for_secrets=wait_for_secrets,
+                faults=faults,
+            )
             nursery.start_soon(contained, faults, call)
     return faults
 
 
-async def _recover_run(
+async def _recover_session(
     bench: Workbench,
-    run: str,
+    session: str,
     images: Images,
-    slots: trio.CapacityLimiter,
+    queue: Queue,
+    *,
     only: Collection[str] | None,
     cancel: bool,
     hurry: bool,
+    registry: dict[str, JobTask],
+    wait_for_secrets: bool,
     faults: list[BaseException],
 ) -> None:
-    with locks.try_hold(bench.root.locks, run) as held:
+    with locks.try_hold(bench.root.locks, session) as held:
         if not held:
             return
-        # Looked at anew: who held the run until now may have moved its jobs.
+        # Looked at anew: who held the session until now may have moved its jobs.
         found = left(bench)
-        unfinished = found.jobs.get(run, [])
-        leases = found.leases.get(run, [])
+        unfinished = found.jobs.get(session, [])
+        leases = found.leases.get(session, [])
         jobs = [bench.journal.job(id) for id in unfinished if only is None or id in only]
         tasks = {
             job.id: JobTask(
                 bench,
                 job,
                 images,
-                slots,
+                queue,
                 leases=[lease for lease in leases if lease.job == job.id],
                 adopted=True,
             )
             for job in jobs
-            if cancel or _can_go_on(job)
+            if cancel or wait_for_secrets or _can_go_on(job)
         }
-        async with listening(bench.root.locks, run, tasks), trio.open_nursery() as nursery:
+
+        async def go_on(task: JobTask) -> None:
+            registry[task.job.id] = task
+            try:
+                while not (task.cancel_asked.is_set() or _can_go_on(task.job)):
+                    await interrupted(LOOK_FOR_SECRETS_SECS, bench.leave, task.cancel_asked)
+                    if bench.leave.is_set():
+                        return
+                await task.run()
+            finally:
+                task.settled.set()
+                del registry[task.job.id]
+
+        async with listening(bench.root.locks, session, tasks), trio.open_nursery() as nursery:
             for task in tasks.values():
                 if cancel:
                     task.cancel(REASON, now=hurry)
-                nursery.start_soon(contained, faults, task.run)
+                nursery.start_soon(contained, faults, partial(go_on, task))
             for lease in leases:
                 if lease.job not in unfinished:
                     nursery.start_soon(contained, faults, partial(end_lease, bench, lease))

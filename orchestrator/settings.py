@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.errors import UsageError
 from orchestrator.incus import Incus
 from orchestrator.plan import Host
+from orchestrator.queue import Capacity
+
+QUEUE_JOBS = 10_000
+
+
+def default_capacity() -> Capacity:
+    """As many jobs as there are processors, at most 4."""
+    return Capacity(jobs=min(os.cpu_count() or 1, 4))
 
 
 def user_state_dir() -> Path:
@@ -62,6 +70,28 @@ class StateRoot:
                 f"{self.path} cannot be a state root: {error.strerror}",
                 resolution="name another with --state-root or PIKACI_STATE_ROOT",
             ) from None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an orchestrator is set up.
+
+    Jobs see `workspace` when their submitter names no other; the state root is its own by
+    default. `capacity` is what jobs may take at once, and `queue_jobs` how many may wait.
+    `keep_secs` is how long the guest of a job that did not pass is kept, None for not at all.
+    """
+
+    workspace: Path
+    state_root: Path | None = None
+    capacity: Capacity = field(default_factory=default_capacity)
+    queue_jobs: int = QUEUE_JOBS
+    host: Host = field(default_factory=Host)
+    keep_secs: float | None = None
+
+    @property
+    def root(self) -> StateRoot:
+        """The state root that is meant."""
+        return StateRoot(self.state_root or default_state_root(self.workspace))
 
 
 def open_incus(host: Host | None = None) -> Incus:

@@ -25,6 +25,10 @@ _FORMAT = b"pikaci snapshot 1\0"
 UNFINISHED = ".new-"
 
 
+class SnapshotError(PikaciError):
+    """A workspace cannot be read, or there is no room for its snapshot."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A published snapshot; `commit` and `dirty` are None outside a repository."""
@@ -69,7 +73,7 @@ def _publish(
         if not (snapshots / found).exists():
             found = _copy(workspace, snapshots, names, owner)
     except OSError as error:
-        raise PikaciError(
+        raise SnapshotError(
             f"the snapshot of {workspace} cannot be made: {error}",
             resolution="look at the file's permissions and the disk's space",
         ) from error

@@ -10,26 +10,28 @@ import trio
 
 from orchestrator import reaper
 from orchestrator.errors import contained
+from orchestrator.job_task import JobTask
+from orchestrator.queue import Queue
 from orchestrator.recovery import recover
-from orchestrator.workbench import Workbench, ignore_log
+from orchestrator.workbench import Workbench
 
 # Kept guests end at their deadlines, and what could not be deleted is tried again.
 EVERY_SECS = 60.0
 
 
 @asynccontextmanager
-async def tending(bench: Workbench, parallel: int) -> AsyncIterator[None]:
+async def tending(bench: Workbench, queue: Queue, tasks: dict[str, JobTask]) -> AsyncIterator[None]:
     """Meanwhile, what dead processes left goes on, and instances that nobody needs go.
 
-    Jobs that have not ended with the block go on in their guests, and are the next start's.
+    `tasks` has the jobs that go on, by id. Those that have not ended with the block go on in
+    their guests, and are the next start's.
     """
-    aside = replace(bench, leave=trio.Event(), keep_secs=None, on_log=ignore_log)
-    slots = trio.CapacityLimiter(parallel)
+    aside = replace(bench, leave=trio.Event(), keep_secs=None)
     # What cancels the block must not reach its jobs before they are told to leave.
     scope = trio.CancelScope(shield=True)
 
     async def go_on() -> None:
-        await recover(aside, slots)
+        await recover(aside, queue, tasks=tasks, wait_for_secrets=True)
 
     async def reap() -> None:
         await reaper.reap(aside, await reaper.unneeded(aside))

@@ -40,7 +40,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Submitted(Event, frozen=True, tag="submitted"):
-    """The spec is valid and stored. `contract` is the version of the guest contract."""
+    """The spec is valid and stored. `contract` is the version of the guest contract.
+
+    `key` is what the submitter names the submission by, "" for none: what is submitted under
+    one key is submitted once.
+    """
 
     run: str
     name: str
@@ -48,6 +52,7 @@ class Submitted(Event, frozen=True, tag="submitted"):
     workspace: str
     snapshot: SnapshotRef
     contract: int
+    key: str = ""
 
 
 class Rejected(Event, frozen=True, tag="rejected"):

@@ -71,7 +71,19 @@ _VERDICTS = {
     State.FAILED: Verdict.INFRASTRUCTURE,
     State.CANCELLED: Verdict.CANCELLED,
 }
+_ENDINGS = {
+    ev.Rejected: Verdict.REJECTED,
+    ev.Failed: Verdict.INFRASTRUCTURE,
+    ev.Cancelled: Verdict.CANCELLED,
+}
 _RESULT_KINDS = {Outcome.FAILED: FailureKind.TEST, Outcome.TIMED_OUT: FailureKind.TIMEOUT}
+
+
+def verdict_of(event: ev.Event) -> Verdict | None:
+    """The verdict that a job has from this event on; None when it has not ended."""
+    if isinstance(event, ev.ResultCollected):
+        return Verdict(event.outcome)
+    return _ENDINGS.get(type(event))
 
 
 def step(job: Job, event: ev.Event) -> Job:

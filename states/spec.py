@@ -39,6 +39,11 @@ _Image = Annotated[str, msgspec.Meta(pattern=_IMAGE_PATTERN)]
 _Network = Annotated[str, msgspec.Meta(pattern=_NETWORK_PATTERN)]
 _Path = Annotated[str, msgspec.Meta(min_length=1)]
 
+_UNITS = {
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate("kMGT", start=1)},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", start=1)},
+}
+
 SNAPSHOT_PATH = "/workspace/snapshot"
 # Guest paths that a mount of the user's may neither cover nor lie below.
 RESERVED_PATHS = (
@@ -127,7 +132,8 @@ class JobSpec(
     it. `env` is public; `secrets` says where the values of other variables come from.
     `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
     are host directories for the contract's three optional devices. `retries` is how often an
-    infrastructure fault before the command's start is tried again.
+    infrastructure fault before the command's start is tried again. Where jobs wait for their turn,
+    those of a higher `priority` go first.
     """
 
     command: str
@@ -151,7 +157,15 @@ class JobSpec(
     nix_store: _Path | None = None
     mounts: tuple[Mount, ...] = ()
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
+    priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
     deadlines: Deadlines = Deadlines()
+
+
+def size_in_bytes(size: str) -> int:
+    """The bytes of a size as a spec has it: "4GiB" is 4 * 2**30."""
+    number = size.rstrip("kKMGTiB")
+    unit: int = _UNITS[size.removeprefix(number)]
+    return int(number) * unit
 
 
 def check(spec: JobSpec) -> None:

@@ -22,6 +22,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="t
 
 # What msgspec raises for bytes that are no JSON, no UTF-8, or nested without end.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_HEADER = b'{"type":"trace"'
 _line_decoder = msgspec.json.Decoder(Entry)
 _header_decoder = msgspec.json.Decoder(Header)
 
@@ -31,6 +32,16 @@ def encode(job: str, entries: Iterable[Entry]) -> bytes:
     lines = [msgspec.json.encode(Header(format=FORMAT, job=job))]
     lines += [msgspec.json.encode(entry) for entry in entries]
     return b"\n".join(lines) + b"\n"
+
+
+def split(data: bytes) -> list[bytes]:
+    """The traces of a file that has one behind the other, each with its header."""
+    parts: list[list[bytes]] = []
+    for line in data.splitlines(keepends=True):
+        if not parts or line.startswith(_HEADER):
+            parts.append([])
+        parts[-1].append(line)
+    return [b"".join(part) for part in parts] or [b""]
 
 
 def decode(data: bytes) -> list[Entry]:

@@ -132,6 +132,7 @@ def specs(*, writable: bool | None = None) -> st.SearchStrategy[JobSpec]:
         nix_store=_DIRECTORY,
         mounts=st.sampled_from([(), (Mount(source="/s", path="/mnt/data"),)]),
         retries=st.integers(0, 10),
+        priority=st.integers(-100, 100),
     )
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "logs": ("logs", "Print a job's log; -f follows it."),
     "trace": ("trace", "Show what happened to a job, and when."),
     "cancel": ("cancel", "End jobs, whoever runs them."),
+    "rerun": ("rerun", "Run jobs of an earlier run again."),
     "resume": ("resume", "Go on with what dead processes left."),
     "serve": ("serve", "Hold a state root, and bring to an end what is in it."),
     "reap": ("reap", "Delete instances that nobody needs."),

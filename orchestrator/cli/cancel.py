@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 # Longer than a job takes to die; a process that neither answers nor lets go is stuck.
 ASK_SECS = 60.0
-ASK_AGAIN_SECS = 0.1
 
 
 @click.command("cancel")
@@ -55,11 +53,10 @@ def command(
 async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
     import trio
 
+    from orchestrator.cancel import cancel_jobs
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.summary import shown_verdict
-    from orchestrator.hold import ask_to_cancel
-    from orchestrator.locks import share_root
-    from orchestrator.recovery import recover
+    from orchestrator.hold import REASON
     from orchestrator.settings import open_incus
     from orchestrator.workbench import Workbench
     from states.outcome import EXIT_CODES, Verdict
@@ -73,23 +70,8 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
         jobs = {row.id: row.run for row in rows if not row.ended}
         bench = Workbench(root=root, journal=journal, incus=open_incus())
 
-        async def end(run: str) -> None:
-            def alive() -> list[str]:
-                return [job for job in jobs if jobs[job] == run and not journal.job(job).ended]
-
-            while asked := alive():
-                if not await ask_to_cancel(root.locks, run, asked, now=hurry):
-                    # Its process is dead, or only just begins to listen.
-                    with suppress(UsageError), share_root(root.path):
-                        slots = trio.CapacityLimiter(1)
-                        await recover(bench, slots, only=asked, cancel=True, hurry=hurry)
-                if alive():
-                    await trio.sleep(ASK_AGAIN_SECS)
-
         with trio.move_on_after(ASK_SECS):
-            async with trio.open_nursery() as nursery:
-                for run in set(jobs.values()):
-                    nursery.start_soon(end, run)
+            await cancel_jobs(bench, jobs, tasks=None, reason=REASON, hurry=hurry)
         stuck = False
         for id in jobs:
             job = journal.job(id)

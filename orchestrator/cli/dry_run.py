@@ -10,10 +10,10 @@ import msgspec
 
 from orchestrator import commands
 from orchestrator.collect import collect_command
-from orchestrator.engine import Request, refusal
 from orchestrator.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.secret_values import described
 from orchestrator.settings import StateRoot, open_incus
+from orchestrator.submission import Request, refusal
 from states.errors import SpecError
 from states.outcome import EXIT_CODES, Verdict
 from states.spec import JobSpec

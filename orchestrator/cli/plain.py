@@ -11,8 +11,8 @@ from states import events as ev
 from states.job import Job, step
 
 if TYPE_CHECKING:
-    from orchestrator.engine import Request
     from orchestrator.snapshot import Snapshot
+    from orchestrator.submission import Request
 
 
 class PlainWatch:

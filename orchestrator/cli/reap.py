@@ -42,13 +42,13 @@ def command(dry_run: bool, expired: bool, workspace: Path | None, state_root: Pa
 
 
 async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
-    import trio
 
     from orchestrator import reaper
     from orchestrator.journal import open_journal
     from orchestrator.locks import share_root
+    from orchestrator.queue import Queue
     from orchestrator.recovery import overdue, recover
-    from orchestrator.settings import open_incus
+    from orchestrator.settings import default_capacity, open_incus
     from orchestrator.workbench import Workbench
     from states.outcome import EXIT_CODES, Verdict
 
@@ -63,7 +63,7 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
         for one in doomed:
             click.echo(f"{one.instance}: {one.reason}")
         if not dry_run:
-            await recover(bench, trio.CapacityLimiter(4), only=late)
+            await recover(bench, Queue(default_capacity()), only=late)
         problems = {} if dry_run else await reaper.reap(bench, doomed)
         for instance, problem in problems.items():
             click.echo(f"pikaci: {instance} could not be deleted: {problem}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,9 +46,9 @@ def _undeleted(bench: Workbench, theirs: set[str], waiting: set[str]) -> set[str
 
     return {
         lease.instance
-        for run, leases in left(bench).leases.items()
+        for session, leases in left(bench).leases.items()
         for lease in leases
-        if run not in theirs and lease.job not in waiting
+        if session not in theirs and lease.job not in waiting
     }
 
 
@@ -64,9 +63,10 @@ async def _resume(root: StateRoot, output: str) -> int:
     from orchestrator.cli.summary import shown_verdict, write_summary
     from orchestrator.incus_errors import IncusError
     from orchestrator.locks import share_root
+    from orchestrator.queue import Queue
     from orchestrator.recovery import left, missing_secret, recover
     from orchestrator.report import run_report
-    from orchestrator.settings import open_incus
+    from orchestrator.settings import default_capacity, open_incus
     from orchestrator.workbench import Workbench
     from states import events as ev
     from states.errors import PikaciError
@@ -75,9 +75,12 @@ async def _resume(root: StateRoot, output: str) -> int:
     with existing_journal(root) as journal, share_root(root.path):
         bench = Workbench(root=root, journal=journal, incus=open_incus())
         found = left(bench)
-        theirs = {run for run in found.runs if locks.is_held(root.locks, run)}
+        theirs = {name for name in found.sessions if locks.is_held(root.locks, name)}
         jobs = [
-            journal.job(job) for run, ids in found.jobs.items() if run not in theirs for job in ids
+            journal.job(job)
+            for name, ids in found.jobs.items()
+            if name not in theirs
+            for job in ids
         ]
 
         def show(entry: ev.Entry) -> None:
@@ -99,11 +102,10 @@ async def _resume(root: StateRoot, output: str) -> int:
         journal.observe(show)
         faults: list[BaseException] = []
         problems: dict[str, str] = {}
-        slots = trio.CapacityLimiter(min(os.cpu_count() or 1, 4))
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
                 await nursery.start(cancel_on_signals, scope, bench.hurry)
-                faults = await recover(bench, slots)
+                faults = await recover(bench, Queue(default_capacity()))
                 try:
                     problems = await reaper.reap(bench, await reaper.unneeded(bench))
                 except IncusError as error:

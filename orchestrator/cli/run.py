@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +19,6 @@ from orchestrator.cli.options import (
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.cli.watch import Watch
-    from orchestrator.engine import Request
-    from orchestrator.settings import StateRoot
     from states.spec import JobSpec
 
 JOB_FILE = "pikaci.toml"
@@ -87,7 +83,7 @@ def command(
     Exit codes: 0 all passed, 1 a command failed, 2 usage or a rejected job, 3 timed out,
     4 infrastructure, 5 the file has no jobs, 130 interrupted.
     """
-    from orchestrator.engine import Request
+    from orchestrator.submission import Request
 
     if workspace is None and job_file is not None:
         workspace = job_file.absolute().parent
@@ -101,7 +97,6 @@ def command(
     request = Request(
         workspace=tree,
         specs=specs,
-        parallel=parallel or min(os.cpu_count() or 1, 4),
         include=include,
     )
     root = state_root_of(tree, state_root)
@@ -110,11 +105,9 @@ def command(
         from orchestrator.cli.dry_run import print_plans
 
         return print_plans(request, root, keep_secs=keep_secs or 0)
-    _check_secrets(specs)
-    from orchestrator.cli.watch import open_watch
+    from orchestrator.cli.run_request import run_request
 
-    with open_watch(output) as watch:
-        return _run(request, root, watch, keep_secs=keep_secs)
+    return run_request(request, root, output, parallel=parallel, keep_secs=keep_secs)
 
 
 def _ad_hoc(
@@ -146,52 +139,3 @@ def _from_file(path: Path, names: tuple[str, ...]) -> tuple[Mapping[str, JobSpec
 
     loaded = load(path)
     return select(loaded, names), loaded.include
-
-
-def _check_secrets(specs: Mapping[str, JobSpec]) -> None:
-    """All secrets are there before anything is touched. They are read again when they are used."""
-    from orchestrator.secret_values import SecretMissing, read_secrets
-
-    for name, spec in specs.items():
-        try:
-            read_secrets(spec.secrets)
-        except SecretMissing as error:
-            raise UsageError(f"jobs.{name}.{error.brief}", resolution=error.resolution) from None
-
-
-def _run(request: Request, root: StateRoot, watch: Watch, *, keep_secs: float | None) -> int:
-    import trio
-
-    from orchestrator.cli.signals import cancel_on_signals
-    from orchestrator.engine import new_run_id, run_jobs
-    from orchestrator.journal import open_journal
-    from orchestrator.settings import open_incus
-    from orchestrator.workbench import Workbench
-
-    run = new_run_id()
-
-    async def main() -> int:
-        root.make()
-        with open_journal(root.journal) as journal:
-            bench = Workbench(
-                root=root,
-                journal=journal,
-                incus=open_incus(),
-                keep_secs=keep_secs,
-                on_log=watch.log,
-            )
-            # A sweep writes of other runs' jobs too; those are not what is watched here.
-            journal.observe(
-                lambda entry: watch.entry(entry) if entry.job.startswith(f"{run}.") else None
-            )
-            watch.begin(run, request)
-            async with trio.open_nursery() as nursery:
-                with trio.CancelScope() as scope:
-                    await nursery.start(cancel_on_signals, scope, bench.hurry)
-                    await run_jobs(bench, request, run=run, started=watch.snapshot)
-                nursery.cancel_scope.cancel()
-            jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
-            return watch.end(run, jobs, interrupted=scope.cancelled_caught)
-
-    code: int = trio.run(main)
-    return code

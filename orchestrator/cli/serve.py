@@ -1,9 +1,7 @@
-"""`pikaci serve`: has a state root for itself, and brings to an end what is in it."""
+"""`pikaci serve`: an orchestrator behind HTTP, that has a state root for itself."""
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,55 +13,104 @@ from orchestrator.cli.options import (
     state_root_option,
     workspace_option,
 )
+from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.settings import StateRoot
+    from orchestrator.orchestrator import Orchestrator
+    from states import events as ev
 
 
 @click.command("serve")
 @workspace_option
 @state_root_option
 @click.option("--jobs", "parallel", type=click.IntRange(1), help="How many jobs at once.")
-def command(workspace: Path | None, state_root: Path | None, parallel: int | None) -> int:
-    """Hold a state root: jobs of dead processes go on, and what nobody needs is deleted.
+@click.option("--cpus", type=click.IntRange(1), help="How many cpus they may have together.")
+@click.option("--memory", metavar="SIZE", help="How much memory, for example 16GiB.")
+@click.option(
+    "--queue", "queue_jobs", type=click.IntRange(1), help="How many jobs may wait; 10000."
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(path_type=Path),
+    help="Where to listen; service.sock in the state root when not given.",
+)
+@click.option("--listen", metavar="ADDRESS:PORT", help="Listen on TCP too; needs --token-file.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="A private file with the token that clients on TCP must send.",
+)
+def command(
+    workspace: Path | None,
+    state_root: Path | None,
+    parallel: int | None,
+    cpus: int | None,
+    memory: str | None,
+    queue_jobs: int | None,
+    socket_path: Path | None,
+    listen: str | None,
+    token_file: Path | None,
+) -> int:
+    """Hold a state root and take jobs over HTTP; what dead processes left goes on too.
+
+    It needs the right to use Incus, and no more. On the host that right (the group incus-admin)
+    is as good as root: whoever can submit a job can be root there. So its socket is its user's
+    alone, and TCP needs a token.
 
     TERM or Ctrl-C end it, with exit code 0: jobs go on in their guests, and are taken over at its
-    next start.
+    next start. A second signal does not wait for answers that are being given.
     """
     import trio
 
-    root = state_root_of(real_workspace(workspace), state_root)
-    return trio.run(_serve, root, parallel or min(os.cpu_count() or 1, 4))
+    try:
+        from orchestrator.service.serving import Doors, default_socket, serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"`pikaci serve` needs the Python package {error.name}",
+            resolution="pip install 'pikaci[service]'",
+        ) from None
+    from functools import partial
+
+    from orchestrator.queue import Capacity
+    from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
+
+    tree = real_workspace(workspace)
+    root = state_root_of(tree, state_root)
+    settings = Settings(
+        workspace=tree,
+        state_root=root.path,
+        capacity=Capacity(
+            jobs=parallel or default_capacity().jobs, cpus=cpus, memory=_bytes(memory)
+        ),
+        queue_jobs=queue_jobs or QUEUE_JOBS,
+    )
+    doors = Doors(
+        socket=(socket_path or default_socket(root)).absolute(),
+        listen=listen,
+        token_file=token_file,
+    )
+    trio.run(partial(serve, settings, doors, say=click.echo, on_entry=_show))
+    return 0
 
 
-async def _serve(root: StateRoot, parallel: int) -> int:
-    import trio
+def _bytes(memory: str | None) -> int | None:
+    import re
 
+    from states.spec import SIZE_PATTERN, size_in_bytes
+
+    if memory is not None and not re.match(SIZE_PATTERN, memory):
+        raise UsageError(
+            f"--memory {memory} is no size", resolution="a size with its unit, for example 16GiB"
+        )
+    return None if memory is None else size_in_bytes(memory)
+
+
+def _show(orchestrator: Orchestrator, entry: ev.Entry) -> None:
     from orchestrator.cli.summary import shown_verdict
-    from orchestrator.journal import open_journal
-    from orchestrator.locks import hold_root
-    from orchestrator.settings import open_incus
-    from orchestrator.tending import tending
-    from orchestrator.workbench import Workbench
+    from orchestrator.terminal import plain
     from states import events as ev
 
-    root.make()
-    with open_journal(root.journal) as journal:
-        bench = Workbench(root=root, journal=journal, incus=open_incus())
-
-        def show(entry: ev.Entry) -> None:
-            if isinstance(entry, ev.Event):
-                job = journal.job(entry.job)
-                click.echo(f"  {job.id}  {job.name}  {shown_verdict(job)}")
-
-        journal.observe(show)
-        with (
-            hold_root(root.path),
-            trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received,
-        ):
-            async with tending(bench, parallel):
-                click.echo(f"serving {root.path} as process {os.getpid()}; TERM ends it")
-                await anext(received)
-        for row in journal.unfinished():
-            click.echo(f"  {row.id}  {row.name}  goes on in its guest")
-    return 0
+    if isinstance(entry, ev.Event):
+        job = orchestrator.journal.job(entry.job)
+        click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")

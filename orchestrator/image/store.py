@@ -19,6 +19,7 @@ from states.events import ImageRef
 
 LOOK_UP_SECS = 30.0
 IMPORT_SECS = 600.0
+KNOWN_SECS = 10.0
 
 
 class ImageMissing(PikaciError):
@@ -97,19 +98,24 @@ async def find_image(incus: Incus, alias: str) -> ImageRef:
 
 
 class Images:
-    """The images of one run: each alias is looked up once, however many jobs use it."""
+    """The images of one process: looked up once for the jobs that come together.
+
+    Not for longer: an alias may be given to a newer image, and the older one is deleted then.
+    """
 
     def __init__(self, incus: Incus) -> None:
         self._incus = incus
-        self._found: dict[str, ImageRef] = {}
+        self._found: dict[str, tuple[ImageRef, float]] = {}
         self._lock = trio.Lock()
 
     async def find(self, alias: str) -> ImageRef:
         """What `find_image` finds, or raises."""
         async with self._lock:
-            if alias not in self._found:
-                self._found[alias] = await find_image(self._incus, alias)
-            return self._found[alias]
+            image, until = self._found.get(alias, (None, 0.0))
+            if image is None or trio.current_time() >= until:
+                image = await find_image(self._incus, alias)
+                self._found[alias] = image, trio.current_time() + KNOWN_SECS
+            return image
 
 
 async def import_image(incus: Incus, file: Path, alias: str) -> str:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import trio
 
-from orchestrator.engine import Request, new_run_id, run_jobs
+from orchestrator.engine import run_jobs
 from orchestrator.journal import open_journal
+from orchestrator.orchestrator import new_run_id
 from orchestrator.settings import StateRoot, open_incus
+from orchestrator.submission import Request
 from orchestrator.workbench import Workbench
 from states import events as ev
 from states.spec import JobSpec
@@ -66,10 +68,8 @@ async def _once(base: Path, command: str, *, now: bool) -> tuple[float, float]:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel)
-            request = Request(
-                workspace=workspace, specs={"job": JobSpec(command=command)}, parallel=1
-            )
-            await run_jobs(bench, request, run=new_run_id(), started=lambda snapshot: None)
+            request = Request(workspace=workspace, specs={"job": JobSpec(command=command)})
+            await run_jobs(bench, request, parallel=1, run=new_run_id())
     asked = moments[ev.CancelRequested]
     return moments[ev.Cancelled] - asked, moments[ev.LeaseEnded] - asked
 

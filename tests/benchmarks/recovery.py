@@ -14,6 +14,7 @@ from pathlib import Path
 
 import trio
 
+from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import left, recover
 from states.lifecycle import State
 from states.outcome import Outcome
@@ -70,7 +71,7 @@ async def _leave(rig: Rig, jobs: int) -> None:
 async def _start(rig: Rig) -> float:
     again = Rig(rig.bench.root.path, rig.journal, rig.fake)
     began = time.perf_counter()
-    await recover(again.bench, trio.CapacityLimiter(AT_ONCE))
+    await recover(again.bench, Queue(Capacity(jobs=AT_ONCE)))
     return time.perf_counter() - began
 
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import trio
 
-from orchestrator.engine import Request, new_run_id, run_jobs
+from orchestrator.engine import run_jobs
 from orchestrator.incus import Completed, Incus, spawn_process
 from orchestrator.journal import open_journal
+from orchestrator.orchestrator import new_run_id
+from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
 from orchestrator.settings import StateRoot, open_incus
+from orchestrator.submission import Request
 from orchestrator.workbench import Workbench
 from states import events as ev
 from states.job import Job
@@ -57,12 +60,12 @@ class Runs:
                 journal=journal,
                 incus=self.incus if change is None else self._bent(change),
             )
-            request = Request(workspace=self.workspace, specs=specs, parallel=parallel)
+            request = Request(workspace=self.workspace, specs=specs)
             async with trio.open_nursery() as nursery:
                 if on_running is not None:
                     start = partial(nursery.start_soon, on_running)
                     journal.observe(lambda e: start(e) if isinstance(e, ev.Running) else None)
-                await run_jobs(bench, request, run=run, started=lambda snapshot: None)
+                await run_jobs(bench, request, parallel=parallel, run=run)
             assert [] == journal.open_leases() or not settled
             jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
         return {job.name: job for job in jobs}
@@ -82,7 +85,7 @@ class Runs:
         """Go on with what earlier runs left, to its end."""
         with open_journal(self.root.journal) as journal:
             bench = Workbench(root=self.root, journal=journal, incus=self.incus)
-            await recover(bench, trio.CapacityLimiter(4))
+            await recover(bench, Queue(Capacity(jobs=4)))
             assert [] == journal.open_leases()
 
     def _bent(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Incus:

@@ -379,15 +379,22 @@ async def test_a_missing_image_fails_before_an_instance_is_made(runs: Runs) -> N
     assert "pikaci image build" in job.failure.resolution
 
 
-async def test_a_missing_mount_source_is_infrastructure_and_named(runs: Runs) -> None:
-    """A directory that vanished between check and create fails the job with Incus's words."""
-    spec = JobSpec(command="true", mounts=(Mount(source="/no/such/dir", path="/mnt/data"),))
+async def test_a_mount_source_that_vanishes_is_infrastructure_and_named(runs: Runs) -> None:
+    """Gone between check and create, it fails the job with Incus's words."""
+    source = runs.workspace.parent / "vanishing"
+    source.mkdir()
+    spec = JobSpec(command="true", mounts=(Mount(source=str(source), path="/mnt/data"),))
 
-    job = await runs.run_one(spec)
+    def vanish(argv: tuple[str, ...]) -> tuple[str, ...]:
+        if argv[1] == "create" and source.exists():
+            source.rmdir()
+        return argv
+
+    job = await runs.run_one(spec, change=vanish)
 
     assert State.FAILED == job.state
     assert job.failure is not None
-    assert "/no/such/dir" in job.failure.message
+    assert str(source) in job.failure.message
 
 
 async def _two(runs: Runs, first: JobSpec, second: JobSpec):  # type: ignore[no-untyped-def]

@@ -14,8 +14,10 @@ from orchestrator.hold import ask_to_cancel
 from orchestrator.incus import Completed, Incus, Sink
 from orchestrator.incus_errors import DaemonUnreachable
 from orchestrator.journal import Journal, open_journal
+from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
 from orchestrator.settings import StateRoot
+from orchestrator.submission import Request
 from orchestrator.workbench import Workbench
 from states import events as ev
 from states import trace
@@ -102,11 +104,11 @@ class World:
             f"{number}-{kind.name}": JobSpec(command=kind.value[0], timeout_secs=kind.value[1])
             for number, kind in enumerate(kinds)
         }
-        request = engine.Request(self.root.path, specs, parallel)
+        request = Request(self.root.path, specs)
 
         async def main(bench: Workbench) -> None:
             try:
-                await engine.run_jobs(bench, request, run=run, started=lambda snapshot: None)
+                await engine.run_jobs(bench, request, parallel=parallel, run=run)
             except* DaemonUnreachable:  # there was none to begin with: nothing was submitted
                 assert not bench.journal.jobs(run=run)
                 self.jobs = {id: job for id, job in self.jobs.items() if job.run != run}
@@ -120,7 +122,7 @@ class World:
 
         async def main(bench: Workbench) -> None:
             try:
-                await recover(bench, trio.CapacityLimiter(4))
+                await recover(bench, Queue(Capacity(jobs=4)))
                 await reaper.reap(bench, await reaper.unneeded(bench))
             except* PikaciError:
                 pass  # the daemon is away, and it says so
@@ -136,7 +138,7 @@ class World:
         async def main(bench: Workbench) -> None:
             while id in self._known() and not bench.journal.job(id).ended:
                 if not await ask_to_cancel(bench.root.locks, job.run, [id], now=now):
-                    await recover(bench, trio.CapacityLimiter(1), only=[id], cancel=True, hurry=now)
+                    await recover(bench, Queue(Capacity(jobs=1)), only=[id], cancel=True, hurry=now)
                 await trio.sleep(1)
 
         self.start(main)

@@ -7,14 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import trio
-
 from orchestrator.contract import contract
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.image.store import Images
 from orchestrator.incus import Call, Incus
 from orchestrator.job_task import JobTask
 from orchestrator.journal import Journal, open_journal
+from orchestrator.queue import Capacity, Queue
 from orchestrator.settings import StateRoot
 from orchestrator.workbench import Workbench, now
 from states import events as ev
@@ -52,7 +51,7 @@ class Rig:
         )
         (self.bench.root.snapshots / SNAPSHOT).mkdir(exist_ok=True)
         await self.journal.append(event)
-        return JobTask(self.bench, fold([event]), self.images, trio.CapacityLimiter(1))
+        return JobTask(self.bench, fold([event]), self.images, Queue(Capacity(jobs=1)))
 
     async def live(self, spec: JobSpec) -> Job:
         """Run one job to its end, and read it back from the journal."""

@@ -13,6 +13,7 @@ import trio
 from orchestrator.fake_incus import FakeIncus, words
 from orchestrator.job_task import JobTask
 from orchestrator.journal import open_journal
+from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
 from states import events as ev
 from states.job import Job
@@ -116,7 +117,7 @@ async def _life(life: Life, trouble: str, start_again: bool, base: Path) -> Job:
         with open_journal(rig.bench.root.journal) as journal:
             after = Rig(base, journal, rig.fake)
             if start_again:
-                await recover(after.bench, trio.CapacityLimiter(1))
+                await recover(after.bench, Queue(Capacity(jobs=1)))
             await trio.sleep(LATE_SECS)
             where = f"{life.interrupt.__name__} {'in' if life.midway else 'before'} {life.step}"
             return ended_once(after, where)

@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from orchestrator.engine import Request, run_jobs
+from orchestrator.engine import run_jobs
 from orchestrator.journal import JournalError
+from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
+from orchestrator.submission import Request
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State
@@ -37,8 +39,8 @@ def workspace(tmp_path: Path) -> Path:
 async def run(
     rig: Rig, workspace: Path, specs: Mapping[str, JobSpec], *, parallel: int = 2, run: str = "r"
 ) -> list[Job]:
-    request = Request(workspace=workspace, specs=specs, parallel=parallel)
-    await run_jobs(rig.bench, request, run=run, started=lambda snapshot: None)
+    request = Request(workspace=workspace, specs=specs)
+    await run_jobs(rig.bench, request, parallel=parallel, run=run)
     return [rig.journal.job(row.id) for row in rig.journal.jobs(run=run)]
 
 
@@ -130,7 +132,7 @@ async def test_a_job_that_cannot_be_written_of_ends_none_beside_it(
             await run(rig, workspace, specs)
         monkeypatch.undo()
         left = rig.journal.job("r.1")
-        await recover(rig.bench, trio.CapacityLimiter(1))
+        await recover(rig.bench, Queue(Capacity(jobs=1)))
 
         assert State.RUNNING is left.state
         assert 2 * [Outcome.PASSED] == [rig.journal.job(id).outcome for id in ("r.1", "r.2")]
@@ -176,9 +178,9 @@ async def test_a_cancelled_run_leaves_the_jobs_that_it_took_over(
             nursery.cancel_scope.cancel()
 
         bench = Rig(tmp_path, rig.journal, rig.fake).bench
-        request = Request(workspace, {"a": sample_shell_job(command="sleep 500")}, parallel=1)
+        request = Request(workspace, {"a": sample_shell_job(command="sleep 500")})
         with trio.move_on_after(100):
-            await run_jobs(bench, request, run="r", started=lambda snapshot: None)
+            await run_jobs(bench, request, parallel=1, run="r")
 
         assert State.RUNNING is rig.journal.job("dead.1").state
         assert State.CANCELLED is rig.journal.job("r.1").state

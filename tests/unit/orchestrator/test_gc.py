@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,10 +14,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from orchestrator import gc, locks
+from orchestrator import locks
 from orchestrator.cli import pikaci
 from orchestrator.gc import Bounds, Freed, collect_garbage
-from orchestrator.journal import Journal, open_journal
+from orchestrator.journal import JobRow, Journal, open_journal
 from orchestrator.journal_file import connect_to_read
 from orchestrator.settings import StateRoot
 from orchestrator.snapshot import publish
@@ -185,12 +186,12 @@ async def test_what_is_not_settled_is_never_taken(ground: Ground) -> None:
     assert ["a", "b", "c"] == ground.snapshots
 
 
-async def test_a_run_that_is_not_in_the_journal_yet_keeps_all_snapshots(ground: Ground) -> None:
-    """It may be writing one, or have found one that no other run names."""
+async def test_a_submission_that_is_going_on_keeps_all_snapshots(ground: Ground) -> None:
+    """It may be writing one, or have found one that no run in the journal names."""
     ground.snapshot("found")
     ground.snapshot(".new-0123")
 
-    with locks.hold_run(ground.root.locks, "fresh"):
+    async with locks.submitting(ground.root.snapshots):
         during = ground.gc(runs=0).snapshots, ground.snapshots
     after = ground.gc(runs=0).snapshots
 
@@ -199,19 +200,20 @@ async def test_a_run_that_is_not_in_the_journal_yet_keeps_all_snapshots(ground: 
     assert [] == ground.snapshots
 
 
-async def test_a_run_that_begins_meanwhile_keeps_its_snapshot(
+async def test_a_run_that_is_submitted_meanwhile_keeps_its_snapshot(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that found the snapshot just before it went gets it back."""
     ground.snapshot("found")
     looks = 0
+    runs = Journal.runs
 
-    def living(directory: Path) -> set[str]:
+    def more_runs(journal: Journal) -> dict[str, list[JobRow]]:
         nonlocal looks
         looks += 1
-        return {"fresh"} if looks > 1 else set()
+        return {**runs(journal), **({"fresh": []} if looks > 1 else {})}
 
-    monkeypatch.setattr(gc, "_living", living)
+    monkeypatch.setattr(Journal, "runs", more_runs)
     done = ground.gc(runs=0)
 
     assert (2, 0) == (looks, done.snapshots)
@@ -276,7 +278,7 @@ async def test_a_job_is_forgotten_only_when_its_directory_is_gone(
         raise PermissionError(1, "Operation not permitted")
 
     with monkeypatch.context() as patch:
-        patch.setattr(gc.shutil, "rmtree", refuse)
+        patch.setattr(shutil, "rmtree", refuse)
         refused = ground.gc(runs=1)
     stayed = ground.runs, ground.snapshots
     done = ground.gc(runs=1)
@@ -294,7 +296,7 @@ async def test_a_journal_that_cannot_be_written_yet_is_no_hindrance(ground: Grou
     await ground.run("new")
 
     with closing(connect_to_read(ground.root.journal)) as connection:
-        journal = Journal(connection, ground.root.journal)
+        journal = Journal(connection, connection, ground.root.journal)
         done = collect_garbage(ground.root, journal, Bounds(runs=1), dry_run=False)
 
     assert 1 == done.runs

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from orchestrator.job_task import MAX_RETRY_DELAY_SECS
+from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
 from states import events as ev
 from states.lifecycle import State
@@ -19,7 +20,7 @@ from tests.unit.orchestrator.rig import Rig, open_rig
 
 async def sweep(rig: Rig) -> None:
     """What the next start does about what is left."""
-    await recover(rig.bench, trio.CapacityLimiter(1))
+    await recover(rig.bench, Queue(Capacity(jobs=1)))
 
 
 def settled(rig: Rig) -> bool:

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from orchestrator import job_task, locks, reaper
+from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import overdue, recover
 from orchestrator.workbench import now
 from states import events as ev
@@ -42,7 +43,7 @@ def next_start(rig: Rig) -> Rig:
 
 
 async def go_on(rig: Rig, **options: bool) -> None:
-    await recover(next_start(rig).bench, trio.CapacityLimiter(4), **options)
+    await recover(next_start(rig).bench, Queue(Capacity(jobs=4)), **options)
 
 
 def log_of(rig: Rig, job: str = "r.1", attempt: int = 1) -> bytes:

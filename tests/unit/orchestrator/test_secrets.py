@@ -20,6 +20,7 @@ from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.incus import Incus
 from orchestrator.job_task import JobTask
 from orchestrator.plan import make_plan, nonce
+from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
 from orchestrator.secret_values import MAX_BYTES, SecretMissing, read_secrets
 from states import events as ev
@@ -196,10 +197,10 @@ async def test_a_job_left_by_a_dead_process_waits_for_its_secret(
     async with open_rig(tmp_path) as rig:
         await left_in(rig, state)
         before = rig.journal.job("r.1"), rig.fake.instances()
-        await recover(rig.bench, trio.CapacityLimiter(1))
+        await recover(rig.bench, Queue(Capacity(jobs=1)))
         after = rig.journal.job("r.1"), rig.fake.instances()
         monkeypatch.setenv(HOST, MARK)
-        await recover(rig.bench, trio.CapacityLimiter(1))
+        await recover(rig.bench, Queue(Capacity(jobs=1)))
         job = rig.journal.job("r.1")
 
         assert before == after
@@ -214,7 +215,7 @@ async def test_a_job_that_waits_for_its_secret_can_be_cancelled(
     monkeypatch.delenv(HOST, raising=False)
     async with open_rig(tmp_path) as rig:
         await left_in(rig, State.DEVICES_CONFIGURED)
-        await recover(rig.bench, trio.CapacityLimiter(1), cancel=True)
+        await recover(rig.bench, Queue(Capacity(jobs=1)), cancel=True)
 
         assert State.CANCELLED is rig.journal.job("r.1").state
         assert not rig.fake.instances()
@@ -234,7 +235,7 @@ async def test_a_runner_that_was_started_needs_no_secret_again(
         with trio.move_on_after(50):
             await rig.bench.incus.run(*commands.run(plan), stdin=stdin, deadline_secs=100)
         monkeypatch.delenv(HOST)
-        await recover(rig.bench, trio.CapacityLimiter(1))
+        await recover(rig.bench, Queue(Capacity(jobs=1)))
         job = rig.journal.job("r.1")
 
         assert (Outcome.PASSED, 1) == (job.outcome, job.attempt)

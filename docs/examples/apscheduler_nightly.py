@@ -1,0 +1,47 @@
+"""A scheduler of threads, APScheduler, that runs a job of pikaci at set times.
+
+python docs/examples/apscheduler_nightly.py WORKSPACE [RUNS]
+"""
+
+import sys
+from pathlib import Path
+from threading import Semaphore
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from orchestrator import Job, JobSpec, Orchestrator, Settings, Verdict
+
+SPEC = JobSpec(command="ls && echo nightly", memory="512MiB", cpus=1)
+
+
+def nightly(portal: BlockingPortal, orchestrator: Orchestrator, ended: Semaphore) -> None:
+    """Called by APScheduler, in a thread of its own."""
+    job: Job = portal.call(orchestrator.submit_and_wait, SPEC)
+    print(f"{job.id}: {job.verdict}", flush=True)
+    if job.verdict is not Verdict.PASSED and job.failure is not None:
+        print(f"  {job.failure.message}", flush=True)
+    ended.release()
+
+
+def main(workspace: Path, runs: int) -> None:
+    ended = Semaphore(0)
+    with (
+        start_blocking_portal("trio") as portal,
+        portal.wrap_async_context_manager(
+            Orchestrator.open(Settings(workspace=workspace))
+        ) as orchestrator,
+    ):
+        scheduler = BackgroundScheduler()
+        # At night that would be trigger="cron", hour=3. Here it is every second.
+        scheduler.add_job(
+            nightly, trigger="interval", args=(portal, orchestrator, ended), seconds=1
+        )
+        scheduler.start()
+        for _ in range(runs):
+            ended.acquire()
+        scheduler.shutdown(wait=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2)

@@ -1,0 +1,55 @@
+"""Dask's `distributed`: tasks of a local cluster submit jobs, and other tasks use their results.
+
+python docs/examples/dask_matrix.py WORKSPACE
+"""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from anyio.from_thread import start_blocking_portal
+from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker
+
+from orchestrator import Capacity, Job, JobSpec, Orchestrator, Settings
+
+VERSIONS = ("3.10", "3.11", "3.12")
+
+
+class Pikaci(WorkerPlugin):
+    """An orchestrator in each worker process. They share one state root."""
+
+    name = "pikaci"
+
+    def __init__(self, workspace: Path) -> None:
+        self.settings = Settings(workspace=workspace, capacity=Capacity(jobs=2))
+
+    def setup(self, worker: Worker) -> None:
+        self.stack = ExitStack()
+        self.portal = self.stack.enter_context(start_blocking_portal("trio"))
+        self.orchestrator = self.stack.enter_context(
+            self.portal.wrap_async_context_manager(Orchestrator.open(self.settings))
+        )
+
+    def teardown(self, worker: Worker) -> None:
+        self.stack.close()
+
+
+def test(version: str) -> Job:
+    pikaci = get_worker().plugins["pikaci"]
+    spec = JobSpec(command=f"echo testing with {version}", memory="512MiB", cpus=1)
+    job: Job = pikaci.portal.call(pikaci.orchestrator.submit_and_wait, spec)
+    return job
+
+
+def line(version: str, job: Job) -> str:
+    return f"{version}: {job.verdict}"
+
+
+if __name__ == "__main__":
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(Pikaci(Path(sys.argv[1])))
+        tests = client.map(test, VERSIONS, pure=False)
+        print(*client.gather(client.map(line, VERSIONS, tests, pure=False)), sep="\n")

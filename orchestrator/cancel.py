@@ -1,0 +1,61 @@
+"""Jobs are ended, whoever has them: this process, another, or nobody any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+
+import trio
+
+from orchestrator.errors import UsageError
+from orchestrator.hold import ask_to_cancel
+from orchestrator.job_task import JobTask
+from orchestrator.locks import session_of, share_root
+from orchestrator.queue import Capacity, Queue
+from orchestrator.recovery import recover
+from orchestrator.workbench import Workbench
+
+ASK_AGAIN_SECS = 0.1
+
+
+async def cancel_jobs(
+    bench: Workbench,
+    jobs: Mapping[str, str],
+    *,
+    tasks: Mapping[str, JobTask] | None,
+    reason: str,
+    hurry: bool,
+) -> None:
+    """Return when the jobs (their runs by their ids) have ended; the caller has a deadline.
+
+    `tasks` are the jobs of this process, None when it has no part in the state root yet.
+    `hurry`: without a grace period.
+    """
+
+    async def end(session: str) -> None:
+        def alive() -> list[str]:
+            return [
+                job
+                for job, run in jobs.items()
+                if session_of(run) == session and not bench.journal.ended(job)
+            ]
+
+        while asked := alive():
+            ours = [tasks[job] for job in asked if job in tasks] if tasks else []
+            for task in ours:
+                task.cancel(reason, now=hurry)
+            for task in ours:
+                await task.settled.wait()
+            if not ours and not await ask_to_cancel(bench.root.locks, session, asked, now=hurry):
+                # Its process is dead, or only just begins to listen.
+                share = share_root(bench.root.path) if tasks is None else nullcontext()
+                with suppress(UsageError), share:
+                    await recover(
+                        bench, Queue(Capacity(jobs=1)), only=asked, cancel=True, hurry=hurry
+                    )
+            if alive():
+                await trio.sleep(ASK_AGAIN_SECS)
+
+    async with trio.open_nursery() as nursery:
+        for session in {session_of(run) for run in jobs.values()}:
+            nursery.start_soon(end, session)

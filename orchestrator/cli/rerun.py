@@ -1,0 +1,83 @@
+"""`pikaci rerun`: jobs of an earlier run, once more on the tree that they saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.options import (
+    output_option,
+    real_workspace,
+    state_root_of,
+    state_root_option,
+    workspace_option,
+)
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.settings import StateRoot
+    from orchestrator.submission import Request
+    from states.job import Job
+
+
+@click.command("rerun")
+@click.argument("run_or_job", required=False)
+@click.option("--failed", is_flag=True, help="Only the jobs that ended and did not pass.")
+@workspace_option
+@state_root_option
+@click.option(
+    "--jobs", "parallel", type=click.IntRange(1, 64), metavar="N", help="How many jobs at once."
+)
+@output_option
+def command(
+    run_or_job: str | None,
+    failed: bool,
+    workspace: Path | None,
+    state_root: Path | None,
+    parallel: int | None,
+    output: str,
+) -> int:
+    """Run jobs of an earlier run again, as they were, from the same snapshot.
+
+    The newest run when none is named. It is a run of its own; exit codes are those of `run`.
+    """
+    from orchestrator.cli.find import existing_journal, find_jobs
+    from orchestrator.cli.run_request import run_request
+    from states.outcome import Verdict
+
+    root = state_root_of(real_workspace(workspace), state_root)
+    with existing_journal(root) as journal:
+        jobs = [journal.job(row.id) for row in find_jobs(journal, run_or_job)]
+    if failed:
+        jobs = [job for job in jobs if job.ended and job.verdict is not Verdict.PASSED]
+        if not jobs:
+            click.echo("no job of it failed: there is nothing to run again")
+            return 0
+    return run_request(_request(root, jobs), root, output, parallel=parallel, keep_secs=None)
+
+
+def _request(root: StateRoot, jobs: Sequence[Job]) -> Request:
+    from orchestrator.snapshot import Snapshot
+    from orchestrator.submission import Request
+
+    first = jobs[0].snapshot
+    if first is None:
+        raise UsageError(
+            f"the run {jobs[0].run} was rejected: its jobs saw no snapshot",
+            resolution="mend the job file, and `pikaci run`",
+        )
+    path = root.snapshots / first.hash
+    if not path.is_dir():
+        raise UsageError(
+            f"the snapshot of the run {jobs[0].run} was deleted",
+            resolution="`pikaci run` runs the jobs on the workspace as it is now",
+        )
+    return Request(
+        workspace=Path(jobs[0].workspace),
+        specs={job.name: job.spec for job in jobs if job.spec is not None},
+        snapshot=Snapshot(first.hash, path, first.commit, first.dirty),
+    )

@@ -1,0 +1,177 @@
+"""A submitted job, as whoever submitted it watches it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from states import events as ev
+from states.job import Job
+
+if TYPE_CHECKING:
+    from orchestrator.orchestrator import Orchestrator
+
+BATCH = 500
+LOG_BYTES = 1 << 16
+# Nobody tells this process what another one writes of its jobs.
+FOREIGN_SECS = 0.5
+
+
+class Arrivals:
+    """Wakes who waits for the next entry, or piece of log, of a job; or of any, by ``""``."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, trio.Event] = {}
+        self._logs: dict[str, trio.Event] = {}
+
+    def entry(self, job: str = "") -> trio.Event:
+        """Set when an entry of the job has been written. Take it before you look at what is."""
+        return self._entries.setdefault(job, trio.Event())
+
+    def log(self, job: str) -> trio.Event:
+        """Set when the log has grown, or an entry has been written."""
+        return self._logs.setdefault(job, trio.Event())
+
+    def tell(self, job: str) -> None:
+        for waiting in (self._entries.pop(job, None), self._entries.pop("", None)):
+            if waiting is not None:
+                waiting.set()
+        self.tell_log(job)
+
+    def tell_log(self, job: str) -> None:
+        if (waiting := self._logs.pop(job, None)) is not None:
+            waiting.set()
+
+
+class JobHandle:
+    """A job of an orchestrator's state root. What it tells is read from the journal.
+
+    So a reader holds nothing but its place: however slow it is, it loses nothing, and nobody
+    waits for it.
+    """
+
+    def __init__(self, orchestrator: Orchestrator, id: str) -> None:
+        self.id = id
+        self._orchestrator = orchestrator
+        self._journal = orchestrator.journal
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id}>"
+
+    @property
+    def job(self) -> Job:
+        """The job as it stands."""
+        return self._journal.job(self.id)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has its verdict."""
+        row = self._journal.find(self.id)
+        return row is None or row.ended
+
+    @property
+    def directory(self) -> Path:
+        """Where the log, the result and the artifacts of its current attempt are, or will be."""
+        return self._orchestrator.bench.root.attempt_dir(self.id, max(1, self.job.attempt))
+
+    async def wait(self) -> Job:
+        """Return the job when it has ended, however it did.
+
+        Raises what kept this process from going on with it (`JournalError`, say); the job is
+        then the next start's.
+        """
+        while True:
+            arrival = self._orchestrator.arrivals.entry(self.id)
+            if self.ended:
+                return self.job
+            await self._next(arrival)
+
+    async def events(self) -> AsyncIterator[ev.AnyEvent]:
+        """What happens to the job, from its first event to its last. Errors are `wait`'s."""
+        async for _, entry in self.entries():
+            if isinstance(entry, ev.Event):
+                yield entry
+
+    async def entries(self, *, after: int = 0) -> AsyncIterator[tuple[int, ev.Entry]]:
+        """Events and notes with their numbers in the journal, from the one behind `after`.
+
+        Ends when the job has ended and all that was written by then has been told.
+        """
+        while batch := await self.more(after):
+            for number, entry in batch:
+                yield number, entry
+                after = number
+
+    async def more(self, after: int) -> list[tuple[int, ev.Entry]]:
+        """The next entries behind the number, some hundreds at most; none when there is no more.
+
+        Waits for the next one of a job that has not ended.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            arrival = self._orchestrator.arrivals.entry(self.id)
+            ended = self.ended
+            batch = self._journal.entries(self.id, after=after, limit=BATCH)
+            if batch or ended:
+                return batch
+            await self._next(arrival)
+
+    async def log(self, *, after: int = 0) -> AsyncIterator[bytes]:
+        """The job's log from the byte `after`, as it grows; ends when the job has ended.
+
+        It begins anew when the job does, in another attempt.
+        """
+        attempt = self.job.attempt
+        while True:
+            arrival = self._orchestrator.arrivals.log(self.id)
+            job = self.job
+            if job.attempt != attempt:
+                attempt, after = job.attempt, 0
+            path = self.directory / "guest.log"
+            chunk = b""
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(after)
+                    chunk = file.read(LOG_BYTES)
+            if chunk:
+                after += len(chunk)
+                yield chunk
+                await trio.lowlevel.checkpoint()
+            elif job.ended:
+                return
+            else:
+                await self._next(arrival)
+
+    async def cancel(self, *, reason: str = "asked for", now: bool = False) -> None:
+        """End the job, and return when it is dead; `now`: without a grace period."""
+        await self._orchestrator.cancel([self.id], reason=reason, now=now)
+
+    def waits_for(self) -> str:
+        """What the job waits for before it can begin, in words; empty when for nothing."""
+        return self._orchestrator.queue.waits_for(self.id)
+
+    async def _next(self, arrival: trio.Event) -> None:
+        fault = self._orchestrator.fault(self.id)
+        if fault is not None:
+            raise fault
+        if self._orchestrator.drives(self.id):
+            await arrival.wait()
+        else:
+            with trio.move_on_after(FOREIGN_SECS):
+                await arrival.wait()
+
+
+@dataclass(frozen=True)
+class RunHandle:
+    """A submission: its jobs, in their order."""
+
+    id: str
+    jobs: tuple[JobHandle, ...]
+
+    async def wait(self) -> list[Job]:
+        """Return the jobs when all have ended."""
+        return [await job.wait() for job in self.jobs]

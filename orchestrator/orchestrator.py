@@ -1,0 +1,463 @@
+"""The library: jobs are submitted, watched, waited for and cancelled, in a trio program.
+
+    async with Orchestrator.open(Settings(workspace=Path("."))) as orchestrator:
+        job = await orchestrator.submit(JobSpec(command="make test"))
+        async for event in job.events():
+            print(event)
+        result = await job.wait()
+
+The block ends when its jobs have, like a nursery's. What goes wrong in a job is in its result,
+and never an exception in the block.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import trio
+
+from orchestrator import locks
+from orchestrator.cancel import cancel_jobs
+from orchestrator.contract import contract
+from orchestrator.errors import NotFound, UsageError, cause_of
+from orchestrator.hold import listening
+from orchestrator.image.store import Images
+from orchestrator.incus import Incus
+from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
+from orchestrator.job_handle import Arrivals, JobHandle, RunHandle
+from orchestrator.job_task import JobTask
+from orchestrator.journal import Journal, NotTheWriter, open_journal
+from orchestrator.locks import submitting
+from orchestrator.queue import Capacity, Queue
+from orchestrator.settings import QUEUE_JOBS, Settings, open_incus
+from orchestrator.snapshot import Snapshot, publish
+from orchestrator.submission import (
+    Request,
+    check_names,
+    check_same,
+    refusal,
+    rejections,
+    submissions,
+    with_real_paths,
+)
+from orchestrator.tending import tending
+from orchestrator.workbench import Workbench
+from states import events as ev
+from states.errors import PikaciError
+from states.job import Job, fold, verdict_of
+from states.lifecycle import State
+from states.outcome import Verdict
+from states.spec import JobSpec, check
+
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+class QueueFull(PikaciError):
+    """As many jobs wait as may; nothing was submitted."""
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """This process's jobs. `ended` counts verdicts since its start; ages are in seconds."""
+
+    queued: int
+    running: int
+    ended: dict[Verdict, int]
+    oldest_queued_secs: float
+
+
+def new_run_id() -> str:
+    """A short random name for a run, easy to read aloud."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(8))
+
+
+class Orchestrator:
+    """The jobs of one process in a state root. Made by `open`.
+
+    Also what dead processes left there goes on meanwhile, and instances that nobody needs go.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        capacity: Capacity,
+        session: str,
+        workspace: Path | None,
+        queue_jobs: int,
+    ) -> None:
+        self.session = session
+        self.queue = Queue(capacity)
+        self.arrivals = Arrivals()
+        self.bench = replace(bench, on_log=self._on_log)
+        self._listener = bench.on_log
+        self._workspace = workspace
+        self._queue_jobs = queue_jobs
+        self._images = Images(bench.incus)
+        self._tasks: dict[str, JobTask] = {}
+        self._nursery: trio.Nursery
+        self._runs = 0
+        self._not_begun: set[str] = set()
+        self._room = trio.Event()
+        self._ended: Counter[Verdict] = Counter()
+        self._faults: dict[str, Exception] = {}
+        bench.journal.observe(self._on_entry)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        settings: Settings,
+        *,
+        incus: Incus | None = None,
+        on_entry: Callable[[ev.Entry], None] | None = None,
+        exclusive: bool = False,
+    ) -> AsyncIterator[Orchestrator]:
+        """Open a state root; the block ends when all jobs that were submitted in it have.
+
+        An exception in the block, or a cancellation of it, ends the jobs first. `on_entry` is
+        called with every entry of the journal, once it is durable; one that raises hears no
+        more. `exclusive`: no other process uses the root meanwhile. `UsageError` when the root
+        is in use so that this cannot be.
+        """
+        root = settings.root
+        root.make()
+        with open_journal(root.journal) as journal:
+            bench = Workbench(
+                root=root,
+                journal=journal,
+                incus=incus or open_incus(settings.host),
+                host=settings.host,
+                keep_secs=settings.keep_secs,
+            )
+            if on_entry is not None:
+                journal.observe(on_entry)
+            async with cls.over(
+                bench,
+                settings.capacity,
+                exclusive=exclusive,
+                workspace=settings.workspace,
+                queue_jobs=settings.queue_jobs,
+            ) as orchestrator:
+                yield orchestrator
+
+    @classmethod
+    @asynccontextmanager
+    async def over(
+        cls,
+        bench: Workbench,
+        capacity: Capacity,
+        *,
+        session: str | None = None,
+        exclusive: bool = False,
+        workspace: Path | None = None,
+        queue_jobs: int = QUEUE_JOBS,
+    ) -> AsyncIterator[Orchestrator]:
+        """`open`, over a journal that is open. `session` is the name of its first run."""
+        root = bench.root
+        session = session or new_run_id()
+        hold = locks.hold_root if exclusive else locks.share_root
+        error: Exception | None = None
+        with hold(root.path), locks.hold_run(root.locks, session):
+            self = cls(bench, capacity, session, workspace, queue_jobs)
+            async with (
+                tending(self.bench, self.queue, self._tasks),
+                listening(root.locks, session, self._tasks),
+                trio.open_nursery() as self._nursery,
+            ):
+                try:
+                    yield self
+                except Exception as raised:
+                    # By itself, not in the group that a nursery would make of it.
+                    error = raised
+                    self._nursery.cancel_scope.cancel()
+        if error is not None:
+            raise error
+
+    # Submitting.
+
+    async def submit(
+        self,
+        spec: JobSpec,
+        *,
+        name: str = "job",
+        key: str = "",
+        snapshot: Snapshot | None = None,
+        workspace: Path | None = None,
+    ) -> JobHandle:
+        """Submit one job; it is durable when this returns.
+
+        Waits while `Settings.queue_jobs` wait already. What was submitted under a `key` is not
+        submitted again: the same job is returned. The job sees `snapshot`, or the workspace as
+        it is now. Raises `SpecError` for a spec that is refused (which the journal records),
+        `UsageError`, and `DaemonUnreachable` or `IncusMissing` when there is no Incus.
+        """
+        return await self._submit_one(spec, name, key, snapshot, workspace, wait=True)
+
+    async def submit_nowait(
+        self,
+        spec: JobSpec,
+        *,
+        name: str = "job",
+        key: str = "",
+        snapshot: Snapshot | None = None,
+        workspace: Path | None = None,
+    ) -> JobHandle:
+        """`submit`, but `QueueFull` in place of waiting for room. It waits for the disk alone."""
+        return await self._submit_one(spec, name, key, snapshot, workspace, wait=False)
+
+    async def submit_and_wait(
+        self,
+        spec: JobSpec,
+        *,
+        name: str = "job",
+        snapshot: Snapshot | None = None,
+        workspace: Path | None = None,
+    ) -> Job:
+        """Run one job to its end, and return it. A cancellation ends the job first."""
+        job = await self.submit(spec, name=name, snapshot=snapshot, workspace=workspace)
+        try:
+            return await job.wait()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await job.cancel(reason="its submitter was cancelled")
+            raise
+
+    async def _submit_one(
+        self,
+        spec: JobSpec,
+        name: str,
+        key: str,
+        snapshot: Snapshot | None,
+        workspace: Path | None,
+        *,
+        wait: bool,
+    ) -> JobHandle:
+        request = Request(self._tree(workspace), {name: spec}, key=key, snapshot=snapshot)
+        run = await self.submit_run(request, wait=wait)
+        (job,) = run.jobs
+        if job.job.state is State.REJECTED:
+            check(spec)
+        return job
+
+    async def submit_run(
+        self,
+        request: Request,
+        *,
+        wait: bool = True,
+        started: Callable[[Snapshot], None] = lambda snapshot: None,
+    ) -> RunHandle:
+        """Submit the jobs of a request, all or none; they are durable when this returns.
+
+        When one must be rejected, those that must are recorded so, and are all that the run has.
+        `started` hears of the snapshot before the first job begins. Errors are those of `submit`.
+        """
+        check_names(request)
+        refused = any(refusal(spec) is not None for spec in request.specs.values())
+        if not refused:
+            real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
+            request = replace(request, specs=real)
+        if request.key and (there := self._submitted(request)):
+            return there
+        if not refused:
+            for spec in request.specs.values():
+                self.queue.capacity.check(spec)
+        run = self._next_run()
+        if rejected := rejections(request, run):
+            await self.journal.append(*rejected)
+            return self.run(run)
+        await self._wait_for_room(len(request.specs), wait=wait)
+        async with submitting(self.bench.root.snapshots):
+            snapshot = await self._snapshot_and_images(request)
+            started(snapshot)
+            submitted = submissions(request, run, snapshot)
+            self._not_begun.update(event.job for event in submitted)
+            try:
+                await self.journal.append(*submitted)
+            except BaseException as error:
+                self._begun(event.job for event in submitted)
+                # Another task or process may have been faster with the same key.
+                if isinstance(error, NotTheWriter) and (there := self._submitted(request)):
+                    return there
+                raise
+        for event in submitted:
+            task = JobTask(self.bench, fold([event]), self._images, self.queue)
+            self._tasks[event.job] = task
+            self._nursery.start_soon(self._drive, task)
+        return self.run(run)
+
+    async def snapshot(
+        self, workspace: Path | None = None, *, include: tuple[str, ...] = ()
+    ) -> Snapshot:
+        """Publish a workspace as it is now; many jobs can be submitted to see it."""
+        return await publish(
+            self._tree(workspace),
+            self.bench.root.snapshots,
+            exclude=(self.bench.root.path,),
+            include=include,
+            owner=(contract().user.uid, contract().user.gid),
+        )
+
+    def _tree(self, workspace: Path | None) -> Path:
+        tree = workspace or self._workspace
+        if tree is None or not tree.is_dir():
+            raise UsageError(
+                f"{tree or 'no workspace'}: there is no such directory",
+                resolution="name an existing directory as the workspace",
+            )
+        if tree == Path("/"):
+            raise UsageError(
+                "/: the whole file system is no workspace",
+                resolution="name the directory that the jobs are to see",
+            )
+        return tree
+
+    def _submitted(self, request: Request) -> RunHandle | None:
+        """The run that was submitted under the request's key."""
+        run = self.journal.run_of_key(request.key)
+        if run is None:
+            return None
+        handle = self.run(run)
+        check_same(request, [job.job for job in handle.jobs])
+        return handle
+
+    def _next_run(self) -> str:
+        self._runs += 1
+        return self.session if self._runs == 1 else f"{self.session}-{self._runs}"
+
+    async def _wait_for_room(self, jobs: int, *, wait: bool) -> None:
+        # A run with more jobs than may wait finds room when nobody does.
+        while self._not_begun and len(self._not_begun) + jobs > self._queue_jobs:
+            if not wait:
+                raise QueueFull(
+                    f"{len(self._not_begun)} jobs wait, and {self._queue_jobs} may",
+                    resolution="submit it again when some have begun",
+                )
+            await self._room.wait()
+
+    async def _snapshot_and_images(self, request: Request) -> Snapshot:
+        images = [spec.image for spec in request.specs.values()]
+        if request.snapshot is not None:
+            await _look_up(self._images, images)
+            if not request.snapshot.path.is_dir():
+                raise UsageError(
+                    f"the snapshot {request.snapshot.hash[:12]} is not here any more",
+                    resolution="publish the workspace again",
+                )
+            return request.snapshot
+        # Its error, and not a nursery's group of it.
+        results: list[Snapshot] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                # Beside the copying, which takes as long.
+                nursery.start_soon(_look_up, self._images, images)
+                results.append(await self.snapshot(request.workspace, include=request.include))
+        except ExceptionGroup as group:
+            raise cause_of(group) from None
+        return results[0]
+
+    # Looking at jobs, and ending them.
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of the state root, to read."""
+        return self.bench.journal
+
+    def job(self, id: str) -> JobHandle:
+        """A job of the state root, whoever runs it. `UsageError` when there is none."""
+        if self.journal.find(id) is None:
+            raise NotFound(f"there is no job {id!r}", resolution="`pikaci list` shows them")
+        return JobHandle(self, id)
+
+    def run(self, id: str) -> RunHandle:
+        """A run of the state root. `UsageError` when there is none."""
+        rows = self.journal.jobs(run=id)
+        if not rows:
+            raise NotFound(f"there is no run {id!r}", resolution="`pikaci list` shows them")
+        return RunHandle(id, tuple(JobHandle(self, row.id) for row in rows))
+
+    async def cancel(
+        self, jobs: Iterable[str], *, reason: str = "asked for", now: bool = False
+    ) -> None:
+        """End jobs, by id; return when they are dead. `now`: without a grace period."""
+        alive = {
+            row.id: row.run
+            for id in jobs
+            if (row := self.journal.find(id)) is not None and not row.ended
+        }
+        await cancel_jobs(self.bench, alive, tasks=self._tasks, reason=reason, hurry=now)
+
+    def statistics(self) -> Statistics:
+        """What the jobs of this process do, in numbers."""
+        waiting = self.queue.waiting
+        oldest = min((place.since for place in waiting), default=None)
+        age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+        return Statistics(
+            queued=len(waiting),
+            running=len(self.queue.held),
+            ended=dict(self._ended),
+            oldest_queued_secs=max(0.0, age),
+        )
+
+    def detach(self) -> None:
+        """Leave the block without ending the jobs: they go on, and are the next start's.
+
+        Those that run do so in their guests. What the block awaits next is cancelled.
+        """
+        self.bench.leave.set()
+        self._nursery.cancel_scope.cancel()
+
+    def drives(self, job: str) -> bool:
+        """Whether the job is in the hands of this process."""
+        return job in self._tasks
+
+    def fault(self, job: str) -> Exception | None:
+        """Why this process could not go on with a job: its journal, or a bug."""
+        return self._faults.get(job)
+
+    # What happens.
+
+    async def _drive(self, task: JobTask) -> None:
+        # Nothing that is wrong with one job is raised in whoever runs the others.
+        try:
+            await task.run()
+        except* Exception as group:
+            cause = cause_of(group)
+            assert isinstance(cause, Exception)
+            self._faults[task.job.id] = cause
+        finally:
+            del self._tasks[task.job.id]
+            self._begun([task.job.id])
+            self.arrivals.tell(task.job.id)
+
+    def _on_entry(self, entry: ev.Entry) -> None:
+        self.arrivals.tell(entry.job)
+        if isinstance(entry, ev.Event) and not isinstance(entry, ev.Submitted):
+            self._begun([entry.job])
+            verdict = verdict_of(entry)
+            if verdict is not None:
+                self._ended[verdict] += 1
+
+    def _on_log(self, job: str, chunk: bytes) -> None:
+        self._listener(job, chunk)
+        self.arrivals.tell_log(job)
+
+    def _begun(self, jobs: Iterable[str]) -> None:
+        self._not_begun.difference_update(jobs)
+        self._room.set()
+        self._room = trio.Event()
+
+
+async def _look_up(images: Images, aliases: Iterable[str]) -> None:
+    for alias in dict.fromkeys(aliases):
+        try:
+            await images.find(alias)
+        except (DaemonUnreachable, IncusMissing):
+            raise
+        except PikaciError:
+            pass  # the jobs that want it tell of it

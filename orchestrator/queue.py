@@ -1,0 +1,171 @@
+"""Which job begins next: places on this host, and who waits for one.
+
+The job of the highest priority goes first; among equals, one of the run that has the fewest
+jobs running; among those, the one that came first. Nobody overtakes who is first and does not
+fit yet: so a big job is not starved by small ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+import trio
+
+from states.errors import SpecError
+from states.job import Job
+from states.spec import JobSpec, size_in_bytes
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """What jobs may take of a host at once: their number, their `cpus`, and `memory` in bytes.
+
+    None is no limit. A job counts with what its spec asks for.
+    """
+
+    jobs: int
+    cpus: int | None = None
+    memory: int | None = None
+
+    def check(self, spec: JobSpec) -> None:
+        """Raise `SpecError` when the job could never begin here."""
+        for key, limit, asked in (
+            ("cpus", self.cpus, spec.cpus),
+            ("memory", self.memory, size_in_bytes(spec.memory)),
+        ):
+            if limit is not None and asked > limit:
+                raise SpecError(
+                    key, f"{asked} is more than jobs may have here", allowed=f"at most {limit}"
+                )
+
+
+@dataclass(eq=False)
+class Place:
+    """A job that waits for its turn, or has it (when `begin` is set)."""
+
+    job: str
+    run: str
+    priority: int
+    cpus: int
+    memory: int
+    since: datetime
+    begin: trio.Event = field(default_factory=trio.Event)
+
+
+class Queue:
+    """The places of one process. A job waits in `place()`, and has its place until it leaves."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self._waiting: dict[int, dict[str, dict[str, Place]]] = {}  # by priority, run and job
+        self._places: dict[str, Place] = {}  # of those that wait, by job
+        self._held: dict[str, Place] = {}
+        self._running: Counter[str] = Counter()  # by run
+
+    @asynccontextmanager
+    async def place(self, job: Job) -> AsyncIterator[None]:
+        """Have a place in the block."""
+        assert job.spec is not None
+        spec = job.spec
+        place = Place(
+            job.id,
+            job.run,
+            spec.priority,
+            spec.cpus,
+            size_in_bytes(spec.memory),
+            job.phases[-1].entered_at,
+        )
+        runs = self._waiting.setdefault(place.priority, {})
+        runs.setdefault(place.run, {})[place.job] = place
+        self._places[place.job] = place
+        self._admit()
+        try:
+            await place.begin.wait()
+            yield
+        finally:
+            self._leave(place)
+
+    @property
+    def waiting(self) -> list[Place]:
+        """Who waits, those of the highest priority first."""
+        return [
+            place
+            for priority in sorted(self._waiting, reverse=True)
+            for places in self._waiting[priority].values()
+            for place in places.values()
+        ]
+
+    @property
+    def held(self) -> list[Place]:
+        """Who has a place."""
+        return list(self._held.values())
+
+    def waits_for(self, job: str) -> str:
+        """What a job waits for, in words; empty when it does not wait."""
+        place = self._places.get(job)
+        if place is None:
+            return ""
+        first = self._first()
+        assert first is not None
+        if first is not place:
+            return f"its turn; {first.job} is next, and waits for {self._lacking(first)}"
+        return self._lacking(place)
+
+    def _leave(self, place: Place) -> None:
+        if self._held.pop(place.job, None) is not None:
+            self._running[place.run] -= 1
+            if not self._running[place.run]:
+                del self._running[place.run]
+        else:
+            self._remove(place)
+        self._admit()
+
+    def _remove(self, place: Place) -> None:
+        del self._places[place.job]
+        runs = self._waiting[place.priority]
+        del runs[place.run][place.job]
+        if not runs[place.run]:
+            del runs[place.run]
+        if not runs:
+            del self._waiting[place.priority]
+
+    def _admit(self) -> None:
+        while len(self._held) < self.capacity.jobs:
+            first = self._first()
+            if first is None or self._lacking(first):
+                return
+            self._remove(first)
+            self._held[first.job] = first
+            self._running[first.run] += 1
+            first.begin.set()
+
+    def _first(self) -> Place | None:
+        if not self._waiting:
+            return None
+        runs = self._waiting[max(self._waiting)]
+        # A run came before another when it stands before it: dictionaries keep that order.
+        run = min(runs, key=lambda run: self._running[run])
+        return next(iter(runs[run].values()))
+
+    def _lacking(self, place: Place) -> str:
+        """What there is too little of for this job to begin, in words."""
+        if not self._held:
+            return ""  # alone, a job that an earlier start took on has its place
+        if len(self._held) >= self.capacity.jobs:
+            return f"a place: {len(self._held)} of {self.capacity.jobs} jobs run"
+        for name, limit, asked, taken in (
+            ("cpus", self.capacity.cpus, place.cpus, sum(p.cpus for p in self._held.values())),
+            (
+                "bytes of memory",
+                self.capacity.memory,
+                place.memory,
+                sum(p.memory for p in self._held.values()),
+            ),
+        ):
+            if limit is not None and taken + asked > limit:
+                return f"{asked} {name}: {taken} of {limit} are taken"
+        return ""

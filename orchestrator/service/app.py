@@ -1,0 +1,132 @@
+"""The service as an ASGI application."""
+
+from __future__ import annotations
+
+import hmac
+
+import trio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service.api import OPERATIONS, Operation, submit
+from orchestrator.service.limits import Limits
+from orchestrator.service.metrics import MEDIA_TYPE, Metrics
+from orchestrator.service.openapi import openapi
+from orchestrator.service.problems import (
+    Problem,
+    on_bug,
+    on_http_exception,
+    on_pikaci_error,
+    problem,
+)
+from states.errors import PikaciError
+
+LOCAL_HOSTS = frozenset({"", "pikaci", "localhost", "127.0.0.1", "[::1]"})
+
+
+def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) -> Starlette:
+    """The application over an orchestrator. Once it is `stopping`, nothing can be submitted."""
+    stopping = trio.Event() if stopping is None else stopping
+    metrics = Metrics(orchestrator)
+
+    def route(operation: Operation) -> Route:
+        async def endpoint(request: Request) -> Response:
+            if operation.handler is submit and stopping.is_set():
+                raise Problem(
+                    503, "the service is stopping", resolution="send it again to its next start"
+                )
+            return await operation.handler(orchestrator, request)
+
+        return Route(operation.path, endpoint, methods=[operation.method])
+
+    async def document(request: Request) -> Response:
+        return Response(openapi(), media_type="application/json")
+
+    async def shown_metrics(request: Request) -> Response:
+        """For Prometheus."""
+        return Response(metrics.render(), headers={"Content-Type": MEDIA_TYPE})
+
+    async def healthz(request: Request) -> Response:
+        """It lives."""
+        return PlainTextResponse("ok\n")
+
+    async def readyz(request: Request) -> Response:
+        """It takes jobs."""
+        if stopping.is_set():
+            raise Problem(503, "the service is stopping")
+        return PlainTextResponse("ok\n")
+
+    return Starlette(
+        routes=[
+            *map(route, OPERATIONS),
+            Route("/v1/openapi.json", document),
+            Route("/metrics", shown_metrics),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+        ],
+        middleware=[Middleware(Limits)],
+        exception_handlers={
+            PikaciError: on_pikaci_error,
+            HTTPException: on_http_exception,
+            Exception: on_bug,
+        },
+    )
+
+
+class LocalOnly:
+    """ASGI middleware: 403 for requests that a browser makes for a page of somebody else.
+
+    Who forwards the socket to a port of a desktop has it in reach of every web page that names
+    that port by a host of its own. No client of ours sends such a name.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            origin = headers.get(b"origin", b"").rpartition(b"//")[2]
+            for name in (headers.get(b"host", b""), origin):
+                if _host(name.decode("latin-1")) not in LOCAL_HOSTS:
+                    refused = Problem(
+                        403,
+                        "this is not asked for by a local client",
+                        resolution=f"send one of these as Host: {', '.join(sorted(LOCAL_HOSTS))}",
+                    )
+                    await problem(refused)(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+
+def _host(name: str) -> str:
+    host, colon, port = name.rpartition(":")
+    return host if colon and port.isdigit() else name
+
+
+class RequireToken:
+    """ASGI middleware: `Authorization: Bearer TOKEN`, or 401. /healthz is everybody's."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/healthz":
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                answer = problem(
+                    Problem(
+                        401, "this needs the token", resolution="send Authorization: Bearer TOKEN"
+                    )
+                )
+                answer.headers["WWW-Authenticate"] = "Bearer"
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

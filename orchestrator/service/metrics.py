@@ -1,0 +1,135 @@
+"""What the service did and does, for Prometheus.
+
+Counters and histograms are of this process, from its start; they are fed by the journal's
+entries, once those are durable. Gauges are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Count
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orchestrator.incus_errors import DeadlinePassed, classify, verb
+from orchestrator.orchestrator import Orchestrator
+from states import events as ev
+from states.job import Job, fold, step
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PHASE_SECS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600, 10_800)
+DURABLE_SECS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
+_PLACES = ("in_use", "kept", "overdue")
+
+
+class Metrics(Collector):
+    """The figures of one orchestrator, from when this was made."""
+
+    def __init__(self, orchestrator: Orchestrator) -> None:
+        self._orchestrator = orchestrator
+        self._jobs: dict[str, Job] = {}  # those that have not ended
+        self._registry = registry = CollectorRegistry()
+        registry.register(self)
+        ProcessCollector(registry=registry)
+        self._ended = Counter(
+            "pikaci_jobs_ended",
+            "Jobs that ended, by verdict and by the kind of their failure",
+            ("verdict", "kind"),
+            registry=registry,
+        )
+        self._phases = Histogram(
+            "pikaci_phase_seconds",
+            "Time that jobs spent in a state that they have left",
+            ("state",),
+            buckets=PHASE_SECS,
+            registry=registry,
+        )
+        self._durable = Histogram(
+            "pikaci_journal_append_seconds",
+            "From the making of an event until it is durable and told of",
+            buckets=DURABLE_SECS,
+            registry=registry,
+        )
+        self._calls = Counter(
+            "pikaci_incus_calls",
+            "Incus commands of jobs that ended, by what they do and by the type of their error",
+            ("verb", "error"),
+            registry=registry,
+        )
+        orchestrator.journal.observe(self._on_entry)
+
+    def render(self) -> bytes:
+        """The figures as they stand, in Prometheus's text format (`MEDIA_TYPE`)."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What is so now (the registry asks for it)."""
+        found = self._orchestrator.statistics()
+        jobs = GaugeMetricFamily(
+            "pikaci_jobs", "Jobs that wait for their turn, and that have it", labels=("state",)
+        )
+        jobs.add_metric(("queued",), found.queued)
+        jobs.add_metric(("running",), found.running)
+        yield jobs
+        yield GaugeMetricFamily(
+            "pikaci_queue_oldest_seconds",
+            "How long the job that waits longest has waited; 0 when none does",
+            value=found.oldest_queued_secs,
+        )
+        instances = GaugeMetricFamily(
+            "pikaci_instances",
+            "Instances with a lease: in use, kept for debugging, or past their deadline",
+            labels=("lease",),
+        )
+        places = self._leases()
+        for place in _PLACES:
+            instances.add_metric((place,), places[place])
+        yield instances
+
+    def _leases(self) -> Count[str]:
+        now = datetime.now(UTC)
+        return Count(
+            "overdue" if lease.deadline < now else "kept" if lease.kept else "in_use"
+            for lease in self._orchestrator.journal.open_leases()
+        )
+
+    def _on_entry(self, entry: ev.Entry) -> None:
+        if isinstance(entry, ev.Event):
+            self._durable.observe(max(0.0, time.monotonic() - entry.monotonic))
+            self._move(entry)
+        elif isinstance(entry, ev.Called):
+            self._calls.labels(verb(entry.argv), _error(entry)).inc()
+
+    def _move(self, event: ev.Event) -> None:
+        before = self._jobs.pop(event.job, Job())
+        if before.seq != event.seq - 1:
+            # An earlier start has begun it.
+            entries = self._orchestrator.journal.entries(event.job)
+            earlier = (entry for _, entry in entries if isinstance(entry, ev.Event))
+            before = fold(entry for entry in earlier if entry.seq < event.seq)
+        job = step(before, event)
+        if before.phases:
+            left = job.phases[-2]
+            self._phases.labels(left.state.value).observe((left.duration_ms or 0.0) / 1000)
+        if job.verdict is None:
+            self._jobs[job.id] = job
+        else:
+            kind = job.failure.kind.value if job.failure else ""
+            self._ended.labels(job.verdict.value, kind).inc()
+
+
+def _error(call: ev.Called) -> str:
+    """The type of a call's error: empty for none, `Cancelled` when nobody waited for its end."""
+    if call.exit_code is None:
+        return DeadlinePassed.__name__ if call.error else "Cancelled"
+    return classify(call.error).__name__ if call.error else ""

@@ -1,0 +1,106 @@
+"""The OpenAPI document, made from the table of operations and the types that they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from orchestrator.service.api import OPERATIONS, Operation
+from orchestrator.service.types import ProblemDocument
+
+_REF = "#/components/schemas/{name}"
+_PROBLEM = {
+    "description": "What is wrong, and what to do about it",
+    "content": {
+        "application/problem+json": {"schema": {"$ref": _REF.format(name="ProblemDocument")}}
+    },
+}
+_HEADERS = {
+    ("POST", "/v1/runs"): ("Idempotency-Key", {"type": "string", "maxLength": 200}),
+    ("GET", "/v1/jobs/{job}/events"): ("Last-Event-ID", {"type": "integer", "minimum": 0}),
+    ("GET", "/v1/jobs/{job}/log"): ("Range", {"type": "string"}),
+    ("GET", "/v1/jobs/{job}/artifacts/{path}"): ("Range", {"type": "string"}),
+}
+
+
+@cache
+def openapi() -> bytes:
+    """The document, as JSON."""
+    types = [ProblemDocument]
+    for operation in OPERATIONS:
+        types += [t for t in (operation.answer, operation.body) if isinstance(t, type)]
+    _, components = msgspec.json.schema_components(types, ref_template=_REF)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        path = operation.path.replace(":path}", "}")
+        paths.setdefault(path, {})[operation.method.lower()] = _described(operation, path)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "pikaci",
+                "version": version("pikaci"),
+                "description": "Runs CI jobs in throw-away Incus instances.",
+            },
+            "paths": paths,
+            "components": {"schemas": components},
+        }
+    )
+
+
+def _described(operation: Operation, path: str) -> dict[str, Any]:
+    media, schema = (
+        ("application/json", {"$ref": _REF.format(name=operation.answer.__name__)})
+        if isinstance(operation.answer, type)
+        else (operation.answer, {"type": "string"})
+    )
+    good = {"description": operation.summary, "content": {media: {"schema": schema}}}
+    described: dict[str, Any] = {
+        "operationId": operation.handler.__name__,
+        "summary": operation.summary,
+        "parameters": list(_parameters(operation, path)),
+        "responses": {str(operation.status): good, "default": _PROBLEM},
+    }
+    if operation.path.endswith("/events"):
+        described["responses"]["204"] = {"description": "The job has ended, and nothing is left"}
+    if operation.status == 201:
+        described["responses"]["200"] = {**good, "description": "It was submitted before"}
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": _REF.format(name=operation.body.__name__)}}
+            },
+        }
+    return described
+
+
+def _parameters(operation: Operation, path: str) -> Sequence[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    (_,), components = msgspec.json.schema_components([operation.query], ref_template=_REF)
+    properties = components[operation.query.__name__].get("properties", {})
+    found += [
+        {"name": name, "in": "query", "schema": _inlined(schema, components)}
+        for name, schema in properties.items()
+    ]
+    if header := _HEADERS.get((operation.method, path)):
+        found.append({"name": header[0], "in": "header", "schema": header[1]})
+    return found
+
+
+def _inlined(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter's schema, with what it refers to in its place; null cannot be said."""
+    for choice in schema.get("anyOf", ()):
+        if choice.get("type") != "null":
+            return _inlined(choice, components)
+    if ref := schema.get("$ref"):
+        return dict(components[ref.rpartition("/")[2]])
+    return schema

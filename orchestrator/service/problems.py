@@ -1,0 +1,95 @@
+"""Errors as `application/problem+json`: the same line, details and resolution as elsewhere."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.errors import KeyTaken, NotFound, UsageError
+from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
+from orchestrator.journal import JournalError
+from orchestrator.orchestrator import QueueFull
+from orchestrator.service.types import ProblemDocument
+from orchestrator.snapshot import SnapshotError
+from states.errors import PikaciError, SpecError
+
+# The first that fits.
+_STATUS: tuple[tuple[type[PikaciError], int], ...] = (
+    (NotFound, 404),
+    (KeyTaken, 409),
+    (SpecError, 422),
+    (SnapshotError, 422),
+    (QueueFull, 429),
+    (UsageError, 400),
+    (DaemonUnreachable, 503),
+    (IncusMissing, 503),
+    (JournalError, 503),
+)
+RETRY_AFTER_SECS = 5
+_TRY_AGAIN = (429, 503)
+_WORDS = {
+    404: ("there is no such resource", "GET /v1/openapi.json lists them"),
+    405: ("this resource does not take this method", "the header Allow names those that it takes"),
+}
+
+
+class Problem(PikaciError):
+    """An answer that is no success, with its status."""
+
+    def __init__(self, status: int, brief: str, *, resolution: str = "") -> None:
+        super().__init__(brief, resolution=resolution)
+        self.status = status
+
+
+def problem(error: PikaciError) -> Response:
+    """The answer that tells of an error."""
+    if isinstance(error, Problem):
+        status = error.status
+    else:
+        status = next((code for kind, code in _STATUS if isinstance(error, kind)), 503)
+    where = f"{error.key}: " if isinstance(error, SpecError) and error.key else ""
+    return _answer(
+        ProblemDocument(
+            status=status,
+            title=where + error.brief,
+            detail=error.details,
+            resolution=error.resolution,
+        )
+    )
+
+
+async def on_pikaci_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PikaciError)
+    return problem(error)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """What Starlette's router says: no such path, no such method."""
+    assert isinstance(error, HTTPException)
+    title, resolution = _WORDS.get(error.status_code, (error.detail, ""))
+    document = ProblemDocument(status=error.status_code, title=title, resolution=resolution)
+    return _answer(document, dict(error.headers or {}))
+
+
+async def on_bug(request: Request, error: Exception) -> Response:
+    """A bug: the log has it, and the answer does not tell of our insides."""
+    return _answer(
+        ProblemDocument(
+            status=500,
+            title="internal error",
+            resolution="this is a bug of pikaci: please report it with the service's log",
+        )
+    )
+
+
+def _answer(document: ProblemDocument, headers: dict[str, str] | None = None) -> Response:
+    if document.status in _TRY_AGAIN:
+        headers = {**(headers or {}), "Retry-After": str(RETRY_AFTER_SECS)}
+    return Response(
+        msgspec.json.encode(document),
+        status_code=document.status,
+        media_type="application/problem+json",
+        headers=headers,
+    )

@@ -1,0 +1,107 @@
+"""A service from its start to its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+from starlette.types import ASGIApp
+
+from orchestrator.errors import UsageError
+from orchestrator.incus import Incus
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service.app import LocalOnly, RequireToken, make_app
+from orchestrator.service.sd_notify import sd_notify
+from orchestrator.service.server import read_token, serve_on, tcp_socket, unix_socket
+from orchestrator.settings import Settings, StateRoot
+from orchestrator.terminal import plain
+from states import events as ev
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where a service listens: `socket` in the file system, and `listen`, an ADDRESS:PORT, for
+    those who have the token of the file.
+    """
+
+    socket: Path
+    listen: str | None = None
+    token_file: Path | None = None
+
+
+def default_socket(root: StateRoot) -> Path:
+    """Where the service of a state root is found."""
+    return root.path / "service.sock"
+
+
+async def serve(
+    settings: Settings,
+    doors: Doors,
+    *,
+    say: Callable[[str], None],
+    on_entry: Callable[[Orchestrator, ev.Entry], None],
+    incus: Incus | None = None,
+) -> None:
+    """Serve until TERM or INT: then no new jobs; those that run go on, and are the next start's.
+
+    A second signal does not wait for answers that are being given. `UsageError` when the state
+    root is in use, or a door cannot be opened.
+    """
+    token = _token(doors)
+    async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
+        orchestrator.journal.observe(lambda entry: on_entry(orchestrator, entry))
+        stopping = trio.Event()
+        app = make_app(orchestrator, stopping=stopping)
+        try:
+            with (
+                ExitStack() as sockets,
+                trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received,
+            ):
+                ways: list[tuple[ASGIApp, socket.socket]] = []
+                ways.append((LocalOnly(app), sockets.enter_context(unix_socket(doors.socket))))
+                if doors.listen is not None:
+                    listener = sockets.enter_context(tcp_socket(doors.listen))
+                    ways.append((RequireToken(app, token), listener))
+                    say(f"listening on {doors.listen}, for who has the token")
+                say(f"serving {settings.root.path} on {doors.socket} as process {os.getpid()}")
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_stop_on_signals, received, stopping, nursery.cancel_scope)
+                    async with trio.open_nursery() as servers:
+                        for way in ways:
+                            servers.start_soon(serve_on, *way, stopping)
+                        sd_notify("READY=1")
+                    nursery.cancel_scope.cancel()
+        finally:
+            # However it came to this, jobs are not what ends.
+            orchestrator.detach()
+            for row in orchestrator.journal.unfinished():
+                say(f"  {row.id}  {plain(row.name)}  goes on, and is the next start's")
+
+
+async def _stop_on_signals(
+    received: AsyncIterator[int], stopping: trio.Event, hurry: trio.CancelScope
+) -> None:
+    await anext(received)
+    sd_notify("STOPPING=1")
+    stopping.set()
+    await anext(received)
+    hurry.cancel()
+
+
+def _token(doors: Doors) -> str:
+    if doors.listen is None:
+        return ""
+    if doors.token_file is None:
+        raise UsageError(
+            f"--listen {doors.listen} needs --token-file: whoever reaches this service can be"
+            " root on this host",
+            resolution="for example: (umask 077; openssl rand -hex 32 > token), and"
+            " --token-file token",
+        )
+    return read_token(doors.token_file)

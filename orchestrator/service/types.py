@@ -1,0 +1,121 @@
+"""What goes over HTTP, as JSON. The OpenAPI document is made from these types."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from states.events import ImageRef, SnapshotRef
+from states.job import Job, Phase
+from states.lifecycle import State
+from states.outcome import Failure, Verdict
+from states.spec import NAME_PATTERN, JobSpec
+
+MAX_JOBS = 1000
+
+_Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+_Path = Annotated[str, msgspec.Meta(pattern="^/", max_length=4096)]
+_Glob = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+
+
+class SubmitRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Jobs of one workspace, a directory of the service's host, to be run on one snapshot of it.
+
+    `include` are globs of git-ignored files that the snapshot takes along. A `snapshot` of an
+    earlier run is used as it is. Host paths in specs are absolute.
+    """
+
+    workspace: _Path
+    jobs: Annotated[dict[_Name, JobSpec], msgspec.Meta(min_length=1, max_length=MAX_JOBS)]
+    include: tuple[_Glob, ...] = ()
+    snapshot: SnapshotRef | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`now`: without a grace period. `reason` is shown with the job."""
+
+    now: bool = False
+    reason: Annotated[str, msgspec.Meta(max_length=200)] = "asked for over HTTP"
+
+
+class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it stands. `waits_for` says what it waits for before it begins, in words."""
+
+    id: str
+    run: str
+    name: str
+    state: State
+    verdict: Verdict | None
+    waits_for: str
+    attempt: int
+    exit_code: int | None
+    message: str
+    failure: Failure | None
+    warnings: tuple[str, ...]
+    phases: tuple[Phase, ...]
+    workspace: str
+    snapshot: SnapshotRef | None
+    image: ImageRef | None
+    instance: str | None
+    spec: JobSpec | None
+
+
+class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A run: its jobs in their order."""
+
+    id: str
+    jobs: tuple[JobDocument, ...]
+
+
+class JobPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs, the newest first. `next` is the `before` of the next page, None on the last."""
+
+    jobs: tuple[JobDocument, ...]
+    next: int | None
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a job left: its path below `/artifacts`, and its bytes."""
+
+    path: str
+    size: int
+
+
+class Artifacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job's current attempt left."""
+
+    artifacts: tuple[Artifact, ...]
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong (RFC 9457): `title` the line, `detail` more of it, `resolution` what next."""
+
+    status: int
+    title: str
+    detail: str = ""
+    resolution: str = ""
+    type: str = "about:blank"
+
+
+def job_document(job: Job, waits_for: str) -> JobDocument:
+    """The document of a job."""
+    return JobDocument(
+        id=job.id,
+        run=job.run,
+        name=job.name,
+        state=job.state,
+        verdict=job.verdict,
+        waits_for=waits_for,
+        attempt=job.attempt,
+        exit_code=job.exit_code,
+        message=job.message,
+        failure=job.failure,
+        warnings=job.warnings,
+        phases=job.phases,
+        workspace=job.workspace,
+        snapshot=job.snapshot,
+        image=job.image,
+        instance=job.instance,
+        spec=job.spec,
+    )

@@ -1,0 +1,144 @@
+"""What is asked for, and the first event of each of its jobs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from orchestrator.contract import contract
+from orchestrator.errors import KeyTaken, UsageError
+from orchestrator.snapshot import Snapshot
+from orchestrator.workbench import now
+from states import events as ev
+from states.errors import SpecError
+from states.job import Job
+from states.outcome import Failure, FailureKind
+from states.spec import NAME_PATTERN, JobSpec, Mount, check
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run: jobs of one workspace. `specs` are by name.
+
+    `include` are globs of git-ignored files that the snapshot takes along. `key` makes it one
+    submission however often it is sent, "" for none. A `snapshot` that is already published
+    is used as it is; else the workspace is published now.
+    """
+
+    workspace: Path
+    specs: Mapping[str, JobSpec]
+    include: tuple[str, ...] = ()
+    key: str = ""
+    snapshot: Snapshot | None = None
+
+
+def check_names(request: Request) -> None:
+    """`UsageError` when there are no jobs, or one has a name that no job can have."""
+    if not request.specs:
+        raise UsageError("there are no jobs to submit", resolution="submit at least one")
+    for name in request.specs:
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise UsageError(
+                f"{name!r} is no name for a job",
+                resolution="allowed: letters, digits and ._/-, at most 128",
+            )
+
+
+def refusal(spec: JobSpec) -> SpecError | None:
+    """Why a spec is refused, or None."""
+    try:
+        check(spec)
+    except SpecError as error:
+        return error
+    return None
+
+
+def with_real_paths(spec: JobSpec) -> JobSpec:
+    """The spec with the real paths of its host directories, as Incus wants them.
+
+    `SpecError` for one that is not absolute, or is no directory.
+    """
+
+    def real(key: str, value: str) -> str:
+        if not os.path.isabs(value) or not os.path.isdir(value):
+            raise SpecError(
+                key,
+                f"{value!r} is no directory of this host",
+                allowed="the absolute path of an existing directory",
+            )
+        return os.path.realpath(value)
+
+    changed = {
+        key: real(key, value)
+        for key in ("workspace_deps", "workspace_build", "nix_store")
+        if (value := getattr(spec, key)) is not None
+    }
+    mounts = tuple(
+        Mount(real(f"mounts[{index}].source", mount.source), mount.path)
+        for index, mount in enumerate(spec.mounts)
+    )
+    for name, source in spec.secrets.items():
+        if source.file is not None and not os.path.isabs(source.file):
+            raise SpecError(
+                f"secrets.{name}.file", f"{source.file!r} is no absolute path", allowed="/a/file"
+            )
+    return msgspec.structs.replace(spec, mounts=mounts, **changed)
+
+
+def rejections(request: Request, run: str) -> list[ev.Rejected]:
+    """The records of the jobs that are refused; when there are any, nothing of the run runs."""
+    return [
+        ev.Rejected(
+            job=f"{run}.{number}",
+            seq=1,
+            run=run,
+            name=name,
+            spec=spec,
+            workspace=str(request.workspace),
+            failure=Failure(
+                kind=FailureKind.CONFIG,
+                phase="new",
+                message=error.brief,
+                resolution=error.resolution,
+            ),
+            **now(),
+        )
+        for number, (name, spec) in enumerate(request.specs.items(), start=1)
+        if (error := refusal(spec)) is not None
+    ]
+
+
+def submissions(request: Request, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
+    """The first events of the run's jobs, which see `snapshot`."""
+    return [
+        ev.Submitted(
+            job=f"{run}.{number}",
+            seq=1,
+            run=run,
+            name=name,
+            spec=spec,
+            workspace=str(request.workspace),
+            snapshot=ev.SnapshotRef(
+                hash=snapshot.hash, commit=snapshot.commit, dirty=snapshot.dirty
+            ),
+            contract=contract().version,
+            key=request.key,
+            **now(),
+        )
+        for number, (name, spec) in enumerate(request.specs.items(), start=1)
+    ]
+
+
+def check_same(request: Request, jobs: Iterable[Job]) -> None:
+    """`UsageError` when the key of the request stands for jobs that are others."""
+    there = {job.name: (job.spec, job.workspace) for job in jobs}
+    if there != {name: (spec, str(request.workspace)) for name, spec in request.specs.items()}:
+        raise KeyTaken(
+            f"the key {request.key!r} was used for another submission",
+            resolution="use a new key for other jobs, or send the same jobs again",
+        )

@@ -1,0 +1,1 @@
+"""Traces to look at: one reading of a job's entries, drawn in several forms. Pure."""

@@ -1,0 +1,38 @@
+"""Mermaid: the way of one job through its states, or a run as bars."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from orchestrator.tracing.timeline import Timeline
+
+
+def mermaid(jobs: Sequence[Timeline]) -> bytes:
+    """A diagram of states for one job; for several, a Gantt chart with a section a job."""
+    lines = _states(jobs[0]) if len(jobs) == 1 else _gantt(jobs)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _states(job: Timeline) -> list[str]:
+    lines = ["stateDiagram-v2", f"    [*] --> {job.states[0].name}"]
+    for one, other in zip(job.states, job.states[1:], strict=False):
+        lines.append(f"    {one.name} --> {other.name} : {one.secs:.3f} s")
+    return [*lines, f"    {job.states[-1].name} --> [*]"] if job.verdict else lines
+
+
+def _gantt(jobs: Sequence[Timeline]) -> list[str]:
+    zero = min(job.begin for job in jobs)
+    lines = ["gantt", "    dateFormat x", "    axisFormat %M:%S"]
+    for job in jobs:
+        lines.append(f"    section {_plain(job.name)}")
+        for span in job.states:
+            start = round((span.begin - zero).total_seconds() * 1000)
+            kind = "" if span.ok else "crit, "
+            lines.append(f"    {span.name} :{kind}{start}, {max(1, round(span.secs * 1000))}ms")
+    return lines
+
+
+def _plain(name: str) -> str:
+    # A name may be hostile: what means something to Mermaid goes.
+    return re.sub(r"[^A-Za-z0-9._/ -]", "_", name)[:80] or "_"

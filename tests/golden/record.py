@@ -1,0 +1,75 @@
+"""Records traces of real runs anew: `python -m tests.golden.record`. It wants the real Incus.
+
+They stand under tests/ so that a change of the table that breaks old traces is seen. Who changes
+the table on purpose keeps the old traces, and teaches `states.trace` to read them.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PIKACI = str(Path(sys.executable).with_name("pikaci"))
+TRACES = Path(__file__).parent / "traces"
+JOBS = """
+schema = 1
+[defaults]
+memory = "512MiB"
+[jobs.passed]
+command = "echo fine"
+[jobs.failed]
+command = "echo broken; exit 3"
+[jobs.timed_out]
+command = "sleep 60"
+timeout_secs = 1
+[jobs.slow]
+command = "echo one; sleep 4; echo two"
+[jobs.infrastructure]
+command = "true"
+image = "no/such"
+[jobs.rejected]
+command = "true"
+writable_workspace = true
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="golden-") as base:
+        workspace = Path(base) / "workspace"
+        workspace.mkdir()
+        (workspace / "pikaci.toml").write_text(JOBS)
+
+        def start(*args: str) -> subprocess.Popen[str]:
+            argv = [PIKACI, *args, "--workspace", str(workspace), "--state-root", f"{base}/root"]
+            return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, process_group=0)
+
+        def pikaci(*args: str) -> str:
+            return start(*args).communicate(timeout=300)[0]
+
+        def record(name: str) -> None:
+            (TRACES / f"{name}.jsonl").write_text(pikaci("trace", "export"))
+
+        for name in ("passed", "failed", "timed_out", "infrastructure", "rejected"):
+            pikaci("run", name)
+            record(name)
+        for name, how, then in (
+            ("cancelled", signal.SIGINT, "status"),
+            ("recovered", signal.SIGKILL, "resume"),
+        ):
+            run = start("run", "slow")
+            assert run.stdout is not None
+            while "running" not in run.stdout.readline():
+                pass
+            time.sleep(0.5)
+            run.send_signal(how)
+            run.communicate(timeout=60)
+            pikaci(then)
+            record(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""`pikaci serve` and the commands that talk to it, on the real Incus."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.command import SECS, Command
+
+pytestmark = pytest.mark.incus
+
+JOBS = """
+schema = 1
+[defaults]
+memory = "512MiB"
+[jobs.good]
+command = "echo fine"
+[jobs.bad]
+command = "echo broken; exit 7"
+[jobs.slow]
+command = "echo begun; sleep 600"
+[jobs.short]
+command = "echo begun; sleep 4; echo ended"
+[jobs.writable]
+command = "true"
+writable_workspace = true
+"""
+ENDS = ("submitted", "result_collected")
+
+
+@pytest.fixture
+def served(pikaci: Command) -> Iterator[Command]:
+    """A root that a service holds."""
+    pikaci.write(JOBS)
+    service = pikaci.run_until("serving", "serve")
+    yield pikaci
+    if service.poll() is None:
+        stop(service)
+
+
+def stop(service: subprocess.Popen[str]) -> str:
+    service.send_signal(signal.SIGTERM)
+    out, _ = service.communicate(timeout=SECS)
+    assert 0 == service.returncode
+    return out
+
+
+def test_run_gives_its_jobs_to_the_service(served: Command) -> None:
+    """And says of them what it says of its own; `rerun` too."""
+    done = served("run", "good", "bad")
+    again = json.loads(served("rerun", "--failed", "--output", "json").stdout)
+    lines = served("run", "good", "--output", "jsonl").stdout.splitlines()
+    rejected = served("run", "writable")
+
+    assert 1 == done.returncode
+    assert "broken" in done.stdout
+    assert "failed: 1 of 2 jobs passed (exit code 1)" in done.stdout
+    assert [("bad", 7)] == [(job["job"], job["exit_code"]) for job in again["jobs"]]
+    assert ("submitted", "result_collected") == tuple(
+        entry["type"] for entry in map(json.loads, lines) if entry["type"] in ENDS
+    )
+    assert 2 == rejected.returncode
+    assert "does not support writable workspace jobs" in rejected.stderr
+
+
+def test_ctrl_c_of_a_run_ends_its_jobs_and_not_the_service(served: Command) -> None:
+    """The guest is gone, and the next run is taken."""
+    run = served.run_until("running", "run", "slow")
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=SECS)
+    good = served("run", "good")
+
+    assert 130 == run.returncode
+    assert 0 == good.returncode
+
+
+def test_cancel_reaches_what_the_service_runs(served: Command) -> None:
+    """By name, from another process."""
+    run = served.run_until("running", "run", "slow")
+    done = served("cancel", "slow", "--now")
+    run.communicate(timeout=SECS)
+
+    assert (0, 130) == (done.returncode, run.returncode)
+    assert "cancelled" in done.stdout
+
+
+def test_a_service_that_was_restarted_goes_on_with_its_jobs(pikaci: Command) -> None:
+    """And who watches one notices a short silence, no more: no line is lost or said twice."""
+    pikaci.write(JOBS)
+    first = pikaci.run_until("serving", "serve")
+    run = pikaci.run_until("running", "run", "short")
+    stop(first)
+    second = pikaci.run_until("serving", "serve")
+    out, _ = run.communicate(timeout=SECS)
+    log = pikaci("logs", "short").stdout
+    stop(second)
+
+    assert 0 == run.returncode, out
+    assert ["begun", "ended"] == log.splitlines()[1:]
+    assert [] == pikaci.leases()
+
+
+def test_on_tcp_the_token_is_asked_for(pikaci: Command, tmp_path: Path) -> None:
+    """Without a token file nothing listens, and the exit code is 2."""
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef\n")
+    token.chmod(0o600)
+    pikaci.write(JOBS)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    refused = pikaci("serve", "--listen", listen)
+    service = pikaci.run_until("serving", "serve", "--listen", listen, "--token-file", str(token))
+    try:
+        bare = httpx.get(f"http://{listen}/v1/jobs")
+        known = httpx.get(
+            f"http://{listen}/v1/jobs", headers={"Authorization": "Bearer 0123456789abcdef"}
+        )
+    finally:
+        stop(service)
+
+    assert 2 == refused.returncode
+    assert "needs --token-file" in refused.stderr
+    assert (401, 200) == (bare.status_code, known.status_code)

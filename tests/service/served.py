@@ -1,0 +1,78 @@
+"""A service on a real unix socket, over a fake Incus."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from orchestrator import JobSpec, Orchestrator
+from orchestrator.fake_incus import FakeIncus
+from orchestrator.service.app import LocalOnly, make_app
+from orchestrator.service.server import serve_on, unix_socket
+from orchestrator.testing import open_fake
+from states import events as ev
+
+
+@dataclass
+class Served:
+    """The orchestrator, its fake daemon, and a client of its service."""
+
+    orchestrator: Orchestrator
+    fake: FakeIncus
+    http: httpx.AsyncClient
+    socket: Path
+    stopping: trio.Event
+
+    @property
+    def workspace(self) -> str:
+        return str(self.orchestrator.bench.root.path.parent / "workspace")
+
+    async def submit(self, command: str = "echo one; echo two", **headers: str) -> Any:
+        """Submit one job over HTTP; its document."""
+        answer = await self.http.post(
+            "/v1/runs",
+            json={"workspace": self.workspace, "jobs": {"job": {"command": command}}},
+            headers=headers,
+        )
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()["jobs"][0]
+
+    async def started(self, job: str) -> None:
+        """Return when the job's command runs."""
+        async for event in self.orchestrator.job(job).events():
+            if isinstance(event, ev.Running):
+                return
+
+    async def settled(self, job: str) -> None:
+        """Return when nothing more is written of the job."""
+        while self.orchestrator.drives(job):
+            await self.orchestrator.arrivals.entry(job).wait()
+
+
+@asynccontextmanager
+async def open_served(**options: Any) -> AsyncIterator[Served]:
+    """Serve for the length of the block; `options` go to `open_fake`."""
+    async with open_fake(**options) as (orchestrator, fake):
+        path = orchestrator.bench.root.path / "service.sock"
+        stopping = trio.Event()
+        app = make_app(orchestrator, stopping=stopping)
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        with unix_socket(path) as door:
+            async with (
+                trio.open_nursery() as nursery,
+                httpx.AsyncClient(
+                    transport=transport, base_url="http://pikaci", timeout=60
+                ) as http,
+            ):
+                nursery.start_soon(serve_on, LocalOnly(app), door, stopping)
+                yield Served(orchestrator, fake, http, path, stopping)
+                nursery.cancel_scope.cancel()
+
+
+SLEEPS = JobSpec(command="sleep 10000", timeout_secs=100_000)

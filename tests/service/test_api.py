@@ -1,0 +1,411 @@
+"""The service, over its unix socket and a fake Incus."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import msgspec
+import pytest
+import trio
+
+from orchestrator import Capacity, UsageError
+from orchestrator.service import limits
+from orchestrator.service.app import RequireToken, make_app
+from orchestrator.service.server import read_token, tcp_socket, unix_socket
+from states import trace
+from states.outcome import Verdict
+from tests.service.served import Served, open_served
+
+
+async def events_of(served: Served, job: str, **headers: str) -> list[tuple[int, str, Any]]:
+    """The events that one stream brings: number, type, document."""
+    found = []
+    async with served.http.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as answer:
+        fields: dict[str, str] = {}
+        async for line in answer.aiter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif "id" in fields:
+                document = msgspec.json.decode(fields["data"])
+                found.append((int(fields["id"]), fields["event"], document))
+                fields = {}
+    return found
+
+
+async def problem(answer: Any, status: int) -> dict[str, Any]:
+    assert (status, "application/problem+json") == (
+        answer.status_code,
+        answer.headers["content-type"],
+    )
+    document: dict[str, Any] = answer.json()
+    assert status == document["status"]
+    return document
+
+
+async def test_a_job_is_submitted_watched_and_read() -> None:
+    """From the answer that says that it is durable, to its log."""
+    async with open_served() as served:
+        job = await served.submit()
+        seen = await events_of(served, job["id"])
+        ended = (await served.http.get(f"/v1/jobs/{job['id']}")).json()
+        log = (await served.http.get(f"/v1/jobs/{job['id']}/log")).content
+
+    assert "submitted" == job["state"]
+    assert "result_collected" == [kind for _, kind, _ in seen][-1]
+    assert ("passed", 0) == (ended["verdict"], ended["exit_code"])
+    assert b"one\ntwo\n" == log.split(b"\n", 1)[1]
+
+
+async def test_a_stream_goes_on_behind_the_last_event_that_was_seen() -> None:
+    """Nothing twice, nothing lost; behind the last there is nothing to wait for."""
+    async with open_served() as served:
+        job = await served.submit()
+        await served.settled(job["id"])
+        whole = await events_of(served, job["id"])
+        rest = await events_of(served, job["id"], **{"Last-Event-ID": str(whole[2][0])})
+        over = await served.http.get(
+            f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": str(whole[-1][0])}
+        )
+        bad = await served.http.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": "x"})
+
+    assert whole[3:] == rest
+    assert 204 == over.status_code
+    assert "Expected `int`" in (await problem(bad, 400))["title"]
+    document = b"".join(msgspec.json.encode(entry) + b"\n" for _, _, entry in whole)
+    assert Verdict.PASSED is trace.replay(trace_header(job["id"]) + document).verdict
+
+
+def trace_header(job: str) -> bytes:
+    return trace.encode(job, [])
+
+
+async def test_a_key_is_submitted_once() -> None:
+    """201 at first, 200 then; other jobs under the key are a conflict."""
+    async with open_served() as served:
+        key = {"Idempotency-Key": "build 7"}
+        body = {"workspace": served.workspace, "jobs": {"a": {"command": "true"}}}
+        first = await served.http.post("/v1/runs", json=body, headers=key)
+        again = await served.http.post("/v1/runs", json=body, headers=key)
+        body["jobs"] = {"a": {"command": "false"}}
+        other = await served.http.post("/v1/runs", json=body, headers=key)
+
+    assert (201, 200) == (first.status_code, again.status_code)
+    assert first.json()["id"] == again.json()["id"]
+    assert "another submission" in (await problem(other, 409))["title"]
+
+
+async def test_jobs_are_listed_by_pages_and_filters() -> None:
+    """The newest first; `next` leads on, to the end."""
+    async with open_served() as served:
+        jobs = [await served.submit("true" if n % 2 else "exit 3") for n in range(5)]
+        for job in jobs:
+            await served.orchestrator.job(job["id"]).wait()
+        pages, before = [], None
+        while True:
+            query = {"limit": 2, **({"before": before} if before is not None else {})}
+            page = (await served.http.get("/v1/jobs", params=query)).json()
+            pages.append([job["id"] for job in page["jobs"]])
+            before = page["next"]
+            if before is None:
+                break
+        failed = (await served.http.get("/v1/jobs", params={"verdict": "failed"})).json()
+        one = (await served.http.get("/v1/jobs", params={"run": jobs[1]["run"]})).json()
+
+    ids = [job["id"] for job in reversed(jobs)]
+    assert [ids[:2], ids[2:4], ids[4:]] == pages
+    assert ids[::2] == [job["id"] for job in failed["jobs"]]
+    assert [jobs[1]["id"]] == [job["id"] for job in one["jobs"]]
+
+
+async def test_a_job_is_cancelled_over_http() -> None:
+    """The answer comes when it is dead; asking again changes nothing."""
+    async with open_served() as served:
+        job = await served.submit("sleep 10000")
+        await served.started(job["id"])
+        path = f"/v1/jobs/{job['id']}/cancel"
+        answer = await served.http.post(path, json={"now": True, "reason": "not needed"})
+        again = await served.http.post(path, json={})
+
+    assert ("cancelled", "cancelled: not needed") == (
+        answer.json()["verdict"],
+        answer.json()["failure"]["message"],
+    )
+    assert answer.json() == again.json()
+
+
+async def test_a_log_is_followed_and_read_by_ranges() -> None:
+    """While it grows; and as RFC 9110 says of ranges."""
+    async with open_served() as served:
+        job = await served.submit("echo one; sleep 1; echo two")
+        path = f"/v1/jobs/{job['id']}/log"
+        followed = (await served.http.get(path, params={"follow": "true"})).content
+        whole = (await served.http.get(path)).content
+
+        async def part(span: str) -> tuple[int, bytes]:
+            answer = await served.http.get(path, headers={"Range": span})
+            return answer.status_code, answer.content
+
+        assert followed == whole
+        assert whole.endswith(b"one\ntwo\n")
+        assert (206, whole[2:5]) == await part("bytes=2-4")
+        assert (206, whole[-4:]) == await part("bytes=-4")
+        assert (206, whole[7:]) == await part("bytes=7-")
+        assert (416, b"") == await part(f"bytes={len(whole)}-")
+        assert (206, whole) == await part("bytes=0-99999")
+        assert (200, whole) == await part("lines=1-2")
+
+
+async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
+    """Whatever path is asked for, and whatever lies there."""
+    async with open_served() as served:
+        job = await served.submit()
+        await served.orchestrator.job(job["id"]).wait()
+        there = served.orchestrator.job(job["id"]).directory / "artifacts"
+        (there / "sub").mkdir(parents=True, exist_ok=True)
+        (there / "sub" / "page.html").write_text("<script>alert(1)</script>")
+        (there / "link").symlink_to("/etc/passwd")
+        (there / "up").symlink_to("..")
+        os.mkfifo(there / "pipe")
+        base = f"/v1/jobs/{job['id']}/artifacts"
+        listed = (await served.http.get(base)).json()["artifacts"]
+        page = await served.http.get(f"{base}/sub/page.html")
+        refused = [
+            await served.http.get(f"{base}/{path}")
+            for path in ("link", "up/guest.log", "pipe", "sub", "%2e%2e/guest.log", "a%00b", "nope")
+        ]
+
+    assert [{"path": "sub/page.html", "size": 25}] == listed
+    assert b"<script>alert(1)</script>" == page.content
+    assert ("application/octet-stream", "attachment", "nosniff") == (
+        page.headers["content-type"],
+        page.headers["content-disposition"],
+        page.headers["x-content-type-options"],
+    )
+    assert {404} == {answer.status_code for answer in refused}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"{", 400, "is not JSON"),
+        (b"{}", 422, "missing required field `workspace`"),
+        (b'{"workspace": "here", "jobs": {"a": {"command": "true"}}}', 422, "$.workspace"),
+        (b'{"workspace": "/", "jobs": {}}', 422, "$.jobs"),
+        (b'{"workspace": "/", "jobs": {"a b": {"command": "true"}}}', 422, "$.jobs"),
+        (b'{"workspace": "/", "jobs": {"a": {"command": "true", "x": 1}}}', 422, "unknown field"),
+        (
+            b'{"workspace": "/no/such", "jobs": {"a": {"command": "true"}}}',
+            400,
+            "no such directory",
+        ),
+        (b'{"workspace": "/", "jobs": {"a": {"command": " "}}}', 422, "jobs.a"),
+        (
+            b'{"workspace": "/", "jobs": {"a": {"command": "true", "writable_workspace": true}}}',
+            422,
+            "jobs.a: remote Linux VM backend `incus` does not support writable workspace jobs",
+        ),
+        (b'{"workspace": "/", "jobs": {"a": {"command": "true", "cpus": 64}}}', 422, "cpus: 64"),
+    ],
+)
+async def test_a_bad_submission_is_refused_in_words(body: bytes, status: int, words: str) -> None:
+    """What is wrong, and nothing was begun."""
+    async with open_served(capacity=Capacity(jobs=1, cpus=8)) as served:
+        answer = await served.http.post(
+            "/v1/runs", content=body, headers={"Content-Type": "application/json"}
+        )
+
+        assert words in (await problem(answer, status))["title"]
+        assert [] == [row for row in served.orchestrator.journal.jobs() if not row.ended]
+        assert not served.fake.instances()
+
+
+async def test_what_is_not_there_and_what_is_not_taken_is_said() -> None:
+    """As problems, like all else."""
+    async with open_served() as served:
+        get, post = served.http.get, served.http.post
+        assert "no job" in (await problem(await get("/v1/jobs/x"), 404))["title"]
+        assert "no run" in (await problem(await get("/v1/runs/x"), 404))["title"]
+        await problem(await get("/v1/nothing"), 404)
+        await problem(await served.http.delete("/v1/jobs"), 405)
+        await problem(await post("/v1/runs", content=b"{}"), 415)
+        await problem(await get("/v1/jobs", params={"state": "happy"}), 400)
+        await problem(await get("/v1/jobs", params={"nonsense": "1"}), 400)
+
+
+async def test_without_a_daemon_a_submission_is_to_be_sent_again() -> None:
+    """And nothing of it is in the journal."""
+    async with open_served() as served:
+        served.fake.kill_daemon()
+        answer = await served.http.post(
+            "/v1/runs",
+            json={"workspace": served.workspace, "jobs": {"a": {"command": "true"}}},
+        )
+        served.fake.restart_daemon()
+
+        await problem(answer, 503)
+        assert "5" == answer.headers["retry-after"]
+        assert [] == served.orchestrator.journal.jobs()
+
+
+async def test_a_full_queue_is_to_be_asked_again() -> None:
+    """429, at once."""
+    async with open_served(capacity=Capacity(jobs=1), queue_jobs=1) as served:
+        running = await served.submit("sleep 10000")
+        await served.started(running["id"])
+        waiting = await served.submit()
+        answer = await served.http.post(
+            "/v1/runs",
+            json={"workspace": served.workspace, "jobs": {"a": {"command": "true"}}},
+        )
+        document = (await served.http.get(f"/v1/jobs/{waiting['id']}")).json()
+        await served.http.post(f"/v1/jobs/{running['id']}/cancel", json={"now": True})
+
+    await problem(answer, 429)
+    assert "a place: 1 of 1 jobs run" == document["waits_for"]
+
+
+async def test_a_body_that_is_too_large_or_too_slow_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """413 and 408; the service lives."""
+    monkeypatch.setattr(limits, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(limits, "BODY_SECS", 0.3)
+    async with open_served() as served:
+        headers = {"Content-Type": "application/json"}
+        large = await served.http.post("/v1/runs", content=b"x" * 1001, headers=headers)
+        async with await trio.open_unix_socket(str(served.socket)) as slow:
+            await slow.send_all(
+                b"POST /v1/runs HTTP/1.1\r\nHost: pikaci\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 10\r\n\r\n{"
+            )
+            with trio.fail_after(20):
+                late = await slow.receive_some()
+        alive = await served.http.get("/healthz")
+
+    await problem(large, 413)
+    assert late.startswith(b"HTTP/1.1 408")
+    assert 200 == alive.status_code
+
+
+async def test_a_service_that_stops_takes_no_jobs() -> None:
+    """It says so, to who submits and to who asks whether it is ready; it still tells of jobs."""
+    async with open_served() as served:
+        assert 200 == (await served.http.get("/readyz")).status_code
+        stopping = trio.Event()
+        stopping.set()
+        app = make_app(served.orchestrator, stopping=stopping)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://pikaci"
+        ) as late:
+            body = {"workspace": served.workspace, "jobs": {"a": {"command": "true"}}}
+            await problem(await late.post("/v1/runs", json=body), 503)
+            await problem(await late.get("/readyz"), 503)
+            assert 200 == (await late.get("/healthz")).status_code
+            assert 200 == (await late.get("/v1/jobs")).status_code
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost:8080"}, 200),
+        ({"Host": "[::1]:8080", "Origin": "http://localhost:8080"}, 200),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "localhost.evil.example:8080"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+async def test_a_page_of_somebody_else_gets_nothing(headers: dict[str, str], status: int) -> None:
+    """Whatever name it has found for a socket that was forwarded to a port."""
+    async with open_served() as served:
+        assert status == (await served.http.get("/v1/jobs", headers=headers)).status_code
+
+
+async def test_on_tcp_nothing_is_told_without_the_token() -> None:
+    """But that the service lives."""
+    async with open_served() as served:
+        app = RequireToken(make_app(served.orchestrator), "t" * 16)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://pikaci"
+        ) as http:
+            for given in ("", "Bearer wrong", "t" * 16):
+                answer = await http.get("/v1/jobs", headers={"Authorization": given})
+                await problem(answer, 401)
+                assert "Bearer" == answer.headers["www-authenticate"]
+            known = await http.get("/v1/jobs", headers={"Authorization": f"Bearer {'t' * 16}"})
+            assert 200 == known.status_code
+            assert 200 == (await http.get("/healthz")).status_code
+
+
+async def test_the_document_says_what_the_service_does() -> None:
+    """Answers have the forms that /v1/openapi.json promises."""
+    async with open_served() as served:
+        document = (await served.http.get("/v1/openapi.json")).json()
+        job = await served.submit()
+        await served.orchestrator.job(job["id"]).wait()
+        answers = {
+            "JobDocument": (await served.http.get(f"/v1/jobs/{job['id']}")).json(),
+            "RunDocument": (await served.http.get(f"/v1/runs/{job['run']}")).json(),
+            "JobPage": (await served.http.get("/v1/jobs")).json(),
+            "Statistics": (await served.http.get("/v1/statistics")).json(),
+            "ProblemDocument": (await served.http.get("/v1/jobs/x")).json(),
+        }
+
+    assert "3.1.0" == document["openapi"]
+    for name, answer in answers.items():
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.validate(answer, schema)
+
+
+def test_the_socket_is_its_user_s_alone(tmp_path: Path) -> None:
+    """From its first moment; a dead service's is replaced, another file is not."""
+    path = tmp_path / ("long" * 20) / ("er" * 20) / "service.sock"
+    path.parent.mkdir(parents=True)
+    old = os.umask(0)
+    try:
+        with unix_socket(path) as first:
+            assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+            first.close()
+            with unix_socket(path):
+                assert path.is_socket()
+    finally:
+        os.umask(old)
+    assert not path.exists()
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="is no socket"), unix_socket(path):
+        pass
+    assert "mine" == path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        ("a" * 16, 0o644, "can be read by others"),
+        ("short", 0o600, "no token of 16"),
+        ("with a space and more", 0o600, "no token of 16"),
+        (None, 0o600, "cannot be read"),
+    ],
+)
+def test_a_token_is_secret_and_long(
+    tmp_path: Path, text: str | None, mode: int, words: str
+) -> None:
+    """Or nothing listens."""
+    path = tmp_path / "token"
+    if text is not None:
+        path.write_text(text)
+        path.chmod(mode)
+    with pytest.raises(UsageError, match=words):
+        read_token(path)
+
+
+@pytest.mark.parametrize("listen", ["localhost:80", "127.0.0.1", "127.0.0.1:x", "1.2.3.4:1", ":1"])
+def test_an_address_that_is_none_is_refused(listen: str) -> None:
+    """Names among them: who listens says where."""
+    with pytest.raises(UsageError, match="--listen"), tcp_socket(listen):
+        pass

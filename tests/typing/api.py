@@ -1,0 +1,65 @@
+"""The types that who embeds pikaci gets; mypy reads this, nobody runs it."""
+
+from pathlib import Path
+from typing import assert_type
+
+from orchestrator import (
+    Capacity,
+    Job,
+    JobHandle,
+    JobSpec,
+    Orchestrator,
+    Request,
+    RunHandle,
+    Settings,
+    Snapshot,
+    Statistics,
+    Verdict,
+)
+from orchestrator.fake_incus import FakeIncus
+from orchestrator.testing import open_fake
+from states import events as ev
+
+
+def on_entry(entry: ev.Entry) -> None: ...
+
+
+async def library() -> None:
+    settings = Settings(workspace=Path("."), capacity=Capacity(jobs=2))
+    async with Orchestrator.open(settings, on_entry=on_entry) as orchestrator:
+        assert_type(orchestrator, Orchestrator)
+        snapshot = await orchestrator.snapshot()
+        assert_type(snapshot, Snapshot)
+        job = await orchestrator.submit(JobSpec(command="true"), key="k", snapshot=snapshot)
+        assert_type(job, JobHandle)
+        assert_type(await orchestrator.submit_nowait(JobSpec(command="true")), JobHandle)
+        assert_type(await orchestrator.submit_and_wait(JobSpec(command="true")), Job)
+        async for event in job.events():
+            assert_type(event, ev.AnyEvent)
+        async for number, entry in job.entries(after=1):
+            assert_type(number, int)
+            assert_type(entry, ev.Entry)
+        async for chunk in job.log():
+            assert_type(chunk, bytes)
+        result = await job.wait()
+        assert_type(result, Job)
+        assert_type(result.verdict, Verdict | None)
+        run = await orchestrator.submit_run(Request(Path("."), {"a": JobSpec(command="true")}))
+        assert_type(run, RunHandle)
+        assert_type(await run.wait(), list[Job])
+        assert_type(orchestrator.statistics(), Statistics)
+        await job.cancel(now=True)
+
+
+async def own_tests() -> None:
+    async with open_fake() as (orchestrator, fake):
+        assert_type(orchestrator, Orchestrator)
+        assert_type(fake, FakeIncus)
+
+
+async def mistakes(orchestrator: Orchestrator) -> None:
+    """Each of these is an error; mypy says so when one is not."""
+    await orchestrator.submit("true")  # type: ignore[arg-type]
+    await orchestrator.submit(JobSpec(command="true"), timeout=3)  # type: ignore[call-arg]
+    orchestrator.job(3)  # type: ignore[arg-type]
+    Settings()  # type: ignore[call-arg]

@@ -1,0 +1,376 @@
+"""The library, on the fake Incus."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from orchestrator import (
+    Capacity,
+    JobSpec,
+    Orchestrator,
+    QueueFull,
+    Request,
+    Settings,
+    SpecError,
+    UsageError,
+    Verdict,
+)
+from orchestrator.fake_incus import FakeIncus
+from orchestrator.incus import Incus
+from orchestrator.incus_errors import DaemonUnreachable
+from orchestrator.journal import JournalError
+from orchestrator.testing import open_fake
+from states import events as ev
+from states.lifecycle import State
+from states.spec import Mount
+
+PASSES = JobSpec(command="echo one; echo two")
+SLEEPS = JobSpec(command="sleep 10000", timeout_secs=100_000)
+
+
+async def started(orchestrator: Orchestrator, job: str) -> None:
+    """Return when the job's command runs."""
+    async for event in orchestrator.job(job).events():
+        if isinstance(event, ev.Running):
+            return
+
+
+async def test_a_job_is_durable_when_it_is_submitted() -> None:
+    """The journal has it before anything is done for it."""
+    async with open_fake() as (orchestrator, _):
+        job = await orchestrator.submit(PASSES)
+
+        assert [ev.Submitted] == [type(e) for _, e in orchestrator.journal.entries(job.id)]
+        result = await job.wait()
+
+    assert (Verdict.PASSED, 0) == (result.verdict, result.exit_code)
+
+
+async def test_events_come_from_the_first_to_the_last_whenever_one_asks() -> None:
+    """Also after the job has ended; each once, in order."""
+    async with open_fake() as (orchestrator, _):
+        job = await orchestrator.submit(PASSES)
+        live = [event.seq async for event in job.events()]
+        again = [event.seq async for event in job.events()]
+
+    assert [1, 2, 3, 4, 5, 6] == live == again
+
+
+async def test_a_slow_reader_loses_nothing_and_blocks_nobody() -> None:
+    """It is still at the first event when the job has ended."""
+    async with open_fake() as (orchestrator, _):
+        job = await orchestrator.submit(PASSES)
+        events = job.events()
+        first = await anext(events)
+        await job.wait()
+        rest = [event.seq async for event in events]
+
+    assert 1 == first.seq
+    assert [2, 3, 4, 5, 6] == rest
+
+
+async def test_entries_go_on_where_a_reader_left_off() -> None:
+    """By their numbers in the journal; behind the last, the stream of an ended job is over."""
+    async with open_fake() as (orchestrator, _):
+        job = await orchestrator.submit(PASSES)
+        await job.wait()
+        numbers = [number async for number, _ in job.entries()]
+        later = [number async for number, _ in job.entries(after=numbers[3])]
+        none = [number async for number, _ in job.entries(after=numbers[-1] + 1000)]
+
+    assert sorted(numbers) == numbers
+    assert numbers[4:] == later
+    assert [] == none
+
+
+async def test_a_log_is_followed_to_its_end() -> None:
+    """From any byte."""
+    async with open_fake() as (orchestrator, _):
+        job = await orchestrator.submit(PASSES)
+        whole = b"".join([chunk async for chunk in job.log()])
+        tail = b"".join([chunk async for chunk in job.log(after=len(whole) - 4)])
+
+    assert b"one\ntwo\n" == whole.split(b"\n", 1)[1]
+    assert b"two\n" == tail
+
+
+async def test_a_key_is_submitted_once() -> None:
+    """The same job comes back, ended or not, and other jobs under the key are refused."""
+    async with open_fake() as (orchestrator, _):
+        first = await orchestrator.submit(PASSES, key="build 7")
+        again = await orchestrator.submit(PASSES, key="build 7")
+        await first.wait()
+        ended = await orchestrator.submit_nowait(PASSES, key="build 7")
+        other = await orchestrator.submit(PASSES, key="build 8")
+
+        assert first.id == again.id == ended.id != other.id
+        with pytest.raises(UsageError, match="another submission"):
+            await orchestrator.submit(JobSpec(command="false"), key="build 7")
+        assert 2 == len(orchestrator.journal.jobs())
+
+
+async def test_a_key_that_two_submit_at_once_is_submitted_once() -> None:
+    """Neither of them is told of an error."""
+    async with open_fake() as (orchestrator, _):
+        ids = []
+
+        async def submit() -> None:
+            ids.append((await orchestrator.submit(PASSES, key="k")).id)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(submit)
+            nursery.start_soon(submit)
+
+        assert 2 == len(ids)
+        assert 1 == len(set(ids)) == len(orchestrator.journal.jobs())
+
+
+async def test_the_block_ends_when_its_jobs_have() -> None:
+    """As a nursery's does."""
+    async with open_fake() as (orchestrator, fake):
+        jobs = [await orchestrator.submit(PASSES) for _ in range(3)]
+        statistics = orchestrator.statistics
+
+    assert {Verdict.PASSED: 3} == statistics().ended
+    assert 0 == statistics().running == statistics().queued
+    assert 3 == len({job.id for job in jobs})
+    assert not fake.instances()
+
+
+async def test_an_error_in_the_block_ends_the_jobs_and_is_raised_as_it_is() -> None:
+    """Not in a group."""
+    verdicts: list[ev.Entry] = []
+    with pytest.raises(KeyError, match="mine"):
+        async with open_fake(on_entry=verdicts.append) as (orchestrator, _):
+            job = await orchestrator.submit(SLEEPS)
+            await started(orchestrator, job.id)
+            raise KeyError("mine")
+
+    assert isinstance([e for e in verdicts if isinstance(e, ev.Event)][-1], ev.Cancelled)
+
+
+async def test_a_cancelled_block_ends_its_jobs() -> None:
+    """Cancelling by scope: nothing of them lives when the scope is left."""
+    seen: list[ev.Entry] = []
+    with trio.CancelScope() as scope:
+        async with open_fake(on_entry=seen.append) as (orchestrator, _):
+            job = await orchestrator.submit(SLEEPS)
+            await started(orchestrator, job.id)
+            scope.cancel()
+            await trio.sleep_forever()
+
+    assert scope.cancelled_caught
+    assert isinstance([e for e in seen if isinstance(e, ev.Event)][-1], ev.Cancelled)
+
+
+async def test_a_cancelled_wait_leaves_the_job_alone() -> None:
+    """Who waits is a reader."""
+    async with open_fake() as (orchestrator, _):
+        job = await orchestrator.submit(JobSpec(command="sleep 1"))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await job.wait()
+
+        assert Verdict.PASSED is (await job.wait()).verdict
+
+
+async def test_cancelling_a_job_returns_when_it_is_dead() -> None:
+    """One that runs, one that waits for its turn, and one that has ended."""
+    async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
+        done = await orchestrator.submit(PASSES)
+        await done.wait()
+        running = await orchestrator.submit(SLEEPS)
+        waiting = await orchestrator.submit(SLEEPS)
+        await started(orchestrator, running.id)
+        for job in (waiting, running, done):
+            await job.cancel(reason="not needed", now=True)
+
+        assert [State.CANCELLED] * 2 == [job.job.state for job in (running, waiting)]
+        assert Verdict.PASSED is done.job.verdict
+        failure = running.job.failure
+        assert failure is not None
+        assert "cancelled: not needed" == failure.message
+
+
+async def test_what_waits_says_for_what() -> None:
+    """A place, or its turn behind another."""
+    async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
+        running = await orchestrator.submit(SLEEPS)
+        await started(orchestrator, running.id)
+        second = await orchestrator.submit(PASSES)
+        third = await orchestrator.submit(PASSES)
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert "" == running.waits_for()
+        assert "a place: 1 of 1 jobs run" == second.waits_for()
+        assert third.waits_for().startswith(f"its turn; {second.id} is next")
+        statistics = orchestrator.statistics()
+        assert (2, 1) == (statistics.queued, statistics.running)
+        await running.cancel(now=True)
+
+
+async def test_a_full_queue_makes_submitters_wait_or_refuses_them() -> None:
+    """`submit` goes on when a job has begun; `submit_nowait` is told at once."""
+    async with open_fake(capacity=Capacity(jobs=1), queue_jobs=1) as (orchestrator, _):
+        running = await orchestrator.submit(SLEEPS)
+        await started(orchestrator, running.id)
+        await orchestrator.submit(PASSES)
+        with pytest.raises(QueueFull):
+            await orchestrator.submit_nowait(PASSES)
+        assert 2 == len(orchestrator.journal.jobs())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(orchestrator.submit, PASSES)
+            await trio.testing.wait_all_tasks_blocked()
+            assert 2 == len(orchestrator.journal.jobs())
+            await running.cancel(now=True)
+
+        assert 3 == len(orchestrator.journal.jobs())
+
+
+async def test_a_refused_spec_is_recorded_and_told() -> None:
+    """In its own words, and nothing else was touched."""
+    async with open_fake() as (orchestrator, _):
+        with pytest.raises(SpecError, match="does not support writable workspace jobs"):
+            await orchestrator.submit(JobSpec(command="true", writable_workspace=True))
+
+        (row,) = orchestrator.journal.jobs()
+        assert Verdict.REJECTED is orchestrator.job(row.id).job.verdict
+        assert [] == os.listdir(orchestrator.bench.root.snapshots)
+
+
+async def test_a_job_too_big_for_the_host_is_refused() -> None:
+    """It would wait for ever."""
+    capacity = Capacity(jobs=2, cpus=4, memory=2**30)
+    async with open_fake(capacity=capacity) as (orchestrator, _):
+        with pytest.raises(SpecError, match="more than jobs may have here"):
+            await orchestrator.submit(JobSpec(command="true", memory="2GiB"))
+
+        assert [] == orchestrator.journal.jobs()
+
+
+async def test_without_a_daemon_nothing_is_submitted() -> None:
+    """The error is the daemon's, by itself."""
+    async with open_fake() as (orchestrator, fake):
+        fake.kill_daemon()
+        with pytest.raises(DaemonUnreachable):
+            await orchestrator.submit(PASSES)
+
+        assert [] == orchestrator.journal.jobs()
+
+
+async def test_jobs_of_one_snapshot_see_one_tree() -> None:
+    """However the workspace changes meanwhile."""
+    async with open_fake() as (orchestrator, _):
+        snapshot = await orchestrator.snapshot()
+        root = orchestrator.bench.root.path
+        (root.parent / "workspace" / "new").touch()
+        one = await orchestrator.submit(PASSES, snapshot=snapshot)
+        two = await orchestrator.submit(PASSES)
+
+        assert snapshot.hash == getattr(one.job.snapshot, "hash", "")
+        assert snapshot.hash != getattr(two.job.snapshot, "hash", "")
+
+
+async def test_a_fault_of_the_journal_is_raised_for_who_waits_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The block, and the jobs beside it, go on."""
+    async with open_fake() as (orchestrator, _):
+        append = orchestrator.journal.append
+
+        async def refuse(*entries: ev.Entry) -> None:
+            if any(isinstance(e, ev.Running) and e.job == unlucky.id for e in entries):
+                raise JournalError("no room")
+            await append(*entries)
+
+        monkeypatch.setattr(orchestrator.journal, "append", refuse)
+        unlucky = await orchestrator.submit(PASSES)
+        other = await orchestrator.submit(PASSES)
+        with pytest.raises(JournalError, match="no room"):
+            await unlucky.wait()
+
+        assert Verdict.PASSED is (await other.wait()).verdict
+
+
+async def test_detached_jobs_are_the_next_start_s(tmp_path: Path) -> None:
+    """They go on in their guests; the next orchestrator of the root follows them to their ends."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    settings = Settings(workspace=workspace, state_root=tmp_path / "root")
+    async with FakeIncus.open() as fake:
+        incus = Incus(tmp_path / "conf", spawn=fake)
+        async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
+            job = await orchestrator.submit(JobSpec(command="echo one; sleep 1; echo two"))
+            await started(orchestrator, job.id)
+            orchestrator.detach()
+        async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
+            again = orchestrator.job(job.id)
+            log = b"".join([chunk async for chunk in again.log()])
+            result = await again.wait()
+
+    assert Verdict.PASSED is result.verdict
+    assert b"one\ntwo\n" == log.split(b"\n", 1)[1]
+
+
+async def test_two_programs_share_a_root_and_watch_each_other_s_jobs(tmp_path: Path) -> None:
+    """Each cancels the other's too; who would have it alone is told who uses it."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    settings = Settings(workspace=workspace, state_root=tmp_path / "root")
+    async with FakeIncus.open() as fake:
+        incus = Incus(tmp_path / "conf", spawn=fake)
+        async with (
+            Orchestrator.open(settings, incus=incus) as one,
+            Orchestrator.open(settings, incus=incus) as two,
+        ):
+            job = await one.submit(SLEEPS)
+            await started(two, job.id)
+            with pytest.raises(UsageError, match="is in use"):
+                async with Orchestrator.open(settings, incus=incus, exclusive=True):
+                    pass
+            await two.job(job.id).cancel(now=True)
+            seen = await two.job(job.id).wait()
+
+    assert Verdict.CANCELLED is seen.verdict
+
+
+async def test_runs_of_one_orchestrator_have_names_and_locks_of_one_session() -> None:
+    """So that a process with thousands of runs holds one lock."""
+    async with open_fake() as (orchestrator, _):
+        workspace = orchestrator.bench.root.path.parent / "workspace"
+        runs = [
+            await orchestrator.submit_run(Request(workspace, {"a": PASSES, "b": PASSES}))
+            for _ in range(3)
+        ]
+        files = os.listdir(orchestrator.bench.root.locks)
+        results = [job for run in runs for job in await run.wait()]
+
+    session = orchestrator.session
+    assert [session, f"{session}-2", f"{session}-3"] == [run.id for run in runs]
+    assert {session, f"{session}.sock"} == set(files)
+    assert {Verdict.PASSED} == {job.verdict for job in results}
+    assert [f"{session}-2.1", f"{session}-2.2"] == [job.id for job in runs[1].jobs]
+
+
+async def test_host_directories_are_real_or_refused(tmp_path: Path) -> None:
+    """A path that is relative, or of nothing, is told before anything is submitted."""
+    (tmp_path / "deps").mkdir()
+    (tmp_path / "link").symlink_to("deps")
+    async with open_fake() as (orchestrator, _):
+        for source in ("deps", str(tmp_path / "nothing")):
+            with pytest.raises(SpecError, match="is no directory of this host") as caught:
+                await orchestrator.submit(
+                    JobSpec(command="true", mounts=(Mount(source, "/mnt/data"),))
+                )
+            assert "mounts[0].source" == caught.value.key
+        assert [] == orchestrator.journal.jobs()
+        job = await orchestrator.submit(
+            JobSpec(command="true", workspace_deps=str(tmp_path / "link"))
+        )
+
+        assert str(tmp_path / "deps") == getattr(job.job.spec, "workspace_deps", "")
