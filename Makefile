@@ -1,6 +1,6 @@
 # `make run` and `make test` set up whatever is missing; both are safe to run again.
 BIN := .venv/bin
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-annotate --custom-compile-command 'make lock'
 SHELL_FILES := .ci/common .ci/guest-deps .ci/incus .ci/run .ci/venv \
 	nix/guest/init nix/guest/pikaci-deadline nix/guest/pikaci-incus-run
