@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-
 import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,6 +23,8 @@ from orchestrator.service.problems import (
     on_pikaci_error,
     problem,
 )
+from orchestrator.service.web.pages import Pages
+from orchestrator.service.web.summaries import Summaries
 from states.errors import PikaciError
 
 LOCAL_HOSTS = frozenset({"", "pikaci", "localhost", "127.0.0.1", "[::1]"})
@@ -65,6 +65,7 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
     return Starlette(
         routes=[
             *map(route, OPERATIONS),
+            *Pages(orchestrator, Summaries(orchestrator)).routes(),
             Route("/v1/openapi.json", document),
             Route("/metrics", shown_metrics),
             Route("/healthz", healthz),
@@ -108,25 +109,3 @@ class LocalOnly:
 def _host(name: str) -> str:
     host, colon, port = name.rpartition(":")
     return host if colon and port.isdigit() else name
-
-
-class RequireToken:
-    """ASGI middleware: `Authorization: Bearer TOKEN`, or 401. /healthz is everybody's."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/healthz":
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._expected):
-                answer = problem(
-                    Problem(
-                        401, "this needs the token", resolution="send Authorization: Bearer TOKEN"
-                    )
-                )
-                answer.headers["WWW-Authenticate"] = "Bearer"
-                await answer(scope, receive, send)
-                return
-        await self._app(scope, receive, send)

@@ -18,7 +18,6 @@ from starlette.types import ASGIApp
 from orchestrator.errors import UsageError
 
 BACKLOG = 128
-READ_SECS = 30
 STOP_SECS = 3.0
 MIN_TOKEN = 16
 
@@ -113,7 +112,9 @@ async def serve_on(app: ASGIApp, listener: socket.socket, stopping: trio.Event) 
     config = Config()
     # Hypercorn closes what it is given.
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
-    config.read_timeout = READ_SECS
+    # It would cut off who follows a log and so has nothing to say. Time has its limits elsewhere:
+    # for a request's head hypercorn's own, for its body and for taking the answer `Limits`.
+    config.read_timeout = None
     config.graceful_timeout = STOP_SECS
     config.loglevel = "WARNING"
     config.include_server_header = False
