@@ -10,16 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
-from starlette.types import ASGIApp
-
 from orchestrator.errors import UsageError
 
 BACKLOG = 128
-READ_SECS = 30
-STOP_SECS = 3.0
+GONE_SECS = 60
 MIN_TOKEN = 16
 
 
@@ -74,6 +68,11 @@ def tcp_socket(listen: str) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as made:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A client whose host or network went away says nothing more. Connections inherit these.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_SECS // 2)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, GONE_SECS // 6)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_SECS * 1000)
         try:
             made.bind((str(address), number))
             made.listen(BACKLOG)
@@ -106,15 +105,3 @@ def read_token(path: Path) -> str:
             resolution=f"for example: openssl rand -hex 32 > {path}",
         )
     return token
-
-
-async def serve_on(app: ASGIApp, listener: socket.socket, stopping: trio.Event) -> None:
-    """Answer until it is `stopping`; then finish what is being answered, in bounded time."""
-    config = Config()
-    # Hypercorn closes what it is given.
-    config.bind = [f"fd://{os.dup(listener.fileno())}"]
-    config.read_timeout = READ_SECS
-    config.graceful_timeout = STOP_SECS
-    config.loglevel = "WARNING"
-    config.include_server_header = False
-    await serve(app, config, shutdown_trigger=stopping.wait)  # type: ignore[arg-type]

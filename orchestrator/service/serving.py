@@ -17,8 +17,9 @@ from orchestrator.errors import UsageError
 from orchestrator.incus import Incus
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.app import LocalOnly, RequireToken, make_app
+from orchestrator.service.connections import serve_connections
 from orchestrator.service.sd_notify import sd_notify
-from orchestrator.service.server import read_token, serve_on, tcp_socket, unix_socket
+from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.settings import Settings, StateRoot
 from orchestrator.terminal import plain
 from states import events as ev
@@ -74,7 +75,7 @@ async def serve(
                     nursery.start_soon(_stop_on_signals, received, stopping, nursery.cancel_scope)
                     async with trio.open_nursery() as servers:
                         for way in ways:
-                            servers.start_soon(serve_on, *way, stopping)
+                            servers.start_soon(serve_connections, *way, stopping)
                         sd_notify("READY=1")
                     nursery.cancel_scope.cancel()
         finally:
