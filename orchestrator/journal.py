@@ -84,8 +84,11 @@ class _Appended:
     bodies: tuple[bytes, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        # Here, so that who brought an entry that cannot be encoded is who hears of it.
+        # Here, so that who brought an entry that cannot be encoded, or that nobody could read
+        # again, is who hears of it.
         self.bodies = tuple(msgspec.json.encode(entry) for entry in self.entries)
+        for body in self.bodies:
+            _decoder.decode(body)
 
 
 @dataclass
@@ -191,6 +194,8 @@ class Journal:
             case ev.Submitted() | ev.Rejected():
                 ended = isinstance(entry, ev.Rejected)
                 key = entry.key or None if isinstance(entry, ev.Submitted) else None
+                if key is not None and self._run_of(key) not in (None, entry.run):
+                    raise sqlite3.IntegrityError(f"{key} is the key of another run")
                 execute(
                     "INSERT INTO jobs (id, run, name, first_entry, ended, key)"
                     " VALUES (?, ?, ?, ?, ?, ?)",
@@ -215,6 +220,11 @@ class Journal:
                 execute("UPDATE leases SET ended = 1 WHERE instance = ?", (entry.instance,))
             case ev.Event() if ev.tag(type(entry)) in _ENDING:
                 execute("UPDATE jobs SET ended = 1 WHERE id = ?", (entry.job,))
+
+    def _run_of(self, key: str) -> str | None:
+        # On the writing connection: what others have not committed yet is waited for.
+        found = self._connection.execute("SELECT run FROM jobs WHERE key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
 
     # Reading. These are short, and called from the command line and at start.
 

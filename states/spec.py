@@ -176,7 +176,7 @@ def check(spec: JobSpec) -> None:
     """
     if spec.writable_workspace:
         raise WritableWorkspace
-    _check_can_be_stored(spec)
+    check_form(spec)
     _check_command(spec.command)
     _check_env(spec.env)
     _check_secrets(spec)
@@ -205,8 +205,13 @@ def from_validation_error(error: Exception) -> SpecError:
     return SpecError(key, text[:1].lower() + text[1:])
 
 
-def _check_can_be_stored(spec: JobSpec) -> None:
-    """Whatever passes is, read again from a journal, the same."""
+def check_form(spec: JobSpec) -> None:
+    """Raise `SpecError` for what is no spec; what passes is, read again from a journal, the same.
+
+    A constructor takes what it is given, of any type.
+    """
+    if not isinstance(spec, JobSpec):
+        raise SpecError("", f"{type(spec).__name__} is no JobSpec", allowed="JobSpec(command=...)")
     for key in spec.__struct_fields__:
         try:
             msgspec.json.encode(getattr(spec, key))
