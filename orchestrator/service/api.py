@@ -35,6 +35,7 @@ from states.lifecycle import State
 from states.outcome import Verdict
 
 KEEP_ALIVE_SECS = 15.0
+EVENT_STREAM = "text/event-stream"
 _MAX_KEY = 200
 _SCAN = 200
 _T = TypeVar("_T")
@@ -177,7 +178,7 @@ async def events(orchestrator: Orchestrator, request: Request) -> Response:
         return Response(status_code=204)
     return StreamingResponse(
         _server_sent(job, after),
-        media_type="text/event-stream",
+        media_type=EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
@@ -205,14 +206,16 @@ async def log(orchestrator: Orchestrator, request: Request) -> Response:
     job = _job(orchestrator, request)
     query = _query(request, LogQuery)
     media = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
-    if query.follow:
+    if query.follow and request.method == "GET":
         return StreamingResponse(
             job.log(after=query.after), headers={"X-Content-Type-Options": "nosniff", **media}
         )
-    path = job.directory / "guest.log"
-    if not path.exists():
+    try:
+        file = os.open(
+            job.directory / "guest.log", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
+    except FileNotFoundError:
         return Response(b"", headers=media)
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     return file_answer(file, os.fstat(file).st_size, request.headers.get("Range", ""), media)
 
 
@@ -248,7 +251,7 @@ OPERATIONS = (
     Operation("GET", "/v1/jobs", list_jobs, JobPage, query=JobsQuery),
     Operation("GET", "/v1/jobs/{job}", get_job, JobDocument),
     Operation("POST", "/v1/jobs/{job}/cancel", cancel_job, JobDocument, body=Cancel),
-    Operation("GET", "/v1/jobs/{job}/events", events, "text/event-stream", query=EventsQuery),
+    Operation("GET", "/v1/jobs/{job}/events", events, EVENT_STREAM, query=EventsQuery),
     Operation("GET", "/v1/jobs/{job}/log", log, "text/plain", query=LogQuery),
     Operation("GET", "/v1/jobs/{job}/artifacts", artifacts, Artifacts),
     Operation("GET", "/v1/jobs/{job}/artifacts/{path:path}", artifact, "application/octet-stream"),

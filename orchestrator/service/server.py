@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.errors import UsageError
@@ -21,36 +21,67 @@ MIN_TOKEN = 16
 def unix_socket(path: Path) -> Iterator[socket.socket]:
     """Listen on a socket that the user alone can open; it is gone after the block.
 
-    Its path may be of any length. A socket that is there already is of a dead service, as the
-    living one has the state root; anything else there is a `UsageError`.
+    Its path may be of any length. A socket on which nobody listens any more is replaced; anything
+    else that is there is a `UsageError`.
     """
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    address = f"/proc/self/fd/{directory}/{path.name}"
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if os.path.lexists(address):
-            if not stat.S_ISSOCK(os.lstat(address).st_mode):
-                raise UsageError(
-                    f"{path} is there, and is no socket", resolution="name another with --socket"
-                )
-            os.unlink(address)
+    with made, _directory(path) as directory:
+        address = f"/proc/self/fd/{directory}/{path.name}"
         # Of the socket itself: nobody connects before it listens.
         os.fchmod(made.fileno(), 0o600)
         try:
+            _make_way(address, path)
             made.bind(address)
-            os.chmod(address, 0o600)
+            ours = os.lstat(address)
         except OSError as error:
-            raise UsageError(
-                f"{path} cannot be a socket: {error.strerror}",
-                resolution="name another with --socket",
-            ) from None
-        made.listen(BACKLOG)
-        yield made
+            raise _no_socket(path, error) from None
+        try:
+            made.listen(BACKLOG)
+            yield made
+        finally:
+            with suppress(OSError):
+                if os.path.samestat(os.lstat(address), ours):
+                    os.unlink(address)
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    try:
+        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        raise _no_socket(path, error) from None
+    try:
+        yield directory
     finally:
-        made.close()
-        if os.path.lexists(address) and stat.S_ISSOCK(os.lstat(address).st_mode):
-            os.unlink(address)
         os.close(directory)
+
+
+def _no_socket(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{path} cannot be a socket: {error.strerror or error}",
+        resolution="name another with --socket",
+    )
+
+
+def _make_way(address: str, path: Path) -> None:
+    """Remove a dead service's socket."""
+    if not os.path.lexists(address):
+        return
+    if not stat.S_ISSOCK(os.lstat(address).st_mode):
+        raise UsageError(
+            f"{path} is there, and is no socket", resolution="name another with --socket"
+        )
+    # Another state root's service may have been given the same path.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address)
+        except ConnectionRefusedError:
+            os.unlink(address)
+            return
+        except BlockingIOError:
+            pass  # it listens, and is busy
+    raise UsageError(f"another service listens on {path}", resolution="name another with --socket")
 
 
 @contextmanager
