@@ -217,6 +217,22 @@ async def test_what_waits_says_for_what() -> None:
         await running.cancel(now=True)
 
 
+async def test_what_was_waited_for_is_noted() -> None:
+    """A place, and who made way; a job that did not wait has no such note."""
+    async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
+        first = await orchestrator.submit(JobSpec(command="sleep 0.1"))
+        second = await orchestrator.submit(PASSES)
+        await second.wait()
+        notes = [
+            (job.id, note.what, note.after)
+            for job in (first, second)
+            for _, note in orchestrator.journal.entries(job.id)
+            if isinstance(note, ev.Waited) and note.what is ev.WaitFor.PLACE
+        ]
+
+    assert [(second.id, ev.WaitFor.PLACE, first.id)] == notes
+
+
 async def test_a_full_queue_makes_submitters_wait_or_refuses_them() -> None:
     """`submit` goes on when a job has begun; `submit_nowait` is told at once."""
     async with open_fake(capacity=Capacity(jobs=1), queue_jobs=1) as (orchestrator, _):
