@@ -56,6 +56,7 @@ async def create(daemon: Daemon, call: Call) -> int:
         "volatile.base_image": image.fingerprint,
     }
     project.instances[instance.name] = instance
+    daemon.tell("instance-created", instance)
     _, devices = daemon.store.expanded(instance)
     if all(device["type"] != "nic" for device in devices.values()):
         call.errors += words.NO_NETWORK_NOTE.encode()
