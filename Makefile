@@ -3,7 +3,7 @@ BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-annotate --custom-compile-command 'make lock'
 SHELL_FILES := .ci/common .ci/guest-deps .ci/incus .ci/run .ci/venv \
-	nix/guest/init nix/guest/pikaci-deadline nix/guest/pikaci-incus-run
+	nix/guest/init nix/guest/pikaci-deadline nix/guest/pikaci-incus-run nix/guest/pikaci-ready
 
 .PHONY: help run setup venv test lint format docs lock clean
 

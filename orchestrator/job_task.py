@@ -192,7 +192,7 @@ class JobTask:
         since = time.monotonic()
         try:
             with limit("looking up the image", spec.deadlines.image_secs, setting="image_secs"):
-                return await self._images.find(spec.image)
+                return await self._images.find(spec.image, spec.instance_type)
         finally:
             self._record.waited(ev.WaitFor.IMAGE, since)
         raise AssertionError("unreachable")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import posixpath
+import re
 from typing import Annotated
 
 import msgspec
@@ -94,10 +95,10 @@ class Deadlines(
     """How long each effect of an attempt may take, in seconds.
 
     `reset_secs`: empty the artifact directory. `image_secs`: look the image up. `create_secs`:
-    make the instance. `start_secs`: start it. `ready_secs`: runner and mounts appear in the
-    guest. `grace_secs`: between TERM and KILL (a cancellation waits 5 s at most).
-    `run_margin_secs`: beyond the command's own limit, for the guest to say that it has ended.
-    `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete the instance.
+    make the instance. `start_secs`: start it, a VM until its agent answers. `ready_secs`: runner
+    and mounts appear in the guest. `grace_secs`: between TERM and KILL (a cancellation waits 5 s
+    at most). `run_margin_secs`: beyond the command's own limit, for the guest to say that it has
+    ended. `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete the instance.
     `daemon_secs`: a daemon that does not answer is waited for, in any of them.
     """
 
@@ -159,6 +160,11 @@ class JobSpec(
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
     priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
     deadlines: Deadlines = Deadlines()
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a spec's `image` may be this."""
+    return re.match(_IMAGE_PATTERN, name) is not None
 
 
 def size_in_bytes(size: str) -> int:
