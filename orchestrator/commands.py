@@ -15,6 +15,10 @@ from states.spec import InstanceType
 
 NOT_READY = 75  # the readiness wait's own exit code (EX_TEMPFAIL)
 
+# Where a command's programs are, as the runner has it for its job. Incus's own default leaves the
+# last out, where NixOS has them all, in a VM and in a container that is only just booting.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
+
 # Runs in the guest, as arguments of sh: nothing is written there. A guest with an init system
 # makes the runner's directory at boot, so the wait for it must be in the guest: one exec, and
 # no polling by the host. At the deadline it prints what is missing.
@@ -125,4 +129,4 @@ def _instance(plan: Plan) -> str:
 
 def _exec(plan: Plan) -> list[str]:
     # No terminal, and `--` always: the command's own dashes are the command's.
-    return ["exec", "--force-noninteractive", _instance(plan), "--"]
+    return ["exec", "--force-noninteractive", f"--env=PATH={_PATH}", _instance(plan), "--"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import commands
 from tests.integration.lab import REAL, Lab
 from tests.integration.test_runner_contract import booted
 
@@ -53,3 +54,18 @@ async def test_shared_memory(lab: Lab, tmp_path: Path) -> None:
     job = await booted(lab, tmp_path, locks)
 
     assert 0 == (await job.run()).exit_code
+
+
+async def test_programs_of_nixos_are_found(lab: Lab, tmp_path: Path) -> None:
+    """An exec of ours finds what is in /run/current-system/sw/bin, and so does what it starts."""
+    job = await booted(lab, tmp_path, "true")
+    put = (
+        "printf '#!/bin/sh\\necho found\\n' >/run/current-system/sw/bin/only-there;"
+        " chmod +x /run/current-system/sw/bin/only-there"
+    )
+    await lab.exec(job.plan.instance, "sh", "-c", put)
+
+    for command in (["only-there"], ["sh", "-c", "only-there"]):
+        done = await lab.run(*commands.collect(job.plan, command))
+
+        assert b"found\n" == done.stdout
