@@ -1,4 +1,4 @@
-"""The six incus commands of a job, made from its plan. Pure.
+"""The six incus commands of a job, made from its plan, and a VM's seventh. Pure.
 
 Each function gives the arguments for `Incus.run`, without the program and the project.
 """
@@ -54,6 +54,11 @@ def create(plan: Plan) -> list[str]:
     # the document does not say so, the flag does.
     image = f"{plan.host.remote}:{plan.fingerprint}"
     return ["create", "--quiet", "--no-profiles", *vm, image, _instance(plan)]
+
+
+def monitor(plan: Plan) -> list[str]:
+    """Print what happens in the project, an event a line, until it is ended."""
+    return ["monitor", "--type=lifecycle", "--format=json", f"{plan.host.remote}:"]
 
 
 def start(plan: Plan) -> list[str]:

@@ -185,7 +185,7 @@ class JobTask:
 
     async def _find_image(self, spec: JobSpec) -> ImageRef:
         with limit("looking up the image", spec.deadlines.image_secs, setting="image_secs"):
-            return await self._images.find(spec.image)
+            return await self._images.find(spec.image, spec.instance_type)
         raise AssertionError("unreachable")
 
     async def _run_command(self) -> None:

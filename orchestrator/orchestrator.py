@@ -54,7 +54,7 @@ from states.errors import PikaciError
 from states.job import Job, fold, verdict_of
 from states.lifecycle import State
 from states.outcome import Verdict
-from states.spec import JobSpec, check
+from states.spec import InstanceType, JobSpec, check
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
@@ -341,7 +341,7 @@ class Orchestrator:
             await self._room.wait()
 
     async def _snapshot_and_images(self, request: Request) -> Snapshot:
-        images = [spec.image for spec in request.specs.values()]
+        images = [(spec.image, spec.instance_type) for spec in request.specs.values()]
         if request.snapshot is not None:
             await _look_up(self._images, images)
             if not request.snapshot.path.is_dir():
@@ -453,10 +453,10 @@ class Orchestrator:
         self._room = trio.Event()
 
 
-async def _look_up(images: Images, aliases: Iterable[str]) -> None:
-    for alias in dict.fromkeys(aliases):
+async def _look_up(images: Images, wanted: Iterable[tuple[str, InstanceType]]) -> None:
+    for alias, instance_type in dict.fromkeys(wanted):
         try:
-            await images.find(alias)
+            await images.find(alias, instance_type)
         except (DaemonUnreachable, IncusMissing):
             raise
         except PikaciError:

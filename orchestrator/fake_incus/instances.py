@@ -69,6 +69,7 @@ async def start(daemon: Daemon, call: Call) -> int:
     for instance in _named(daemon, call):
         if instance.status == "Running":
             raise Refused(words.ALREADY_RUNNING)
+        rules.check_start(daemon.store, instance)
         daemon.start(instance)
     return 0
 
@@ -118,6 +119,14 @@ async def exec_(daemon: Daemon, call: Call) -> int:
     if process.exit_code in words.ON_EXIT_CODE:
         call.errors += f"Error: {words.ON_EXIT_CODE[process.exit_code]}\n".encode()
     return process.exit_code
+
+
+async def monitor(daemon: Daemon, call: Call) -> int:
+    """`monitor --type=lifecycle --format=json`, until its client goes."""
+    if (call.command.flag("type"), call.command.flag("format")) != ("lifecycle", "json"):
+        raise NotFaked("incus monitor but for --type=lifecycle --format=json")
+    await daemon.listen(call.command.project, call.write)
+    return 0
 
 
 async def list_(daemon: Daemon, call: Call) -> int:

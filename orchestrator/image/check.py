@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from orchestrator import commands
+from orchestrator.boot import NotReady, boot
 from orchestrator.contract import contract
 from orchestrator.image.store import ImageMissing, list_images
 from orchestrator.incus import Completed, Incus
@@ -113,16 +114,14 @@ async def check_image(
         (tree / "probe").write_text("probe\n")
         spec = JobSpec(command="true", image=alias, instance_type=InstanceType(image.type))
         plan = _plan(host, spec, tree, image.fingerprint, owner, ready_secs)
-        async with _guest(incus, plan) as ready:
-            tell(
-                Row(
-                    f"ready within {ready_secs} s, with {ours.runner}",
-                    ready.exit_code == 0,
-                    f"{ready.stdout.decode('utf-8', 'replace')} is missing",
-                )
-            )
-            if ready.exit_code == 0:
-                await _try_promises(_Guest(incus, plan), tell)
+        async with _guest(incus, plan):
+            try:
+                await boot(incus, plan)
+            except NotReady as error:
+                tell(Row(f"ready within {ready_secs} s, with {ours.runner}", False, error.brief))
+                return
+            tell(Row(f"ready within {ready_secs} s, with {ours.runner}", True))
+            await _try_promises(_Guest(incus, plan), tell)
 
 
 async def _try_promises(guest: _Guest, tell: Tell) -> None:
@@ -313,8 +312,8 @@ def _plan(
 
 
 @asynccontextmanager
-async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[Completed]:
-    """The guest of the plan, for as long as it is needed; what the wait for it said."""
+async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[None]:
+    """The instance of the plan, for as long as it is needed."""
     try:
         # Not cut off: a create whose answer nobody saw may make its guest after our delete.
         with trio.CancelScope(shield=True):
@@ -323,12 +322,7 @@ async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[Completed]:
                 stdin=commands.create_document(plan),
                 deadline_secs=plan.deadlines.create_secs,
             )
-        await incus.run(*commands.start(plan), deadline_secs=plan.deadlines.start_secs)
-        yield await incus.run(
-            *commands.wait_ready(plan),
-            deadline_secs=plan.deadlines.ready_secs + CALL_SECS,
-            check=False,
-        )
+        yield
     finally:
         with trio.CancelScope(shield=True):
             await _delete(incus, plan.instance)

@@ -16,6 +16,7 @@ from orchestrator.incus import Incus
 from orchestrator.incus_errors import ProjectNotFound
 from states.errors import PikaciError
 from states.events import ImageRef
+from states.spec import InstanceType
 
 LOOK_UP_SECS = 30.0
 IMPORT_SECS = 600.0
@@ -28,6 +29,10 @@ class ImageMissing(PikaciError):
 
 class WrongContract(PikaciError):
     """The image was made for another version of the guest contract, or for none."""
+
+
+class WrongType(PikaciError):
+    """The image is of one type, and the job's instance would be of the other."""
 
 
 class _Alias(msgspec.Struct):
@@ -63,10 +68,12 @@ async def list_images(incus: Incus) -> list[Image]:
     return msgspec.json.decode(done.stdout, type=list[Image])
 
 
-async def find_image(incus: Incus, alias: str) -> ImageRef:
+async def find_image(
+    incus: Incus, alias: str, instance_type: InstanceType = InstanceType.CONTAINER
+) -> ImageRef:
     """The image of this alias (or fingerprint) that keeps our version of the contract.
 
-    Raises `ImageMissing` or `WrongContract`, each with the command that helps.
+    Raises `ImageMissing`, `WrongContract` or `WrongType`, each with the command that helps.
     """
     where = f"project {incus.project} of {incus.remote}"
     try:
@@ -94,6 +101,13 @@ async def find_image(incus: Incus, alias: str) -> ImageRef:
             resolution="`pikaci image build` makes pikaci/dev anew;"
             f" `pikaci image check {alias}` says what an image lacks",
         )
+    if found[0].type != instance_type:
+        raise WrongType(
+            f"the image {alias} in {where} is of type {found[0].type};"
+            f" the job's instance_type is {instance_type}",
+            resolution=f'say instance_type = "{found[0].type}" in the job, or name another image:'
+            " `pikaci image list` shows the types",
+        )
     return ImageRef(alias=alias, fingerprint=found[0].fingerprint)
 
 
@@ -105,16 +119,16 @@ class Images:
 
     def __init__(self, incus: Incus) -> None:
         self._incus = incus
-        self._found: dict[str, tuple[ImageRef, float]] = {}
+        self._found: dict[tuple[str, InstanceType], tuple[ImageRef, float]] = {}
         self._lock = trio.Lock()
 
-    async def find(self, alias: str) -> ImageRef:
+    async def find(self, alias: str, instance_type: InstanceType) -> ImageRef:
         """What `find_image` finds, or raises."""
         async with self._lock:
-            image, until = self._found.get(alias, (None, 0.0))
+            image, until = self._found.get((alias, instance_type), (None, 0.0))
             if image is None or trio.current_time() >= until:
-                image = await find_image(self._incus, alias)
-                self._found[alias] = image, trio.current_time() + KNOWN_SECS
+                image = await find_image(self._incus, alias, instance_type)
+                self._found[alias, instance_type] = image, trio.current_time() + KNOWN_SECS
             return image
 
 
