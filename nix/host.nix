@@ -157,12 +157,20 @@ in
       description = "A file with the token that clients on TCP must send; for root alone, not in the store.";
     };
 
-    image = lib.mkOption {
-      type = lib.types.listOf lib.types.path;
-      default = [ ];
+    images = lib.mkOption {
+      type = lib.types.attrsOf (lib.types.listOf lib.types.path);
+      default = { };
+      example = lib.literalExpression ''
+        {
+          "pikaci/dev" = [
+            "''${metadata}/metadata.tar.xz"
+            "''${image}/nixos.qcow2"
+          ];
+        }
+      '';
       description = ''
-        The files of a guest image, as `pikaci image import` takes them. It is imported before the
-        service starts, when it is another than before.
+        Guest images by their aliases, each with the files that `pikaci image import` takes. They
+        are imported before the service starts; one that is there already stays as it is.
       '';
     };
 
@@ -247,7 +255,7 @@ in
         wantedBy = [ "multi-user.target" ];
         after = unit.after ++ [
           "network.target"
-          "pikaci-image.service"
+          "pikaci-images.service"
         ];
         serviceConfig =
           sandbox
@@ -273,15 +281,26 @@ in
           };
       };
 
-      pikaci-image = lib.mkIf (cfg.image != [ ]) (
+      pikaci-images = lib.mkIf (cfg.images != { }) (
         unit
         // {
-          description = "Import pikaci's guest image";
+          description = "Import pikaci's guest images";
           wantedBy = [ "pikaci.service" ];
           serviceConfig = sandbox // {
             Type = "oneshot";
             RemainAfterExit = true;
-            ExecStart = "${pikaci} image import ${lib.escapeShellArgs cfg.image}";
+            ExecStart = lib.mapAttrsToList (
+              alias: files:
+              "${pikaci} image import ${
+                lib.escapeShellArgs (
+                  [
+                    "--alias"
+                    alias
+                  ]
+                  ++ files
+                )
+              }"
+            ) cfg.images;
           };
         }
       );

@@ -80,10 +80,10 @@ def test_the_service_is_that_of_the_unit_file(nix: Nix) -> None:
     assert _directives("Install")["WantedBy"].split() == service["wantedBy"]
 
 
-@pytest.mark.parametrize("name", ["pikaci-reap", "pikaci-image"])
+@pytest.mark.parametrize("name", ["pikaci-reap", "pikaci-images"])
 def test_its_other_services_are_as_hardened(nix: Nix, name: str) -> None:
     """They differ in what they run, and run once."""
-    host = _host('image = [ "/a.tar" ];')
+    host = _host('images.dev = [ "/a.tar" ];')
     other = nix.evaluate(f"{host}.systemd.services.{name}.serviceConfig")
     ours = _service(nix)["serviceConfig"]
 
@@ -206,17 +206,19 @@ def test_the_reaper_comes_round(nix: Nix) -> None:
     assert Path("/var/lib/pikaci/reaper") == given["state_root"]
 
 
-def test_an_image_is_imported_before_the_service_starts(nix: Nix) -> None:
-    """When one is given; `pikaci image import` leaves one that is there as it is."""
-    with_image = _host('image = [ "/a/metadata.tar.xz" "/a/disk.qcow2" ];')
-    service = nix.evaluate(f"{with_image}.systemd.services.pikaci-image")
-
-    assert (
-        "/stub/pikaci/bin/pikaci image import /a/metadata.tar.xz /a/disk.qcow2"
-        == (service["serviceConfig"]["ExecStart"])
+def test_images_are_imported_before_the_service_starts(nix: Nix) -> None:
+    """Those that are given, by their aliases; `pikaci image import` leaves what is there."""
+    host = _host(
+        'images."pikaci/dev" = [ "/a/metadata.tar.xz" "/a/nixos.qcow2" ]; images.b = [ "/b" ];'
     )
-    assert "pikaci-image.service" in nix.evaluate(f"{with_image}.systemd.services.pikaci.after")
-    assert "pikaci-image" not in nix.evaluate(f"{_host('')}.systemd.services")
+    service = nix.evaluate(f"{host}.systemd.services.pikaci-images")
+
+    assert [
+        "/stub/pikaci/bin/pikaci image import --alias b /b",
+        "/stub/pikaci/bin/pikaci image import --alias pikaci/dev /a/metadata.tar.xz /a/nixos.qcow2",
+    ] == service["serviceConfig"]["ExecStart"]
+    assert "pikaci-images.service" in nix.evaluate(f"{host}.systemd.services.pikaci.after")
+    assert "pikaci-images" not in nix.evaluate(f"{_host('')}.systemd.services")
 
 
 def test_a_host_that_does_not_want_it_is_left_alone(nix: Nix) -> None:

@@ -97,6 +97,11 @@ rec {
     ints.positive = mkType "ints.positive" (value: isInt value && value > 0);
     strMatching = pattern: mkType "strMatching" (value: isString value && match pattern value != null);
     nullOr = type: mkType "nullOr ${type.name}" (value: value == null || type.check value);
+    attrsOf =
+      type:
+      mkType "attrsOf ${type.name}" (
+        value: isAttrs value && builtins.all type.check (builtins.attrValues value)
+      );
     listOf = type: mkType "listOf ${type.name}" (value: builtins.isList value && builtins.all type.check value);
   };
 

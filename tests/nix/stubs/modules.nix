@@ -3,6 +3,7 @@
 # declares is merged all the same, as its options are nixpkgs's.
 {
   modules,
+  specialArgs ? { },
   system ? "x86_64-linux",
 }:
 
@@ -25,7 +26,8 @@ let
   arguments = {
     inherit config lib pkgs;
     modulesPath = toString ./upstream;
-  };
+  }
+  // specialArgs;
 
   load =
     module:

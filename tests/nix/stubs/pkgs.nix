@@ -20,6 +20,7 @@ let
       builtins.concatLists (map (file: builtins.split "[^A-Za-z0-9_-]+" (builtins.readFile file)) files)
     );
   named = lib.genAttrs (words [
+    ../../../docs/nixos.md
     ../../../nix/host.nix
     ../../../nix/incus/guest.nix
     ../../../nix/incus/packages.nix
