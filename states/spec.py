@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import posixpath
+import re
 from typing import Annotated
 
 import msgspec
@@ -159,6 +160,11 @@ class JobSpec(
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
     priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
     deadlines: Deadlines = Deadlines()
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a spec's `image` may be this."""
+    return re.match(_IMAGE_PATTERN, name) is not None
 
 
 def size_in_bytes(size: str) -> int:

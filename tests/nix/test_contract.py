@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from orchestrator.contract import Contract, contract, guest_files
+from orchestrator.image.layer import tmpfiles
 
 from .evaluation import Nix
 
@@ -28,6 +29,7 @@ def test_the_tmpfiles_rules_make_the_directories(nix: Nix) -> None:
     assert [
         f"d {one.path} {one.mode} {one.user} {one.group} -" for one in contract().directories
     ] == rules
+    assert tmpfiles().splitlines()[: len(rules)] == rules  # as in a Debian guest with systemd
     paths = [rule.split()[1] for rule in rules]
     for index, path in enumerate(paths):
         assert not [parent for parent in paths[index:] if path.startswith(f"{parent}/")]
