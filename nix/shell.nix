@@ -13,8 +13,10 @@ mkShell {
     btrfs-progs
     chromedriver
     chromium
+    curl
     git
     gnumake
+    import-linter
     incus.client
     jq
     mmdebstrap
@@ -23,15 +25,17 @@ mkShell {
     shellcheck
     (python3.withPackages (
       python: with python; [
+        apscheduler
         coverage
+        distributed
         hypothesis
-        import-linter
         jsonschema
         mypy
         pytest
         pytest-cov
         pytest-trio
         pyyaml
+        schemathesis
         selenium
         setuptools
         types-jsonschema

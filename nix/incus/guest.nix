@@ -78,7 +78,6 @@ in
     useDHCP = false;
     dhcpcd.enable = false;
   };
-  services.resolved.enable = true;
   systemd.network = {
     enable = true;
     networks."50-incus" = {

@@ -1,5 +1,5 @@
 # The runner's own tests, which want root, mounts and namespaces: in a VM.
-{ lib, pkgs, ... }:
+{ lib, ... }:
 
 let
   source = lib.fileset.toSource {
@@ -16,22 +16,24 @@ in
 {
   name = "pikaci-runner";
 
-  nodes.machine = {
-    virtualisation.memorySize = 2048;
-    environment.systemPackages = with pkgs; [
-      curl
-      gcc
-      (python3.withPackages (
-        python: with python; [
-          pytest
-          pytest-trio
-        ]
-      ))
-    ];
-  };
+  nodes.machine =
+    { pkgs, ... }:
+    {
+      virtualisation.memorySize = 2048;
+      environment.systemPackages = with pkgs; [
+        curl
+        (python3.withPackages (
+          python: with python; [
+            pytest
+            pytest-trio
+          ]
+        ))
+      ];
+    };
 
   testScript = ''
     machine.wait_for_unit("multi-user.target")
-    machine.succeed("cp -r ${source} /root/pikaci && cd /root/pikaci && python3 -m pytest tests/runner")
+    machine.succeed("cp -r ${source} /root/pikaci")
+    machine.succeed("cd /root/pikaci && python3 -m pytest -p no:cacheprovider tests/runner")
   '';
 }

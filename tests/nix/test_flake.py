@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import json
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from .evaluation import ROOT, Nix
 
@@ -102,6 +106,22 @@ def test_pikaci_is_packaged_with_what_it_wants(nix: Nix) -> None:
     assert ["setuptools"] == package["build"]
 
 
+def test_the_shell_has_what_developers_need(nix: Nix) -> None:
+    """Every package of the group `dev`, under whatever name nixpkgs has it; pikaci's own too."""
+    shell = nix.evaluate(
+        f"let s = ({FLAKE}).devShells.x86_64-linux.default.arguments; in"
+        " { from = map (p: p.name) s.inputsFrom; has = map (p: p.name) s.packages;"
+        " python = map (p: p.name) (builtins.head"
+        ' (builtins.filter (p: p.name == "python3-env") s.packages)).arguments; }'
+    )
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    wanted = {re.match("[a-z0-9-]+", one)[0] for one in groups["dev"]}  # type: ignore[index]
+
+    assert ["pikaci"] == shell["from"]
+    assert {name.removesuffix("-py") for name in wanted} <= {*shell["has"], *shell["python"]}
+    assert {"git", "gnumake", "incus-client", "mmdebstrap", "nixfmt"} <= set(shell["has"])
+
+
 def test_the_package_s_source_is_whole(nix: Nix, tmp_path: Path) -> None:
     """A wheel of what goes into it has the guest's files, through the link to nix/guest."""
     source: list[str] = nix.evaluate(
@@ -126,3 +146,25 @@ def test_the_package_s_source_is_whole(nix: Nix, tmp_path: Path) -> None:
 
     for path in (ROOT / "nix/guest").iterdir():
         assert f"orchestrator/guest/{path.name} " in listed
+
+
+@pytest.mark.parametrize("name", ["guest", "host", "runner"])
+def test_the_vm_tests_are_python_with_the_machines_they_name(nix: Nix, name: str) -> None:
+    """NixOS's driver gives each node by its name; nothing else is there that is not defined."""
+    test = f"({FLAKE}).checks.x86_64-linux.{name}.arguments"
+    nodes = nix.evaluate(f"builtins.attrNames {test}.nodes")
+    script = nix.evaluate(f"{test}.testScript")
+    tree = ast.parse(script)
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    defined = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    defined |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    defined |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    defined |= {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+
+    assert {node.id for node in names} - defined - set(dir(builtins)) <= {*nodes, "subtest"}
+    assert set(nodes) <= {node.id for node in names}

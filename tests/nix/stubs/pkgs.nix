@@ -63,7 +63,13 @@ let
       name: environment: script:
       built name { inherit environment script; };
     mkShell = built "shell";
-    testers.runNixOSTest = test: built (import test).name (import test);
+    testers.runNixOSTest =
+      file:
+      let
+        test = import file;
+        arguments = if builtins.isFunction test then test { inherit lib pkgs; } else test;
+      in
+      built arguments.name arguments;
   };
 in
 pkgs
