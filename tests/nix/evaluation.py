@@ -6,9 +6,11 @@ test's own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ ROOT = Path(__file__).parents[2]
 STUBS = Path(__file__).parent / "stubs"
 DEADLINE_SECS = 120.0
 CONFIGURATION = "build-users-group =\nsubstituters =\nsandbox = false\n"
+
+
+def place_of(file: Traversable) -> str:
+    """Where the stand-in for nixpkgs has a script of the same name and text."""
+    return f"/stub/{hashlib.sha256(file.read_bytes()).hexdigest()}-{file.name}"
 
 
 class Nix:

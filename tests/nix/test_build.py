@@ -13,7 +13,7 @@ import pytest
 from orchestrator.contract import contract, guest_files
 from tests.runner.guest import CONTRACT, Guest
 
-from .evaluation import Nix
+from .evaluation import Nix, place_of
 
 # nixpkgs's builders in small, with this machine's own commands.
 _METADATA = """
@@ -80,11 +80,12 @@ def guest(nix: Nix, tmp_path: Path) -> Any:
         "removeAttrs (import ./tests/nix/stubs).packages.x86_64-linux.incus-run.arguments"
         ' [ "passthru" ]'
     )
+    place = place_of(guest_files() / "pikaci-incus-run")
     text = wrapper["text"].replace("/stub/bash/bin/bash", "/bin/bash")
     exports = "".join(f"export {key}='{value}'\n" for key, value in wrapper["runtimeEnv"].items())
     with Guest(tmp_path) as guest:
         guest.mkdir("/stub")
-        runner = guest.path("/stub/pikaci-incus-run")
+        runner = guest.path(place)
         runner.write_bytes((guest_files() / "pikaci-incus-run").read_bytes())
         runner.chmod(0o755)
         guest.path(CONTRACT["runner"]).write_text(

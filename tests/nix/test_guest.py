@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.contract import contract, guest_files
 
-from .evaluation import ROOT, Nix
+from .evaluation import ROOT, Nix, place_of
 
 KINDS = ("vm", "container")
 # What a Rust CI guest has, by the words of the project's beginning.
@@ -95,7 +95,7 @@ def test_the_services_are_those_of_other_systemd_guests(nix: Nix, name: str) -> 
         "RestartSec": str(service["serviceConfig"]["RestartSec"]),
         "ExecStart": f"/usr/lib/pikaci/{name}",
     } == unit
-    assert script.endswith(f"/{name}")
+    assert place_of(guest_files() / name) == script
     assert {"/stub/coreutils", "/stub/curl"} == set(service["path"])
 
 
@@ -126,12 +126,13 @@ def test_a_nic_of_incus_gets_its_address(nix: Nix, kind: str) -> None:
 def test_the_runner_starts_as_it_is(nix: Nix) -> None:
     """The wrapper starts bash on the very file, and gives it its tools and the job its libraries."""
     run = "(import ./tests/nix/stubs).packages.x86_64-linux.incus-run"
+    path = place_of(guest_files() / "pikaci-incus-run")
     wrapper = nix.evaluate(f'removeAttrs {run}.arguments [ "passthru" ]')
     runner = nix.evaluate(f"{run}.runner.arguments")
 
     assert (guest_files() / "pikaci-incus-run").read_text() == runner["text"]
     assert runner["executable"] is True
-    assert 'exec /stub/bash/bin/bash /stub/pikaci-incus-run "$@"\n' == wrapper["text"]
+    assert f'exec /stub/bash/bin/bash {path} "$@"\n' == wrapper["text"]
     assert {"/stub/coreutils", "/stub/util-linux", "/stub/findutils"} <= set(
         wrapper["runtimeInputs"]
     )

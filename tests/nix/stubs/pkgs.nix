@@ -57,7 +57,13 @@ let
       in
       function (builtins.intersectAttrs (builtins.functionArgs function) pkgs // extra);
     writeText = name: text: built name { inherit text; };
-    writeTextFile = arguments: built arguments.name arguments;
+    # What it holds can be told from where it is.
+    writeTextFile =
+      arguments:
+      built arguments.name arguments
+      // {
+        outPath = "/stub/${builtins.hashString "sha256" arguments.text}-${arguments.name}";
+      };
     writeShellApplication = arguments: built arguments.name arguments // arguments.passthru or { };
     runCommand =
       name: environment: script:
