@@ -29,6 +29,7 @@ from states.spec import InstanceType
 # (6.0.4: internal/server/instance/drivers/qmp/monitor.go, Monitor.start).
 LOOK_AGAIN_SECS = 10.0
 LISTEN_AGAIN_SECS = 1.0
+BOOTED_AGAIN_SECS = 0.1
 CALL_SECS = 30.0  # for the exec around the wait in the guest
 MAX_LINE_BYTES = 1 << 20
 
@@ -76,7 +77,7 @@ async def _start(incus: Incus, plan: Plan, announced: _Announced) -> None:
             setting="ready_secs",
             check=False,
         )
-        if waited.exit_code not in (0, commands.NOT_READY):
+        if waited.exit_code not in (0, commands.NOT_READY, commands.NOT_BOOTED):
             raise failed_call(waited.argv, waited.exit_code, waited.stderr)
         return waited
 
@@ -85,10 +86,14 @@ async def _start(incus: Incus, plan: Plan, announced: _Announced) -> None:
         await patiently(start, secs=d.daemon_secs, again=away)
     except AlreadyDone:
         pass  # by a process that died before it could say so
+    booted_by = trio.current_time() + d.ready_secs
     while True:
         try:
             waited = await patiently(wait_in_guest, secs=d.daemon_secs, again=away)
-            break
+            if waited.exit_code != commands.NOT_BOOTED or trio.current_time() >= booted_by:
+                break
+            # Nothing in the guest can wait for its programs, as it is them that would.
+            await trio.sleep(BOOTED_AGAIN_SECS)
         except AgentAway as error:
             left = give_up - trio.current_time()
             if left <= 0:
@@ -99,8 +104,8 @@ async def _start(incus: Incus, plan: Plan, announced: _Announced) -> None:
                     " deadlines.start_secs sets the limit",
                 ) from None
             await announced.wait(min(left, LOOK_AGAIN_SECS))
-    if waited.exit_code == commands.NOT_READY:
-        missing = waited.stdout.decode("utf-8", "replace").strip()
+    if waited.exit_code != 0:
+        missing = waited.stdout.decode("utf-8", "replace").strip() or "a shell with mountpoint"
         raise NotReady(
             f"the guest was not ready within {d.ready_secs} s: {missing} is missing in it",
             resolution=f"`pikaci image check {plan.image}` says what the image lacks;"

@@ -6,7 +6,9 @@ believed because the image says so.
 
 from __future__ import annotations
 
+import io
 import secrets
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +21,7 @@ import trio
 
 from orchestrator import commands
 from orchestrator.boot import NotReady, boot
+from orchestrator.collect import LOG, RESULT, collect_command
 from orchestrator.contract import contract
 from orchestrator.image.store import ImageMissing, list_images
 from orchestrator.incus import Completed, Incus
@@ -50,6 +53,8 @@ WRITABLE = (
     "$XDG_STATE_HOME",
 )
 
+_TOUCHED = "pikaci-check"
+
 # Says what it sees, a line each. (Not `! touch`: with it bash's -e stops at nothing.)
 _PROBE = f"""\
 say() {{ echo "probe:$1=$2"; }}
@@ -57,7 +62,7 @@ say uid "$(id -u)"; say cwd "$PWD"; say probe "$(cat probe)"; say odd "${{odd//$
 for name in HOME {" ".join(JOB_VARIABLES)}; do say "$name" "${{!name-}}"; done
 for dir in {" ".join(f"'{path}'" for path in WRITABLE)}; do
   eval "path=$dir"
-  if touch "$path/pikaci-check" 2>&1; then say "$dir" written; else say "$dir" refused; fi
+  if touch "$path/{_TOUCHED}" 2>&1; then say "$dir" written; else say "$dir" refused; fi
 done
 if touch new 2>&1; then say snapshot written; else say snapshot refused; fi
 for name in SSL_CERT_FILE NIX_SSL_CERT_FILE; do
@@ -159,6 +164,7 @@ async def _try_promises(guest: _Guest, tell: Tell) -> None:
         tell(await guest.refuses(missing, rest))
     for root in (False, True):
         await guest.runs_jobs(tell, as_root=root)
+    tell(await guest.gives_what_a_job_left())
     tell(await guest.ends_with_its_lease())  # the last, of course
 
 
@@ -237,6 +243,16 @@ class _Guest:
                 str(result),
             )
         )
+
+    async def gives_what_a_job_left(self) -> Row:
+        done = await self.exec(*collect_command((_TOUCHED,), want_log=True))
+        try:
+            with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+                names = {name.removeprefix("./") for name in archive.getnames()}
+            found = f"it gives {', '.join(sorted(names))}"
+        except tarfile.TarError:
+            names, found = set(), f"it gives no archive: {done.stderr.decode('utf-8', 'replace')}"
+        return Row("what a job left can be collected", names == {RESULT, LOG, _TOUCHED}, found)
 
     async def ends_with_its_lease(self) -> Row:
         await self.reset()

@@ -116,7 +116,11 @@ def tcp_socket(listen: str) -> Iterator[socket.socket]:
 
 
 def read_token(path: Path) -> str:
-    """The token in a file that is its owner's alone. `UsageError` when it is not."""
+    """The token in a file that is its owner's alone. `UsageError` when it is not.
+
+    A credential of systemd's is, though it looks as if a group could read it: its user may read it
+    by an access list, of which the mode shows the mask.
+    """
     try:
         with path.open() as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -126,7 +130,9 @@ def read_token(path: Path) -> str:
             f"--token-file {path} cannot be read: {getattr(error, 'strerror', None) or error}",
             resolution="name a file that holds the token",
         ) from None
-    if mode & 0o077:
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    others = 0o037 if credentials and path.parent == Path(credentials) else 0o077
+    if mode & others:
         raise UsageError(
             f"--token-file {path} can be read by others", resolution=f"chmod 600 {path}"
         )

@@ -226,7 +226,7 @@ async def test_an_image_without_a_runner_is_told_by_its_row(our_file: Path, incu
 
 
 async def test_each_broken_promise_has_its_row(our_file: Path, incus: Incus) -> None:
-    """A runner that lets every job write to its tree, sets no variable, and a home of root's."""
+    """A runner that lets every job write to its tree, sets no variable, a home of root's, no tar."""
     runner = (guest_files() / "pikaci-incus-run").read_text()
     for right, wrong in (
         (" scratch=0 job_env=()", " scratch=1 job_env=()"),
@@ -239,6 +239,7 @@ async def test_each_broken_promise_has_its_row(our_file: Path, incus: Incus) -> 
     runner += f"# {os.getpid()}\n"
     _append(our_file, "rootfs/usr/lib/pikaci/pikaci-incus-run", runner.encode(), 0o755)
     _append(our_file, "rootfs/home/pikaci", None, 0o755)
+    _append(our_file, "rootfs/usr/bin/tar", b"#!/bin/sh\nexit 2\n", 0o755)
     await import_image(incus, [our_file], ALIAS)
 
     rows = await rows_of(incus, ALIAS, ready_secs=5)
@@ -249,6 +250,7 @@ async def test_each_broken_promise_has_its_row(our_file: Path, incus: Incus) -> 
         "a job of pikaci cannot write to the snapshot",
         "a job of root has the variables of the contract",
         "a job of root cannot write to the snapshot",
+        "what a job left can be collected",
         "the guest turns itself off when the runner's lease is over",
     ] == [row.subject for row in rows if not row.kept]
 

@@ -451,6 +451,23 @@ def test_a_token_is_secret_and_long(
         read_token(path)
 
 
+@pytest.mark.parametrize(("mode", "taken"), [(0o400, True), (0o440, True), (0o444, False)])
+def test_a_token_may_be_a_credential_of_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, taken: bool
+) -> None:
+    """Whose access list shows as a right of its group; a right of everybody is one."""
+    path = tmp_path / "token"
+    path.write_text("0123456789abcdef\n")
+    path.chmod(mode)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    if taken:
+        assert "0123456789abcdef" == read_token(path)
+    else:
+        with pytest.raises(UsageError, match="read by others"):
+            read_token(path)
+
+
 @pytest.mark.parametrize("listen", ["localhost:80", "127.0.0.1", "127.0.0.1:x", "1.2.3.4:1", ":1"])
 def test_an_address_that_is_none_is_refused(listen: str) -> None:
     """Names among them: who listens says where."""

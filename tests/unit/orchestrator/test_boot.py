@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from orchestrator import commands
 from orchestrator.boot import LOOK_AGAIN_SECS, NotReady, boot
 from orchestrator.fake_incus import FakeIncus, Image, words
 from orchestrator.fake_incus.daemon import BOOT_SECS
-from orchestrator.incus import Call, Incus
+from orchestrator.incus import Call, Completed, Incus
 from orchestrator.plan import Plan, make_plan
 from states.spec import Deadlines, InstanceType, JobSpec
 from tests.samples import sample_remote_context, sample_shell_job
@@ -206,3 +207,26 @@ def test_the_dry_run_shows_the_listening_too() -> None:
         line = shlex.join(["incus", "monitor", "--project", "pikaci", *commands.monitor(plan)[1:]])
 
         assert count == shown.splitlines().count(line)
+
+
+async def test_a_guest_that_begins_without_programs(host: Host, autojump_clock: MockClock) -> None:
+    """One of NixOS has not even a shell at first: it is asked again until its deadline."""
+    plan = await host.created(InstanceType.CONTAINER, ready_secs=7)
+    asked = 0
+
+    async def spawn(argv: Sequence[str], **options: Any) -> Completed:
+        nonlocal asked
+        if argv[1] != "exec" or asked >= times:
+            return await host.fake(argv, **options)
+        asked += 1
+        return Completed(tuple(argv), 127, b"", b"Error: Command not found\n")
+
+    incus = Incus(host.incus.conf, spawn=spawn)
+    times = 3
+    await boot(incus, plan)
+
+    assert 3 == asked
+    times, began = 10_000, trio.current_time()
+    with pytest.raises(NotReady, match="within 7 s: a shell with mountpoint is missing"):
+        await boot(incus, plan)
+    assert 7 == pytest.approx(trio.current_time() - began, abs=boot_module.BOOTED_AGAIN_SECS)
