@@ -9,7 +9,11 @@ contract
     directory: "d ${directory.path} ${directory.mode} ${directory.user} ${directory.group} -"
   ) contract.directories;
 
+  # What an image says of itself, so that no job starts in one of another version.
+  imageProperties.${contract.image_property} = toString contract.version;
+
   # Byte for byte the files that the tests run.
   runnerText = builtins.readFile ./guest/pikaci-incus-run;
   deadlineText = builtins.readFile ./guest/pikaci-deadline;
+  readyText = builtins.readFile ./guest/pikaci-ready;
 }

@@ -16,9 +16,11 @@ from typing import Any
 import trio
 
 from orchestrator import commands
+from orchestrator.boot import boot
 from orchestrator.evidence import Evidence, NoResult, in_words
 from orchestrator.incus import Completed, Incus, Sink
 from orchestrator.incus_errors import (
+    AgentAway,
     AlreadyDone,
     DaemonUnreachable,
     DeadlinePassed,
@@ -39,12 +41,10 @@ ANSWER_SECS = 10.0
 FOLLOW_AGAIN_SECS = 0.2
 
 _AWAY = (DaemonUnreachable,)
+# A VM's exec goes through its agent, which may be starting anew.
+_EXEC_AWAY = (DaemonUnreachable, AgentAway)
 # For what does no harm when it is done twice.
 _AWAY_OR_UNKNOWN = (DaemonUnreachable, OutcomeUnknown)
-
-
-class NotReady(PikaciError):
-    """The guest did not get ready in time; the message names what is missing in it."""
 
 
 async def reset_artifacts(directory: Path, *, secs: float) -> None:
@@ -111,31 +111,7 @@ class Attempt:
 
     async def start(self) -> None:
         """Start the instance, and return when the runner and every planned mount are there."""
-        try:
-            await self._call("start_secs", *commands.start(self.plan))
-        except AlreadyDone:
-            pass  # by a process that died before it could say so
-        ready_secs = self.plan.deadlines.ready_secs
-
-        async def ready() -> Completed:
-            waited = await self._incus.run(
-                *commands.wait_ready(self.plan),
-                deadline_secs=ready_secs + 30,
-                setting="ready_secs",
-                check=False,
-            )
-            if waited.exit_code not in (0, commands.NOT_READY):
-                raise failed_call(waited.argv, waited.exit_code, waited.stderr)
-            return waited
-
-        waited = await patiently(ready, secs=self.plan.deadlines.daemon_secs, again=_AWAY)
-        if waited.exit_code == commands.NOT_READY:
-            missing = waited.stdout.decode("utf-8", "replace").strip()
-            raise NotReady(
-                f"the guest was not ready within {ready_secs} s: {missing} is missing in it",
-                resolution=f"`pikaci image check {self.plan.image}` says what the image lacks;"
-                " deadlines.ready_secs sets the limit",
-            )
+        await boot(self._incus, self.plan)
 
     async def run(
         self,
@@ -194,7 +170,7 @@ class Attempt:
                     while True:
                         try:
                             return await patiently(
-                                exec_once, secs=self.plan.deadlines.daemon_secs, again=_AWAY
+                                exec_once, secs=self.plan.deadlines.daemon_secs, again=_EXEC_AWAY
                             )
                         except OutcomeUnknown:
                             await trio.sleep(FOLLOW_AGAIN_SECS)
@@ -214,7 +190,7 @@ class Attempt:
         )
         if ended.exit_code == 1 or ended.exit_code < 0:
             error = failed_call(ended.argv, ended.exit_code, ended.stderr)
-            if isinstance(error, _AWAY_OR_UNKNOWN):
+            if isinstance(error, (*_EXEC_AWAY, OutcomeUnknown)):
                 raise error
         return ended
 

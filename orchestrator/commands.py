@@ -1,4 +1,4 @@
-"""The six incus commands of a job, made from its plan. Pure.
+"""The six incus commands of a job, made from its plan, and a VM's seventh. Pure.
 
 Each function gives the arguments for `Incus.run`, without the program and the project.
 """
@@ -14,11 +14,17 @@ from orchestrator.plan import Plan
 from states.spec import InstanceType
 
 NOT_READY = 75  # the readiness wait's own exit code (EX_TEMPFAIL)
+NOT_BOOTED = 127  # no command of the wait's is found: at first, a NixOS guest has not even a shell
+
+# Where a command's programs are, as the runner has it for its job. Incus's own default leaves the
+# last out, where NixOS has them all, in a VM and in a container that is only just booting.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
 
 # Runs in the guest, as arguments of sh: nothing is written there. A guest with an init system
 # makes the runner's directory at boot, so the wait for it must be in the guest: one exec, and
 # no polling by the host. At the deadline it prints what is missing.
 _READY_SCRIPT = """\
+command -v mountpoint >/dev/null || exit 127
 end=$(( $(date +%s) + $1 )); runner=$2; shift 2
 while :; do
   missing=
@@ -50,6 +56,11 @@ def create(plan: Plan) -> list[str]:
     # the document does not say so, the flag does.
     image = f"{plan.host.remote}:{plan.fingerprint}"
     return ["create", "--quiet", "--no-profiles", *vm, image, _instance(plan)]
+
+
+def monitor(plan: Plan) -> list[str]:
+    """Print what happens in the project, an event a line, until it is ended."""
+    return ["monitor", "--type=lifecycle", "--format=json", f"{plan.host.remote}:"]
 
 
 def start(plan: Plan) -> list[str]:
@@ -125,4 +136,4 @@ def _instance(plan: Plan) -> str:
 
 def _exec(plan: Plan) -> list[str]:
     # No terminal, and `--` always: the command's own dashes are the command's.
-    return ["exec", "--force-noninteractive", _instance(plan), "--"]
+    return ["exec", "--force-noninteractive", f"--env=PATH={_PATH}", _instance(plan), "--"]

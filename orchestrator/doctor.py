@@ -138,7 +138,7 @@ def _read_journal(root: StateRoot) -> Row:
         "journal",
         f"{problems[0].brief}; {saved}",
         f"see {root.path / 'jobs'} for logs and artifacts: they are as they were\n"
-        + ("pikaci trace JOB --json > FILE, for each job that can be read\n" if readable else "")
+        + ("pikaci trace export JOB > FILE, for each job that can be read\n" if readable else "")
         + f"mkdir {shlex.quote(str(aside))} && mv {shlex.quote(str(path))}*"
         f" {shlex.quote(str(aside))}; the next run makes a new journal\n"
         "pikaci reap --expired, when the instances that it knew are past their deadline",

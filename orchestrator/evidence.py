@@ -18,6 +18,7 @@ from orchestrator.contract import contract
 from orchestrator.diagnosis import look_at_failure
 from orchestrator.incus import Completed, Incus
 from orchestrator.incus_errors import (
+    AgentAway,
     DaemonUnreachable,
     IncusError,
     InstanceNotFound,
@@ -37,7 +38,7 @@ PULL_RESULT_SECS = 10.0
 STOPPING_SECS = 10.0
 STATUS_SECS = 10.0
 
-_AGAIN = (DaemonUnreachable, OutcomeUnknown)
+_AGAIN = (DaemonUnreachable, AgentAway, OutcomeUnknown)
 
 
 class NoResult(PikaciError):

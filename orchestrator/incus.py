@@ -212,10 +212,14 @@ class Incus:
         )
 
     async def instance_status(self, instance: str, *, deadline_secs: float) -> str:
-        """Incus's word for the state that an instance is in ("Running", "Stopped", "Frozen")."""
+        """Incus's word for the state that an instance is in ("Running", "Stopped", "Frozen").
+
+        "Running" also for a guest that announced itself, which Incus calls Ready.
+        """
         path = f"{self.remote}:/1.0/instances/{instance}?project={self.project}"
         completed = await self.run_global("query", path, deadline_secs=deadline_secs)
-        return msgspec.json.decode(completed.stdout, type=_Instance).status
+        status = msgspec.json.decode(completed.stdout, type=_Instance).status
+        return "Running" if status == "Ready" else status
 
     async def _call(
         self,

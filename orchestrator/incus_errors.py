@@ -91,6 +91,19 @@ class InstanceNotRunning(IncusError):
     retryable = True
 
 
+class AgentAway(IncusError):
+    """Nobody in the VM takes an exec: its agent has not started, or starts anew."""
+
+    retryable = True
+    hint = "the image must start Incus's agent; `incus console` shows a VM that boots"
+
+
+class VirtualMachinesUnsupported(IncusError):
+    """This host makes no virtual machines."""
+
+    hint = "docs/vm.md says what a host needs; `incus info` shows the drivers that it has"
+
+
 class InstanceFrozen(IncusError):
     """Somebody has frozen the guest."""
 
@@ -150,6 +163,9 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     ("matching non-reusable operation has now succeeded", AlreadyDone),
     ("Instance is not running", InstanceNotRunning),
     ("Instance is frozen", InstanceFrozen),
+    ("VM agent isn't currently running", AgentAway),
+    ("Failed to connect to the agent", AgentAway),
+    ('Instance type "virtual-machine" is not supported', VirtualMachinesUnsupported),
     ("run out of disk space", PoolFull),
     ("no space left on device", PoolFull),
     ("No space left on device", PoolFull),

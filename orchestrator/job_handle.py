@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from orchestrator.errors import NotFound
 from states import events as ev
 from states.job import Job
 
@@ -64,7 +65,9 @@ class JobHandle:
 
     @property
     def job(self) -> Job:
-        """The job as it stands."""
+        """The job as it stands. `NotFound` when `pikaci gc` has taken it."""
+        if self._journal.find(self.id) is None:
+            raise NotFound(f"there is no job {self.id!r}", resolution="`pikaci list` shows them")
         return self._journal.job(self.id)
 
     @property

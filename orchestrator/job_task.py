@@ -10,6 +10,7 @@ journal that cannot be written.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -114,7 +115,11 @@ class JobTask:
         # Not `except Cancelled`: what comes out of a nursery is a group of them.
         try:
             with self._scope:
-                async with self._queue.place(self.job):
+                since = time.monotonic()
+                async with self._queue.place(
+                    self.job,
+                    waited=lambda after: self._record.waited(ev.WaitFor.PLACE, since, after=after),
+                ):
                     await self._live()
         except Exception as error:
             cause = cause_of(error)
@@ -184,8 +189,12 @@ class JobTask:
         )
 
     async def _find_image(self, spec: JobSpec) -> ImageRef:
-        with limit("looking up the image", spec.deadlines.image_secs, setting="image_secs"):
-            return await self._images.find(spec.image)
+        since = time.monotonic()
+        try:
+            with limit("looking up the image", spec.deadlines.image_secs, setting="image_secs"):
+                return await self._images.find(spec.image, spec.instance_type)
+        finally:
+            self._record.waited(ev.WaitFor.IMAGE, since)
         raise AssertionError("unreachable")
 
     async def _run_command(self) -> None:

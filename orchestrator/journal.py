@@ -85,8 +85,11 @@ class _Appended:
     bodies: tuple[bytes, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        # Here, so that who brought an entry that cannot be encoded is who hears of it.
+        # Here, so that who brought an entry that cannot be encoded, or that nobody could read
+        # again, is who hears of it.
         self.bodies = tuple(msgspec.json.encode(entry) for entry in self.entries)
+        for body in self.bodies:
+            _decoder.decode(body)
 
 
 @dataclass
@@ -192,6 +195,8 @@ class Journal:
             case ev.Submitted() | ev.Rejected():
                 ended = isinstance(entry, ev.Rejected)
                 key = entry.key or None if isinstance(entry, ev.Submitted) else None
+                if key is not None and self._run_of(key) not in (None, entry.run):
+                    raise sqlite3.IntegrityError(f"{key} is the key of another run")
                 execute(
                     "INSERT INTO jobs (id, run, name, first_entry, ended, key)"
                     " VALUES (?, ?, ?, ?, ?, ?)",
@@ -216,6 +221,11 @@ class Journal:
                 execute("UPDATE leases SET ended = 1 WHERE instance = ?", (entry.instance,))
             case ev.Event() if ev.tag(type(entry)) in _ENDING:
                 execute("UPDATE jobs SET ended = 1 WHERE id = ?", (entry.job,))
+
+    def _run_of(self, key: str) -> str | None:
+        # On the writing connection: what others have not committed yet is waited for.
+        found = self._connection.execute("SELECT run FROM jobs WHERE key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
 
     # Reading. These are short, and called from the command line and at start.
 
@@ -314,15 +324,12 @@ class Journal:
         """Events of all jobs, each with its number and its job's row, from behind `after`."""
         with reading(self._path):
             rows = self._reader.execute(
-                "SELECT entries.id, body, jobs.id, run, name, ended"
-                " FROM entries JOIN jobs ON jobs.id = entries.job"
-                " WHERE entries.id > ? AND seq IS NOT NULL ORDER BY entries.id LIMIT ?",
+                "SELECT entries.id, body, jobs.id, run, name, ended FROM entries"
+                " JOIN jobs ON jobs.id = job WHERE entries.id > ? AND seq IS NOT NULL"
+                " ORDER BY entries.id LIMIT ?",
                 (after, limit),
             ).fetchall()
-            return [
-                (number, JobRow(id, run, name, bool(ended)), _events.decode(body))
-                for number, body, id, run, name, ended in rows
-            ]
+            return [(row[0], JobRow(*row[2:]), _events.decode(row[1])) for row in rows]
 
     def runs(self) -> dict[str, list[JobRow]]:
         """All jobs by their runs, the oldest run first; runs that began at once stand mixed."""

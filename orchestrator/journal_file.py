@@ -63,6 +63,11 @@ def mapped_errors(path: Path) -> Iterator[None]:
     """What SQLite says of the journal at `path`, as a `JournalError`."""
     try:
         yield
+    except sqlite3.ProgrammingError as error:
+        raise JournalError(
+            f"{path}: the journal is not open: {error}",
+            resolution="ask in the block that opened it; jobs that it left are the next start's",
+        ) from error
     except sqlite3.Error as error:
         # The low byte is the kind of error, the others its details.
         kind = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

@@ -12,6 +12,7 @@ and never an exception in the block.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -33,15 +34,16 @@ from orchestrator.incus import Incus
 from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
 from orchestrator.job_handle import Arrivals, JobHandle, RunHandle
 from orchestrator.job_task import JobTask
-from orchestrator.journal import Journal, NotTheWriter, open_journal
+from orchestrator.journal import JobRow, Journal, NotTheWriter, open_journal
 from orchestrator.locks import submitting
 from orchestrator.queue import Capacity, Queue
 from orchestrator.settings import QUEUE_JOBS, Settings, open_incus
 from orchestrator.snapshot import Snapshot, publish
 from orchestrator.submission import (
     Request,
-    check_names,
+    check_form,
     check_same,
+    real_path,
     refusal,
     rejections,
     submissions,
@@ -54,8 +56,9 @@ from states.errors import PikaciError
 from states.job import Job, fold, verdict_of
 from states.lifecycle import State
 from states.outcome import Verdict
-from states.spec import JobSpec, check
+from states.spec import InstanceType, JobSpec, check
 
+PUBLISHERS = 4
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -99,8 +102,11 @@ class Orchestrator:
         self._workspace = workspace
         self._queue_jobs = queue_jobs
         self._images = Images(bench.incus)
+        # Each takes a thread for as long as it lasts; jobs want some for their incus commands.
+        self._publishing = trio.CapacityLimiter(PUBLISHERS)
         self._tasks: dict[str, JobTask] = {}
         self._nursery: trio.Nursery
+        self._closed = False
         self._runs = 0
         self._not_begun: set[str] = set()
         self._room = trio.Event()
@@ -159,6 +165,13 @@ class Orchestrator:
         queue_jobs: int = QUEUE_JOBS,
     ) -> AsyncIterator[Orchestrator]:
         """`open`, over a journal that is open. `session` is the name of its first run."""
+        try:
+            trio.lowlevel.current_task()
+        except RuntimeError:
+            raise UsageError(
+                "an orchestrator is opened in a trio program",
+                resolution="from asyncio or from threads, go through a portal: see docs/embed.md",
+            ) from None
         root = bench.root
         session = session or new_run_id()
         hold = locks.hold_root if exclusive else locks.share_root
@@ -176,6 +189,7 @@ class Orchestrator:
                     # By itself, not in the group that a nursery would make of it.
                     error = raised
                     self._nursery.cancel_scope.cancel()
+            self._closed = True
         if error is not None:
             raise error
 
@@ -257,7 +271,12 @@ class Orchestrator:
         When one must be rejected, those that must are recorded so, and are all that the run has.
         `started` hears of the snapshot before the first job begins. Errors are those of `submit`.
         """
-        check_names(request)
+        if self._closed:
+            raise UsageError(
+                "the orchestrator is closed", resolution="submit in the block that opened it"
+            )
+        check_form(request)
+        request = replace(request, workspace=real_path(request.workspace))
         refused = any(refusal(spec) is not None for spec in request.specs.values())
         if not refused:
             real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
@@ -295,19 +314,22 @@ class Orchestrator:
         self, workspace: Path | None = None, *, include: tuple[str, ...] = ()
     ) -> Snapshot:
         """Publish a workspace as it is now; many jobs can be submitted to see it."""
-        return await publish(
-            self._tree(workspace),
-            self.bench.root.snapshots,
-            exclude=(self.bench.root.path,),
-            include=include,
-            owner=(contract().user.uid, contract().user.gid),
-        )
+        tree = self._tree(workspace)
+        async with self._publishing:
+            return await publish(
+                tree,
+                self.bench.root.snapshots,
+                exclude=(self.bench.root.path,),
+                include=include,
+                owner=(contract().user.uid, contract().user.gid),
+            )
 
     def _tree(self, workspace: Path | None) -> Path:
-        tree = workspace or self._workspace
-        if tree is None or not tree.is_dir():
+        named = workspace or self._workspace
+        tree = real_path(named) if named is not None else None
+        if tree is None or not os.path.isdir(tree):
             raise UsageError(
-                f"{tree or 'no workspace'}: there is no such directory",
+                f"{named or 'no workspace'}: there is no such directory",
                 resolution="name an existing directory as the workspace",
             )
         if tree == Path("/"):
@@ -341,7 +363,7 @@ class Orchestrator:
             await self._room.wait()
 
     async def _snapshot_and_images(self, request: Request) -> Snapshot:
-        images = [spec.image for spec in request.specs.values()]
+        images = [(spec.image, spec.instance_type) for spec in request.specs.values()]
         if request.snapshot is not None:
             await _look_up(self._images, images)
             if not request.snapshot.path.is_dir():
@@ -369,27 +391,31 @@ class Orchestrator:
         return self.bench.journal
 
     def job(self, id: str) -> JobHandle:
-        """A job of the state root, whoever runs it. `UsageError` when there is none."""
-        if self.journal.find(id) is None:
-            raise NotFound(f"there is no job {id!r}", resolution="`pikaci list` shows them")
-        return JobHandle(self, id)
+        """A job of the state root, whoever runs it. `NotFound` when there is none."""
+        return JobHandle(self, self._row(id).id)
 
     def run(self, id: str) -> RunHandle:
-        """A run of the state root. `UsageError` when there is none."""
+        """A run of the state root. `NotFound` when there is none."""
         rows = self.journal.jobs(run=id)
         if not rows:
             raise NotFound(f"there is no run {id!r}", resolution="`pikaci list` shows them")
         return RunHandle(id, tuple(JobHandle(self, row.id) for row in rows))
 
+    def _row(self, id: str) -> JobRow:
+        row = self.journal.find(id)
+        if row is None:
+            raise NotFound(f"there is no job {id!r}", resolution="`pikaci list` shows them")
+        return row
+
     async def cancel(
         self, jobs: Iterable[str], *, reason: str = "asked for", now: bool = False
     ) -> None:
-        """End jobs, by id; return when they are dead. `now`: without a grace period."""
-        alive = {
-            row.id: row.run
-            for id in jobs
-            if (row := self.journal.find(id)) is not None and not row.ended
-        }
+        """End jobs, by id; return when they are dead. `now`: without a grace period.
+
+        `NotFound` when there is no such job; then none is ended.
+        """
+        rows = [self._row(id) for id in jobs]
+        alive = {row.id: row.run for row in rows if not row.ended}
         await cancel_jobs(self.bench, alive, tasks=self._tasks, reason=reason, hurry=now)
 
     def statistics(self) -> Statistics:
@@ -409,6 +435,7 @@ class Orchestrator:
 
         Those that run do so in their guests. What the block awaits next is cancelled.
         """
+        self._closed = True
         self.bench.leave.set()
         self._nursery.cancel_scope.cancel()
 
@@ -453,10 +480,10 @@ class Orchestrator:
         self._room = trio.Event()
 
 
-async def _look_up(images: Images, aliases: Iterable[str]) -> None:
-    for alias in dict.fromkeys(aliases):
+async def _look_up(images: Images, wanted: Iterable[tuple[str, InstanceType]]) -> None:
+    for alias, instance_type in dict.fromkeys(wanted):
         try:
-            await images.find(alias)
+            await images.find(alias, instance_type)
         except (DaemonUnreachable, IncusMissing):
             raise
         except PikaciError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -15,6 +17,7 @@ _T = TypeVar("_T")
 
 _FIRST_DELAY_SECS = 0.1
 _MAX_DELAY_SECS = 2.0
+CLEAN_UP_SECS = 60.0
 
 
 async def patiently(
@@ -43,6 +46,19 @@ def limit(what: str, secs: float, *, setting: str) -> Iterator[None]:
             f"{what} did not end within {secs:g} s",
             resolution=f"deadlines.{setting} sets the limit",
         )
+
+
+async def ended_family(process: trio.Process) -> None:
+    """End a child that leads a session of its own, with all that it started; a `deliver_cancel`.
+
+    It has time to undo what it did (mmdebstrap ignores TERM, unmounts when its children have
+    ended, and leaves all behind after a KILL).
+    """
+    os.killpg(process.pid, signal.SIGTERM)
+    with trio.move_on_after(CLEAN_UP_SECS):
+        await process.wait()
+        return
+    os.killpg(process.pid, signal.SIGKILL)
 
 
 async def interrupted(secs: float, *events: trio.Event) -> bool:

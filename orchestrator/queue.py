@@ -8,7 +8,7 @@ fit yet: so a big job is not starved by small ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,6 +54,7 @@ class Place:
     memory: int
     since: datetime
     begin: trio.Event = field(default_factory=trio.Event)
+    after: str = ""  # the job that made way
 
 
 class Queue:
@@ -67,8 +68,14 @@ class Queue:
         self._running: Counter[str] = Counter()  # by run
 
     @asynccontextmanager
-    async def place(self, job: Job) -> AsyncIterator[None]:
-        """Have a place in the block."""
+    async def place(
+        self, job: Job, *, waited: Callable[[str], None] = lambda after: None
+    ) -> AsyncIterator[None]:
+        """Have a place in the block.
+
+        `waited` is called when the waiting for it is over, in whatever way, with the job that made
+        way, if one did.
+        """
         assert job.spec is not None
         spec = job.spec
         place = Place(
@@ -84,7 +91,11 @@ class Queue:
         self._places[place.job] = place
         self._admit()
         try:
-            await place.begin.wait()
+            if not place.begin.is_set():
+                try:
+                    await place.begin.wait()
+                finally:
+                    waited(place.after)
             yield
         finally:
             self._leave(place)
@@ -122,7 +133,7 @@ class Queue:
                 del self._running[place.run]
         else:
             self._remove(place)
-        self._admit()
+        self._admit(after=place.job)
 
     def _remove(self, place: Place) -> None:
         del self._places[place.job]
@@ -133,7 +144,7 @@ class Queue:
         if not runs:
             del self._waiting[place.priority]
 
-    def _admit(self) -> None:
+    def _admit(self, *, after: str = "") -> None:
         while len(self._held) < self.capacity.jobs:
             first = self._first()
             if first is None or self._lacking(first):
@@ -141,6 +152,7 @@ class Queue:
             self._remove(first)
             self._held[first.job] = first
             self._running[first.run] += 1
+            first.after = after
             first.begin.set()
 
     def _first(self) -> Place | None:

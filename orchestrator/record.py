@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from orchestrator.incus import Call
@@ -13,6 +14,8 @@ from states.job import Job, step
 from states.outcome import Failure, FailureKind
 
 MAX_NOTED_WORD = 1000
+# What is over sooner was no wait: it is not worth a note.
+MIN_WAIT_SECS = 0.01
 
 
 class Record:
@@ -60,6 +63,14 @@ class Record:
                 error=call.error,
             )
         )
+
+    def waited(self, what: ev.WaitFor, since: float, *, after: str = "") -> None:
+        """Note what the job has waited for until now, `since` a moment of `time.monotonic`."""
+        secs = time.monotonic() - since
+        if secs >= MIN_WAIT_SECS:
+            self._journal.note(
+                ev.Waited(**self.note(), what=what, duration_ms=round(secs * 1000, 3), after=after)
+            )
 
     def warn(self, message: str) -> None:
         """Note what somebody should know, and what is no failure."""

@@ -6,6 +6,7 @@ and drives those runs' jobs on from where the journal says that they are.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from orchestrator.job_task import UNANSWERED_CREATE_SECS, JobTask
 from orchestrator.journal import Lease
 from orchestrator.patience import interrupted, patiently
 from orchestrator.queue import Queue
+from orchestrator.record import Record
 from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.workbench import Workbench, now
 from states import events as ev
@@ -165,10 +167,12 @@ async def _recover_session(
         async def go_on(task: JobTask) -> None:
             registry[task.job.id] = task
             try:
+                since = time.monotonic()
                 while not (task.cancel_asked.is_set() or _can_go_on(task.job)):
                     await interrupted(LOOK_FOR_SECRETS_SECS, bench.leave, task.cancel_asked)
                     if bench.leave.is_set():
                         return
+                Record(bench.journal, task.job).waited(ev.WaitFor.SECRET, since)
                 await task.run()
             finally:
                 task.settled.set()

@@ -88,6 +88,12 @@ class Settings:
     host: Host = field(default_factory=Host)
     keep_secs: float | None = None
 
+    def __post_init__(self) -> None:
+        # A program may change its directory, and may have given text.
+        object.__setattr__(self, "workspace", Path(self.workspace).absolute())
+        if self.state_root is not None:
+            object.__setattr__(self, "state_root", Path(self.state_root).absolute())
+
     @property
     def root(self) -> StateRoot:
         """The state root that is meant."""

@@ -20,14 +20,14 @@ import msgspec
 import trio
 
 from orchestrator.contract import contract
-from orchestrator.image.build import RECIPE_PROPERTY, build, only_builder, recipe
+from orchestrator.image.build import build, only_builder, recipe
 from orchestrator.image.debian import NotDebian, debian_sources
+from orchestrator.image.layer import BARE, RECIPE_PROPERTY, Kind
 from orchestrator.image.store import Image, import_image, list_images
 from orchestrator.incus import Incus
 from orchestrator.incus_errors import LeftByEarlierDaemon, NameTaken
 from orchestrator.plan import Host
 from states.errors import PikaciError
-from states.spec import JobSpec
 
 CALL_SECS = 120.0
 PROFILE = "pikaci"
@@ -36,7 +36,7 @@ MAX_POOL_BYTES = 40 * GIB
 MIN_POOL_BYTES = 4 * GIB
 # Those that copy an image without copying its bytes, the best first.
 COPY_ON_WRITE = ("btrfs", "zfs")
-DEV_IMAGE = JobSpec(command="true").image
+DEV_IMAGE = BARE.alias
 
 Say = Callable[[str], None]
 
@@ -62,48 +62,48 @@ async def setup(incus: Incus, host: Host, *, say: Say) -> bool:
     return await ensure_image(incus, say=say) or changed
 
 
-async def ensure_image(incus: Incus, *, say: Say) -> bool:
-    """Build and import the guest image, unless the one that is there will do.
+async def ensure_image(incus: Incus, *, say: Say, kind: Kind = BARE) -> bool:
+    """Build and import the guest image of this kind, unless the one that is there will do.
 
     It does if its recipe is the one we would build by. One of somebody else's making, or on a
     machine that can build none, does if it has our version of the contract.
     """
-    if await _has_image(incus):
+    if await _has_image(incus, kind):
         return False
     async with only_builder(say=say):
-        if await _has_image(incus):  # by the builder that we waited for
+        if await _has_image(incus, kind):  # by the builder that we waited for
             return False
-        await _build_and_import(incus, say)
+        await _build_and_import(incus, say, kind)
         return True
 
 
-async def _has_image(incus: Incus) -> bool:
-    image = next((i for i in await list_images(incus) if i.has_alias(DEV_IMAGE)), None)
-    return image is not None and _will_do(image)
+async def _has_image(incus: Incus, kind: Kind) -> bool:
+    image = next((i for i in await list_images(incus) if i.has_alias(kind.alias)), None)
+    return image is not None and _will_do(image, kind)
 
 
-def _will_do(image: Image) -> bool:
+def _will_do(image: Image, kind: Kind) -> bool:
     ours = image.contract == str(contract().version)
     made_by = image.properties.get(RECIPE_PROPERTY)
     if made_by is None:
         return ours
     try:
-        return made_by == recipe(debian_sources())
+        return made_by == recipe(debian_sources(), kind)
     except NotDebian:
         return ours
 
 
-async def build_and_import(incus: Incus, *, say: Say) -> str:
+async def build_and_import(incus: Incus, *, say: Say, kind: Kind = BARE) -> str:
     """Build the guest image, and put it in the place of the one before; its fingerprint."""
     async with only_builder(say=say):
-        return await _build_and_import(incus, say)
+        return await _build_and_import(incus, say, kind)
 
 
-async def _build_and_import(incus: Incus, say: Say) -> str:
+async def _build_and_import(incus: Incus, say: Say, kind: Kind) -> str:
     with tempfile.TemporaryDirectory(prefix="pikaci-image-") as directory:
-        file = await build(Path(directory), say=say)
-        say(f"importing it as {DEV_IMAGE}")
-        return await import_image(incus, file, DEV_IMAGE)
+        file = await build(Path(directory), say=say, kind=kind)
+        say(f"importing it as {kind.alias}")
+        return await import_image(incus, [file], kind.alias)
 
 
 async def _names(incus: Incus, kind: str, more: str = "") -> set[str]:

@@ -52,7 +52,7 @@ async def publish(
     `owner` is the (uid, gid) that the job's user has in a guest: root gives it the files, with
     their modes. Who is not root cannot; then the copy is opened for reading instead, which is
     safe as `snapshots` is private. The hash is over names, bytes, modes and link targets as
-    they are in the workspace.
+    they are in the workspace. A cancellation ends it between two files.
     """
     return await trio.to_thread.run_sync(
         lambda: _publish(workspace, snapshots, exclude, include, owner)
@@ -88,6 +88,7 @@ def _copy(workspace: Path, snapshots: Path, names: list[bytes], owner: tuple[int
         new.chmod(0o755)
         made = {b""}
         for name in names:
+            trio.from_thread.check_cancelled()
             _copy_one(workspace, new, name, made)
         found = _hash_tree(new, names)
         _hand_over(new, owner)
@@ -120,6 +121,7 @@ def _hash_tree(root: Path, names: list[bytes]) -> str:
     """The content hash of the named files; each part is led by its length."""
     whole = hashlib.sha256(_FORMAT)
     for name in names:
+        trio.from_thread.check_cancelled()
         path = os.path.join(os.fsencode(root), name)
         try:
             status = os.lstat(path)

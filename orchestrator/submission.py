@@ -19,6 +19,7 @@ from states.errors import SpecError
 from states.job import Job
 from states.outcome import Failure, FailureKind
 from states.spec import NAME_PATTERN, JobSpec, Mount, check
+from states.spec import check_form as check_spec_form
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,28 @@ class Request:
     snapshot: Snapshot | None = None
 
 
-def check_names(request: Request) -> None:
-    """`UsageError` when there are no jobs, or one has a name that no job can have."""
+def check_form(request: Request) -> None:
+    """Raise `UsageError` or `SpecError` for what a journal could not tell of, not even refused."""
     if not request.specs:
         raise UsageError("there are no jobs to submit", resolution="submit at least one")
-    for name in request.specs:
-        if not re.fullmatch(NAME_PATTERN, name):
+    for name, spec in request.specs.items():
+        if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
             raise UsageError(
                 f"{name!r} is no name for a job",
                 resolution="allowed: letters, digits and ._/-, at most 128",
             )
+        check_spec_form(spec)
+    for what, text in (("workspace", str(request.workspace)), ("key", request.key)):
+        if not isinstance(text, str) or not _is_unicode(text):
+            raise UsageError(f"the {what} {text!r} is not Unicode", resolution="rename it")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def refusal(spec: JobSpec) -> SpecError | None:
@@ -56,6 +69,14 @@ def refusal(spec: JobSpec) -> SpecError | None:
     except SpecError as error:
         return error
     return None
+
+
+def real_path(workspace: Path) -> Path:
+    """The workspace as the journal tells of it to processes that stand elsewhere."""
+    try:
+        return Path(os.path.realpath(workspace))
+    except ValueError:
+        return workspace  # it has a NUL, and so is not there
 
 
 def with_real_paths(spec: JobSpec) -> JobSpec:

@@ -24,6 +24,9 @@ class SpecError(PikaciError):
         super().__init__(problem, resolution=allowed)
         self.key = key
 
+    def __str__(self) -> str:
+        return f"{self.key}: {self.brief}" if self.key else self.brief
+
 
 class WritableWorkspace(SpecError):
     """The named case of a rejected job: the workspace is always read-only."""
@@ -36,6 +39,9 @@ class WritableWorkspace(SpecError):
             self.MESSAGE,
             allowed="`scratch = true` gives the job a throw-away writable copy at the same path",
         )
+
+    def __str__(self) -> str:
+        return self.MESSAGE
 
 
 class IllegalEvent(PikaciError):

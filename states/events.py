@@ -7,6 +7,7 @@ carry the wall time `at`, to show, and `monotonic` in seconds, to measure with.
 
 from __future__ import annotations
 
+import enum
 from datetime import datetime
 
 import msgspec
@@ -187,7 +188,26 @@ class Warned(Note, frozen=True, tag="warned"):
     message: str
 
 
-AnyNote = Called | LeaseOpened | LeaseKept | LeaseEnded | Warned
+class WaitFor(enum.StrEnum):
+    """What a job waits for that others have, or have to bring."""
+
+    PLACE = "place"  # among the jobs that may run at once
+    IMAGE = "image"  # to be looked up
+    SECRET = "secret"  # to be where this process can read it  # noqa: S105
+
+
+class Waited(Note, frozen=True, tag="waited"):
+    """The job has waited, until now, for something that is not its own doing.
+
+    `after` is the job that made way for it, "" when that is not known.
+    """
+
+    what: WaitFor
+    duration_ms: float
+    after: str = ""
+
+
+AnyNote = Called | LeaseOpened | LeaseKept | LeaseEnded | Warned | Waited
 Entry = AnyEvent | AnyNote
 EVENT_TYPES: tuple[type[Event], ...] = AnyEvent.__args__
 

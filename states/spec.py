@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import posixpath
+import re
 from typing import Annotated
 
 import msgspec
@@ -94,10 +95,10 @@ class Deadlines(
     """How long each effect of an attempt may take, in seconds.
 
     `reset_secs`: empty the artifact directory. `image_secs`: look the image up. `create_secs`:
-    make the instance. `start_secs`: start it. `ready_secs`: runner and mounts appear in the
-    guest. `grace_secs`: between TERM and KILL (a cancellation waits 5 s at most).
-    `run_margin_secs`: beyond the command's own limit, for the guest to say that it has ended.
-    `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete the instance.
+    make the instance. `start_secs`: start it, a VM until its agent answers. `ready_secs`: runner
+    and mounts appear in the guest. `grace_secs`: between TERM and KILL (a cancellation waits 5 s
+    at most). `run_margin_secs`: beyond the command's own limit, for the guest to say that it has
+    ended. `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete the instance.
     `daemon_secs`: a daemon that does not answer is waited for, in any of them.
     """
 
@@ -161,6 +162,11 @@ class JobSpec(
     deadlines: Deadlines = Deadlines()
 
 
+def is_image_name(name: str) -> bool:
+    """Whether a spec's `image` may be this."""
+    return re.match(_IMAGE_PATTERN, name) is not None
+
+
 def size_in_bytes(size: str) -> int:
     """The bytes of a size as a spec has it: "4GiB" is 4 * 2**30."""
     number = size.rstrip("kKMGTiB")
@@ -176,7 +182,7 @@ def check(spec: JobSpec) -> None:
     """
     if spec.writable_workspace:
         raise WritableWorkspace
-    _check_can_be_stored(spec)
+    check_form(spec)
     _check_command(spec.command)
     _check_env(spec.env)
     _check_secrets(spec)
@@ -205,8 +211,13 @@ def from_validation_error(error: Exception) -> SpecError:
     return SpecError(key, text[:1].lower() + text[1:])
 
 
-def _check_can_be_stored(spec: JobSpec) -> None:
-    """Whatever passes is, read again from a journal, the same."""
+def check_form(spec: JobSpec) -> None:
+    """Raise `SpecError` for what is no spec; what passes is, read again from a journal, the same.
+
+    A constructor takes what it is given, of any type.
+    """
+    if not isinstance(spec, JobSpec):
+        raise SpecError("", f"{type(spec).__name__} is no JobSpec", allowed="JobSpec(command=...)")
     for key in spec.__struct_fields__:
         try:
             msgspec.json.encode(getattr(spec, key))

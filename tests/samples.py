@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from orchestrator.plan import Host, PlanContext
 from states import events as ev
+from states.errors import IllegalEvent
+from states.lifecycle import State, destination
 from states.outcome import Failure, FailureKind, Outcome
 from states.spec import InstanceType, JobSpec, Mount, SecretSource
 
@@ -84,7 +87,19 @@ PATH = (
 
 def sample_life(*kinds: type[ev.Event]) -> list[Any]:
     """Events of these types, numbered from 1; without any, those of a job that passed."""
-    return [sample_event(kind, seq) for seq, kind in enumerate(kinds or PATH, start=1)]
+    life: list[Any] = []
+    before, state = State.NEW, State.NEW
+    for seq, kind in enumerate(kinds or PATH, start=1):
+        event = sample_event(kind, seq)
+        if isinstance(event, ev.Retried | ev.Failed | ev.Cancelled):
+            # As it is written: in the state that the job was in when it arose.
+            phase = before if kind is ev.Cancelled else state
+            failure = msgspec.structs.replace(event.failure, phase=phase)
+            event = msgspec.structs.replace(event, failure=failure)
+        life.append(event)
+        with suppress(IllegalEvent):
+            before, state = state, destination(state, kind)
+    return life
 
 
 def sample_note(kind: type[ev.Note] = ev.Called, *, job: str = "r.1") -> Any:
@@ -92,6 +107,8 @@ def sample_note(kind: type[ev.Note] = ev.Called, *, job: str = "r.1") -> Any:
     times = {"job": job, "at": BEGAN, "monotonic": 100.5}
     if kind is ev.Called:
         return ev.Called(argv=("incus", "start"), duration_ms=140.0, exit_code=0, **times)
+    if kind is ev.Waited:
+        return ev.Waited(what=ev.WaitFor.PLACE, duration_ms=200.0, after="r.2", **times)
     if kind is ev.Warned:
         return ev.Warned(message="careful", **times)
     return kind(

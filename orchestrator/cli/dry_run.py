@@ -16,7 +16,7 @@ from orchestrator.settings import StateRoot, open_incus
 from orchestrator.submission import Request, refusal
 from states.errors import SpecError
 from states.outcome import EXIT_CODES, Verdict
-from states.spec import JobSpec
+from states.spec import InstanceType, JobSpec
 
 # When a dry run's jobs are made, and their runners start: no time passes.
 BEGAN = datetime.fromtimestamp(0, UTC)
@@ -62,6 +62,7 @@ def _shown(name: str, plan: Plan) -> str:
     incus = open_incus(plan.host)
     calls = [
         commands.create(plan),
+        *([] if plan.instance_type is InstanceType.CONTAINER else [commands.monitor(plan)]),
         commands.start(plan),
         commands.wait_ready(plan),
         commands.run(plan),

@@ -61,7 +61,7 @@ def describe_kept(lease: LeaseKept) -> str:
 
 def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colours: bool) -> None:
     """Each job that did not pass, with its log's end; then one line for the run."""
-    paint = _painter(colours)
+    paint = painter(colours)
     for job in jobs:
         if job.verdict is not Verdict.PASSED:
             _write_failure(out, job, colours=colours)
@@ -74,7 +74,7 @@ def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colour
 
 
 def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
-    paint = _painter(colours)
+    paint = painter(colours)
     title = f"{job.name}: {shown_verdict(job)}"
     out.write("\n" + paint(BOLD, title) + "\n")
     if job.artifacts and job.state is not State.REJECTED:
@@ -104,7 +104,7 @@ def _write_log_tail(out: TextIO, log: Path, *, colours: bool) -> None:
     shown = lines[-LOG_TAIL_LINES:]
     if len(tail) < size or len(shown) < len(lines):
         out.write(f"  ... the log's end; all {size} bytes: {log}\n")
-    paint = _painter(colours)
+    paint = painter(colours)
     for line in shown:
         text = (
             styled(line.rstrip(b"\r\n"))
@@ -114,7 +114,9 @@ def _write_log_tail(out: TextIO, log: Path, *, colours: bool) -> None:
         out.write(f"{paint(DIM, '  | ')}{text}{RESET if colours else ''}\n")
 
 
-def _painter(colours: bool) -> Callable[[str, str], str]:
+def painter(colours: bool) -> Callable[[str, str], str]:
+    """What puts a code around a text, where colours are wanted."""
+
     def paint(code: str, text: str) -> str:
         return f"{code}{text}{RESET}" if colours else text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from orchestrator.cli.options import (
     real_workspace,
@@ -19,14 +21,12 @@ from orchestrator.cli.options import (
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.journal import Journal
+    from orchestrator.journal import JobRow, Journal
     from orchestrator.settings import StateRoot
     from orchestrator.tracing.timeline import Timeline
     from states.events import Entry
 
 FORMATS = ("jsonl", "perfetto", "html", "mermaid", "otlp")
-SLOWEST = 3
-BAR = 24
 
 
 class TraceCommand(click.Group):
@@ -40,10 +40,10 @@ class TraceCommand(click.Group):
 
 @click.group("trace", cls=TraceCommand)
 def command() -> None:
-    """Show what happened to a job, and when.
+    """Show what happened to a job or a run, and when.
 
     \b
-    pikaci trace [JOB]                 its states, and where the time went
+    pikaci trace [RUN|JOB]             its states, and where the time went
     pikaci trace JOB --verbose         every event, note and incus command
     pikaci trace export JOB|RUN        as JSON lines, or drawn: --format html
     pikaci trace replay FILE           a trace through today's table
@@ -57,68 +57,65 @@ def with_root(command: Callable[..., int]) -> Callable[..., int]:
 
 
 @command.command("show")
-@click.argument("job", required=False)
+@click.argument("run_or_job", required=False)
 @with_root
 @click.option("--verbose", "-v", is_flag=True, help="Every event, note and incus command.")
-@click.option("--json", "as_json", is_flag=True, help="Print the trace itself, as JSON lines.")
+@click.option("--json", "as_json", is_flag=True, help="What is shown, as a JSON document.")
 def show(
-    job: str | None, workspace: Path | None, state_root: Path | None, verbose: bool, as_json: bool
+    run_or_job: str | None,
+    workspace: Path | None,
+    state_root: Path | None,
+    verbose: bool,
+    as_json: bool,
 ) -> int:
-    """Show the states that a job passed, with the time in each.
+    """Show where the time of a job went, what it waited for, and why it did not pass.
 
-    JOB is a job's id or name; the newest run's only job when not given.
+    Of a run with several jobs: each as a bar, and who kept whom waiting. The newest run when
+    none is named.
     """
-    from orchestrator.cli.find import existing_journal, find_job
+    from datetime import UTC, datetime
+
+    from orchestrator.cli.find import existing_journal, find_jobs
+    from orchestrator.cli.trace_show import show_job, show_run
+    from orchestrator.tracing.story import JobStory, job_story, run_story
     from orchestrator.tracing.timeline import timeline
-    from states import trace
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
-        row = find_job(journal, job)
-        entries = [entry for _, entry in journal.entries(row.id)]
+        rows = find_jobs(journal, run_or_job)
+        if verbose and len(rows) == 1 and not as_json:
+            _show_entries(journal, rows[0])
+            return 0
+        moment = datetime.now(UTC)
+        jobs = [
+            timeline((entry for _, entry in journal.entries(row.id)), until=moment) for row in rows
+        ]
+    story = job_story(jobs[0]) if len(jobs) == 1 else run_story(jobs)
     if as_json:
-        sys.stdout.buffer.write(trace.encode(row.id, entries))
-        return 0
-    if verbose:
-        click.echo(f"{row.id} {row.name}, run {row.run}")
-        first = entries[0].monotonic
-        for entry in entries:
-            click.echo(f"{entry.monotonic - first:10.3f} s  {_described(entry)}")
-        return 0
-    _show(timeline(entries))
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(story)).decode() + "\n")
+    elif isinstance(story, JobStory):
+        show_job(story, holder="" if story.verdict else _holder(root, story.run))
+    else:
+        show_run(story, everything=verbose)
     return 0
 
 
-def _show(job: Timeline) -> None:
-    """States as bars, the slowest calls, and why it did not pass."""
+def _holder(root: StateRoot, run: str) -> str:
+    from orchestrator import locks
+
+    if locks.is_held(root.locks, run):
+        return f"it goes on: {locks.holder(root.locks, run)} has it"
+    return "nobody has it: `pikaci resume` goes on with it"
+
+
+def _show_entries(journal: Journal, row: JobRow) -> None:
     from orchestrator.terminal import plain
 
-    whole = max((job.end - job.begin).total_seconds(), 0.001)
-    click.echo(f"{job.id} {plain(job.name)}, run {job.run}")
-    attempt = 1
-    for span in job.states:
-        if span.attempt != attempt:
-            attempt = span.attempt
-            click.echo(f"  attempt {attempt}")
-        offset = (span.begin - job.begin).total_seconds() / whole
-        begin = min(BAR - 1, int(offset * BAR))
-        length = max(1, round(span.secs / whole * BAR))
-        bar = (" " * begin + "#" * length)[:BAR].ljust(BAR)
-        told = plain(span.detail)[:100]
-        click.echo(f"  {span.name:18} {span.secs:9.3f} s  |{bar}|  {told}".rstrip())
-    slowest = sorted(job.calls, key=lambda call: -call.secs)[:SLOWEST]
-    if slowest:
-        spent = sum(call.secs for call in job.calls)
-        click.echo(f"  {len(job.calls)} incus commands, {spent:.3f} s; the slowest:")
-    for call in slowest:
-        failed = "" if call.ok else "  (it failed)"
-        click.echo(f"    {call.secs:9.3f} s  {call.name} (attempt {call.attempt}){failed}")
-    if job.failure is not None:
-        for line in job.failure.message.splitlines():
-            click.echo(f"  {plain(line)}")
-        if job.failure.resolution:
-            click.echo(f"  -> {plain(job.failure.resolution)}")
-    click.echo(f"  all of it: pikaci trace {job.id} --verbose; its log: pikaci logs {job.id}")
+    click.echo(f"{row.id} {plain(row.name)}, run {row.run}")
+    entries = [entry for _, entry in journal.entries(row.id)]
+    first = entries[0].monotonic
+    for entry in entries:
+        click.echo(f"{entry.monotonic - first:10.3f} s  {plain(_described(entry))}")
 
 
 @command.command("export")
@@ -180,23 +177,26 @@ def replay(file: Path) -> int:
     """Fold the traces of a file by today's table, without Incus; say what comes of each job.
 
     Exit code 1, and where and why, when an event is not legal, is missing, comes twice, or is
-    another job's.
+    another job's, and when the file is no whole trace.
     """
+    from orchestrator.cli import print_error
     from orchestrator.terminal import plain
     from states import trace
     from states.errors import TraceError
 
     problems = 0
-    for data in trace.split(_read(file)):
+    for line, data in trace.split(_read(file)):
         try:
-            job = trace.replay(data)
+            job = trace.replay(data, line=line)
         except TraceError as error:
             problems += 1
-            click.echo(f"{file}: {plain(error.brief)}", err=True)
+            print_error(TraceError(f"{file}: {error.brief}", resolution=error.resolution))
             continue
         path = " -> ".join(phase.state.value for phase in job.phases)
         verdict = job.verdict.value if job.verdict else "not ended"
-        click.echo(f"{plain(job.id)} {plain(job.name)}: {path}: {verdict}")
+        click.echo(f"{plain(job.id)} {plain(job.name)}: as recorded: {path}: {verdict}")
+        if job.verdict is None:
+            click.echo("  the trace ends before its job did: it was exported while the job lived")
     return 1 if problems else 0
 
 
@@ -205,27 +205,38 @@ def replay(file: Path) -> int:
 @click.argument("other")
 @with_root
 def diff(one: str, other: str, workspace: Path | None, state_root: Path | None) -> int:
-    """Compare two jobs, or trace files: path, outcome, and what took longer.
+    """Compare two jobs, or trace files, side by side: path, outcome, and what took longer.
 
-    Exit code 0 when nothing notable is different, else 1.
+    Exit code 0 when nothing notable is different, 1 when something is, 2 when one of them is
+    not there.
     """
-    from orchestrator.terminal import plain
+    from orchestrator.cli.trace_diff import show_difference
     from orchestrator.tracing.difference import difference
 
     root = state_root_of(real_workspace(workspace), state_root)
-    lines = difference(_timeline(root, one), _timeline(root, other))
-    for line in lines:
-        click.echo(plain(line))
-    return 1 if lines else 0
+    found = difference(_timeline(root, one), _timeline(root, other))
+    show_difference(found)
+    return 1 if found.notable else 0
 
 
 def _timeline(root: StateRoot, word: str) -> Timeline:
     from orchestrator.cli.find import existing_journal, find_job
     from orchestrator.tracing.timeline import timeline
     from states import trace
+    from states.errors import TraceError
 
-    if Path(word).is_file():
-        return timeline(trace.decode(next(iter(trace.split(_read(Path(word)))), b"")))
+    if os.path.lexists(word):
+        first, *others = trace.split(_read(Path(word)))
+        if others:
+            raise UsageError(
+                f"{word} has {len(others) + 1} traces, and one is compared with one",
+                resolution="`pikaci trace export JOB` writes one",
+            )
+        try:
+            trace.replay(first[1])
+        except TraceError as error:
+            raise UsageError(f"{word}: {error.brief}", resolution=error.resolution) from None
+        return timeline(trace.decode(first[1]))
     with existing_journal(root, only_reading=True) as journal:
         row = find_job(journal, word)
         return timeline(entry for _, entry in journal.entries(row.id))
@@ -241,26 +252,26 @@ def _read(file: Path) -> bytes:
 
 
 def _described(entry: Entry) -> str:
-    from orchestrator.terminal import plain
     from states import events as ev
 
     match entry:
         case ev.Called():
-            argv = plain(
-                shlex.join(word if len(word) <= 80 else f"{word[:40]}..." for word in entry.argv)
-            )
+            argv = shlex.join(word if len(word) <= 80 else f"{word[:40]}..." for word in entry.argv)
             code = "cut off" if entry.exit_code is None else f"exit {entry.exit_code}"
             return f"    $ {argv}  [{entry.duration_ms:.0f} ms, {code}]"
         case ev.LeaseOpened() | ev.LeaseEnded():
             return f"    {ev.tag(type(entry))} {entry.instance}"
         case ev.LeaseKept():
             return f"    lease_kept {entry.instance} until {entry.deadline.isoformat()}"
+        case ev.Waited():
+            made_way = f" ({entry.after} made way)" if entry.after else ""
+            return f"    waited for: {entry.what.value}{made_way}  [{entry.duration_ms:.0f} ms]"
         case ev.Warned():
-            return f"    warning: {plain(entry.message)}"
+            return f"    warning: {entry.message}"
         case ev.ResultCollected():
-            return f"result_collected: {plain(entry.message)}"
+            return f"result_collected: {entry.message}"
         case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried():
             first = entry.failure.message.splitlines()[0]
-            return f"{ev.tag(type(entry))}: {plain(first)}"
+            return f"{ev.tag(type(entry))}: {first}"
         case _:
             return ev.tag(type(entry))

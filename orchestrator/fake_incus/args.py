@@ -35,6 +35,7 @@ FLAGS: dict[str, dict[str, bool]] = {
         "cwd": True,
         "mode": True,
     },
+    "monitor": {"type": True, "format": True},
     "list": {"columns": True, "c": True, "format": True, "f": True, "all-projects": False},
     "info": {},
     "query": {"request": True, "X": True, "data": True, "d": True, "wait": False, "raw": False},

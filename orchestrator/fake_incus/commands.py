@@ -15,6 +15,7 @@ COMMANDS: dict[str, Handler] = {
     "stop": instances.stop,
     "delete": instances.delete,
     "exec": instances.exec_,
+    "monitor": instances.monitor,
     "list": instances.list_,
     "info": instances.info,
     "file pull": instances.pull,

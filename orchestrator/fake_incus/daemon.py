@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +14,11 @@ from orchestrator.fake_incus import words
 from orchestrator.fake_incus.args import Command
 from orchestrator.fake_incus.faults import Faults
 from orchestrator.fake_incus.guest import Guest, GuestScript
-from orchestrator.fake_incus.model import Instance, Store
+from orchestrator.fake_incus.model import READY_KEY, Instance, Store
 from orchestrator.fake_incus.words import Refused
 from orchestrator.incus import Sink
+
+BOOT_SECS = 5.0  # of a VM, until its agent runs
 
 
 @dataclass
@@ -50,9 +54,52 @@ class Daemon:
         self.script = script
         self._nursery = nursery
         self._guests: dict[tuple[str, str], Guest] = {}  # {(project, name): its inside}
+        self._listeners: set[trio.MemorySendChannel[bytes]] = set()
 
-    def start(self, instance: Instance) -> Guest:
-        """Start a stopped instance."""
+    async def listen(self, project: str, sink: Sink) -> None:
+        """Give the sink the project's events, a line each with an empty one behind, for ever."""
+        send, receive = trio.open_memory_channel[bytes](math.inf)
+        self._listeners.add(send)
+        try:
+            async for event in receive:
+                if json.loads(event)["project"] == project:
+                    await sink(event + b"\n\n")
+        finally:
+            self._listeners.discard(send)
+
+    def tell(self, action: str, instance: Instance) -> None:
+        """Have all who listen know what happened with an instance."""
+        source = f"/1.0/instances/{instance.name}?project={instance.project}"
+        event = {
+            "type": "lifecycle",
+            "project": instance.project,
+            "timestamp": self.now().isoformat(),
+            "metadata": {
+                "action": action,
+                "source": source,
+                "name": instance.name,
+                "project": instance.project,
+            },
+        }
+        for listener in self._listeners:
+            listener.send_nowait(json.dumps(event).encode())
+
+    def start(self, instance: Instance) -> None:
+        """Start a stopped instance. A VM boots, and then its guest announces itself."""
+        instance.config[READY_KEY] = "false"
+        guest = self._started(instance)
+        self.tell("instance-started", instance)
+        if not guest.takes_exec:
+            self._nursery.start_soon(self._boot, instance, guest)
+
+    async def _boot(self, instance: Instance, guest: Guest) -> None:
+        await trio.sleep(BOOT_SECS)
+        if self._guests.get((instance.project, instance.name)) is guest:
+            guest.takes_exec = True
+            instance.config[READY_KEY] = "true"
+            self.tell("instance-ready", instance)
+
+    def _started(self, instance: Instance) -> Guest:
         _, devices = self.store.expanded(instance)
         instance.status = "Running"
         guest = Guest(
@@ -68,14 +115,25 @@ class Daemon:
         return guest
 
     def guest(self, instance: Instance) -> Guest:
-        """The inside of a running instance; `Refused` when it does not run."""
+        """The inside of a running instance; `Refused` when it does not run, or takes no exec."""
         if instance.status != "Running":
             raise Refused(words.NOT_RUNNING)
-        known = self._guests.get((instance.project, instance.name))
-        return known or self.start(instance)  # it ran before this daemon did
+        guest = self._guests.get((instance.project, instance.name))
+        if guest is None:  # it ran before this daemon did
+            guest = self._started(instance)
+            guest.takes_exec = True
+        if not guest.takes_exec:
+            raise Refused(words.AGENT_AWAY)
+        return guest
+
+    def start_agent(self, instance: Instance) -> None:
+        """A running VM takes execs from now on."""
+        self._guests[instance.project, instance.name].takes_exec = True
 
     def stop(self, instance: Instance) -> None:
         """Stop an instance by force: its processes are dead when this returns."""
+        if instance.status == "Running":
+            self.tell("instance-stopped", instance)
         instance.status = "Stopped"
         guest = self._guests.pop((instance.project, instance.name), None)
         if guest is not None:
@@ -85,6 +143,7 @@ class Daemon:
         """Delete an instance, running or not."""
         self.stop(instance)
         del self.store.project(instance.project).instances[instance.name]
+        self.tell("instance-deleted", instance)
 
 
 def local(resource: str) -> str:

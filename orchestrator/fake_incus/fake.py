@@ -140,6 +140,14 @@ class FakeIncus:
         """The guest powers off, under whatever runs in it."""
         self._daemon.stop(self.store.instance(project, name))
 
+    def stop_agent(self, name: str, *, project: str = "pikaci") -> None:
+        """Nobody in the VM takes an exec, until `start_agent`; what runs goes on."""
+        self._daemon.guest(self.store.instance(project, name)).takes_exec = False
+
+    def start_agent(self, name: str, *, project: str = "pikaci") -> None:
+        """The agent that was stopped runs again."""
+        self._daemon.start_agent(self.store.instance(project, name))
+
     def delete_guest(self, name: str, *, project: str = "pikaci") -> None:
         """Somebody else deletes the instance."""
         self._daemon.delete(self.store.instance(project, name))

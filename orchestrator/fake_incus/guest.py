@@ -74,6 +74,7 @@ class Guest:
         self.script = script
         self.faults = faults
         self.power_off = power_off
+        self.takes_exec = instance.type == "container"  # a VM does when its agent runs
         self.job: Process | None = None
         self.cancel_job: Callable[[], None] = lambda: None
         self._nursery = nursery

@@ -19,10 +19,8 @@ async def create(daemon: Daemon, call: Call) -> int:
     document = _document(call.stdin)
     image_name, *names = (local(name) for name in call.command.args)
     image = daemon.store.image(call.command.project, image_name)
-    wanted = "virtual-machine" if call.command.flag("vm") else "container"
-    if wanted != image.type:
-        asked = "a VM" if call.command.flag("vm") else "a container"
-        raise Refused(f"Asked for {asked} but image is of type {image.type}")
+    if call.command.flag("vm") and image.type != "virtual-machine":
+        raise Refused(f"Asked for a VM but image is of type {image.type}")
     project = daemon.store.project(call.command.project)
     config = {key: _text(value) for key, value in (document.get("config") or {}).items()}
     for pair in call.command.flags.get("config", []):
@@ -41,7 +39,7 @@ async def create(daemon: Daemon, call: Call) -> int:
         name=name,
         project=call.command.project,
         image=image.fingerprint,
-        type=wanted,
+        type=image.type,  # also without --vm
         description=document.get("description") or "",
         config=config,
         devices={
@@ -58,6 +56,7 @@ async def create(daemon: Daemon, call: Call) -> int:
         "volatile.base_image": image.fingerprint,
     }
     project.instances[instance.name] = instance
+    daemon.tell("instance-created", instance)
     _, devices = daemon.store.expanded(instance)
     if all(device["type"] != "nic" for device in devices.values()):
         call.errors += words.NO_NETWORK_NOTE.encode()
@@ -69,6 +68,7 @@ async def start(daemon: Daemon, call: Call) -> int:
     for instance in _named(daemon, call):
         if instance.status == "Running":
             raise Refused(words.ALREADY_RUNNING)
+        rules.check_start(daemon.store, instance)
         daemon.start(instance)
     return 0
 
@@ -118,6 +118,14 @@ async def exec_(daemon: Daemon, call: Call) -> int:
     if process.exit_code in words.ON_EXIT_CODE:
         call.errors += f"Error: {words.ON_EXIT_CODE[process.exit_code]}\n".encode()
     return process.exit_code
+
+
+async def monitor(daemon: Daemon, call: Call) -> int:
+    """`monitor --type=lifecycle --format=json`, until its client goes."""
+    if (call.command.flag("type"), call.command.flag("format")) != ("lifecycle", "json"):
+        raise NotFaked("incus monitor but for --type=lifecycle --format=json")
+    await daemon.listen(call.command.project, call.write)
+    return 0
 
 
 async def list_(daemon: Daemon, call: Call) -> int:

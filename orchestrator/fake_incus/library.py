@@ -14,6 +14,8 @@ from orchestrator.fake_incus.daemon import Call, Daemon, local
 from orchestrator.fake_incus.model import Image, Pool, Profile, Project
 from orchestrator.fake_incus.words import NotFaked, Refused
 
+_QCOW2 = b"QFI\xfb"
+
 
 async def image_list(daemon: Daemon, call: Call) -> int:
     """`image list --format json`."""
@@ -23,10 +25,11 @@ async def image_list(daemon: Daemon, call: Call) -> int:
 
 
 async def image_import(daemon: Daemon, call: Call) -> int:
-    """`image import FILE [REMOTE:] [KEY=VALUE...] [--alias A]`; an alias moves to the new image."""
-    file, *more = call.command.args
-    content = Path(file).read_bytes()
-    fingerprint = hashlib.sha256(content).hexdigest()
+    """`image import FILE [DISK] [REMOTE:] [KEY=VALUE...] [--alias A]`; an alias moves to it."""
+    files = [word for word in call.command.args if "=" not in word and not word.endswith(":")]
+    more = call.command.args[len(files) :]
+    content, *disk = [Path(file).read_bytes() for file in files]
+    fingerprint = hashlib.sha256(b"".join([content, *disk])).hexdigest()
     properties = _properties(content)
     images = daemon.store.images(call.command.project)
     if fingerprint in images:
@@ -38,7 +41,8 @@ async def image_import(daemon: Daemon, call: Call) -> int:
         fingerprint=fingerprint,
         aliases=list(aliases),
         properties=properties | dict(word.split("=", 1) for word in more if "=" in word),
-        size=len(content),
+        type="virtual-machine" if disk and disk[0].startswith(_QCOW2) else "container",
+        size=len(content) + sum(map(len, disk)),
         uploaded_at=daemon.now().isoformat(),
     )
     return await _done(call, f"Image imported with fingerprint: {fingerprint}")

@@ -13,7 +13,8 @@ from orchestrator.fake_incus import words
 from orchestrator.fake_incus.words import Refused
 
 FINGERPRINT = "fa4e" * 16  # of the image of a furnished store
-STATUS_CODES = {"Running": 103, "Stopped": 102}
+STATUS_CODES = {"Running": 103, "Stopped": 102, "Ready": 113}
+READY_KEY = "volatile.last_state.ready"
 
 Device = dict[str, str]
 _T = TypeVar("_T")
@@ -44,6 +45,12 @@ class Instance(msgspec.Struct):
     created_at: str = ""
     status: str = "Stopped"
     files: dict[str, bytes] = {}
+
+    @property
+    def shown_status(self) -> str:
+        """A running one whose guest announced itself is Ready."""
+        ready = self.status == "Running" and self.config.get(READY_KEY) == "true"
+        return "Ready" if ready else self.status
 
 
 class Profile(msgspec.Struct):

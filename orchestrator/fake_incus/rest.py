@@ -142,7 +142,7 @@ def _patch_instance(daemon: Daemon, project: str, name: str, body: Body) -> obje
 
 
 def _state(daemon: Daemon, project: str, name: str, body: Body) -> object:
-    status = daemon.store.instance(project, name).status
+    status = daemon.store.instance(project, name).shown_status
     return {"status": status, "status_code": STATUS_CODES[status]}
 
 

@@ -31,8 +31,8 @@ def instance(store: Store, known: Instance) -> dict[str, Any]:
         "stateful": False,
         "location": "none",
         "created_at": known.created_at,
-        "status": known.status,
-        "status_code": STATUS_CODES[known.status],
+        "status": known.shown_status,
+        "status_code": STATUS_CODES[known.shown_status],
         "profiles": known.profiles,
         "config": known.config,
         "devices": known.devices,
@@ -93,7 +93,7 @@ def row(known: Instance, columns: str) -> str:
                 case "n":
                     cells.append(known.name)
                 case "s":
-                    cells.append(known.status.upper())
+                    cells.append(known.shown_status.upper())
                 case "t":
                     cells.append("CONTAINER" if known.type == "container" else "VIRTUAL-MACHINE")
                 case "e":

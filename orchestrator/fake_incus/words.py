@@ -24,6 +24,7 @@ QUERY_WITH_PROJECT = "--project cannot be used with the query command"
 PROJECT_WITH_ALL = "Can't specify --project with --all-projects"
 
 NOT_RUNNING = "Instance is not running"
+AGENT_AWAY = "VM agent isn't currently running"
 ALREADY_RUNNING = "The instance is already running"
 ALREADY_STOPPED = "The instance is already stopped"
 MUST_STOP_FIRST = "The instance is currently running, stop it first or pass --force"
@@ -109,6 +110,22 @@ def unknown_device_type(kind: str) -> str:
 def invalid_device(name: str, reason: str) -> str:
     """A device that the daemon will not take."""
     return f'{_INIT}: Invalid devices: Device validation failed for "{name}": {reason}'
+
+
+NEEDS_NO_SECUREBOOT = (
+    "The image used by this instance is incompatible with secureboot."
+    " Please set security.secureboot=false on the instance"
+)
+
+
+def start_failed(name: str, reason: str) -> str:
+    """A device with which an instance cannot start."""
+    return f'Failed to start device "{name}": {reason}'
+
+
+def none_of(value: str, allowed: str) -> str:
+    """A value that is not among those that a key may have; `allowed` has spaces between them."""
+    return f'Invalid value "{value}" (not one of [{allowed}])'
 
 
 def missing_source(name: str, source: str) -> str:

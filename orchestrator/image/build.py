@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import os
 import shutil
-import signal
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import trio
 
 from orchestrator.contract import contract, guest_files
 from orchestrator.image.debian import DebianSources, debian_sources, without_credentials
+from orchestrator.image.layer import (
+    BARE,
+    CREATION_DATE,
+    RECIPE_PROPERTY,
+    SYSTEMD,
+    Kind,
+    inputs,
+    lay,
+)
+from orchestrator.patience import ended_family
 from states.errors import PikaciError
 
 PACKAGES = (
@@ -41,15 +48,11 @@ PACKAGES = (
     "python3",
     "python3-venv",
     "tar",
-    "udhcpc",
     "util-linux",
     "xz-utils",
 )
-RECIPE_PROPERTY = "pikaci.recipe"
 BUILD_SECS = 1800
-CLEAN_UP_SECS = 60
-CREATION_DATE = 1_700_000_000  # the image is what its inputs are, whenever it is built
-KEEP_BASES = 2
+KEEP_BASES = 4  # two kinds of guest, and the ones before
 
 # The base's last touch, in its own root. No useradd: it writes the day into /etc/shadow.
 _CUSTOMIZE = """\
@@ -57,7 +60,7 @@ set -e; cd "$1"
 echo '{name}:x:{uid}:{gid}::{home}:/bin/bash' >> etc/passwd
 echo '{name}:!:1::::::' >> etc/shadow
 mkdir -p '.{home}'; chown {uid}:{gid} '.{home}'; chmod 0755 '.{home}'
-: > etc/resolv.conf; echo guest > etc/hostname; : > etc/machine-id
+rm -f etc/resolv.conf; : > etc/resolv.conf; echo guest > etc/hostname; : > etc/machine-id
 chmod 0644 etc/resolv.conf etc/hostname
 # Jobs can read this file: a password in an address of the host's is not for them.
 sed -i -E 's,://[^/[:space:]]*@,://,' etc/apt/sources.list
@@ -65,29 +68,35 @@ rm -rf var/lib/apt/lists/* var/cache/apt/*.bin
 """
 
 
-def recipe(sources: DebianSources) -> str:
+def recipe(sources: DebianSources, kind: Kind = BARE) -> str:
     """The digest of everything that the image is made from."""
-    digest = hashlib.sha256(_base_digest(sources).encode())
-    for name in ("contract.json", "init", "pikaci-deadline", "pikaci-incus-run"):
-        digest.update((guest_files() / name).read_bytes())
-    digest.update(Path(__file__).read_bytes())
+    digest = hashlib.sha256(_base_digest(sources, kind).encode())
+    digest.update((guest_files() / "contract.json").read_bytes())
+    digest.update(inputs(kind))
     return digest.hexdigest()[:32]
 
 
-async def build(into: Path, *, say: Callable[[str], None]) -> Path:
-    """Build the image below `into`, for `incus image import`; `say` hears of long steps.
+async def build(into: Path, *, say: Callable[[str], None], kind: Kind = BARE) -> Path:
+    """Build the image below `into`, for `import_image`; `say` hears of long steps.
 
     The caller is the `only_builder`. Raises `PikaciError` when this is no Debian, mmdebstrap is
     missing, or it fails.
     """
     sources = debian_sources()
-    cache = _cache_dir()
-    base = cache / f"base-{_base_digest(sources)}.tar"
+    base = _cache_dir() / f"base-{_base_digest(sources, kind)}.tar"
     if not base.exists():
         say(f"building the base of the guest image, Debian {sources.codename} (about a minute)")
-        await _build_base(sources, base)
+        await _build_base(sources, base, kind)
     say("laying the runner on the base")
-    return await trio.to_thread.run_sync(_lay, base, into / "pikaci-guest.tar", sources)
+    properties = {
+        "os": "Debian",
+        "release": sources.codename,
+        "description": f"pikaci guest, Debian {sources.codename}"
+        + (" with systemd" if kind is SYSTEMD else ""),
+        RECIPE_PROPERTY: recipe(sources, kind),
+    }
+    image = into / "pikaci-guest.tar"
+    return await trio.to_thread.run_sync(lay, base, image, kind, properties)
 
 
 @asynccontextmanager
@@ -114,12 +123,16 @@ def _customize() -> str:
     return _CUSTOMIZE.format(name=user.name, uid=user.uid, gid=user.gid, home=user.home)
 
 
-def _base_digest(sources: DebianSources) -> str:
-    inputs = [sources.codename, *sources.lines, *PACKAGES, _customize()]
-    return hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
+def _packages(kind: Kind) -> list[str]:
+    return sorted((*PACKAGES, *kind.packages))
 
 
-async def _build_base(sources: DebianSources, base: Path) -> None:
+def _base_digest(sources: DebianSources, kind: Kind) -> str:
+    made_from = [sources.codename, *sources.lines, *_packages(kind), _customize()]
+    return hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:16]
+
+
+async def _build_base(sources: DebianSources, base: Path, kind: Kind) -> None:
     if shutil.which("mmdebstrap") is None:
         raise PikaciError(
             "there is no command mmdebstrap, which makes the guest's file system",
@@ -134,7 +147,7 @@ async def _build_base(sources: DebianSources, base: Path) -> None:
         "--variant=minbase",
         "--quiet",
         "--format=tar",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(_packages(kind))}",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -152,7 +165,7 @@ async def _build_base(sources: DebianSources, base: Path) -> None:
                 capture_stderr=True,
                 check=False,
                 start_new_session=True,
-                deliver_cancel=_end_family,
+                deliver_cancel=ended_family,
                 env={**os.environ, "SOURCE_DATE_EPOCH": str(CREATION_DATE), "LC_ALL": "C.UTF-8"},
             )
         if done.returncode != 0:
@@ -166,16 +179,6 @@ async def _build_base(sources: DebianSources, base: Path) -> None:
         raise PikaciError(f"mmdebstrap did not end within {BUILD_SECS} s") from None
     finally:
         packed.unlink(missing_ok=True)
-
-
-async def _end_family(process: trio.Process) -> None:
-    # mmdebstrap itself ignores TERM. Its children end, and then it unmounts and removes its root,
-    # which nobody would after a KILL.
-    os.killpg(process.pid, signal.SIGTERM)
-    with trio.move_on_after(CLEAN_UP_SECS):
-        await process.wait()
-        return
-    os.killpg(process.pid, signal.SIGKILL)
 
 
 def _as_base(packed: Path, base: Path) -> None:
@@ -203,65 +206,3 @@ def _as_base(packed: Path, base: Path) -> None:
     old = sorted(base.parent.glob("base-*.tar"), key=lambda path: path.stat().st_mtime)
     for path in old[:-KEEP_BASES]:
         path.unlink(missing_ok=True)
-
-
-def _lay(base: Path, image: Path, sources: DebianSources) -> Path:
-    shutil.copyfile(base, image)
-    with tarfile.open(image, "a", format=tarfile.GNU_FORMAT) as archive:
-        for directory in contract().directories:
-            user = contract().user
-            ours = directory.user == user.name
-            _add(
-                archive,
-                f"rootfs{directory.path}",
-                None,
-                int(directory.mode, 8),
-                owner=(user.uid, user.gid) if ours else (0, 0),
-            )
-        listed = "".join(f"{d.path} {d.user} {d.group} {d.mode}\n" for d in contract().directories)
-        _add(archive, "rootfs/usr/lib/pikaci", None, 0o755)
-        _add(archive, "rootfs/usr/lib/pikaci/directories", listed.encode(), 0o644)
-        for path in (
-            "usr/lib/pikaci/pikaci-incus-run",
-            "usr/lib/pikaci/pikaci-deadline",
-            "usr/sbin/init",
-        ):
-            content = (guest_files() / Path(path).name).read_bytes()
-            _add(archive, f"rootfs/{path}", content, 0o755)
-        _add(archive, "metadata.yaml", _metadata(sources), 0o644)
-    return image
-
-
-def _add(
-    archive: tarfile.TarFile,
-    name: str,
-    content: bytes | None,
-    mode: int,
-    *,
-    owner: tuple[int, int] = (0, 0),
-) -> None:
-    info = tarfile.TarInfo(name)
-    info.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
-    info.mode, info.mtime = mode, CREATION_DATE
-    info.uid, info.gid = owner
-    info.size = len(content or b"")
-    archive.addfile(info, io.BytesIO(content or b""))
-
-
-def _metadata(sources: DebianSources) -> bytes:
-    properties = {
-        "os": "Debian",
-        "release": sources.codename,
-        "architecture": os.uname().machine,
-        "description": f"pikaci guest, Debian {sources.codename}",
-        contract().image_property: str(contract().version),
-        RECIPE_PROPERTY: recipe(sources),
-    }
-    # JSON, which is YAML too.
-    return msgspec.json.encode(
-        {
-            "architecture": os.uname().machine,
-            "creation_date": CREATION_DATE,
-            "properties": properties,
-        }
-    )

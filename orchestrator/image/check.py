@@ -6,7 +6,9 @@ believed because the image says so.
 
 from __future__ import annotations
 
+import io
 import secrets
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +20,8 @@ import msgspec
 import trio
 
 from orchestrator import commands
+from orchestrator.boot import NotReady, boot
+from orchestrator.collect import LOG, RESULT, collect_command
 from orchestrator.contract import contract
 from orchestrator.image.store import ImageMissing, list_images
 from orchestrator.incus import Completed, Incus
@@ -49,6 +53,8 @@ WRITABLE = (
     "$XDG_STATE_HOME",
 )
 
+_TOUCHED = "pikaci-check"
+
 # Says what it sees, a line each. (Not `! touch`: with it bash's -e stops at nothing.)
 _PROBE = f"""\
 say() {{ echo "probe:$1=$2"; }}
@@ -56,7 +62,7 @@ say uid "$(id -u)"; say cwd "$PWD"; say probe "$(cat probe)"; say odd "${{odd//$
 for name in HOME {" ".join(JOB_VARIABLES)}; do say "$name" "${{!name-}}"; done
 for dir in {" ".join(f"'{path}'" for path in WRITABLE)}; do
   eval "path=$dir"
-  if touch "$path/pikaci-check" 2>&1; then say "$dir" written; else say "$dir" refused; fi
+  if touch "$path/{_TOUCHED}" 2>&1; then say "$dir" written; else say "$dir" refused; fi
 done
 if touch new 2>&1; then say snapshot written; else say snapshot refused; fi
 for name in SSL_CERT_FILE NIX_SSL_CERT_FILE; do
@@ -113,16 +119,14 @@ async def check_image(
         (tree / "probe").write_text("probe\n")
         spec = JobSpec(command="true", image=alias, instance_type=InstanceType(image.type))
         plan = _plan(host, spec, tree, image.fingerprint, owner, ready_secs)
-        async with _guest(incus, plan) as ready:
-            tell(
-                Row(
-                    f"ready within {ready_secs} s, with {ours.runner}",
-                    ready.exit_code == 0,
-                    f"{ready.stdout.decode('utf-8', 'replace')} is missing",
-                )
-            )
-            if ready.exit_code == 0:
-                await _try_promises(_Guest(incus, plan), tell)
+        async with _guest(incus, plan):
+            try:
+                await boot(incus, plan)
+            except NotReady as error:
+                tell(Row(f"ready within {ready_secs} s, with {ours.runner}", False, error.brief))
+                return
+            tell(Row(f"ready within {ready_secs} s, with {ours.runner}", True))
+            await _try_promises(_Guest(incus, plan), tell)
 
 
 async def _try_promises(guest: _Guest, tell: Tell) -> None:
@@ -160,6 +164,7 @@ async def _try_promises(guest: _Guest, tell: Tell) -> None:
         tell(await guest.refuses(missing, rest))
     for root in (False, True):
         await guest.runs_jobs(tell, as_root=root)
+    tell(await guest.gives_what_a_job_left())
     tell(await guest.ends_with_its_lease())  # the last, of course
 
 
@@ -239,6 +244,16 @@ class _Guest:
             )
         )
 
+    async def gives_what_a_job_left(self) -> Row:
+        done = await self.exec(*collect_command((_TOUCHED,), want_log=True))
+        try:
+            with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+                names = {name.removeprefix("./") for name in archive.getnames()}
+            found = f"it gives {', '.join(sorted(names))}"
+        except tarfile.TarError:
+            names, found = set(), f"it gives no archive: {done.stderr.decode('utf-8', 'replace')}"
+        return Row("what a job left can be collected", names == {RESULT, LOG, _TOUCHED}, found)
+
     async def ends_with_its_lease(self) -> Row:
         await self.reset()
         plan = msgspec.structs.replace(self.plan, command="sleep 60", timeout_secs=60)
@@ -313,8 +328,8 @@ def _plan(
 
 
 @asynccontextmanager
-async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[Completed]:
-    """The guest of the plan, for as long as it is needed; what the wait for it said."""
+async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[None]:
+    """The instance of the plan, for as long as it is needed."""
     try:
         # Not cut off: a create whose answer nobody saw may make its guest after our delete.
         with trio.CancelScope(shield=True):
@@ -323,12 +338,7 @@ async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[Completed]:
                 stdin=commands.create_document(plan),
                 deadline_secs=plan.deadlines.create_secs,
             )
-        await incus.run(*commands.start(plan), deadline_secs=plan.deadlines.start_secs)
-        yield await incus.run(
-            *commands.wait_ready(plan),
-            deadline_secs=plan.deadlines.ready_secs + CALL_SECS,
-            check=False,
-        )
+        yield
     finally:
         with trio.CancelScope(shield=True):
             await _delete(incus, plan.instance)

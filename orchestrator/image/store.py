@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -13,9 +15,10 @@ import trio
 
 from orchestrator.contract import contract
 from orchestrator.incus import Incus
-from orchestrator.incus_errors import ProjectNotFound
+from orchestrator.incus_errors import IncusError, ProjectNotFound
 from states.errors import PikaciError
 from states.events import ImageRef
+from states.spec import InstanceType
 
 LOOK_UP_SECS = 30.0
 IMPORT_SECS = 600.0
@@ -28,6 +31,10 @@ class ImageMissing(PikaciError):
 
 class WrongContract(PikaciError):
     """The image was made for another version of the guest contract, or for none."""
+
+
+class WrongType(PikaciError):
+    """The image is of one type, and the job's instance would be of the other."""
 
 
 class _Alias(msgspec.Struct):
@@ -63,10 +70,12 @@ async def list_images(incus: Incus) -> list[Image]:
     return msgspec.json.decode(done.stdout, type=list[Image])
 
 
-async def find_image(incus: Incus, alias: str) -> ImageRef:
+async def find_image(
+    incus: Incus, alias: str, instance_type: InstanceType = InstanceType.CONTAINER
+) -> ImageRef:
     """The image of this alias (or fingerprint) that keeps our version of the contract.
 
-    Raises `ImageMissing` or `WrongContract`, each with the command that helps.
+    Raises `ImageMissing`, `WrongContract` or `WrongType`, each with the command that helps.
     """
     where = f"project {incus.project} of {incus.remote}"
     try:
@@ -94,6 +103,13 @@ async def find_image(incus: Incus, alias: str) -> ImageRef:
             resolution="`pikaci image build` makes pikaci/dev anew;"
             f" `pikaci image check {alias}` says what an image lacks",
         )
+    if found[0].type != instance_type:
+        raise WrongType(
+            f"the image {alias} in {where} is of type {found[0].type};"
+            f" the job's instance_type is {instance_type}",
+            resolution=f'say instance_type = "{found[0].type}" in the job, or name another image:'
+            " `pikaci image list` shows the types",
+        )
     return ImageRef(alias=alias, fingerprint=found[0].fingerprint)
 
 
@@ -105,44 +121,99 @@ class Images:
 
     def __init__(self, incus: Incus) -> None:
         self._incus = incus
-        self._found: dict[str, tuple[ImageRef, float]] = {}
+        self._found: dict[tuple[str, InstanceType], tuple[ImageRef, float]] = {}
         self._lock = trio.Lock()
 
-    async def find(self, alias: str) -> ImageRef:
+    async def find(self, alias: str, instance_type: InstanceType) -> ImageRef:
         """What `find_image` finds, or raises."""
         async with self._lock:
-            image, until = self._found.get(alias, (None, 0.0))
+            image, until = self._found.get((alias, instance_type), (None, 0.0))
             if image is None or trio.current_time() >= until:
-                image = await find_image(self._incus, alias)
-                self._found[alias] = image, trio.current_time() + KNOWN_SECS
+                image = await find_image(self._incus, alias, instance_type)
+                self._found[alias, instance_type] = image, trio.current_time() + KNOWN_SECS
             return image
 
 
-async def import_image(incus: Incus, file: Path, alias: str) -> str:
-    """Import a file and give it the alias; the fingerprint.
+class NotAnImage(PikaciError):
+    """Incus does not take these files for an image."""
 
-    At every moment the alias names an image: it is moved at once, and only then is the image
-    that had it deleted, if it has no other name.
+
+def keeps_contract(image: Image) -> None:
+    """Raise `WrongContract` when an image that was just imported does not say that it is ours."""
+    ours = contract()
+    if image.contract != str(ours.version):
+        raise WrongContract(
+            f"the image has guest contract {image.contract or 'none'};"
+            f" this pikaci needs version {ours.version}",
+            resolution=f"an image says so by the property {ours.image_property} in its"
+            " metadata.yaml; docs/guest-contract.md says what it promises by it",
+        )
+
+
+async def import_image(
+    incus: Incus,
+    files: Sequence[Path],
+    alias: str,
+    *,
+    look: Callable[[Image], None] = keeps_contract,
+) -> str:
+    """Import an image, in one file or as metadata and root disk, and give it the alias.
+
+    Returns the fingerprint. An image that `look` raises for does not stay. At every moment the
+    alias names an image: it is moved at once, and only then is the image that had it deleted, if
+    it has no other name. Raises `NotAnImage`, what `look` raises, or an `IncusError`.
     """
     before = await list_images(incus)
-    fingerprint = await trio.to_thread.run_sync(_digest, file)
-    if all(image.fingerprint != fingerprint for image in before):
-        await incus.run(
-            "image", "import", "--quiet", str(file), f"{incus.remote}:", deadline_secs=IMPORT_SECS
-        )
-    old = next((image for image in before if image.has_alias(alias)), None)
+    fingerprint = await trio.to_thread.run_sync(_digest, files)
+    known = any(image.fingerprint == fingerprint for image in before)
+    if not known:
+        await _upload(incus, files)
+    images = await list_images(incus)
+    try:
+        look(next(image for image in images if image.fingerprint == fingerprint))
+    except PikaciError:
+        if not known:
+            await _delete(incus, fingerprint)
+        raise
+    old = next((image for image in images if image.has_alias(alias)), None)
     aliases = f"{incus.remote}:/1.0/images/aliases"
     project = f"?project={quote(incus.project)}"
     target = {"target": fingerprint, "description": ""}
     if old is None:
         await _send(incus, "POST", f"{aliases}{project}", {**target, "name": alias})
     elif old.fingerprint != fingerprint:
+        # Not by the client's own --alias, which deletes the alias and makes it anew.
         await _send(incus, "PUT", f"{aliases}/{quote(alias, safe='')}{project}", target)
         if len(old.aliases) == 1:
-            await incus.run(
-                "image", "delete", "--quiet", incus.name(old.fingerprint), deadline_secs=IMPORT_SECS
-            )
+            await _delete(incus, old.fingerprint)
     return fingerprint
+
+
+async def _upload(incus: Incus, files: Sequence[Path]) -> None:
+    # The client takes a name with a `=` for a property, one with a `:` for a remote.
+    with tempfile.TemporaryDirectory(prefix="pikaci-import-") as directory:
+        links = [Path(directory, name) for name in ("image", "rootfs")[: len(files)]]
+        for link, file in zip(links, files, strict=True):
+            link.symlink_to(file.absolute())
+        names = map(str, links)
+        command = ("image", "import", "--quiet", *names, f"{incus.remote}:")
+        try:
+            await incus.run(*command, deadline_secs=IMPORT_SECS)
+        except IncusError as error:
+            if type(error) is not IncusError:  # its words say all
+                raise
+            raise NotAnImage(
+                f"{' and '.join(map(str, files))}: no image that Incus takes"
+                f" ({error.brief.partition(' failed: ')[2]})",
+                details=error.details,
+                resolution="one file with metadata.yaml and rootfs, or metadata and root disk",
+            ) from None
+
+
+async def _delete(incus: Incus, fingerprint: str) -> None:
+    await incus.run(
+        "image", "delete", "--quiet", incus.name(fingerprint), deadline_secs=IMPORT_SECS
+    )
 
 
 async def _send(incus: Incus, method: str, path: str, body: dict[str, str]) -> None:
@@ -150,7 +221,11 @@ async def _send(incus: Incus, method: str, path: str, body: dict[str, str]) -> N
     await incus.run_global("query", "-X", method, "-d", data, path, deadline_secs=LOOK_UP_SECS)
 
 
-def _digest(file: Path) -> str:
-    # Incus's fingerprint of an image in one file.
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
+def _digest(files: Sequence[Path]) -> str:
+    # Incus's fingerprint: of all bytes, one file after the other.
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as data:
+            while chunk := data.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

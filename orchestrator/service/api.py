@@ -41,6 +41,7 @@ from states.outcome import Verdict
 KEEP_ALIVE_SECS = 15.0
 # Who watches all jobs has to come again after this time, and so is known to be alive.
 WATCH_SECS = 3600.0
+EVENT_STREAM = "text/event-stream"
 _MAX_KEY = 200
 _SCAN = 200
 _T = TypeVar("_T")
@@ -200,7 +201,7 @@ async def events(orchestrator: Orchestrator, request: Request) -> Response:
         return Response(status_code=204)
     return StreamingResponse(
         _server_sent(job, after),
-        media_type="text/event-stream",
+        media_type=EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
@@ -235,7 +236,7 @@ async def moves(orchestrator: Orchestrator, request: Request) -> Response:
     return StreamingResponse(
         # A greater number is of another journal.
         _moves(orchestrator, newest if after is None else min(after, newest)),
-        media_type="text/event-stream",
+        media_type=EVENT_STREAM,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
@@ -265,7 +266,7 @@ async def log(orchestrator: Orchestrator, request: Request) -> Response:
     job = _job(orchestrator, request)
     query = decoded_query(request.query_params, LogQuery)
     media = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
-    if query.follow:
+    if query.follow and request.method == "GET":
         return StreamingResponse(
             job.log(after=query.after), headers={"X-Content-Type-Options": "nosniff", **media}
         )
@@ -295,7 +296,9 @@ async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
 def _open_log(job: JobHandle) -> int | None:
     """A descriptor of the log, the caller's to close; None when there is none yet."""
     try:
-        return os.open(job.directory / "guest.log", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return os.open(
+            job.directory / "guest.log", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
     except FileNotFoundError:
         return None
 
@@ -332,8 +335,8 @@ OPERATIONS = (
     Operation("GET", "/v1/jobs", list_jobs, JobPage, query=JobsQuery),
     Operation("GET", "/v1/jobs/{job}", get_job, JobDocument),
     Operation("POST", "/v1/jobs/{job}/cancel", cancel_job, JobDocument, body=Cancel),
-    Operation("GET", "/v1/events", moves, "text/event-stream", query=MovesQuery),
-    Operation("GET", "/v1/jobs/{job}/events", events, "text/event-stream", query=EventsQuery),
+    Operation("GET", "/v1/events", moves, EVENT_STREAM, query=MovesQuery),
+    Operation("GET", "/v1/jobs/{job}/events", events, EVENT_STREAM, query=EventsQuery),
     Operation("GET", "/v1/jobs/{job}/log", log, "text/plain", query=LogQuery),
     Operation("GET", "/v1/jobs/{job}/log/place", log_place, Place, query=PlaceQuery),
     Operation("GET", "/v1/jobs/{job}/artifacts", artifacts, Artifacts),

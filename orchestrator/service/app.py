@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api import OPERATIONS, Operation, submit
+from orchestrator.service.api import EVENT_STREAM, OPERATIONS, Operation, submit
 from orchestrator.service.limits import Limits
 from orchestrator.service.metrics import MEDIA_TYPE, Metrics
 from orchestrator.service.openapi import openapi
@@ -27,7 +27,7 @@ from orchestrator.service.web.pages import Pages
 from orchestrator.service.web.summaries import Summaries
 from states.errors import PikaciError
 
-LOCAL_HOSTS = frozenset({"", "pikaci", "localhost", "127.0.0.1", "[::1]"})
+LOCAL_HOSTS = ("pikaci", "localhost", "127.0.0.1", "[::1]")
 
 
 def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) -> Starlette:
@@ -43,7 +43,10 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
                 )
             return await operation.handler(orchestrator, request)
 
-        return Route(operation.path, endpoint, methods=[operation.method])
+        route = Route(operation.path, endpoint, methods=[operation.method])
+        if operation.answer == EVENT_STREAM and route.methods:
+            route.methods.discard("HEAD")  # which Starlette adds; it would last as long as the job
+        return route
 
     async def document(request: Request) -> Response:
         return Response(openapi(), media_type="application/json")
@@ -62,7 +65,7 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
             raise Problem(503, "the service is stopping")
         return PlainTextResponse("ok\n")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *map(route, OPERATIONS),
             *Pages(orchestrator, Summaries(orchestrator)).routes(),
@@ -78,6 +81,8 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
             Exception: on_bug,
         },
     )
+    app.router.redirect_slashes = False  # one path for one thing
+    return app
 
 
 class LocalOnly:
@@ -95,11 +100,11 @@ class LocalOnly:
             headers = dict(scope["headers"])
             origin = headers.get(b"origin", b"").rpartition(b"//")[2]
             for name in (headers.get(b"host", b""), origin):
-                if _host(name.decode("latin-1")) not in LOCAL_HOSTS:
+                if name and _host(name.decode("latin-1")) not in LOCAL_HOSTS:
                     refused = Problem(
                         403,
                         "this is not asked for by a local client",
-                        resolution=f"send one of these as Host: {', '.join(sorted(LOCAL_HOSTS))}",
+                        resolution=f"send one of these as Host: {', '.join(LOCAL_HOSTS)}",
                     )
                     await problem(refused)(scope, receive, send)
                     return
@@ -108,4 +113,5 @@ class LocalOnly:
 
 def _host(name: str) -> str:
     host, colon, port = name.rpartition(":")
-    return host if colon and port.isdigit() else name
+    host = host if colon and port.isdigit() else name
+    return host.lower().removesuffix(".")

@@ -20,7 +20,10 @@ def list_artifacts(directory: Path) -> list[Artifact]:
     for path, _, names in os.walk(directory):
         for name in names:
             file = os.path.join(path, name)
-            status = os.lstat(file)
+            try:
+                status = os.lstat(file)
+            except FileNotFoundError:
+                continue  # `pikaci gc` has taken it
             if stat.S_ISREG(status.st_mode):
                 relative = os.fsencode(os.path.relpath(file, directory))
                 found.append(

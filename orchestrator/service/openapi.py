@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.service.api import OPERATIONS, Operation
+from orchestrator.service.api import EVENT_STREAM, OPERATIONS, Operation
 from orchestrator.service.types import Move, ProblemDocument
 
 _REF = "#/components/schemas/{name}"
@@ -60,7 +60,9 @@ def _described(operation: Operation, path: str) -> dict[str, Any]:
         if isinstance(operation.answer, type)
         else (operation.answer, {"type": "string"})
     )
-    good = {"description": operation.summary, "content": {media: {"schema": schema}}}
+    # What a stream's events are, OpenAPI 3.1 cannot say.
+    content = {} if media == EVENT_STREAM else {"schema": schema}
+    good = {"description": operation.summary, "content": {media: content}}
     described: dict[str, Any] = {
         "operationId": operation.handler.__name__,
         "summary": operation.summary,

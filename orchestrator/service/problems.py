@@ -29,6 +29,7 @@ _STATUS: tuple[tuple[type[PikaciError], int], ...] = (
     (IncusMissing, 503),
     (JournalError, 503),
 )
+MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECS = 5
 _TRY_AGAIN = (429, 503)
 _WORDS = {
@@ -106,7 +107,7 @@ def _answer(document: ProblemDocument, headers: dict[str, str] | None = None) ->
     return Response(
         msgspec.json.encode(document),
         status_code=document.status,
-        media_type="application/problem+json",
+        media_type=MEDIA_TYPE,
         headers=_with_time(document.status, headers),
     )
 

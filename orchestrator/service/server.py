@@ -7,18 +7,13 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
-from starlette.types import ASGIApp
 
 from orchestrator.errors import UsageError
 
 BACKLOG = 128
-STOP_SECS = 3.0
+GONE_SECS = 60
 MIN_TOKEN = 16
 
 
@@ -26,36 +21,67 @@ MIN_TOKEN = 16
 def unix_socket(path: Path) -> Iterator[socket.socket]:
     """Listen on a socket that the user alone can open; it is gone after the block.
 
-    Its path may be of any length. A socket that is there already is of a dead service, as the
-    living one has the state root; anything else there is a `UsageError`.
+    Its path may be of any length. A socket on which nobody listens any more is replaced; anything
+    else that is there is a `UsageError`.
     """
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    address = f"/proc/self/fd/{directory}/{path.name}"
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if os.path.lexists(address):
-            if not stat.S_ISSOCK(os.lstat(address).st_mode):
-                raise UsageError(
-                    f"{path} is there, and is no socket", resolution="name another with --socket"
-                )
-            os.unlink(address)
+    with made, _directory(path) as directory:
+        address = f"/proc/self/fd/{directory}/{path.name}"
         # Of the socket itself: nobody connects before it listens.
         os.fchmod(made.fileno(), 0o600)
         try:
+            _make_way(address, path)
             made.bind(address)
-            os.chmod(address, 0o600)
+            ours = os.lstat(address)
         except OSError as error:
-            raise UsageError(
-                f"{path} cannot be a socket: {error.strerror}",
-                resolution="name another with --socket",
-            ) from None
-        made.listen(BACKLOG)
-        yield made
+            raise _no_socket(path, error) from None
+        try:
+            made.listen(BACKLOG)
+            yield made
+        finally:
+            with suppress(OSError):
+                if os.path.samestat(os.lstat(address), ours):
+                    os.unlink(address)
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    try:
+        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        raise _no_socket(path, error) from None
+    try:
+        yield directory
     finally:
-        made.close()
-        if os.path.lexists(address) and stat.S_ISSOCK(os.lstat(address).st_mode):
-            os.unlink(address)
         os.close(directory)
+
+
+def _no_socket(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{path} cannot be a socket: {error.strerror or error}",
+        resolution="name another with --socket",
+    )
+
+
+def _make_way(address: str, path: Path) -> None:
+    """Remove a dead service's socket."""
+    if not os.path.lexists(address):
+        return
+    if not stat.S_ISSOCK(os.lstat(address).st_mode):
+        raise UsageError(
+            f"{path} is there, and is no socket", resolution="name another with --socket"
+        )
+    # Another state root's service may have been given the same path.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address)
+        except ConnectionRefusedError:
+            os.unlink(address)
+            return
+        except BlockingIOError:
+            pass  # it listens, and is busy
+    raise UsageError(f"another service listens on {path}", resolution="name another with --socket")
 
 
 @contextmanager
@@ -73,6 +99,11 @@ def tcp_socket(listen: str) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as made:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A client whose host or network went away says nothing more. Connections inherit these.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_SECS // 2)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, GONE_SECS // 6)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_SECS * 1000)
         try:
             made.bind((str(address), number))
             made.listen(BACKLOG)
@@ -85,7 +116,11 @@ def tcp_socket(listen: str) -> Iterator[socket.socket]:
 
 
 def read_token(path: Path) -> str:
-    """The token in a file that is its owner's alone. `UsageError` when it is not."""
+    """The token in a file that is its owner's alone. `UsageError` when it is not.
+
+    A credential of systemd's is, though it looks as if a group could read it: its user may read it
+    by an access list, of which the mode shows the mask.
+    """
     try:
         with path.open() as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -95,7 +130,9 @@ def read_token(path: Path) -> str:
             f"--token-file {path} cannot be read: {getattr(error, 'strerror', None) or error}",
             resolution="name a file that holds the token",
         ) from None
-    if mode & 0o077:
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    others = 0o037 if credentials and path.parent == Path(credentials) else 0o077
+    if mode & others:
         raise UsageError(
             f"--token-file {path} can be read by others", resolution=f"chmod 600 {path}"
         )
@@ -105,17 +142,3 @@ def read_token(path: Path) -> str:
             resolution=f"for example: openssl rand -hex 32 > {path}",
         )
     return token
-
-
-async def serve_on(app: ASGIApp, listener: socket.socket, stopping: trio.Event) -> None:
-    """Answer until it is `stopping`; then finish what is being answered, in bounded time."""
-    config = Config()
-    # Hypercorn closes what it is given.
-    config.bind = [f"fd://{os.dup(listener.fileno())}"]
-    # It would cut off who follows a log and so has nothing to say. Time has its limits elsewhere:
-    # for a request's head hypercorn's own, for its body and for taking the answer `Limits`.
-    config.read_timeout = None
-    config.graceful_timeout = STOP_SECS
-    config.loglevel = "WARNING"
-    config.include_server_header = False
-    await serve(app, config, shutdown_trigger=stopping.wait)  # type: ignore[arg-type]

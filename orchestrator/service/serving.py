@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import socket
@@ -17,8 +18,9 @@ from orchestrator.errors import UsageError
 from orchestrator.incus import Incus
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.app import LocalOnly, make_app
+from orchestrator.service.connections import serve_connections
 from orchestrator.service.sd_notify import sd_notify
-from orchestrator.service.server import read_token, serve_on, tcp_socket, unix_socket
+from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
 from orchestrator.settings import Settings, StateRoot
 from orchestrator.terminal import plain
@@ -69,13 +71,13 @@ async def serve(
                 if doors.listen is not None:
                     listener = sockets.enter_context(tcp_socket(doors.listen))
                     ways.append((RequireToken(app, token), listener))
-                    say(f"listening on {doors.listen}, for who has the token")
+                    say(f"listening on {_shown(listener)}, for who has the token")
                 say(f"serving {settings.root.path} on {doors.socket} as process {os.getpid()}")
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_stop_on_signals, received, stopping, nursery.cancel_scope)
                     async with trio.open_nursery() as servers:
                         for way in ways:
-                            servers.start_soon(serve_on, *way, stopping)
+                            servers.start_soon(serve_connections, *way, stopping)
                         sd_notify("READY=1")
                     nursery.cancel_scope.cancel()
         finally:
@@ -93,6 +95,14 @@ async def _stop_on_signals(
     stopping.set()
     await anext(received)
     hurry.cancel()
+
+
+def _shown(listener: socket.socket) -> str:
+    """Its address, and what follows from it."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    return shown if local else f"{shown} (there is no TLS: the network can read the token)"
 
 
 def _token(doors: Doors) -> str:

@@ -44,8 +44,9 @@ class RequireToken:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
-        given = request.headers.get("Authorization", "").encode("latin-1")
-        if hmac.compare_digest(given, b"Bearer " + self._key):
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        known = hmac.compare_digest(given.strip().encode("latin-1"), self._key)
+        if scheme.lower() == "bearer" and known:
             await self._app(scope, receive, send)
             return
         answer = await self._answer(request)

@@ -1,46 +1,92 @@
-"""Two jobs side by side: another path, another outcome, states that took longer."""
+"""Two jobs side by side: their paths, their outcomes, and what took longer."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
 
-from orchestrator.tracing.timeline import Timeline
+import msgspec
+
+from orchestrator.tracing.parts import parts
+from orchestrator.tracing.timeline import Kind, Timeline
 
 # Below this, a difference is the machine's noise.
 NOTABLE_SECS = 0.1
 NOTABLE_RATIO = 1.2
 
 
-def difference(one: Timeline, other: Timeline) -> list[str]:
-    """What is different, a line each; no lines when nothing notable is."""
-    lines = []
-    if one.verdict != other.verdict:
-        lines.append(f"outcome: {_verdict(one)}, then {_verdict(other)}")
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """The seconds in a state, or (`effect`) in what filled it, over all attempts, of both jobs."""
+
+    state: str
+    effect: str
+    one: float
+    other: float
+
+    @property
+    def more(self) -> float:
+        """How much longer the other took; negative when it was shorter."""
+        return self.other - self.one
+
+    @property
+    def notable(self) -> bool:
+        low, high = sorted((self.one, self.other))
+        return high - low >= NOTABLE_SECS and high >= NOTABLE_RATIO * low
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """`common` is how many states both have from the first on, in the same order."""
+
+    one: Timeline
+    other: Timeline
+    common: int
+    rows: tuple[Row, ...]
+
+    @property
+    def same_outcome(self) -> bool:
+        return (self.one.job.state, self.one.verdict) == (self.other.job.state, self.other.verdict)
+
+    @property
+    def same_path(self) -> bool:
+        return self.common == len(self.one.states) == len(self.other.states)
+
+    @property
+    def notable(self) -> bool:
+        """Whether anything is worth a look."""
+        return not (self.same_outcome and self.same_path) or any(row.notable for row in self.rows)
+
+
+def difference(one: Timeline, other: Timeline) -> Difference:
+    """The two, side by side."""
     paths = [[span.name for span in job.states] for job in (one, other)]
-    if paths[0] != paths[1]:
-        common = next(
-            (n for n, (a, b) in enumerate(zip(*paths, strict=False)) if a != b),
-            min(map(len, paths)),
-        )
-        ways = [" -> ".join(path[common:]) or "nothing more" for path in paths]
-        after = f"after {paths[0][common - 1]}" if common else "from the first"
-        lines.append(f"path, {after}: {ways[0]}; then {ways[1]}")
-    before, after_ = _times(one), _times(other)
-    for name in dict.fromkeys((*before, *after_)):
-        a, b = before[name], after_[name]
-        if abs(b - a) >= NOTABLE_SECS and max(a, b) >= NOTABLE_RATIO * min(a, b):
-            word = "longer" if b > a else "shorter"
-            lines.append(f"{name}: {a:.3f} s, then {b:.3f} s ({abs(b - a):.3f} s {word})")
-    return lines
+    common = next(
+        (n for n, (a, b) in enumerate(zip(*paths, strict=False)) if a != b), min(map(len, paths))
+    )
+    return Difference(one=one, other=other, common=common, rows=tuple(_rows(one, other)))
 
 
-def _verdict(job: Timeline) -> str:
-    return job.verdict.value if job.verdict else f"not ended ({job.states[-1].name})"
+def _rows(one: Timeline, other: Timeline) -> Sequence[Row]:
+    times = (_times(one), _times(other))
+    rows = []
+    for state in dict.fromkeys(state for job in times for state, _ in job):
+        effects = dict.fromkeys(name for job in times for found, name in job if found == state)
+        for effect in effects:
+            key = (state, effect)
+            rows.append(
+                Row(
+                    state=state,
+                    effect=effect,
+                    one=times[0].get(key, 0.0),
+                    other=times[1].get(key, 0.0),
+                )
+            )
+    return rows
 
 
-def _times(job: Timeline) -> defaultdict[str, float]:
-    """Seconds in each state, and in each kind of incus call, over all attempts."""
-    times: defaultdict[str, float] = defaultdict(float)
-    for span in (*job.states, *job.calls):
-        times[span.name] += span.secs
+def _times(job: Timeline) -> dict[tuple[str, str], float]:
+    """Seconds by state, and by state and effect: the state itself has the effect ""."""
+    times: dict[tuple[str, str], float] = {}
+    for state in job.states:
+        for part in (state, *parts(job, state)):
+            key = (state.name, "" if part.kind is Kind.STATE else part.name)
+            times[key] = times.get(key, 0.0) + part.secs
     return times

@@ -2,85 +2,248 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from html import escape
+from importlib.resources import files
 
-from orchestrator.tracing.timeline import Span, Timeline
+from orchestrator.tracing.parts import Share, afterwards, parts, summed
+from orchestrator.tracing.path import Link, path_of_run
+from orchestrator.tracing.timeline import Kind, Span, Timeline
 
 # Without a script nothing that a job printed can become one.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #888; --fault: #c0392b; }
-body { font: 14px/1.45 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.2rem; margin: 0 0 .25rem; }
-p { color: var(--soft); margin: 0 0 1.5rem; }
-.job { display: grid; grid-template-columns: minmax(8rem, 14rem) 1fr; gap: .25rem 1rem;
-  align-items: center; padding: .5rem 0; border-top: 1px solid var(--line); }
-.name { overflow-wrap: anywhere; } .name small { color: var(--soft); display: block; }
-.row { position: relative; height: 1.25rem; } .calls { height: .5rem; }
-.bar { position: absolute; top: 0; bottom: 0; min-width: 2px; border-radius: 2px; overflow: hidden;
-  white-space: nowrap; font-size: 11px; padding: 0 .3em; box-sizing: border-box; color: #111; }
-.bar:hover { outline: 2px solid currentColor; z-index: 1; }
-.submitted { background: #bbb; } .artifacts_reset { background: #d7bde2; }
-.devices_configured { background: #aed6f1; } .instance_ready { background: #a3e4d7; }
-.running { background: #7dcea0; } .result_collected, .cancelled, .rejected { background: #888; }
-.cancelling { background: #f8c471; } .call { background: var(--soft); padding: 0; }
-.failed, .fault { background: var(--fault); color: #fff; }
-.verdict { font-weight: 600; } .bad { color: var(--fault); }
-pre { grid-column: 1 / -1; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-.scale { position: relative; height: 1.2rem; color: var(--soft); font-size: 11px; }
-.scale span { position: absolute; transform: translateX(-50%); }
-@media (max-width: 40rem) { .job { grid-template-columns: 1fr; } }
-"""
-_TICKS = 5
+# With more jobs than these each has one line, and its own time beside it, enlarged.
+MANY = 40
+_TICKS = 6
+_LAST_TICK = 97.0  # percent: its words must not leave the page
+_FAR = 60.0  # percent; a hint further right opens to the left
+_LETTER = 0.008  # of the width: what one takes
+_SMALL = 0.0005  # of the width: no bar of its own
+
+WORDS = {
+    "wait": "waits",
+    "host": "pikaci itself",
+    "create": "create",
+    "start": "start",
+    "ready": "until it is ready",
+    "run": "the command",
+    "collect": "collect",
+    "cancel": "cancel",
+    "delete": "delete, after the verdict",
+    "other": "other commands",
+}
 
 
 def html(jobs: Sequence[Timeline]) -> bytes:
     """The page; hover over a bar to read what it is."""
-    zero, end = min(job.begin for job in jobs), max(job.end for job in jobs)
-    whole = max((end - zero).total_seconds(), 0.001)
-
-    def bar(span: Span, kind: str, label: str) -> str:
-        left = (span.begin - zero).total_seconds() / whole * 100
-        width = span.secs / whole * 100
-        title = f"{span.name}, {span.secs:.3f} s, attempt {span.attempt}\n{span.detail}".strip()
-        fault = "" if span.ok else " fault"
-        return (
-            f'<div class="bar {kind}{fault}" style="left:{left:.4f}%;width:{width:.4f}%"'
-            f' title="{escape(title)}">{escape(label)}</div>'
-        )
-
-    rows = []
-    for job in jobs:
-        states = "".join(
-            bar(span, span.name, span.name if span.secs / whole > 0.1 else "")
-            for span in job.states
-        )
-        calls = "".join(bar(span, "call", "") for span in job.calls)
-        verdict = job.verdict.value.replace("_", " ") if job.verdict else job.states[-1].name
-        bad = "" if job.verdict in (None, "passed") else " bad"
-        failure = f"<pre>{escape(job.failure.message)}</pre>" if job.failure else ""
-        rows.append(
-            f'<section class="job"><div class="name">{escape(job.name)}'
-            f' <span class="verdict{bad}">{escape(verdict)}</span>'
-            f"<small>{escape(job.id)}, {(job.end - job.begin).total_seconds():.2f} s</small></div>"
-            f'<div><div class="row">{states}</div><div class="row calls">{calls}</div></div>'
-            f"{failure}</section>"
-        )
-    ticks = "".join(
-        f'<span style="left:{100 * n / _TICKS:.1f}%">{whole * n / _TICKS:.2f} s</span>'
-        for n in range(_TICKS + 1)
-    )
+    clock = _Clock(min(job.begin for job in jobs), max(job.end for job in jobs))
+    many = len(jobs) > MANY
     runs = ", ".join(dict.fromkeys(job.run for job in jobs))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>pikaci run {escape(runs)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>run {escape(runs)}</h1>"
-        f"<p>{zero:%Y-%m-%d %H:%M:%S} UTC, {len(jobs)} jobs, {whole:.2f} s."
-        " The wide bars are states, the narrow ones incus commands.</p>"
-        f'<section class="job"><div></div><div class="scale">{ticks}</div></section>'
-        f"{''.join(rows)}</body></html>\n"
+    links = path_of_run(jobs)
+    on_path = {link.id for link in links} if len(jobs) > 1 else set()
+    style = (files("orchestrator") / "tracing" / "page.css").read_text()
+    longest = max(_own(job).secs for job in jobs)
+    rows = (
+        _dense(job, clock, on_path, longest) if many else _job(job, clock, on_path) for job in jobs
+    )
+    return "".join(
+        (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width">',
+            f"<title>pikaci run {escape(runs)}</title><style>{style}</style></head>",
+            f'<body class="{"many" if many else "few"}" style="--step:{clock.step_percent:.4f}%">',
+            *_head(jobs, runs, clock),
+            *_critical(links, clock, of_jobs=len(jobs)),
+            *_together(jobs),
+            *_scale(clock, many=many),
+            *rows,
+            "</body></html>\n",
+        )
     ).encode()
+
+
+class _Clock:
+    """The page's width in time."""
+
+    def __init__(self, zero: datetime, end: datetime) -> None:
+        self.zero = zero
+        self.secs = max((end - zero).total_seconds(), 0.001)
+        rough = self.secs / _TICKS
+        power = 10.0 ** math.floor(math.log10(rough))
+        self.step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough)
+
+    @property
+    def step_percent(self) -> float:
+        return self.step / self.secs * 100
+
+    def bar(self, span: Span, kind: str, hint: str, label: str = "") -> str:
+        left = (span.begin - self.zero).total_seconds() / self.secs * 100
+        far = " far" if left > _FAR else ""
+        fault = "" if span.ok else " fault"
+        text = f"<b>{escape(label)}</b>" if label else ""
+        return (
+            f'<div class="bar {kind}{fault}{far}" style="left:{left:.3f}%;'
+            f'width:{span.secs / self.secs * 100:.3f}%" data-t="{escape(hint)}">{text}</div>'
+        )
+
+
+def _head(jobs: Sequence[Timeline], runs: str, clock: _Clock) -> Iterator[str]:
+    counts = Counter(_verdict(job) for job in jobs)
+    yield f'<div class="head"><h1>{"Run" if len(jobs) > 1 else "Job of run"} {escape(runs)}</h1>'
+    for verdict, count in counts.most_common():
+        yield f'<span class="{_class(verdict)}">{count} {escape(verdict)}</span>'
+    moment = f"{clock.zero:%Y-%m-%d %H:%M:%S} UTC, {_secs(clock.secs)}"
+    yield f'<span class="soft num">{moment}</span></div>'
+
+
+def _critical(links: Sequence[Link], clock: _Clock, *, of_jobs: int) -> Iterator[str]:
+    if of_jobs == 1:
+        return
+    steps = []
+    for link in links:
+        if link.waited > _SMALL * clock.secs:
+            steps.append(f"a place ({_secs(link.waited)})")
+        steps.append(f"<b>{escape(link.name)}</b> ({_secs(link.secs)})")
+    if len(steps) > 12:
+        steps = [*steps[:4], f"{len(steps) - 8} more", *steps[-4:]]
+    yield '<p class="path">Critical path (blue edge): '
+    yield f"{' → '.join(steps)}</p>"
+
+
+def _together(jobs: Sequence[Timeline]) -> Iterator[str]:
+    """All jobs' time as one bar, which is the legend too."""
+    spans = [part for job in jobs for state in job.states for part in parts(job, state)]
+    spans += [call for job in jobs for call in afterwards(job)]
+    shares: dict[str, float] = {}
+    for share in summed(spans):
+        kind = kind_of(share)
+        shares[kind] = shares.get(kind, 0.0) + share.secs
+    whole = max(sum(shares.values()), 0.001)
+    found = [(kind, shares[kind]) for kind in WORDS if shares.get(kind)]
+    yield '<div class="whole">'
+    for kind, secs in found:
+        yield f'<i class="{kind}" style="flex-grow:{secs / whole * 1000:.0f}"></i>'
+    yield '</div><ul class="legend">'
+    for kind, secs in found:
+        told = f"{WORDS[kind]} <span class='soft num'>{100 * secs / whole:.0f} %</span>"
+        yield f'<li><i class="{kind}"></i>{told}</li>'
+    yield "</ul>"
+
+
+def _scale(clock: _Clock, *, many: bool) -> Iterator[str]:
+    yield '<div class="scale"><div></div><div class="ticks num">'
+    for number in range(int(clock.secs / clock.step) + 1):
+        left = number * clock.step_percent
+        if left < _LAST_TICK:
+            yield f'<span style="left:{left:.3f}%">{number * clock.step:g} s</span>'
+    own = "<div>the same without the wait, enlarged</div>" if many else ""
+    yield f"</div>{own}</div>"
+
+
+def _job(job: Timeline, clock: _Clock, on_path: set[str]) -> str:
+    states = "".join(
+        clock.bar(
+            state,
+            "state",
+            _hint(job, state),
+            state.name if state.secs / clock.secs > _LETTER * len(state.name) else "",
+        )
+        for state in job.states
+        if state.secs
+    )
+    inner = [part for state in job.states for part in parts(job, state)]
+    bars = "".join(
+        clock.bar(part, kind_of(part), _hint(job, part))
+        for part in (*inner, *afterwards(job))
+        if part.secs / clock.secs > _SMALL
+    )
+    return (
+        f'<section class="job{" on" if job.id in on_path else ""}">{_name(job)}'
+        f'<div><div class="row">{states}</div><div class="row">{bars}</div></div>'
+        f"{_failure(job)}</section>"
+    )
+
+
+def _dense(job: Timeline, clock: _Clock, on_path: set[str], longest: float) -> str:
+    own = _own(job)
+    bars = ""
+    if job.place is not None:
+        bars += clock.bar(job.place, "wait", _hint(job, job.place))
+    bars += clock.bar(own, f"block {_class(_verdict(job))}", _hint(job, own))
+    near = _Clock(own.begin, own.end)
+    near.secs = max(longest, 0.001)
+    inner = "".join(
+        near.bar(part, kind_of(part), _hint(job, part))
+        for state in job.states
+        for part in parts(job, state)
+        if part.begin >= own.begin and part.secs / near.secs > 10 * _SMALL
+    )
+    return (
+        f'<section class="job{" on" if job.id in on_path else ""}">{_name(job)}'
+        f'<div class="row">{bars}</div><div class="row">{inner}</div>{_failure(job)}</section>'
+    )
+
+
+def _own(job: Timeline) -> Span:
+    """From when the job had its place to its verdict."""
+    begin = job.place.end if job.place is not None else job.begin
+    return Span(
+        name=job.name, kind=Kind.STATE, begin=min(begin, job.settled), end=job.settled, attempt=1
+    )
+
+
+def _name(job: Timeline) -> str:
+    verdict = _verdict(job)
+    secs = (job.settled - job.begin).total_seconds()
+    return (
+        f'<div class="name">{escape(job.name)} <span class="{_class(verdict)}">{escape(verdict)}'
+        f'</span> <small class="num">{escape(job.id)}, {_secs(secs)}</small></div>'
+    )
+
+
+def _failure(job: Timeline) -> str:
+    if job.failure is None:
+        return ""
+    first, _, rest = job.failure.message.partition("\n")
+    more = "\n".join(part for part in (rest, job.failure.resolution) if part)
+    if not more:
+        return f'<div class="why">{escape(first)}</div>'
+    opened = f"<summary>{escape(first)}</summary><pre>{escape(more)}</pre>"
+    return f'<details class="why">{opened}</details>'
+
+
+def _hint(job: Timeline, span: Span) -> str:
+    head = f"{span.name}: {_secs(span.secs)}"
+    begin = f"from {_secs((span.begin - job.begin).total_seconds())}"
+    attempt = f"attempt {span.attempt}" if job.job.attempt > 1 else ""
+    made_way = f"{span.after} made way" if span.after else ""
+    first = ", ".join(part for part in (head, begin, attempt, made_way) if part)
+    told = [text[:300] for text in (span.detail, span.error) if text]
+    return "\n".join((first, *told))
+
+
+def kind_of(part: Span | Share) -> str:
+    """The class and the colour of what filled a state's time; `WORDS` say what it is."""
+    if part.kind in (Kind.WAIT, Kind.HOST):
+        return part.kind.value
+    return part.name if part.name in WORDS else "other"
+
+
+def _verdict(job: Timeline) -> str:
+    return (job.verdict or job.job.state).value.replace("_", " ")
+
+
+def _class(verdict: str) -> str:
+    name = verdict.replace(" ", "_")
+    known = ("passed", "failed", "timed_out", "rejected", "infrastructure", "cancelled")
+    return name if name in known else "none"
+
+
+def _secs(secs: float) -> str:
+    return (
+        f"{secs:.0f} s" if secs >= 100 else f"{secs:.3g} s" if secs >= 1 else f"{secs * 1e3:.0f} ms"
+    )

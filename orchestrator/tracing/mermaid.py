@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from orchestrator.tracing.timeline import Timeline
 
@@ -15,9 +16,11 @@ def mermaid(jobs: Sequence[Timeline]) -> bytes:
 
 
 def _states(job: Timeline) -> list[str]:
+    ways: dict[tuple[str, str], list[str]] = {}
+    for one, other in pairwise(job.states):
+        ways.setdefault((one.name, other.name), []).append(f"{one.secs:.3f} s")
     lines = ["stateDiagram-v2", f"    [*] --> {job.states[0].name}"]
-    for one, other in zip(job.states, job.states[1:], strict=False):
-        lines.append(f"    {one.name} --> {other.name} : {one.secs:.3f} s")
+    lines += [f"    {one} --> {other} : {', '.join(secs)}" for (one, other), secs in ways.items()]
     return [*lines, f"    {job.states[-1].name} --> [*]"] if job.verdict else lines
 
 
@@ -28,7 +31,8 @@ def _gantt(jobs: Sequence[Timeline]) -> list[str]:
         lines.append(f"    section {_plain(job.name)}")
         for span in job.states:
             start = round((span.begin - zero).total_seconds() * 1000)
-            kind = "" if span.ok else "crit, "
+            kind = "milestone, " if job.verdict and span is job.states[-1] else ""
+            kind += "" if span.ok else "crit, "
             lines.append(f"    {span.name} :{kind}{start}, {max(1, round(span.secs * 1000))}ms")
     return lines
 

@@ -1,84 +1,99 @@
-"""OTLP JSON, made after the fact: one trace a run, a span a job, and below it states and calls."""
+"""OTLP JSON, made after the fact: one trace a run, a span a job, below it states, in them calls."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
-from orchestrator.tracing.timeline import Span, Timeline
+from orchestrator.tracing.parts import parts
+from orchestrator.tracing.timeline import Kind, Span, Timeline
 from states.outcome import Verdict
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INTERNAL, _CLIENT = 1, 3
 _OK, _ERROR = 1, 2
 
 
 def otlp(jobs: Sequence[Timeline]) -> bytes:
     """An ExportTraceServiceRequest. Ids are hashes: exported twice, it is the same trace."""
-    spans = []
+    spans: list[dict[str, Any]] = []
     for run in dict.fromkeys(job.run for job in jobs):
         own = [job for job in jobs if job.run == run]
-        whole = Span(
-            name=f"run {run}",
-            begin=min(job.begin for job in own),
-            end=max(job.end for job in own),
-            attempt=1,
-            ok=all(job.verdict in (None, Verdict.PASSED) for job in own),
-        )
-        spans.append(_span(whole, run, (run,), ()))
+        begin, end = min(job.begin for job in own), max(job.end for job in own)
+        ok = all(job.verdict in (None, Verdict.PASSED) for job in own)
+        whole = _whole(f"run {run}", begin, end, ok=ok)
+        spans.append(_span(whole, (run,), {"pikaci.run": run}))
         for job in own:
             spans += _job(job)
+    resource = [_value("service.name", "pikaci"), _value("service.version", version("pikaci"))]
+    scope = {"scope": {"name": "pikaci"}, "spans": spans}
     return msgspec.json.encode(
-        {
-            "resourceSpans": [
-                {
-                    "resource": {"attributes": [_text("service.name", "pikaci")]},
-                    "scopeSpans": [{"scope": {"name": "pikaci"}, "spans": spans}],
-                }
-            ]
-        }
+        {"resourceSpans": [{"resource": {"attributes": resource}, "scopeSpans": [scope]}]}
     )
 
 
-def _job(job: Timeline) -> list[dict[str, Any]]:
-    whole = Span(
-        name=job.name,
-        begin=job.begin,
-        end=job.end,
-        attempt=max(span.attempt for span in job.states),
-        detail=job.failure.message if job.failure else "",
-        ok=job.verdict in (None, Verdict.PASSED),
-    )
+def _job(job: Timeline) -> Iterator[dict[str, Any]]:
     path = (job.run, job.id)
-    spans = [_span(whole, job.run, path, (job.run,))]
-    for kind, found in (("state", job.states), ("incus", job.calls)):
-        for number, span in enumerate(found):
-            spans.append(_span(span, job.run, (*path, kind, str(number)), path))
-    return spans
+    error = " ".join(job.failure.message.split()) if job.failure else ""
+    ok = job.verdict in (None, Verdict.PASSED)
+    about: dict[str, str | int] = {
+        "pikaci.run": job.run,
+        "pikaci.job": job.id,
+        "pikaci.name": job.name,
+        "pikaci.verdict": job.verdict or "",
+        "pikaci.attempts": max(1, job.job.attempt),
+        "pikaci.snapshot": job.job.snapshot.hash if job.job.snapshot else "",
+        "pikaci.exit_code": "" if job.job.exit_code is None else job.job.exit_code,
+    }
+    yield _span(_whole(job.name, job.begin, job.end, ok=ok, error=error), path, about)
+    inside: dict[int, tuple[str, ...]] = {}
+    for number, state in enumerate(job.states):
+        own = (*path, "state", str(number))
+        yield _span(state, own, {"pikaci.attempt": state.attempt}, up=2)
+        for place, part in enumerate(parts(job, state)):
+            if part.kind in (Kind.WAIT, Kind.HOST):
+                about = {"pikaci.kind": part.kind, "pikaci.after": part.after}
+                yield _span(part, (*own, "part", str(place)), about, up=2)
+        for place, call in enumerate(job.calls):
+            if state.begin <= call.begin and call.end <= state.end and place not in inside:
+                inside[place] = own
+    for place, call in enumerate(job.calls):
+        # What is not within one state is within the job.
+        about = {"pikaci.command": call.detail, "pikaci.attempt": call.attempt}
+        yield _span(call, (*inside.get(place, path), "incus", str(place)), about, up=2)
 
 
-def _span(span: Span, run: str, path: tuple[str, ...], parent: tuple[str, ...]) -> dict[str, Any]:
+def _whole(name: str, begin: datetime, end: datetime, *, ok: bool, error: str = "") -> Span:
+    return Span(name=name, kind=Kind.STATE, begin=begin, end=end, attempt=1, error=error, ok=ok)
+
+
+def _span(
+    span: Span, path: tuple[str, ...], about: dict[str, str | int], *, up: int = 1
+) -> dict[str, Any]:
+    """A span at a path, whose parent has the path without its last `up` words."""
     return {
-        "traceId": _id((run,), 16),
+        "traceId": _id(path[:1], 16),
         "spanId": _id(path, 8),
-        "parentSpanId": _id(parent, 8) if parent else "",
+        "parentSpanId": _id(path[:-up], 8) if path[:-up] else "",
         "name": span.name,
-        "kind": 1,
+        "kind": _CLIENT if span.kind is Kind.CALL else _INTERNAL,
         "startTimeUnixNano": _nanoseconds(span.begin),
         "endTimeUnixNano": _nanoseconds(span.end),
-        "attributes": [
-            {"key": "pikaci.attempt", "value": {"intValue": str(span.attempt)}},
-            _text("pikaci.path", "/".join(path)),
-        ],
-        "status": {"code": _OK if span.ok else _ERROR, "message": "" if span.ok else span.detail},
+        "attributes": [_value(key, value) for key, value in about.items() if value != ""],
+        "status": {"code": _OK}
+        if span.ok
+        else {"code": _ERROR, "message": span.error or span.detail},
     }
 
 
-def _text(key: str, value: str) -> dict[str, Any]:
-    return {"key": key, "value": {"stringValue": value}}
+def _value(key: str, value: str | int) -> dict[str, Any]:
+    typed = {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}
+    return {"key": key, "value": typed}
 
 
 def _id(path: tuple[str, ...], size: int) -> str:

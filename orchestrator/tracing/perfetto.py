@@ -1,44 +1,73 @@
-"""The Chrome trace format, which Perfetto and others open: a process a run, a thread a job."""
+"""The Chrome trace format, which Perfetto and others open: a process a run, tracks for each job.
+
+The first track of a job has its states, and in them what filled them. Incus calls, which may begin
+in one state and end in another, are on tracks below it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from orchestrator.tracing.parts import parts
 from orchestrator.tracing.timeline import Span, Timeline
 
 
 def perfetto(jobs: Sequence[Timeline]) -> bytes:
-    """The jobs as tracks, their states and incus calls as slices; times in microseconds."""
+    """The jobs as tracks, states, effects and calls as slices; times in microseconds."""
     zero = min(job.begin for job in jobs)
     events: list[dict[str, Any]] = []
     runs = {job.run: number for number, job in enumerate(jobs, start=1)}
     for run, process in runs.items():
         events.append(_named("process_name", process, 0, f"run {run}"))
-    for track, job in enumerate(jobs, start=1):
+    track = 0
+    for job in jobs:
         process = runs[job.run]
-        events.append(_named("thread_name", process, 2 * track, f"{job.id} {job.name}"))
-        events.append(_named("thread_name", process, 2 * track + 1, f"{job.id} incus"))
-        events += [_slice(span, zero, process, 2 * track, "state") for span in job.states]
-        events += [_slice(span, zero, process, 2 * track + 1, "incus") for span in job.calls]
+        inner = (part for state in job.states for part in parts(job, state))
+        tracks = [("", [*job.states, *inner]), *((" incus", lane) for lane in _lanes(job.calls))]
+        for name, spans in tracks:
+            track += 1
+            events.append(_named("thread_name", process, track, f"{job.id} {job.name}{name}"))
+            order = {"sort_index": track}
+            events.append({**_named("thread_sort_index", process, track, ""), "args": order})
+            events += [_slice(span, zero, process, track) for span in spans]
     return msgspec.json.encode({"traceEvents": events, "displayTimeUnit": "ms"})
+
+
+def _lanes(calls: Iterable[Span]) -> list[list[Span]]:
+    """Calls that go on at once are on tracks of their own: slices of one track must nest."""
+    lanes: list[list[Span]] = []
+    for call in sorted(calls, key=lambda call: call.begin):
+        free = next((lane for lane in lanes if lane[-1].end <= call.begin), None)
+        if free is None:
+            lanes.append([call])
+        else:
+            free.append(call)
+    return lanes
 
 
 def _named(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:
     return {"name": kind, "ph": "M", "pid": process, "tid": thread, "args": {"name": name}}
 
 
-def _slice(span: Span, zero: datetime, process: int, thread: int, kind: str) -> dict[str, Any]:
+def _slice(span: Span, zero: datetime, process: int, thread: int) -> dict[str, Any]:
+    # Both ends are rounded alike, so that neighbours stay neighbours.
+    begin, end = (round((at - zero).total_seconds() * 1e6) for at in (span.begin, span.end))
+    told = {"detail": span.detail, "error": span.error, "after": span.after}
     return {
         "name": span.name,
-        "cat": kind,
+        "cat": span.kind,
         "ph": "X",
-        "ts": round((span.begin - zero).total_seconds() * 1e6),
-        "dur": round(span.secs * 1e6),
+        "ts": begin,
+        "dur": end - begin,
         "pid": process,
         "tid": thread,
-        "args": {"attempt": span.attempt, "ok": span.ok, "detail": span.detail},
+        "args": {
+            "attempt": span.attempt,
+            "ok": span.ok,
+            **{key: text for key, text in told.items() if text},
+        },
     }

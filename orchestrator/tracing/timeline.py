@@ -1,27 +1,49 @@
-"""What a job did when: its states one after the other, and the incus calls in them."""
+"""What a job did when: its states one after the other, the incus calls in them, and its waits."""
 
 from __future__ import annotations
 
+import enum
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
+from orchestrator.tracing.effects import command_of, effect_of
 from states import events as ev
 from states.job import Job, step
-from states.lifecycle import State
 from states.outcome import Failure, Verdict
+
+# In a wait, its `name` says for what; these stand beside the values of `WaitFor`.
+INCUS, DELAY, HOST = "incus", "delay", "host"
+
+
+class Kind(enum.StrEnum):
+    """What a span is."""
+
+    STATE = "state"
+    CALL = "call"
+    WAIT = "wait"
+    HOST = "host"
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that took time; `detail` is more of it, on one line. `ok` is False for a fault."""
+    """Something that took time.
+
+    `command` of a call says which incus command it was, `detail` is all of it, and `error` what
+    Incus said; of a state, `detail` is what was told when it was entered, on one line. `ok` is
+    False for a fault. `after` is the job that made way for one that waited.
+    """
 
     name: str
+    kind: Kind
     begin: datetime
     end: datetime
     attempt: int
+    command: str = ""
     detail: str = ""
+    error: str = ""
+    after: str = ""
     ok: bool = True
 
     @property
@@ -31,15 +53,41 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """One job. `states` follow each other without a gap; `calls` are incus commands."""
+    """One job. `states` follow each other without a gap; `calls` and `waits` lie in them.
 
-    id: str
-    name: str
-    run: str
-    verdict: Verdict | None
-    failure: Failure | None
+    `warnings` are those that were noted beside the result's.
+    """
+
+    job: Job
     states: tuple[Span, ...]
     calls: tuple[Span, ...]
+    waits: tuple[Span, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return self.job.id
+
+    @property
+    def name(self) -> str:
+        return self.job.name
+
+    @property
+    def run(self) -> str:
+        return self.job.run
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.job.verdict
+
+    @property
+    def failure(self) -> Failure | None:
+        return self.job.failure
+
+    @property
+    def place(self) -> Span | None:
+        """Its last wait for a place among the jobs that may run."""
+        return next((wait for wait in self.waits[::-1] if wait.name == ev.WaitFor.PLACE), None)
 
     @property
     def begin(self) -> datetime:
@@ -47,60 +95,119 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
         return self.states[0].begin
 
     @property
+    def settled(self) -> datetime:
+        """When it had its verdict; the last moment that is known of a job without one."""
+        return self.states[-1].end
+
+    @property
     def end(self) -> datetime:
-        """When the last thing that is known of it ended."""
+        """When the last thing that is known of it ended: its guest's release, mostly."""
         return max(span.end for span in (*self.states, *self.calls))
 
 
-def timeline(entries: Iterable[ev.Entry]) -> Timeline:
-    """The timeline of a job's entries, from its first. A state that lasts ends with the last."""
+def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> Timeline:
+    """The timeline of a job's entries, from its first.
+
+    A state that lasts goes on `until` then, or to the last entry.
+    """
     job = Job()
     states: list[Span] = []
     calls: list[Span] = []
+    waits: list[Span] = []
+    warnings: list[str] = []
     last: datetime | None = None
     for entry in entries:
         # Clocks may be set back; nothing takes less than no time.
         last = entry.at if last is None else max(last, entry.at)
-        if isinstance(entry, ev.Event):
-            if states:
-                states[-1] = msgspec.structs.replace(states[-1], end=last)
-            job = step(job, entry)
-            states.append(
-                Span(
-                    name=job.state.value,
-                    begin=last,
-                    end=last,
-                    attempt=max(1, job.attempt),
-                    detail=_told(entry),
-                    ok=not isinstance(entry, ev.Failed | ev.Retried | ev.Restarted),
-                )
-            )
-        elif isinstance(entry, ev.Called):
-            calls.append(_call(entry, last, max(1, job.attempt)))
+        attempt = max(1, job.attempt)
+        match entry:
+            case ev.Event():
+                if states:
+                    states[-1] = msgspec.structs.replace(states[-1], end=last)
+                job = step(job, entry)
+                states.append(_state(job, entry, last))
+                if isinstance(entry, ev.Retried):
+                    waits.append(_delay(entry, last, max(1, job.attempt)))
+            case ev.Called():
+                calls.append(_call(entry, last, attempt))
+            case ev.Waited():
+                waits.append(_wait(entry, last, attempt))
+            case ev.Warned():
+                warnings.append(entry.message)
     assert last is not None
-    if job.state is State.NEW or not job.ended:
-        states[-1] = msgspec.structs.replace(states[-1], end=last)
+    if not job.ended:
+        states[-1] = msgspec.structs.replace(states[-1], end=max(last, until or last))
     return Timeline(
-        id=job.id,
-        name=job.name,
-        run=job.run,
-        verdict=job.verdict,
-        failure=job.failure,
+        job=job,
         states=tuple(states),
         calls=tuple(calls),
+        waits=tuple(sorted((*waits, *_again(calls)), key=lambda span: span.begin)),
+        warnings=tuple(warnings),
+    )
+
+
+def _state(job: Job, entry: ev.Event, at: datetime) -> Span:
+    return Span(
+        name=job.state.value,
+        kind=Kind.STATE,
+        begin=at,
+        end=at,
+        attempt=max(1, job.attempt),
+        detail=_told(entry),
+        ok=not isinstance(entry, ev.Failed | ev.Retried | ev.Restarted),
     )
 
 
 def _call(entry: ev.Called, end: datetime, attempt: int) -> Span:
-    words = [word for word in entry.argv[1:] if not word.startswith("-")]
     return Span(
-        name=f"incus {words[0]}" if words else "incus",
+        name=effect_of(entry.argv),
+        kind=Kind.CALL,
         begin=end - timedelta(milliseconds=max(0.0, entry.duration_ms)),
         end=end,
         attempt=attempt,
+        command=command_of(entry.argv),
         detail=" ".join(shlex.join(entry.argv).split()),
-        ok=entry.exit_code is not None and not entry.error,
+        error=entry.error,
+        # Without an error, what was cut off was not wanted any more.
+        ok=not entry.error,
     )
+
+
+def _wait(entry: ev.Waited, end: datetime, attempt: int) -> Span:
+    return Span(
+        name=entry.what.value,
+        kind=Kind.WAIT,
+        begin=end - timedelta(milliseconds=max(0.0, entry.duration_ms)),
+        end=end,
+        attempt=attempt,
+        after=entry.after,
+    )
+
+
+def _delay(entry: ev.Retried, begin: datetime, attempt: int) -> Span:
+    end = begin + timedelta(seconds=max(0.0, entry.delay_secs))
+    return Span(name=DELAY, kind=Kind.WAIT, begin=begin, end=end, attempt=attempt)
+
+
+def _again(calls: Sequence[Span]) -> list[Span]:
+    """A call that failed, and came again in the same attempt: in between, Incus was waited for."""
+    failed: dict[tuple[str, int], Span] = {}
+    waits = []
+    for call in calls:
+        before = failed.pop((call.name, call.attempt), None)
+        if before is not None and before.end < call.begin:
+            waits.append(
+                Span(
+                    name=INCUS,
+                    kind=Kind.WAIT,
+                    begin=before.end,
+                    end=call.begin,
+                    attempt=call.attempt,
+                )
+            )
+        if not call.ok:
+            failed[call.name, call.attempt] = call
+    return waits
 
 
 def _told(entry: ev.Event) -> str:

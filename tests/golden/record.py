@@ -6,6 +6,7 @@ the table on purpose keeps the old traces, and teaches `states.trace` to read th
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ command = "sleep 60"
 timeout_secs = 1
 [jobs.slow]
 command = "echo one; sleep 4; echo two"
+[jobs.short]
+command = "sleep 1"
 [jobs.infrastructure]
 command = "true"
 image = "no/such"
@@ -50,12 +53,19 @@ def main() -> None:
         def pikaci(*args: str) -> str:
             return start(*args).communicate(timeout=300)[0]
 
-        def record(name: str) -> None:
-            (TRACES / f"{name}.jsonl").write_text(pikaci("trace", "export"))
+        def record(name: str, *job: str) -> None:
+            (TRACES / f"{name}.jsonl").write_text(pikaci("trace", "export", *job))
 
         for name in ("passed", "failed", "timed_out", "infrastructure", "rejected"):
             pikaci("run", name)
             record(name)
+        pikaci("run", "short", "passed", "--jobs", "1")
+        waited = next(
+            job["id"]
+            for job in json.loads(pikaci("status", "--output", "json"))["jobs"]
+            if '"waited"' in pikaci("trace", "export", job["id"])
+        )
+        record("waited", waited)
         for name, how, then in (
             ("cancelled", signal.SIGINT, "status"),
             ("recovered", signal.SIGKILL, "resume"),

@@ -18,6 +18,7 @@ ENDS = {
     "passed": (f"{STARTED} result_collected", Verdict.PASSED),
     "failed": (f"{STARTED} result_collected", Verdict.FAILED),
     "timed_out": (f"{STARTED} result_collected", Verdict.TIMED_OUT),
+    "waited": (f"{STARTED} result_collected", Verdict.PASSED),
     "recovered": (f"{STARTED} result_collected", Verdict.PASSED),
     "cancelled": (f"{STARTED} cancelling cancelled", Verdict.CANCELLED),
     "infrastructure": ("submitted artifacts_reset failed", Verdict.INFRASTRUCTURE),

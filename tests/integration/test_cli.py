@@ -111,7 +111,7 @@ def test_json_lines_are_the_journal_s_entries(pikaci: Command) -> None:
     job = lines[0]["job"]
     assert "submitted" == lines[0]["type"]
     assert "lease_ended" == lines[-1]["type"]
-    traced = pikaci("trace", job, "--json")
+    traced = pikaci("trace", "export", job)
     assert lines == [json.loads(line) for line in traced.stdout.splitlines()[1:]]
     assert "result_collected" == replay(traced.stdout.encode()).state
 

@@ -6,13 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import commands
+from orchestrator.boot import boot
+from orchestrator.contract import guest_files
 from tests.integration.lab import REAL, Lab
-from tests.integration.test_runner_contract import booted
+from tests.integration.test_runner_contract import booted, planned
 
 pytestmark = pytest.mark.parametrize("lab", [REAL], indirect=True)
 ON_BOTH = pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
 
 HUNGRY = "python3 -c 'bytearray(1 << 30)'"
+# A first process that makes its shell before it goes on, as NixOS does.
+LATE_SHELL = b"""\
+#!/bin/bash
+sleep 1
+ln -s dash /bin/sh
+exec /usr/sbin/real-init
+"""
 FILL = "head -c 2G /dev/zero >/artifacts/fill"
 
 
@@ -51,5 +61,37 @@ async def test_shared_memory(lab: Lab, tmp_path: Path) -> None:
     """A job may make semaphores: /dev/shm is there for everybody."""
     locks = "python3 -c 'import multiprocessing; multiprocessing.Lock()'; mountpoint /dev/shm"
     job = await booted(lab, tmp_path, locks)
+
+    assert 0 == (await job.run()).exit_code
+
+
+async def test_programs_of_nixos_are_found(lab: Lab, tmp_path: Path) -> None:
+    """An exec of ours finds what is in /run/current-system/sw/bin, and so does what it starts."""
+    job = await booted(lab, tmp_path, "true")
+    put = (
+        "printf '#!/bin/sh\\necho found\\n' >/run/current-system/sw/bin/only-there;"
+        " chmod +x /run/current-system/sw/bin/only-there"
+    )
+    await lab.exec(job.plan.instance, "sh", "-c", put)
+
+    for command in (["only-there"], ["sh", "-c", "only-there"]):
+        done = await lab.run(*commands.collect(job.plan, command))
+
+        assert b"found\n" == done.stdout
+
+
+async def test_a_guest_that_begins_without_a_shell(lab: Lab, tmp_path: Path) -> None:
+    """It is ready when its own first process has made one."""
+    job = await planned(lab, tmp_path, "true")
+    guest = f"local:{job.plan.instance}"
+    await lab.run(*commands.create(job.plan), stdin=commands.create_document(job.plan))
+    for name in ("/usr/bin/sh", "/usr/sbin/init"):
+        await lab.run("file", "delete", guest + name)
+    init = (guest_files() / "init").read_bytes()
+    for name, content in {"/usr/sbin/init": LATE_SHELL, "/usr/sbin/real-init": init}.items():
+        put = ("file", "push", "--quiet", "--mode=0755", "-", guest + name)
+        await lab.run(*put, stdin=content)
+
+    await boot(lab.incus, job.plan)
 
     assert 0 == (await job.run()).exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import signal
@@ -21,7 +22,9 @@ from orchestrator.contract import guest_files
 from orchestrator.image.check import Row, check_image
 from orchestrator.image.store import (
     ImageMissing,
+    NotAnImage,
     WrongContract,
+    WrongType,
     find_image,
     import_image,
     list_images,
@@ -31,6 +34,7 @@ from orchestrator.incus_errors import InstanceNotFound
 from orchestrator.plan import Host
 from orchestrator.settings import open_incus
 from orchestrator.setup import DEV_IMAGE, setup
+from states.spec import InstanceType
 
 pytestmark = pytest.mark.incus
 ALIAS = f"test/image-{os.getpid()}"
@@ -70,12 +74,22 @@ async def incus() -> AsyncIterator[Incus]:
             await daemon.run("image", "delete", daemon.name(image.fingerprint), deadline_secs=60)
 
 
+KEPT = {"pikaci.contract": "1"}
+
+
+async def is_there(incus: Incus, file: Path) -> bool:
+    """Whether the project has an image of this file."""
+    fingerprint = hashlib.sha256(file.read_bytes()).hexdigest()
+    return any(image.fingerprint == fingerprint for image in await list_images(incus))
+
+
 async def test_an_image_takes_the_place_of_another_without_a_gap(
     incus: Incus, tmp_path: Path
 ) -> None:
     """While it is replaced again and again, the alias always names an image; old ones go."""
     path = f"local:/1.0/images/aliases/{quote(ALIAS, safe='')}?project={incus.project}"
-    first = await import_image(incus, image_file(tmp_path, "0"), ALIAS)
+    files = [image_file(tmp_path, f"{number}", **KEPT) for number in range(12)]
+    first = await import_image(incus, files[:1], ALIAS)
     looks = 0
 
     async with trio.open_nursery() as nursery:
@@ -86,29 +100,83 @@ async def test_an_image_takes_the_place_of_another_without_a_gap(
                 await incus.run_global("query", path, deadline_secs=30)
                 looks += 1
 
-        nursery.start_soon(look)
-        for mark in "123":
-            last = await import_image(incus, image_file(tmp_path, mark), ALIAS)
+        for _ in range(3):
+            nursery.start_soon(look)
+        for file in files[1:]:
+            last = await import_image(incus, [file], ALIAS)
         nursery.cancel_scope.cancel()
 
     ours = [image for image in await list_images(incus) if image.has_alias(ALIAS)]
     assert [last] == [image.fingerprint for image in ours]
-    assert looks > 3
+    assert looks > len(files)
     assert all(image.fingerprint != first for image in await list_images(incus))
 
 
 async def test_the_same_image_again_changes_nothing(incus: Incus, tmp_path: Path) -> None:
     """An import of what is there is no error."""
-    file = image_file(tmp_path, "same")
+    files = [image_file(tmp_path, "same", **KEPT)]
 
-    assert await import_image(incus, file, ALIAS) == await import_image(incus, file, ALIAS)
+    assert await import_image(incus, files, ALIAS) == await import_image(incus, files, ALIAS)
+
+
+@pytest.mark.parametrize(("version", "found"), [(None, "none"), ("9", "9")])
+async def test_an_image_of_another_contract_gets_no_alias(
+    incus: Incus, tmp_path: Path, version: str | None, found: str
+) -> None:
+    """It does not stay, and what had the alias keeps it; both versions are named."""
+    kept = await import_image(incus, [image_file(tmp_path, "kept", **KEPT)], ALIAS)
+    properties = {"pikaci.contract": version} if version else {}
+    odd = image_file(tmp_path, "odd", **properties)
+
+    with pytest.raises(WrongContract, match=rf"contract {found};.*version 1"):
+        await import_image(incus, [odd], ALIAS)
+
+    assert not await is_there(incus, odd)
+    assert kept == (await find_image(incus, ALIAS)).fingerprint
+
+
+def split_files(base: Path, disk: bytes) -> list[Path]:
+    """Metadata and root disk, with names that the client would take for other things."""
+    metadata = image_file(base, "split", **KEPT).rename(base / "a=b:")
+    path = base / "-disk x.qcow2:"
+    path.write_bytes(disk)
+    return [metadata, path]
+
+
+async def test_an_image_in_two_files(incus: Incus, tmp_path: Path) -> None:
+    """Metadata and a VM's disk: the type is the disk's, and odd file names do no harm."""
+    qcow2 = b"QFI\xfb\0\0\0\3" + bytes(504) + str(os.getpid()).encode()
+    fingerprint = await import_image(incus, split_files(tmp_path, qcow2), ALIAS)
+
+    (image,) = [image for image in await list_images(incus) if image.has_alias(ALIAS)]
+    assert (fingerprint, "virtual-machine", "1") == (
+        image.fingerprint,
+        image.type,
+        image.contract,
+    )
+    with pytest.raises(WrongType, match="is of type virtual-machine"):
+        await find_image(incus, ALIAS)
+    assert fingerprint == (await find_image(incus, ALIAS, InstanceType.VIRTUAL_MACHINE)).fingerprint
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", bytes(5000)])
+async def test_what_is_no_image(incus: Incus, tmp_path: Path, content: bytes) -> None:
+    """One line with the file's name and Incus's own reason; nothing stays."""
+    file = tmp_path / "odd"
+    file.write_bytes(content)
+
+    with pytest.raises(NotAnImage, match=r"odd: no image that Incus takes \(.+\)"):
+        await import_image(incus, [file], ALIAS)
+
+    assert not await is_there(incus, file)
 
 
 async def test_a_missing_image_and_a_wrong_contract_say_what_to_type(
     incus: Incus, tmp_path: Path
 ) -> None:
     """Alias, project, host, both versions, and the command."""
-    await import_image(incus, image_file(tmp_path, "v9", **{"pikaci.contract": "9"}), ALIAS)
+    odd = [image_file(tmp_path, "v9", **{"pikaci.contract": "9"})]
+    await import_image(incus, odd, ALIAS, look=lambda image: None)
 
     with pytest.raises(ImageMissing, match=r"no/such in project pikaci of local") as missing:
         await find_image(incus, "no/such")
@@ -147,7 +215,7 @@ async def test_an_image_without_a_runner_is_told_by_its_row(our_file: Path, incu
     """It cannot be executed, and the property lies."""
     runner = f"#!/bin/sh\nexit 0 # {os.getpid()}\n".encode()
     _append(our_file, "rootfs/usr/lib/pikaci/pikaci-incus-run", runner, 0o644)
-    await import_image(incus, our_file, ALIAS)
+    await import_image(incus, [our_file], ALIAS)
 
     rows = await rows_of(incus, ALIAS, ready_secs=5)
 
@@ -158,7 +226,7 @@ async def test_an_image_without_a_runner_is_told_by_its_row(our_file: Path, incu
 
 
 async def test_each_broken_promise_has_its_row(our_file: Path, incus: Incus) -> None:
-    """A runner that lets every job write to its tree, sets no variable, and a home of root's."""
+    """A runner that lets every job write to its tree, sets no variable, a home of root's, no tar."""
     runner = (guest_files() / "pikaci-incus-run").read_text()
     for right, wrong in (
         (" scratch=0 job_env=()", " scratch=1 job_env=()"),
@@ -171,7 +239,8 @@ async def test_each_broken_promise_has_its_row(our_file: Path, incus: Incus) -> 
     runner += f"# {os.getpid()}\n"
     _append(our_file, "rootfs/usr/lib/pikaci/pikaci-incus-run", runner.encode(), 0o755)
     _append(our_file, "rootfs/home/pikaci", None, 0o755)
-    await import_image(incus, our_file, ALIAS)
+    _append(our_file, "rootfs/usr/bin/tar", b"#!/bin/sh\nexit 2\n", 0o755)
+    await import_image(incus, [our_file], ALIAS)
 
     rows = await rows_of(incus, ALIAS, ready_secs=5)
 
@@ -181,6 +250,7 @@ async def test_each_broken_promise_has_its_row(our_file: Path, incus: Incus) -> 
         "a job of pikaci cannot write to the snapshot",
         "a job of root has the variables of the contract",
         "a job of root cannot write to the snapshot",
+        "what a job left can be collected",
         "the guest turns itself off when the runner's lease is over",
     ] == [row.subject for row in rows if not row.kept]
 

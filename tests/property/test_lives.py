@@ -16,7 +16,7 @@ from states.spec import JobSpec, check
 from tests.samples import lives, sample_event, sample_note, specs, valid_specs
 
 KINDS = st.sampled_from(ev.EVENT_TYPES)
-NOTES = st.sampled_from([ev.Called, ev.LeaseOpened, ev.LeaseKept, ev.LeaseEnded, ev.Warned])
+NOTES = st.sampled_from(ev.AnyNote.__args__)
 
 
 @given(st.lists(st.tuples(KINDS, st.integers(-1, 1), st.booleans()), max_size=20))

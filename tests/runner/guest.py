@@ -31,7 +31,14 @@ chmod 1777 tmp
 mount -o bind,ro /usr usr
 mount -o bind,ro /etc etc
 mount --rbind /dev dev
-cp -a /bin /sbin /lib* .
+if [ -d /run/current-system/sw ]; then # NixOS: its programs are links into its store
+  mkdir -p run/current-system/sw nix/store
+  cp -a /run/current-system/sw/bin run/current-system/sw/
+  mount -o bind,ro /nix/store nix/store
+  ln -s run/current-system/sw/bin bin
+else
+  cp -a /bin /sbin /lib* .
+fi
 printf '%s\\n' root:x:0:0:root:/root:/bin/bash "$2:/bin/bash" >opt/passwd
 printf '%s\\n' root:x:0: "$3" >opt/group
 for name in passwd group; do mount --bind "opt/$name" "etc/$name"; done
@@ -89,7 +96,7 @@ class Guest:
             self.mkdir(directory["path"], owner=directory["user"])
         self.mkdir(user["home"], owner=user["name"])
         runner = self.path(CONTRACT["runner"])
-        runner.parent.mkdir(parents=True)
+        runner.parent.mkdir(parents=True, exist_ok=True)
         runner.write_bytes(RUNNER.read_bytes())
         runner.chmod(0o755)
         return self

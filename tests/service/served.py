@@ -14,7 +14,8 @@ import trio
 from orchestrator import JobSpec, Orchestrator
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.service.app import LocalOnly, make_app
-from orchestrator.service.server import serve_on, unix_socket
+from orchestrator.service.connections import serve_connections
+from orchestrator.service.server import unix_socket
 from orchestrator.testing import open_fake
 from states import events as ev
 
@@ -28,6 +29,9 @@ class Served:
     http: httpx.AsyncClient
     socket: Path
     stopping: trio.Event
+    serving: trio.CancelScope
+    ended: trio.Event
+    task: trio.lowlevel.Task
 
     @property
     def workspace(self) -> str:
@@ -62,6 +66,14 @@ async def open_served(**options: Any) -> AsyncIterator[Served]:
         path = orchestrator.bench.root.path / "service.sock"
         stopping = trio.Event()
         app = make_app(orchestrator, stopping=stopping)
+        serving, ended = trio.CancelScope(), trio.Event()
+
+        async def serve(task_status: trio.TaskStatus[trio.lowlevel.Task]) -> None:
+            task_status.started(trio.lowlevel.current_task())
+            with serving:
+                await serve_connections(LocalOnly(app), door, stopping)
+            ended.set()
+
         transport = httpx.AsyncHTTPTransport(uds=str(path))
         with unix_socket(path) as door:
             async with (
@@ -70,8 +82,8 @@ async def open_served(**options: Any) -> AsyncIterator[Served]:
                     transport=transport, base_url="http://pikaci", timeout=60
                 ) as http,
             ):
-                nursery.start_soon(serve_on, LocalOnly(app), door, stopping)
-                yield Served(orchestrator, fake, http, path, stopping)
+                task = await nursery.start(serve)
+                yield Served(orchestrator, fake, http, path, stopping, serving, ended, task)
                 nursery.cancel_scope.cancel()
 
 

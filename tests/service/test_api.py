@@ -160,6 +160,10 @@ async def test_a_log_is_followed_and_read_by_ranges() -> None:
         assert (416, b"") == await part(f"bytes={len(whole)}-")
         assert (206, whole) == await part("bytes=0-99999")
         assert (200, whole) == await part("lines=1-2")
+        assert (200, whole) == await part("bytes=5-2")
+        assert (416, b"") == await part("bytes=-0")
+        head = await served.http.head(path)
+        assert (200, str(len(whole))) == (head.status_code, head.headers["content-length"])
 
 
 async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
@@ -205,6 +209,12 @@ async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
             400,
             "no such directory",
         ),
+        (b'{"workspace": "/.", "jobs": {"a": {"command": "true"}}}', 400, "whole file system"),
+        (
+            b'{"workspace": "/%s", "jobs": {"a": {"command": "true"}}}' % (b"x" * 3000),
+            400,
+            "no such directory",
+        ),
         (b'{"workspace": "/", "jobs": {"a": {"command": " "}}}', 422, "jobs.a"),
         (
             b'{"workspace": "/", "jobs": {"a": {"command": "true", "writable_workspace": true}}}',
@@ -233,6 +243,7 @@ async def test_what_is_not_there_and_what_is_not_taken_is_said() -> None:
         assert "no job" in (await problem(await get("/v1/jobs/x"), 404))["title"]
         assert "no run" in (await problem(await get("/v1/runs/x"), 404))["title"]
         await problem(await get("/v1/nothing"), 404)
+        await problem(await get("/v1/jobs/"), 404)
         await problem(await served.http.delete("/v1/jobs"), 405)
         await problem(await post("/v1/runs", content=b"{}"), 415)
         await problem(await get("/v1/jobs", params={"state": "happy"}), 400)
@@ -316,6 +327,8 @@ async def test_a_service_that_stops_takes_no_jobs() -> None:
     [
         ({"Host": "localhost:8080"}, 200),
         ({"Host": "[::1]:8080", "Origin": "http://localhost:8080"}, 200),
+        ({"Host": "LocalHost.:8080"}, 200),
+        ({"Host": ""}, 200),
         ({"Host": "evil.example"}, 403),
         ({"Host": "localhost.evil.example:8080"}, 403),
         ({"Origin": "http://evil.example"}, 403),
@@ -339,8 +352,9 @@ async def test_on_tcp_nothing_is_told_without_the_token() -> None:
                 answer = await http.get("/v1/jobs", headers={"Authorization": given})
                 await problem(answer, 401)
                 assert "Bearer" == answer.headers["www-authenticate"]
-            known = await http.get("/v1/jobs", headers={"Authorization": f"Bearer {'t' * 16}"})
-            assert 200 == known.status_code
+            for scheme in ("Bearer", "bearer", "BEARER "):
+                given = {"Authorization": f"{scheme} {'t' * 16}"}
+                assert 200 == (await http.get("/v1/jobs", headers=given)).status_code
             assert 200 == (await http.get("/healthz")).status_code
 
 
@@ -384,6 +398,39 @@ def test_the_socket_is_its_user_s_alone(tmp_path: Path) -> None:
     assert "mine" == path.read_text()
 
 
+def test_the_socket_of_a_living_service_stays(tmp_path: Path) -> None:
+    """Also when two state roots were given one path; and nobody removes but its own."""
+    path = tmp_path / "service.sock"
+    with unix_socket(path):
+        with pytest.raises(UsageError, match="another service listens"), unix_socket(path):
+            pass
+        assert path.is_socket()
+        path.unlink()
+        path.write_text("somebody else's")
+    assert "somebody else's" == path.read_text()
+
+
+@pytest.mark.parametrize("path", ["no/such/directory", "file/sock", "x" * 300, "directory"])
+def test_a_path_that_can_be_no_socket_is_said_so(path: str, tmp_path: Path) -> None:
+    """In one line."""
+    (tmp_path / "file").touch()
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(UsageError, match="socket"), unix_socket(tmp_path / path):
+        pass
+
+
+async def test_a_stream_of_events_has_no_head() -> None:
+    """It would last as long as the job."""
+    async with open_served() as served:
+        job = await served.submit("sleep 10000")
+        refused = await served.http.head(f"/v1/jobs/{job['id']}/events")
+        head = await served.http.head(f"/v1/jobs/{job['id']}/log", params={"follow": "true"})
+        await served.orchestrator.cancel([job["id"]], now=True)
+
+    assert (405, "GET") == (refused.status_code, refused.headers["allow"])
+    assert 200 == head.status_code
+
+
 @pytest.mark.parametrize(
     ("text", "mode", "words"),
     [
@@ -403,6 +450,23 @@ def test_a_token_is_secret_and_long(
         path.chmod(mode)
     with pytest.raises(UsageError, match=words):
         read_token(path)
+
+
+@pytest.mark.parametrize(("mode", "taken"), [(0o400, True), (0o440, True), (0o444, False)])
+def test_a_token_may_be_a_credential_of_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, taken: bool
+) -> None:
+    """Whose access list shows as a right of its group; a right of everybody is one."""
+    path = tmp_path / "token"
+    path.write_text("0123456789abcdef\n")
+    path.chmod(mode)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    if taken:
+        assert "0123456789abcdef" == read_token(path)
+    else:
+        with pytest.raises(UsageError, match="read by others"):
+            read_token(path)
 
 
 @pytest.mark.parametrize("listen", ["localhost:80", "127.0.0.1", "127.0.0.1:x", "1.2.3.4:1", ":1"])

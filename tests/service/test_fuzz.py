@@ -24,8 +24,9 @@ from schemathesis.specs.openapi.checks import (
 from orchestrator import JobSpec
 from orchestrator.service import api
 from orchestrator.service.app import make_app
+from orchestrator.service.connections import serve_connections
 from orchestrator.service.openapi import openapi
-from orchestrator.service.server import serve_on, tcp_socket
+from orchestrator.service.server import tcp_socket
 from orchestrator.testing import open_fake
 
 # An event stream or a log that is followed ends when the job does.
@@ -50,7 +51,7 @@ def served() -> Iterator[str]:
             stopping = trio.Event()
             with tcp_socket("127.0.0.1:0") as door:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(serve_on, make_app(orchestrator), door, stopping)
+                    nursery.start_soon(serve_connections, make_app(orchestrator), door, stopping)
                     host, port = door.getsockname()
                     ready.append(f"http://{host}:{port}")
                     begun.set()

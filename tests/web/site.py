@@ -16,7 +16,8 @@ from starlette.types import ASGIApp
 from orchestrator import JobSpec, Orchestrator
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.service.app import LocalOnly, make_app
-from orchestrator.service.server import serve_on, tcp_socket
+from orchestrator.service.connections import serve_connections
+from orchestrator.service.server import tcp_socket
 from orchestrator.submission import Request
 from orchestrator.testing import open_fake
 from states.job import Job
@@ -89,7 +90,7 @@ class Site:
                 host, port = door.getsockname()
                 self.address = f"{host}:{port}"
                 task_status.started()
-                await serve_on(self.app, door, trio.Event())
+                await serve_connections(self.app, door, trio.Event())
             self._stopped.set()
 
         self.run(self.nursery.start, serve)

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from orchestrator.service.web.words import duration, state_words
+from orchestrator.tracing.html import kind_of
+from orchestrator.tracing.parts import afterwards, parts
 from orchestrator.tracing.timeline import Span, Timeline
 from states.job import Job, Phase
 from states.lifecycle import State
@@ -52,18 +54,20 @@ class Bar:
     width: float
     title: str
     name: str
+    attempt: int
     secs: float
     detail: str
+    error: str
     ok: bool
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A job's time: states, the incus calls in them, and a scale of (place, label)."""
+    """A job's time: its states, what filled them and what came after, and a scale's labels."""
 
     states: tuple[Bar, ...]
-    calls: tuple[Bar, ...]
-    ticks: tuple[tuple[float, str], ...]
+    parts: tuple[Bar, ...]
+    ticks: tuple[str, ...]
 
 
 def steps(job: Job) -> tuple[Step, ...]:
@@ -93,36 +97,34 @@ def _attempt(phases: Sequence[Phase]) -> Sequence[Phase]:
     return phases[begins[-1] :] if begins else phases
 
 
-def drawing(line: Timeline, now: datetime | None) -> Drawing:
-    """The timeline as bars; the state that the job is in lasts until `now`."""
-    states = list(line.states)
-    if now is not None:
-        states[-1] = msgspec.structs.replace(states[-1], end=max(now, states[-1].end))
-    zero = states[0].begin
-    whole = max((max(line.end, states[-1].end) - zero).total_seconds(), 0.001)
+def drawing(line: Timeline) -> Drawing:
+    """The timeline as bars."""
+    zero = line.begin
+    whole = max((line.end - zero).total_seconds(), 0.001)
 
     def bar(span: Span, kind: str) -> Bar:
         x = max(0.0, (span.begin - zero).total_seconds()) / whole * WIDTH
         width = max(_NARROWEST, span.secs / whole * WIDTH)
-        title = f"{span.name.replace('_', ' ')}, {duration(span.secs)}, attempt {span.attempt}"
+        name = span.name.replace("_", " ")
+        title = f"{name}, {duration(span.secs)}, attempt {span.attempt}"
         return Bar(
             kind=kind if span.ok else f"{kind} fault",
             x=round(min(x, WIDTH - _NARROWEST), 2),
             width=round(min(width, WIDTH - x), 2),
-            title=f"{title}\n{span.detail}".strip(),
-            name=span.name.replace("_", " "),
+            title="\n".join(part for part in (title, span.detail, span.error) if part),
+            name=name,
+            attempt=span.attempt,
             secs=span.secs,
             detail=span.detail,
+            error=span.error,
             ok=span.ok,
         )
 
+    inner = [part for state in line.states for part in parts(line, state)]
     return Drawing(
-        states=tuple(bar(span, span.name) for span in states),
-        calls=tuple(bar(span, "call") for span in line.calls),
-        ticks=tuple(
-            (WIDTH * n / _TICKS, duration(whole * n / _TICKS) if n else "0")
-            for n in range(_TICKS + 1)
-        ),
+        states=tuple(bar(span, span.name) for span in line.states),
+        parts=tuple(bar(span, kind_of(span)) for span in (*inner, *afterwards(line))),
+        ticks=tuple(duration(whole * n / _TICKS) if n else "0" for n in range(_TICKS + 1)),
     )
 
 

@@ -135,7 +135,7 @@ class Pages:
             "short": summary(job),
             "waits_for": handle.waits_for(),
             "steps": steps(job),
-            "drawing": drawing(timeline(entries), now),
+            "drawing": drawing(timeline(entries, until=now)),
             "settings": settings(job.spec) if job.spec else {},
             "artifacts": files[:MAX_ARTIFACTS],
             "more_artifacts": max(0, len(files) - MAX_ARTIFACTS),

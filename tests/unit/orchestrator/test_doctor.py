@@ -137,13 +137,13 @@ def test_what_doctor_says_to_type_works(root: StateRoot) -> None:
     damaged = root.journal.read_bytes()
 
     _, remedies = doctor(root)
-    trace = pikaci(root, "trace", "r.7", "--json")
+    trace = pikaci(root, "trace", "export", "r.7")
     (move,) = (line.split(";")[0] for line in remedies if line.startswith("mkdir "))
     subprocess.run(["sh", "-c", move], check=True)
     with open_journal(root.journal) as journal:
         jobs = journal.jobs()
 
-    assert any(line.startswith("pikaci trace JOB --json") for line in remedies)
+    assert any(line.startswith("pikaci trace export JOB") for line in remedies)
     assert "pikaci reap --expired" in remedies[-1]
     assert (0, 1 + len(sample_life())) == (trace.returncode, len(trace.stdout.splitlines()))
     assert damaged == (root.path / "damaged" / root.journal.name).read_bytes()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from orchestrator import (
     Capacity,
@@ -15,10 +17,12 @@ from orchestrator import (
     QueueFull,
     Request,
     Settings,
+    Snapshot,
     SpecError,
     UsageError,
     Verdict,
 )
+from orchestrator import orchestrator as orchestrator_module
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Incus
 from orchestrator.incus_errors import DaemonUnreachable
@@ -213,6 +217,22 @@ async def test_what_waits_says_for_what() -> None:
         await running.cancel(now=True)
 
 
+async def test_what_was_waited_for_is_noted() -> None:
+    """A place, and who made way; a job that did not wait has no such note."""
+    async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
+        first = await orchestrator.submit(JobSpec(command="sleep 0.1"))
+        second = await orchestrator.submit(PASSES)
+        await second.wait()
+        notes = [
+            (job.id, note.what, note.after)
+            for job in (first, second)
+            for _, note in orchestrator.journal.entries(job.id)
+            if isinstance(note, ev.Waited) and note.what is ev.WaitFor.PLACE
+        ]
+
+    assert [(second.id, ev.WaitFor.PLACE, first.id)] == notes
+
+
 async def test_a_full_queue_makes_submitters_wait_or_refuses_them() -> None:
     """`submit` goes on when a job has begun; `submit_nowait` is told at once."""
     async with open_fake(capacity=Capacity(jobs=1), queue_jobs=1) as (orchestrator, _):
@@ -374,3 +394,193 @@ async def test_host_directories_are_real_or_refused(tmp_path: Path) -> None:
         )
 
         assert str(tmp_path / "deps") == getattr(job.job.spec, "workspace_deps", "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("true", "str is no JobSpec"),
+        (JobSpec(command="true", timeout_secs="5"), "timeout_secs: expected `int`, got `str`"),
+        (JobSpec(command="true", cpus=10_000), "cpus: expected `int` <= 1024"),
+        (JobSpec(command="true", memory="much"), "memory: has another form"),
+        (JobSpec(command="true", cpus=0, writable_workspace=True), "cpus: expected `int` >= 1"),
+        (JobSpec(command="\udcff"), "command: is not Unicode"),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_what_is_no_spec_harms_no_journal(spec: object, words: str) -> None:
+    """Constructors look at nothing; not even a refusal of such a spec could be read again."""
+    async with open_fake() as (orchestrator, _):
+        with pytest.raises(SpecError) as caught:
+            await orchestrator.submit(spec)  # type: ignore[arg-type]
+
+        assert str(caught.value).startswith(words)
+        assert [] == orchestrator.journal.jobs()
+
+
+async def test_an_entry_that_nobody_could_read_again_is_not_written(tmp_path: Path) -> None:
+    """Whoever brings it hears of it."""
+    async with open_fake() as (orchestrator, _):
+        job = await orchestrator.submit(PASSES)
+        bad = ev.Warned(job=job.id, message=5, at=job.job.phases[0].entered_at, monotonic=0.0)  # type: ignore[arg-type]
+        with pytest.raises(Exception, match="Expected `str`"):
+            await orchestrator.journal.append(bad)
+
+        assert Verdict.PASSED is (await job.wait()).verdict
+
+
+@pytest.mark.parametrize("workspace", ["nowhere", "file", "x" * 3000, "a\0b", "loop", b"\xff"])
+async def test_a_workspace_that_is_none_is_said_so(workspace: str | bytes, tmp_path: Path) -> None:
+    """Whatever is wrong with its name."""
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / os.fsdecode(b"\xff")).mkdir()
+    async with open_fake() as (orchestrator, _):
+        with pytest.raises(UsageError, match=r"no such directory|not Unicode"):
+            await orchestrator.submit(PASSES, workspace=tmp_path / os.fsdecode(workspace))
+
+        assert [] == orchestrator.journal.jobs()
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/.", "/usr/..", "root"])
+async def test_the_whole_file_system_is_no_workspace(path: str, tmp_path: Path) -> None:
+    """By whatever name."""
+    (tmp_path / "root").symlink_to("/")
+    async with open_fake() as (orchestrator, _):
+        with pytest.raises(UsageError, match="the whole file system"):
+            await orchestrator.submit(PASSES, workspace=tmp_path / path)
+
+
+async def test_settings_are_of_where_they_were_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may go elsewhere; the journal tells of real paths."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "link").symlink_to("tree")
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(workspace="link", state_root="root")  # type: ignore[arg-type]
+    monkeypatch.chdir("/")
+    async with FakeIncus.open() as fake:
+        incus = Incus(tmp_path / "conf", spawn=fake)
+        async with Orchestrator.open(settings, incus=incus) as orchestrator:
+            job = await orchestrator.submit_and_wait(PASSES)
+
+    assert str((tmp_path / "tree").resolve()) == job.workspace
+    assert (tmp_path / "root" / "journal.sqlite3").exists()
+
+
+async def test_one_key_is_one_run_also_for_two_that_submit_other_jobs_at_once() -> None:
+    """One of them is told that the key is taken, whatever its jobs are called."""
+    async with open_fake() as (orchestrator, _):
+        errors: list[UsageError] = []
+
+        async def submit(name: str) -> None:
+            try:
+                await orchestrator.submit(PASSES, name=name, key="nightly")
+            except UsageError as error:
+                errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(submit, "one")
+            nursery.start_soon(submit, "two")
+
+        assert ["the key 'nightly' was used for another submission"] == [e.brief for e in errors]
+        assert 1 == len(orchestrator.journal.jobs())
+
+
+async def test_a_closed_orchestrator_says_that_it_is(tmp_path: Path) -> None:
+    """And not that its journal is damaged."""
+    (tmp_path / "tree").mkdir()
+    settings = Settings(workspace=tmp_path / "tree", state_root=tmp_path / "root")
+    async with FakeIncus.open() as fake:
+        incus = Incus(tmp_path / "conf", spawn=fake)
+        async with Orchestrator.open(settings, incus=incus) as orchestrator:
+            job = await orchestrator.submit(PASSES)
+    with pytest.raises(UsageError, match="the orchestrator is closed"):
+        await orchestrator.submit(PASSES)
+    with pytest.raises(JournalError, match="the journal is not open"):
+        await job.wait()
+
+
+def test_asyncio_is_told_of_the_portal(tmp_path: Path) -> None:
+    """Whoever opens an orchestrator there has not read the page yet."""
+
+    async def main() -> None:
+        async with Orchestrator.open(Settings(workspace=tmp_path, state_root=tmp_path / "root")):
+            pass
+
+    with pytest.raises(UsageError, match="in a trio program") as caught:
+        asyncio.run(main())
+    assert "portal" in caught.value.resolution
+
+
+async def test_to_cancel_what_is_not_there_is_an_error() -> None:
+    """A mistyped id would go unnoticed."""
+    async with open_fake() as (orchestrator, _):
+        job = await orchestrator.submit(PASSES)
+        with pytest.raises(UsageError, match="no job 'nonsense'"):
+            await orchestrator.cancel([job.id, "nonsense"])
+
+        assert Verdict.PASSED is (await job.wait()).verdict
+
+
+async def test_a_job_that_was_forgotten_is_not_there() -> None:
+    """`pikaci gc` may take it while somebody has it in hand."""
+    async with open_fake() as (orchestrator, _):
+        job = await orchestrator.submit(PASSES)
+        await job.wait()
+        while orchestrator.drives(job.id):
+            await orchestrator.arrivals.entry(job.id).wait()
+        orchestrator.journal.forget([job.id])
+
+        assert [] == [event async for event in job.events()]
+        with pytest.raises(UsageError, match="no job"):
+            await job.wait()
+
+
+async def test_a_cancelled_submission_leaves_a_large_workspace(tmp_path: Path) -> None:
+    """Between two files; nothing of it is left, and nothing was submitted."""
+    for number in range(5000):
+        (tmp_path / f"{number}").write_text("x")
+    async with open_fake() as (orchestrator, _):
+        snapshots = orchestrator.bench.root.snapshots
+        with trio.CancelScope() as scope:
+
+            async def cancel_when_it_copies() -> None:
+                while not any(snapshots.iterdir()):
+                    await trio.sleep(0.001)
+                scope.cancel()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel_when_it_copies)
+                await orchestrator.submit(PASSES, workspace=tmp_path)
+
+        assert scope.cancelled_caught
+        assert [] == list(snapshots.iterdir())
+        assert [] == orchestrator.journal.jobs()
+
+
+async def test_submitters_leave_threads_to_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many publish large workspaces at once."""
+    busy = most = 0
+
+    async def publish(*args: object, **options: object) -> Snapshot:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        await trio.testing.wait_all_tasks_blocked()
+        busy -= 1
+        raise UsageError("enough")
+
+    monkeypatch.setattr(orchestrator_module, "publish", publish)
+    async with open_fake() as (orchestrator, _):
+
+        async def submit() -> None:
+            with pytest.raises(UsageError, match="enough"):
+                await orchestrator.submit(PASSES)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3 * orchestrator_module.PUBLISHERS):
+                nursery.start_soon(submit)
+
+    assert orchestrator_module.PUBLISHERS == most

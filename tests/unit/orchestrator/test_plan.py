@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 
 from orchestrator import commands
+from orchestrator.contract import guest_files
 from orchestrator.plan import Plan, instance_name, lease_secs, make_plan
 from states.spec import InstanceType, Mount
 from tests.samples import sample_remote_context, sample_shell_job, valid_specs
@@ -87,6 +88,24 @@ def test_the_run_command_ends_with_the_three_variables_and_the_runner() -> None:
         "PIKACI_INCUS_RUN_AS_ROOT=1",
         "/run/current-system/sw/bin/pikaci-incus-run",
     ] == argv[argv.index("--") :]
+
+
+def test_every_exec_looks_for_programs_where_the_job_does() -> None:
+    """In a guest of NixOS they are in a place that Incus's own PATH leaves out."""
+    plan = make_plan(sample_shell_job(), sample_remote_context())
+    runner = (guest_files() / "pikaci-incus-run").read_text()
+
+    calls = [
+        commands.wait_ready(plan),
+        commands.run(plan),
+        commands.follow(plan, 0),
+        commands.cancel(plan),
+        commands.collect(plan, ["true"]),
+    ]
+
+    for argv in calls:
+        (option,) = (word for word in argv[: argv.index("--")] if word.startswith("--env="))
+        assert f"export {option.removeprefix('--env=')}\n" in runner
 
 
 def test_environment_and_nonce_go_over_stdin_only() -> None:

@@ -1,0 +1,54 @@
+# pikaci itself, from this tree. The incus command that it calls is the host's, and git too.
+{ lib, python3Packages }:
+
+let
+  inherit (lib.importTOML ../pyproject.toml) project;
+in
+python3Packages.buildPythonApplication {
+  pname = project.name;
+  inherit (project) version;
+  pyproject = true;
+
+  # orchestrator/guest is a link to nix/guest: with both there, it leads somewhere.
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../LICENSE
+      ../README.md
+      ../nix/guest
+      ../orchestrator
+      ../pyproject.toml
+      ../states
+    ];
+  };
+
+  build-system = [ python3Packages.setuptools ];
+
+  # Those of pyproject.toml, with the extra `service`.
+  dependencies = with python3Packages; [
+    anyio
+    click
+    httpx
+    hypercorn
+    jinja2
+    msgspec
+    prometheus-client
+    rich
+    starlette
+    transitions
+    trio
+  ];
+
+  pythonImportsCheck = [
+    "orchestrator.cli"
+    "orchestrator.service.app"
+    "states"
+  ];
+
+  meta = {
+    inherit (project) description;
+    license = lib.licenses.asl20;
+    mainProgram = "pikaci";
+    platforms = lib.platforms.linux;
+  };
+}

@@ -1,0 +1,46 @@
+# What working on pikaci wants. The Python packages are nixpkgs's own: on NixOS, most of what
+# `make venv` installs from wheels would not start.
+{
+  mkShell,
+  pikaci,
+  pkgs,
+}:
+
+mkShell {
+  inputsFrom = [ pikaci ];
+
+  packages = with pkgs; [
+    btrfs-progs
+    chromedriver
+    chromium
+    curl
+    git
+    gnumake
+    import-linter
+    incus.client
+    jq
+    mmdebstrap
+    nixfmt
+    ruff
+    shellcheck
+    (python3.withPackages (
+      python: with python; [
+        apscheduler
+        coverage
+        distributed
+        hypothesis
+        jsonschema
+        mypy
+        pytest
+        pytest-cov
+        pytest-trio
+        pyyaml
+        schemathesis
+        selenium
+        setuptools
+        types-jsonschema
+        types-pyyaml
+      ]
+    ))
+  ];
+}

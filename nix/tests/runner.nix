@@ -1,0 +1,39 @@
+# The runner's own tests, which want root, mounts and namespaces: in a VM.
+{ lib, ... }:
+
+let
+  source = lib.fileset.toSource {
+    root = ../..;
+    fileset = lib.fileset.unions [
+      ../../pyproject.toml
+      ../../tests/__init__.py
+      ../../tests/conftest.py
+      ../../tests/runner
+      ../guest
+    ];
+  };
+in
+{
+  name = "pikaci-runner";
+
+  nodes.machine =
+    { pkgs, ... }:
+    {
+      virtualisation.memorySize = 2048;
+      environment.systemPackages = with pkgs; [
+        curl
+        (python3.withPackages (
+          python: with python; [
+            pytest
+            pytest-trio
+          ]
+        ))
+      ];
+    };
+
+  testScript = ''
+    machine.wait_for_unit("multi-user.target")
+    machine.succeed("cp -r ${source} /root/pikaci")
+    machine.succeed("cd /root/pikaci && python3 -m pytest -p no:cacheprovider tests/runner")
+  '';
+}

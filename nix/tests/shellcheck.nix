@@ -1,0 +1,8 @@
+# The shell files of a guest, as `make lint` sees them.
+{ runCommand, shellcheck }:
+
+runCommand "pikaci-shellcheck" { nativeBuildInputs = [ shellcheck ]; } ''
+  cd ${../guest}
+  shellcheck init pikaci-deadline pikaci-incus-run pikaci-ready
+  touch "$out"
+''

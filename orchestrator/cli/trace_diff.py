@@ -1,0 +1,63 @@
+"""`pikaci trace diff` for people: two jobs side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.summary import shown_verdict
+from orchestrator.terminal import plain
+
+if TYPE_CHECKING:
+    from orchestrator.tracing.difference import Difference, Row
+    from orchestrator.tracing.timeline import Timeline
+
+# Shorter in both is not shown.
+SMALL_SECS = 0.01
+
+
+def show_difference(found: Difference) -> None:
+    """Outcome and path first; then the times, and how much more the second took."""
+    for letter, job in (("A", found.one), ("B", found.other)):
+        secs = (job.settled - job.begin).total_seconds()
+        click.echo(
+            f"{letter}  {plain(job.name)} ({plain(job.id)}): {shown_verdict(job.job)},"
+            f" {secs:.3f} s, attempts: {max(1, job.job.attempt)}"
+        )
+    click.echo()
+    if not found.same_outcome:
+        click.echo("  another outcome:")
+        for letter, job in (("A", found.one), ("B", found.other)):
+            click.echo(f"    {letter}  {_why(job)}")
+    if not found.same_path:
+        last = found.one.states[found.common - 1].name if found.common else ""
+        click.echo(f"  another path {f'after {last}' if last else 'from the first'}:")
+        for letter, job in (("A", found.one), ("B", found.other)):
+            rest = " -> ".join(span.name for span in job.states[found.common :])
+            click.echo(f"    {letter}  {rest or 'nothing more'}")
+    if found.same_outcome and found.same_path:
+        click.echo("  the same path to the same outcome")
+    click.echo(f"\n  {'':20} {'A':>11}  {'B':>11}  {'B - A':>11}")
+    for row in found.rows:
+        if max(row.one, row.other) >= SMALL_SECS:
+            click.echo(_row(row))
+    if not found.notable:
+        click.echo("  nothing took notably longer or shorter")
+
+
+def _row(row: Row) -> str:
+    name = f"  {row.effect}" if row.effect else row.state
+    line = f"  {name:20} {row.one:9.3f} s  {row.other:9.3f} s  {row.more:+9.3f} s"
+    if not row.notable:
+        return line
+    low, high = sorted((row.one, row.other))
+    if low < SMALL_SECS / 10:
+        return f"{line}  only in {'B' if row.more > 0 else 'A'}"
+    return f"{line}  {high / low:.1f} times as {'slow' if row.more > 0 else 'fast'}"
+
+
+def _why(job: Timeline) -> str:
+    verdict = shown_verdict(job.job)
+    why = plain(job.failure.message.splitlines()[0]) if job.failure else ""
+    return why if why.startswith(verdict) else ": ".join(part for part in (verdict, why) if part)

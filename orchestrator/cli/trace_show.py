@@ -1,0 +1,254 @@
+"""`pikaci trace JOB` and `RUN` for people: bars of time, what filled them, and what went wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.summary import BOLD, COLOURS, DIM, WORDS, painter
+from orchestrator.terminal import plain
+from orchestrator.tracing.parts import Share
+from orchestrator.tracing.timeline import DELAY, HOST, INCUS, Kind
+from states.events import WaitFor
+from states.lifecycle import State
+from states.outcome import FailureKind, Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.tracing.story import JobStory, RunStory, StateStory
+
+COLUMNS = 80  # where no terminal says how many it has
+BAR = 20
+LOG_LINES = 10
+LOG_BYTES = 16 * 1024
+FAULTS = 3
+JOBS = 40
+# Shorter is not shown: nobody makes a job faster by it.
+SMALL = 0.01
+
+WAITS = {
+    WaitFor.PLACE.value: "a place among the running jobs",
+    WaitFor.IMAGE.value: "the image, to be looked up",
+    WaitFor.SECRET.value: "a secret, to be there",
+    INCUS: "Incus, to be asked again",
+    DELAY: "the next attempt, after a fault",
+    "ready": "the guest, to be ready",
+}
+OWN_WORK = "pikaci's own work"
+
+
+def show_job(job: JobStory, *, holder: str) -> None:
+    """What happened to a job. `holder` is who drives one that has not ended, in words."""
+    paint = painter(_colours())
+    columns = _columns()
+    title = f"{plain(job.name)}  {_verdict(job.verdict, job.state)}"
+    title += f" {'after' if job.verdict else 'for'} {job.secs:.3f} s"
+    click.echo(paint(BOLD, title) + paint(DIM, f"   job {job.id}, run {job.run}"))
+    for state in job.states:
+        if state.attempt > 1 and state.state == State.SUBMITTED:
+            click.echo(f"  attempt {state.attempt}, as: {_clip(plain(state.detail), columns - 18)}")
+        _show_state(job, state)
+    if job.release:
+        click.echo(paint(DIM, "  after the verdict"))
+        for part in job.release:
+            click.echo(_part(part))
+    _show_path(job, columns)
+    if holder:
+        click.echo(f"  {holder}")
+    if job.verdict is not Verdict.PASSED:
+        _show_failure(job, columns)
+    for warning in job.warnings:
+        click.echo(f"  warning: {plain(warning)}")
+    click.echo(paint(DIM, f"  more: pikaci trace {job.id} --verbose; pikaci logs {job.id}"))
+
+
+def _show_state(job: JobStory, state: StateStory) -> None:
+    whole = max(job.secs, 0.001)
+    if state.state in _ENDS and not state.secs:
+        return
+    bar = _bar(state.begin / whole, state.secs / whole, "#")
+    percent = f"{100 * state.secs / whole:3.0f} %"
+    click.echo(f"  {state.state:18} {state.secs:9.3f} s  {percent}  |{bar}|")
+    for part in state.parts:
+        if part.secs >= SMALL * whole:
+            click.echo(_part(part))
+
+
+_ENDS = (State.RESULT_COLLECTED, State.REJECTED, State.FAILED, State.CANCELLED)
+
+
+def _part(part: Share) -> str:
+    words = [OWN_WORK if part.kind is Kind.HOST else part.command]
+    if part.kind is Kind.WAIT:
+        words = [f"waits for {WAITS[part.name]}"]
+    if part.after:
+        words.append(f"({part.after} made way)")
+    if part.count > 1 and part.kind is not Kind.HOST:
+        words.append(f"({part.count} times)")
+    if part.failed:
+        words.append("(it failed)" if part.count == 1 else f"({part.failed} failed)")
+    if part.going_on:
+        words.append("(goes on)")
+    return f"    {part.name:16} {part.secs:9.3f} s  {' '.join(word for word in words if word)}"
+
+
+def _show_path(job: JobStory, columns: int) -> None:
+    whole = max(job.secs, 0.001)
+    steps = [
+        f"{step.name} {100 * step.secs / whole:.0f} %"
+        for step in job.path
+        if step.kind is not Kind.HOST and step.secs >= SMALL * whole
+    ]
+    own = sum(step.secs for step in job.path if step.kind is Kind.HOST)
+    if steps:
+        words = [*(f"{step} ->" for step in steps[:-1]), f"{steps[-1]};", f"{OWN_WORK}"]
+        _wrapped("  critical path: ", [*words, f"{100 * own / whole:.0f} %"], columns)
+    waited = [
+        f"{WAITS[share.name]}, {share.secs:.3f} s"
+        for share in job.waited
+        if share.secs >= SMALL * whole
+    ]
+    if waited:
+        _wrapped("  waited for: ", "; ".join(waited).split(" "), columns)
+
+
+def _show_failure(job: JobStory, columns: int) -> None:
+    paint = painter(_colours())
+    if job.failure is not None:
+        first, *rest = job.failure.message.splitlines() or [""]
+        place = f"in {job.failure.phase}: " if job.failure.kind is not FailureKind.CONFIG else ""
+        code = f" (exit code {job.exit_code})" if job.exit_code else ""
+        colour = COLOURS[job.verdict] if job.verdict else ""
+        click.echo("  " + paint(colour, f"{place}{plain(first)}{code}"))
+        for line in rest:
+            click.echo(f"    {plain(line)}")
+        if job.failure.resolution:
+            click.echo(f"  -> {plain(job.failure.resolution)}")
+    known = job.failure.message if job.failure else ""
+    for fault in job.faults[-FAULTS:]:
+        # What a call said may be the failure itself.
+        if fault.error not in known:
+            click.echo(f"  {plain(fault.error)}, in attempt {fault.attempt}:")
+            click.echo(f"    $ {_clip(plain(fault.command), columns - 6)}")
+    if job.artifacts is None:
+        return
+    directory = Path(job.artifacts)
+    for line in _log_tail(directory / "guest.log"):
+        click.echo(paint(DIM, "  | ") + _clip(plain(line), columns - 4))
+    kept = "" if directory.exists() else " (deleted since)"
+    click.echo(f"  log and artifacts: {directory}{kept}")
+
+
+def show_run(run: RunStory, *, everything: bool) -> None:
+    """What happened to the jobs of a run; of many jobs those that matter, unless `everything`."""
+    paint = painter(_colours())
+    columns = _columns()
+    count = f"{len(run.jobs)} job{'s' if len(run.jobs) != 1 else ''}"
+    click.echo(paint(BOLD, f"run {run.run}  {count} in {run.secs:.3f} s"))
+    whole = max(run.secs, 0.001)
+    on_path = {link.id for link in run.path}
+    shown = [
+        job
+        for rank, job in enumerate(
+            sorted(
+                run.jobs,
+                key=lambda job: (job.id not in on_path, job.verdict == "passed", -job.secs),
+            )
+        )
+        if everything or rank < JOBS
+    ]
+    chosen = {job.id for job in shown}
+    width = min(24, max(len(plain(job.name)) for job in shown))
+    for job in run.jobs:
+        if job.id not in chosen:
+            continue
+        end = job.begin + job.secs
+        waits = _bar(job.begin / whole, (job.place - job.begin) / whole, ".")
+        runs = _bar(job.place / whole, (end - job.place) / whole, "#")
+        over = zip(waits, runs, strict=True)
+        bar = "".join(work if work != " " else wait for wait, work in over)
+        if job.place >= end:
+            bar = waits
+        mark = "*" if job.id in on_path else " "
+        verdict = _verdict(job.verdict, job.state).ljust(20)
+        colour = COLOURS[job.verdict] if job.verdict else ""
+        name = _clip(plain(job.name), width).ljust(width)
+        click.echo(f" {mark}{name}  {paint(colour, verdict)} {job.secs:9.3f} s  |{bar}|")
+    if len(shown) < len(run.jobs):
+        click.echo(f"  ... and {len(run.jobs) - len(shown)} more, which --verbose shows")
+    click.echo(paint(DIM, "  . waits for a place   # runs   * on the critical path"))
+    _show_run_path(run, columns)
+    click.echo(paint(DIM, f"  one of them: pikaci trace {run.jobs[0].id}; all drawn:"))
+    click.echo(paint(DIM, f"    pikaci trace export {run.run} --format html --output run.html"))
+
+
+def _show_run_path(run: RunStory, columns: int) -> None:
+    whole = max(run.secs, 0.001)
+    steps = []
+    for link in run.path:
+        if link.waited >= SMALL * whole:
+            who = f" after {link.foreign} of another run" if link.foreign else ""
+            steps.append(f"a place{who} {100 * link.waited / whole:.0f} %")
+        steps.append(f"{plain(link.name)} {100 * link.secs / whole:.0f} %")
+    if len(steps) > 12:
+        steps = [*steps[:4], f"{len(steps) - 8} more", *steps[-4:]]
+    words = [*(f"{step} ->" for step in steps[:-1]), steps[-1]]
+    _wrapped("  critical path: ", words, columns)
+    spent = sum(share.secs for share in run.together)
+    most = sorted(run.together, key=lambda share: -share.secs)[:5]
+    told = [
+        f"{OWN_WORK if share.name == HOST else share.name} {100 * share.secs / spent:.0f} %"
+        for share in most
+        if spent and share.secs >= SMALL * spent
+    ]
+    if told:
+        _wrapped("  all jobs together: ", ", ".join(told).split(" "), columns)
+
+
+def _log_tail(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+            tail = file.read(LOG_BYTES)
+    except OSError:
+        return []
+    return tail.decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+
+
+def _bar(begin: float, length: float, mark: str) -> str:
+    first = min(BAR - 1, max(0, int(begin * BAR)))
+    count = max(1, round(length * BAR)) if length > 0 else 0
+    return (" " * first + mark * count)[:BAR].ljust(BAR)
+
+
+def _verdict(verdict: Verdict | None, state: State) -> str:
+    return WORDS[verdict] if verdict else state.value
+
+
+def _clip(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width - 3)] + "..."
+
+
+def _wrapped(head: str, words: Sequence[str], columns: int) -> None:
+    line = head.rstrip()
+    for word in words:
+        if len(line) + 1 + len(word) > columns:
+            click.echo(line)
+            line = "   "
+        line += f" {word}"
+    click.echo(line)
+
+
+def _columns() -> int:
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return COLUMNS
+    return shutil.get_terminal_size((COLUMNS, 24)).columns
+
+
+def _colours() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

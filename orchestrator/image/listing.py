@@ -1,0 +1,76 @@
+"""The images of a project, as rows and as a table of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from orchestrator.contract import contract
+from orchestrator.image.store import Image
+from orchestrator.terminal import plain
+
+_TYPES = {"container": "container", "virtual-machine": "vm"}
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
+
+
+class ImageRow(msgspec.Struct, frozen=True):
+    """An image: `size` in bytes; `usable` when this pikaci knows its version of the contract."""
+
+    aliases: list[str]
+    fingerprint: str
+    type: str
+    contract: str | None
+    usable: bool
+    size: int
+    uploaded_at: datetime
+    description: str
+
+
+def rows(images: Sequence[Image]) -> list[ImageRow]:
+    """The newest first."""
+    ours = str(contract().version)
+    return [
+        ImageRow(
+            aliases=sorted(alias.name for alias in image.aliases),
+            fingerprint=image.fingerprint,
+            type=image.type,
+            contract=image.contract,
+            usable=image.contract == ours,
+            size=image.size,
+            uploaded_at=image.uploaded_at,
+            description=image.properties.get("description", ""),
+        )
+        for image in sorted(images, key=lambda image: image.uploaded_at, reverse=True)
+    ]
+
+
+def table(found: Sequence[ImageRow], now: datetime | None = None) -> str:
+    """The rows for a person; without any, what to type."""
+    if not found:
+        return "there are no images; `pikaci image build` makes one"
+    now = now or datetime.now(UTC)
+    names = [plain(", ".join(row.aliases)) or "-" for row in found]
+    width = max(24, *map(len, names))
+    lines = [
+        f"{'ALIAS':{width}}  {'FINGERPRINT':12}  {'TYPE':9}  {'CONTRACT':9} {'SIZE':>8}  {'AGE':>6}"
+    ]
+    for name, row in zip(names, found, strict=True):
+        version = plain(row.contract or "none") + ("" if row.usable else " (no)")
+        lines.append(
+            f"{name:{width}}  {row.fingerprint[:12]}  {_TYPES.get(row.type, row.type):9}"
+            f"  {version:9} {row.size >> 20:4} MiB  {age(now - row.uploaded_at):>6}"
+        )
+    if not all(row.usable for row in found):
+        lines.append(f"(no): this pikaci needs version {contract().version} of the guest contract")
+    return "\n".join(lines)
+
+
+def age(passed: timedelta) -> str:
+    """A time that has passed, in its greatest unit: 3 d, 7 h, 12 min."""
+    secs = max(0, int(passed.total_seconds()))
+    for unit, size in _UNITS:
+        if secs >= size:
+            return f"{secs // size} {unit}"
+    return "now"

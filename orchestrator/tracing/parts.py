@@ -1,0 +1,133 @@
+"""What filled the time of a state: calls of incus, waits, and pikaci's own work in between."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import pairwise
+
+import msgspec
+
+from orchestrator.tracing.effects import OF_STATE
+from orchestrator.tracing.timeline import HOST, Kind, Span, Timeline
+from states.events import WaitFor
+from states.lifecycle import State
+
+STILL = "still"
+
+
+def parts(job: Timeline, state: Span) -> list[Span]:
+    """The state's time, cut into spans that follow each other without a gap.
+
+    Of calls that went on at once, the one that began last has the time.
+    """
+    inside = [
+        span
+        for span in (*job.waits, *job.calls)
+        if span.begin < state.end and span.end > state.begin
+    ]
+    cut = _cut(state, inside)
+    if not job.job.ended and _lasts(job, state) and cut and cut[-1].kind is Kind.HOST:
+        cut[-1] = msgspec.structs.replace(cut[-1], **_going_on(state))
+    return cut
+
+
+def afterwards(job: Timeline) -> list[Span]:
+    """The calls that ended when the job had its verdict: the guest's release."""
+    return [call for call in job.calls if job.job.ended and call.end > job.settled]
+
+
+def _lasts(job: Timeline, state: Span) -> bool:
+    """Whether what is done in the state is not over, so that the journal does not have it yet."""
+    last = job.states[-1]
+    both = (state.name, last.name) == (State.INSTANCE_READY, State.RUNNING)
+    return state is last or (both and state.attempt == last.attempt)
+
+
+def _going_on(state: Span) -> dict[str, object]:
+    if state.name == State.SUBMITTED:
+        return {"name": WaitFor.PLACE.value, "kind": Kind.WAIT, "detail": STILL}
+    return {"name": OF_STATE[State(state.name)], "kind": Kind.CALL, "detail": STILL}
+
+
+def _cut(state: Span, inside: Sequence[Span]) -> list[Span]:
+    """Sweep over the moments at which something begins or ends."""
+    waiting = sorted(inside, key=lambda span: span.begin, reverse=True)
+    moments = sorted(
+        {state.begin, state.end}
+        | {
+            moment
+            for span in inside
+            for moment in (span.begin, span.end)
+            if state.begin < moment < state.end
+        }
+    )
+    active: list[tuple[float, int, Span]] = []
+    pieces: list[Span] = []
+    for begin, end in pairwise(moments):
+        while waiting and waiting[-1].begin <= begin:
+            span = waiting.pop()
+            heapq.heappush(active, (-span.begin.timestamp(), len(waiting), span))
+        while active and active[0][2].end <= begin:
+            heapq.heappop(active)
+        _add(pieces, active[0][2] if active else _host(state, begin, end), begin, end)
+    return pieces
+
+
+def _host(state: Span, begin: datetime, end: datetime) -> Span:
+    return Span(name=HOST, kind=Kind.HOST, begin=begin, end=end, attempt=state.attempt)
+
+
+def _add(pieces: list[Span], span: Span, begin: datetime, end: datetime) -> None:
+    if pieces and pieces[-1].end == begin and _same(pieces[-1], span):
+        pieces[-1] = msgspec.structs.replace(pieces[-1], end=end)
+    else:
+        pieces.append(msgspec.structs.replace(span, begin=begin, end=end))
+
+
+def _same(one: Span, other: Span) -> bool:
+    return (one.name, one.kind, one.detail) == (other.name, other.kind, other.detail)
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """All spans of one name in a state or on a path; `failed` of the `count` were faults."""
+
+    name: str
+    kind: Kind
+    secs: float
+    command: str = ""
+    count: int = 1
+    failed: int = 0
+    after: str = ""
+    going_on: bool = False
+
+
+def summed(spans: Iterable[Span]) -> list[Share]:
+    """One share a name and command, in the order in which they first come."""
+    shares: dict[tuple[str, str], Share] = {}
+    for span in spans:
+        key = (span.name, span.command)
+        share = Share(
+            name=span.name,
+            kind=span.kind,
+            command=span.command,
+            secs=span.secs,
+            failed=int(not span.ok),
+            after=span.after,
+            going_on=span.detail == STILL,
+        )
+        shares[key] = joined(shares[key], share) if key in shares else share
+    return list(shares.values())
+
+
+def joined(one: Share, other: Share) -> Share:
+    """Two shares of one name as one."""
+    return msgspec.structs.replace(
+        one,
+        secs=round(one.secs + other.secs, 6),
+        count=one.count + other.count,
+        failed=one.failed + other.failed,
+        after=other.after or one.after,
+        going_on=one.going_on or other.going_on,
+    )

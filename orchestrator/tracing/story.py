@@ -1,0 +1,173 @@
+"""What is told of a job, or a run: its time and what filled it, and why it did not pass.
+
+`pikaci trace --json` prints these as they are, and shows the same to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from orchestrator.tracing.parts import Share, afterwards, parts, summed
+from orchestrator.tracing.path import Link, path_of_job, path_of_run
+from orchestrator.tracing.timeline import Kind, Span, Timeline
+from states.events import SnapshotRef
+from states.lifecycle import State
+from states.outcome import Failure, Verdict
+
+
+class StateStory(msgspec.Struct, frozen=True, kw_only=True):
+    """A state: when it began, in seconds after the submission, how long it was, what filled it."""
+
+    state: str
+    attempt: int
+    begin: float
+    secs: float
+    detail: str
+    parts: tuple[Share, ...]
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """An incus command that failed: all of it, and what Incus said."""
+
+    attempt: int
+    name: str
+    secs: float
+    command: str
+    error: str
+
+
+class JobStory(msgspec.Struct, frozen=True, kw_only=True):
+    """A job. `secs` are to its verdict, or to now; `release` came after it.
+
+    `path` is the critical path: its steps add up to `secs`. `artifacts` is the directory of the
+    last attempt on the host; the log is `guest.log` in it.
+    """
+
+    id: str
+    name: str
+    run: str
+    state: State
+    verdict: Verdict | None
+    secs: float
+    attempts: int
+    states: tuple[StateStory, ...]
+    release: tuple[Share, ...]
+    path: tuple[Share, ...]
+    waited: tuple[Share, ...]
+    exit_code: int | None
+    failure: Failure | None
+    faults: tuple[Fault, ...]
+    warnings: tuple[str, ...]
+    artifacts: str | None
+    snapshot: SnapshotRef | None
+
+
+class JobLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A job of a run: `begin` and `place` are when it was submitted, and when it had its place."""
+
+    id: str
+    name: str
+    state: State
+    verdict: Verdict | None
+    begin: float
+    place: float
+    secs: float
+
+
+class RunStory(msgspec.Struct, frozen=True, kw_only=True):
+    """A run: `secs` to its last verdict, or to now."""
+
+    run: str
+    secs: float
+    jobs: tuple[JobLine, ...]
+    path: tuple[Link, ...]
+    together: tuple[Share, ...]
+
+
+def job_story(job: Timeline) -> JobStory:
+    """The story of a job."""
+    pieces = [(state, parts(job, state)) for state in job.states]
+    waited = [part for _, cut in pieces for part in cut if part.kind is Kind.WAIT or _ready(part)]
+    return JobStory(
+        id=job.id,
+        name=job.name,
+        run=job.run,
+        state=job.job.state,
+        verdict=job.verdict,
+        secs=_secs(job),
+        attempts=job.job.attempt,
+        states=tuple(
+            StateStory(
+                state=state.name,
+                attempt=state.attempt,
+                begin=(state.begin - job.begin).total_seconds(),
+                secs=state.secs,
+                detail=state.detail,
+                parts=tuple(summed(cut)),
+            )
+            for state, cut in pieces
+        ),
+        release=tuple(summed(afterwards(job))),
+        path=tuple(path_of_job(job)),
+        waited=tuple(summed(waited)),
+        exit_code=job.job.exit_code,
+        failure=job.failure,
+        faults=tuple(
+            Fault(
+                attempt=call.attempt,
+                name=call.name,
+                secs=call.secs,
+                command=call.detail,
+                error=call.error,
+            )
+            for call in job.calls
+            # That there is nothing to delete is no fault; what cannot be deleted is warned of.
+            if not call.ok and call.name != "delete"
+        ),
+        warnings=(*job.job.warnings, *job.warnings),
+        artifacts=job.job.artifacts,
+        snapshot=job.job.snapshot,
+    )
+
+
+def run_story(jobs: Sequence[Timeline]) -> RunStory:
+    """The story of the jobs of one run."""
+    begin = min(job.begin for job in jobs)
+    return RunStory(
+        run=jobs[0].run,
+        secs=(max(job.settled for job in jobs) - begin).total_seconds(),
+        jobs=tuple(
+            JobLine(
+                id=job.id,
+                name=job.name,
+                state=job.job.state,
+                verdict=job.verdict,
+                begin=(job.begin - begin).total_seconds(),
+                place=(_begun(job) - begin).total_seconds(),
+                secs=_secs(job),
+            )
+            for job in jobs
+        ),
+        path=tuple(path_of_run(jobs)),
+        together=tuple(
+            summed(part for job in jobs for state in job.states for part in parts(job, state))
+        ),
+    )
+
+
+def _secs(job: Timeline) -> float:
+    return (job.settled - job.begin).total_seconds()
+
+
+def _ready(part: Span) -> bool:
+    return part.kind is Kind.CALL and part.name == "ready"
+
+
+def _begun(job: Timeline) -> datetime:
+    """When it had its place; of one that still waits for it, now."""
+    if job.place is not None:
+        return job.place.end
+    return job.settled if job.job.state is State.SUBMITTED else job.begin

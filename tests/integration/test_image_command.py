@@ -1,0 +1,184 @@
+"""`pikaci image` as a person types it, on the real Incus, with a stand-in for nix."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.command import PIKACI
+from tests.integration.test_image import KEPT, image_file
+
+pytestmark = pytest.mark.incus
+ALIAS = f"test/command-{os.getpid()}"
+NIXOS = "pikaci/nixos"
+
+
+def pikaci(*args: str, path: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PIKACI, "image", *args],
+        env={**os.environ, "PATH": path or os.environ["PATH"], **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def listed() -> dict[str, dict[str, object]]:
+    """The images by each of their aliases."""
+    found = json.loads(pikaci("list", "--output", "json").stdout)
+    return {alias: image for image in found for alias in image["aliases"]}
+
+
+def delete(alias: str) -> None:
+    found = listed().get(alias)
+    if found is not None:
+        remove = ["incus", "image", "delete", "--project", "pikaci", str(found["fingerprint"])]
+        subprocess.run(remove, check=True, timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    """No image of a test stays."""
+    nixos = NIXOS in listed()
+    yield
+    delete(ALIAS)
+    if not nixos:
+        delete(NIXOS)
+
+
+def test_import_and_list(tmp_path: Path) -> None:
+    """A file gets its name, and is in the list; twice is no error."""
+    file = image_file(tmp_path, "one", **KEPT)
+    imported = [pikaci("import", str(file), "--alias", ALIAS) for _ in range(2)]
+    image = listed()[ALIAS]
+    table = pikaci("list").stdout
+
+    said = f"{ALIAS} is {str(image['fingerprint'])[:12]}\n"
+    assert [(0, said, "")] * 2 == [(one.returncode, one.stdout, one.stderr) for one in imported]
+    assert (True, "container") == (image["usable"], image["type"])
+    assert f"{ALIAS:24}" in table
+
+
+BAD_FILES = {
+    "missing": (lambda base: [base / "no"], "no cannot be read: No such file or directory"),
+    "a directory": (lambda base: [base], " is no file"),
+    "a pipe": (lambda base: [pipe(base)], "pipe is no file"),
+    "a loop": (lambda base: [loop(base)], "cannot be read: Too many levels of symbolic links"),
+    "hostile": (lambda base: [base / "\x1b[2J"], "cannot be read: No such file or directory"),
+    "too long": (lambda base: [base / ("x" * 300)], "cannot be read: File name too long"),
+    "an option": (lambda base: [Path("--"), Path("-x")], "-x cannot be read: No such file"),
+    "three": (lambda base: [base] * 3, "3 files are no image"),
+    "none": (lambda base: [], "0 files are no image"),
+}
+
+
+def pipe(base: Path) -> Path:
+    os.mkfifo(base / "pipe")
+    return base / "pipe"
+
+
+def loop(base: Path) -> Path:
+    (base / "loop").symlink_to("loop")
+    return base / "loop"
+
+
+@pytest.mark.parametrize("how", BAD_FILES)
+def test_what_is_no_file(tmp_path: Path, how: str) -> None:
+    """Exit code 2 and one line with the name and the reason; then what to do."""
+    files, problem = BAD_FILES[how]
+    done = pikaci("import", "--alias", ALIAS, *map(str, files(tmp_path)))
+    first, *rest = done.stderr.splitlines()
+
+    assert 2 == done.returncode
+    assert problem in first
+    assert 1 == len(rest)
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("alias", ["", "../x", "a:b", "a b", "-x", "x" * 300])
+def test_what_is_no_alias(tmp_path: Path, alias: str) -> None:
+    """A name that no job could give is refused before anything is imported."""
+    file = image_file(tmp_path, "named", **KEPT)
+    done = pikaci("import", str(file), f"--alias={alias}")
+
+    assert 2 == done.returncode
+    assert "is no name for an image" in done.stderr.splitlines()[0]
+
+
+def nix(base: Path, body: str) -> str:
+    """A search path on which `nix` is this script, and all else as it was."""
+    program = base / "bin" / "nix"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nimport pathlib, sys, time\n{body}")
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def test_a_nixos_image(tmp_path: Path) -> None:
+    """nix is asked for metadata and disk, and what it built is imported, under the image's name."""
+    store = tmp_path / "store"
+    (store / "metadata/tarball").mkdir(parents=True)
+    (store / "metadata/nix-support").mkdir()
+    (store / "metadata/nix-support/hydra-build-products").write_text("x")
+    metadata = image_file(tmp_path, "nixos", **KEPT)
+    metadata.rename(store / "metadata/tarball/nixos.tar")
+    squashfs = ["mksquashfs", str(tmp_path / "bin"), str(store / "disk"), "-quiet", "-no-progress"]
+    path = nix(
+        tmp_path,
+        f"print('{store}/metadata'); print('{store}/disk')\n"
+        f"pathlib.Path('{tmp_path}/asked').write_text(repr(sys.argv[1:]))\n",
+    )
+    subprocess.run(squashfs, check=True, capture_output=True, timeout=60)
+    done = pikaci("build", "--nixos", "container", "--flake", "/some/tree", path=path)
+    image = listed()[NIXOS]
+
+    assert 0 == done.returncode, done.stderr
+    assert done.stdout.endswith(f"{NIXOS} is {str(image['fingerprint'])[:12]}\n")
+    assert ("container", True) == (image["type"], image["usable"])
+    asked = (tmp_path / "asked").read_text()
+    assert "'/some/tree#incus-container-metadata', '/some/tree#incus-container-image']" in asked
+    assert asked.startswith("['build', ")
+
+
+def test_without_nix(tmp_path: Path) -> None:
+    """One clear line, and the way out; nothing is made."""
+    done = pikaci("build", "--nixos", "vm", "--flake", "/x", path=str(tmp_path))
+
+    assert 4 == done.returncode
+    assert [
+        "pikaci: there is no command nix on this machine, which builds the NixOS image",
+        "  -> install Nix; or build it elsewhere, and then here:"
+        " `pikaci image import METADATA DISK --alias NAME`",
+    ] == done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("sys.exit('error: no such flake')", "error: no such flake"),
+        ("print('/nowhere')", "nix built 1 outputs"),
+        ("print('/nowhere'); print('/nowhere')", "/nowhere holds 1 files"),
+        (f"print('{Path(__file__).parent}'); print('/x')", "files, and an image has one there"),
+    ],
+)
+def test_nix_fails(tmp_path: Path, body: str, says: str) -> None:
+    """What it said is shown; no image changes."""
+    done = pikaci("build", "--nixos", "vm", "--flake", "/x", path=nix(tmp_path, body))
+
+    assert 4 == done.returncode
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [("--systemd", "--nixos", "vm"), ("--flake", "/x"), ("--nixos", "lxd")]
+)
+def test_options_that_do_not_go_together(options: tuple[str, ...]) -> None:
+    """A usage error, and nothing is built."""
+    assert 2 == pikaci("build", *options).returncode

@@ -1,0 +1,129 @@
+"""A Debian guest that has systemd: it boots beside its host's calls, and says when it is ready."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+import trio
+
+from orchestrator.image.check import Row, check_image
+from orchestrator.image.layer import SYSTEMD
+from orchestrator.incus import Incus
+from orchestrator.plan import Host
+from orchestrator.settings import open_incus
+from orchestrator.setup import ensure_image
+from states.outcome import Outcome
+from states.spec import JobSpec
+from tests.integration.running import Runs, output_of
+
+pytestmark = pytest.mark.incus
+NAME = f"test-systemd-{os.getpid()}"
+
+
+@pytest.fixture
+async def incus() -> Incus:
+    """The daemon, with the image; the base of it is built once on a machine."""
+    daemon = open_incus()
+    await ensure_image(daemon, say=print, kind=SYSTEMD)
+    return daemon
+
+
+async def test_the_image_keeps_the_contract(incus: Incus) -> None:
+    """Every row."""
+    rows: list[Row] = []
+    await check_image(incus, Host(), SYSTEMD.alias, tell=rows.append, owner=NAME)
+
+    assert [] == [row for row in rows if not row.kept]
+    assert 15 < len(rows)
+
+
+async def test_a_guest_says_that_it_is_ready(incus: Incus) -> None:
+    """Incus tells of it by an event, and shows the guest as Ready; nothing in it has failed."""
+    root = {"root": {"type": "disk", "path": "/", "pool": Host().pool}}
+    document = msgspec.json.encode({"devices": root, "config": {"user.pikaci.owner": NAME}})
+    ready = trio.Event()
+    heard = b""
+
+    async def hear(chunk: bytes) -> None:
+        nonlocal heard
+        heard += chunk
+        if all(word in heard for word in (b'"instance-ready"', NAME.encode())):
+            ready.set()
+
+    async def listen() -> None:
+        listened = ("monitor", "--type=lifecycle", "--format=json", "local:")
+        await incus.run(*listened, sink=hear, deadline_secs=60)
+
+    image, guest = incus.name(SYSTEMD.alias), incus.name(NAME)
+    await incus.run("create", "-q", "--no-profiles", image, guest, stdin=document, deadline_secs=60)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            while not heard:  # an event of our own making says that the monitor listens
+                note = ("config", "set", guest, "user.note", str(trio.current_time()))
+                await incus.run(*note, deadline_secs=60)
+            await incus.run("start", "-q", guest, deadline_secs=60)
+            with trio.fail_after(60):
+                await ready.wait()
+            listed = await incus.run("list", NAME, "-f", "csv", "-c", "s", deadline_secs=60)
+            status = await incus.instance_status(NAME, deadline_secs=60)
+            nursery.cancel_scope.cancel()
+        wait = ("systemctl", "is-system-running", "--wait")
+        state = await incus.run("exec", "-T", guest, "--", *wait, deadline_secs=60, check=False)
+    finally:
+        await incus.run("delete", "-q", "--force", guest, deadline_secs=60)
+
+    assert ("READY\n", "Running") == (listed.stdout.decode(), status)
+    assert "running\n" == state.stdout.decode()
+
+
+async def test_jobs_that_race_its_boot(incus: Incus, runs: Runs) -> None:
+    """Right after `start` there is no runner yet: each job waits in its guest, and passes."""
+    spec = JobSpec(command="cat hello.txt", image=SYSTEMD.alias, retries=0)
+
+    jobs = await runs.run({f"job-{number}": spec for number in range(6)})
+
+    assert {Outcome.PASSED} == {job.outcome for job in jobs.values()}
+    assert {b"hello\n"} == {output_of(job) for job in jobs.values()}
+
+
+async def test_a_job_that_overruns_in_a_guest_that_said_so(incus: Incus, runs: Runs) -> None:
+    """Ready is no other state than Running: its job ends and is told of as any other's."""
+    spec = JobSpec(command="sleep 60", timeout_secs=1, image=SYSTEMD.alias, retries=0)
+
+    job = await runs.run_one(spec)
+
+    assert (Outcome.TIMED_OUT, 124) == (job.outcome, job.exit_code)
+
+
+# Starts a job as Incus's agent does in a VM: below a unit of its own.
+BELOW_A_UNIT = """\
+systemd-run --quiet --unit=agent --setenv=PATH="$PATH" --property=KillMode="$1" --property=OOMPolicy=continue \\
+  sh -c 'printf "PIKACI_INCUS_NONCE=n\\0" | env PIKACI_INCUS_GUEST_COMMAND="sleep 1; echo done" \\
+    PIKACI_INCUS_TIMEOUT_SECS=9 PIKACI_INCUS_RUN_AS_ROOT=0 pikaci-incus-run'
+until [ -s /var/lib/pikaci-incus-run/guest.log ]; do sleep 0.05; done
+systemctl stop agent
+pikaci-incus-run follow 0
+"""
+
+
+@pytest.mark.parametrize(("mode", "code"), [("control-group", 125), ("process", 0)])
+async def test_a_job_outlives_the_agent_that_started_it(incus: Incus, mode: str, code: int) -> None:
+    """Where the agent's unit has KillMode=process, as in our image of a VM; and only there."""
+    root = {"root": {"type": "disk", "path": "/", "pool": Host().pool}}
+    document = msgspec.json.encode({"devices": root, "config": {"user.pikaci.owner": NAME}})
+    image, guest = incus.name(SYSTEMD.alias), incus.name(f"{NAME}-agent")
+    await incus.run("create", "-q", "--no-profiles", image, guest, stdin=document, deadline_secs=60)
+    try:
+        await incus.run("start", "-q", guest, deadline_secs=60)
+        path = "export PATH=$PATH:/run/current-system/sw/bin; "
+        wait = "until systemctl is-system-running --wait >/dev/null 2>&1; do sleep 0.1; done; "
+        script = ("sh", "-c", path + wait + BELOW_A_UNIT, "sh", mode)
+        done = await incus.run("exec", "-T", guest, "--", *script, deadline_secs=60, check=False)
+    finally:
+        await incus.run("delete", "-q", "--force", guest, deadline_secs=60)
+
+    assert code == done.exit_code
+    assert (code == 0) == (b"\ndone\n" in done.stdout)

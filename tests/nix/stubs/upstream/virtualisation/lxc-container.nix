@@ -1,0 +1,8 @@
+{ pkgs, ... }:
+
+{
+  imports = [ ./common.nix ];
+
+  boot.isContainer = true;
+  system.build.squashfs = pkgs.writeText "nixos-lxc-image" "";
+}

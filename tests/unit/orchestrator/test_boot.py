@@ -1,0 +1,232 @@
+"""From `start` to a guest that is ready: of a container, and of a VM whose agent comes late."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from orchestrator import boot as boot_module
+from orchestrator import commands
+from orchestrator.boot import LOOK_AGAIN_SECS, NotReady, boot
+from orchestrator.fake_incus import FakeIncus, Image, words
+from orchestrator.fake_incus.daemon import BOOT_SECS
+from orchestrator.incus import Call, Completed, Incus
+from orchestrator.plan import Plan, make_plan
+from states.spec import Deadlines, InstanceType, JobSpec
+from tests.samples import sample_remote_context, sample_shell_job
+
+VM_FINGERPRINT = "b00" * 21 + "b"
+
+
+class Host:
+    """A fake daemon that has a VM image, and a plan whose instance is created in it."""
+
+    def __init__(self, fake: FakeIncus, base: Path) -> None:
+        self.fake = fake
+        self.calls: list[Call] = []
+        self.incus = Incus(base / "conf", spawn=fake, observe=self.calls.append)
+        self.snapshot = base / "snapshot"
+        self.snapshot.mkdir()
+        fake.store.project("pikaci").images[VM_FINGERPRINT] = Image(
+            VM_FINGERPRINT, type="virtual-machine", properties={"requirements.secureboot": "false"}
+        )
+
+    async def created(self, instance_type: InstanceType, **deadlines: int) -> Plan:
+        spec = sample_shell_job(instance_type=instance_type, deadlines=Deadlines(**deadlines))
+        vm = instance_type is InstanceType.VIRTUAL_MACHINE
+        fingerprint = VM_FINGERPRINT if vm else "fa4e" * 16
+        context = sample_remote_context(snapshot=str(self.snapshot), fingerprint=fingerprint)
+        plan = make_plan(spec, context)
+        document = commands.create_document(plan)
+        await self.incus.run(*commands.create(plan), stdin=document, deadline_secs=9)
+        self.calls.clear()
+        return plan
+
+    def verbs(self) -> list[str]:
+        return [call.argv[1] for call in self.calls]
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    async with FakeIncus.open() as fake:
+        yield Host(fake, tmp_path)
+
+
+VM = InstanceType.VIRTUAL_MACHINE
+
+
+async def test_a_container_costs_two_calls(host: Host, autojump_clock: MockClock) -> None:
+    """It is started, and looked into; nobody listens."""
+    plan = await host.created(InstanceType.CONTAINER)
+
+    await boot(host.incus, plan)
+
+    assert ["start", "exec"] == host.verbs()
+
+
+async def test_a_vm_is_ready_when_it_says_so(host: Host, autojump_clock: MockClock) -> None:
+    """Its announcement is waited for, with no call meanwhile, and then it is looked into."""
+    plan = await host.created(VM)
+    began = trio.current_time()
+
+    await boot(host.incus, plan)
+
+    assert BOOT_SECS == pytest.approx(trio.current_time() - began)
+    assert ["start", "exec", "exec", "monitor"] == host.verbs()
+    assert "Ready" == host.fake.instances()[plan.instance].shown_status
+
+
+async def test_a_vm_that_announces_nothing(host: Host, autojump_clock: MockClock) -> None:
+    """Its agent is looked for as often as Incus does: the announcement is no condition."""
+    plan = await host.created(VM)
+    host.fake.hang("monitor")
+    began = trio.current_time()
+
+    await boot(host.incus, plan)
+
+    assert LOOK_AGAIN_SECS == pytest.approx(trio.current_time() - began)
+
+
+async def test_another_guests_announcement(host: Host, autojump_clock: MockClock) -> None:
+    """It is no reason to look."""
+    plan = await host.created(VM)
+    heard = boot_module._Announced(plan.instance)
+    for name in ("other", plan.instance):
+        began = trio.current_time()
+        event = {"metadata": {"action": "instance-ready", "name": name}}
+        line = msgspec.json.encode(event) + b"\n\n"
+        await heard.hear(line[:9])  # lines come in parts
+        await heard.hear(line[9:])
+        await heard.wait(3)
+
+        assert (3 if name == "other" else 0) == pytest.approx(trio.current_time() - began)
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"metadata": 3}', b"\xff\xfe"])
+async def test_what_is_no_event(host: Host, autojump_clock: MockClock, line: bytes) -> None:
+    """The monitor's lines are read with care: what is none of ours is passed over."""
+    heard = boot_module._Announced("x")
+    event = b'{"metadata": {"action": "instance-ready", "name": "x"}}'
+
+    await heard.hear(line + b"\n" + event + b"\n")
+    began = trio.current_time()
+    await heard.wait(3)
+
+    assert began == trio.current_time()
+
+
+async def test_a_vm_whose_agent_never_comes(host: Host, autojump_clock: MockClock) -> None:
+    """At the deadline of the start the job fails, and is told which setting that is."""
+    plan = await host.created(VM, start_secs=3)
+    began = trio.current_time()
+
+    with pytest.raises(NotReady) as error:
+        await boot(host.incus, plan)
+
+    assert 3 == pytest.approx(trio.current_time() - began)
+    assert "the VM's agent did not answer within 3 s" == error.value.brief
+    assert "deadlines.start_secs" in error.value.resolution
+    assert words.AGENT_AWAY in error.value.details
+
+
+async def test_a_vm_whose_mount_never_comes(host: Host, autojump_clock: MockClock) -> None:
+    """An agent that answers is not enough: the guest is looked into, as a container is."""
+    plan = await host.created(VM, ready_secs=7)
+    host.fake.never_ready()
+
+    with pytest.raises(NotReady) as error:
+        await boot(host.incus, plan)
+
+    assert "the guest was not ready within 7 s: the mount /workspace/snapshot is missing in it" == (
+        error.value.brief
+    )
+
+
+async def test_the_daemon_goes_while_a_vm_boots(host: Host, autojump_clock: MockClock) -> None:
+    """What was announced to nobody is no loss: there is a look when the daemon is back."""
+    plan = await host.created(VM)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(boot, host.incus, plan)
+        await trio.sleep(1)
+        host.fake.kill_daemon()
+        await trio.sleep(BOOT_SECS)  # the guest says that it is ready, to nobody
+        began = trio.current_time()
+        host.fake.restart_daemon()
+
+    assert trio.current_time() - began < LOOK_AGAIN_SECS
+
+
+async def test_a_vm_that_a_dead_process_started(host: Host, autojump_clock: MockClock) -> None:
+    """It may have announced itself long ago: it is looked into at once."""
+    plan = await host.created(VM)
+    await host.incus.run(*commands.start(plan), deadline_secs=9)
+    await trio.sleep(2 * BOOT_SECS)
+    began = trio.current_time()
+
+    await boot(host.incus, plan)
+
+    assert began == trio.current_time()
+
+
+async def test_cancelled_while_a_vm_boots(host: Host, autojump_clock: MockClock) -> None:
+    """The wait ends at once, and nobody listens any more."""
+    plan = await host.created(VM)
+
+    with trio.move_on_after(1) as scope:
+        await boot(host.incus, plan)
+
+    assert scope.cancelled_caught
+    assert "monitor" == host.verbs()[-1]
+
+
+async def test_a_signed_image_is_not_asked_for(host: Host, autojump_clock: MockClock) -> None:
+    """Incus refuses to start an image that nobody signed, but for the plan's secure boot off."""
+    plan = await host.created(VM)
+    del host.fake.instances()[plan.instance].config["security.secureboot"]
+
+    with pytest.raises(Exception, match="incompatible with secureboot"):
+        await boot(host.incus, plan)
+
+
+def test_the_dry_run_shows_the_listening_too() -> None:
+    """What is printed of a VM's job is what runs: the monitor is a command of it."""
+    from orchestrator.cli.dry_run import _shown
+
+    for instance_type, count in ((InstanceType.CONTAINER, 0), (VM, 1)):
+        spec = JobSpec(command="true", instance_type=instance_type)
+        plan = make_plan(spec, sample_remote_context())
+        shown = _shown("job", plan)
+        line = shlex.join(["incus", "monitor", "--project", "pikaci", *commands.monitor(plan)[1:]])
+
+        assert count == shown.splitlines().count(line)
+
+
+async def test_a_guest_that_begins_without_programs(host: Host, autojump_clock: MockClock) -> None:
+    """One of NixOS has not even a shell at first: it is asked again until its deadline."""
+    plan = await host.created(InstanceType.CONTAINER, ready_secs=7)
+    asked = 0
+
+    async def spawn(argv: Sequence[str], **options: Any) -> Completed:
+        nonlocal asked
+        if argv[1] != "exec" or asked >= times:
+            return await host.fake(argv, **options)
+        asked += 1
+        return Completed(tuple(argv), 127, b"", b"Error: Command not found\n")
+
+    incus = Incus(host.incus.conf, spawn=spawn)
+    times = 3
+    await boot(incus, plan)
+
+    assert 3 == asked
+    times, began = 10_000, trio.current_time()
+    with pytest.raises(NotReady, match="within 7 s: a shell with mountpoint is missing"):
+        await boot(incus, plan)
+    assert 7 == pytest.approx(trio.current_time() - began, abs=boot_module.BOOTED_AGAIN_SECS)
