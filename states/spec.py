@@ -95,10 +95,10 @@ class Deadlines(
     """How long each effect of an attempt may take, in seconds.
 
     `reset_secs`: empty the artifact directory. `image_secs`: look the image up. `create_secs`:
-    make the instance. `start_secs`: start it. `ready_secs`: runner and mounts appear in the
-    guest. `grace_secs`: between TERM and KILL (a cancellation waits 5 s at most).
-    `run_margin_secs`: beyond the command's own limit, for the guest to say that it has ended.
-    `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete the instance.
+    make the instance. `start_secs`: start it, a VM until its agent answers. `ready_secs`: runner
+    and mounts appear in the guest. `grace_secs`: between TERM and KILL (a cancellation waits 5 s
+    at most). `run_margin_secs`: beyond the command's own limit, for the guest to say that it has
+    ended. `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete the instance.
     `daemon_secs`: a daemon that does not answer is waited for, in any of them.
     """
 

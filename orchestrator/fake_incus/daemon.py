@@ -132,6 +132,8 @@ class Daemon:
 
     def stop(self, instance: Instance) -> None:
         """Stop an instance by force: its processes are dead when this returns."""
+        if instance.status == "Running":
+            self.tell("instance-stopped", instance)
         instance.status = "Stopped"
         guest = self._guests.pop((instance.project, instance.name), None)
         if guest is not None:
@@ -141,6 +143,7 @@ class Daemon:
         """Delete an instance, running or not."""
         self.stop(instance)
         del self.store.project(instance.project).instances[instance.name]
+        self.tell("instance-deleted", instance)
 
 
 def local(resource: str) -> str:

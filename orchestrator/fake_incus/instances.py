@@ -19,10 +19,8 @@ async def create(daemon: Daemon, call: Call) -> int:
     document = _document(call.stdin)
     image_name, *names = (local(name) for name in call.command.args)
     image = daemon.store.image(call.command.project, image_name)
-    wanted = "virtual-machine" if call.command.flag("vm") else "container"
-    if wanted != image.type:
-        asked = "a VM" if call.command.flag("vm") else "a container"
-        raise Refused(f"Asked for {asked} but image is of type {image.type}")
+    if call.command.flag("vm") and image.type != "virtual-machine":
+        raise Refused(f"Asked for a VM but image is of type {image.type}")
     project = daemon.store.project(call.command.project)
     config = {key: _text(value) for key, value in (document.get("config") or {}).items()}
     for pair in call.command.flags.get("config", []):
@@ -41,7 +39,7 @@ async def create(daemon: Daemon, call: Call) -> int:
         name=name,
         project=call.command.project,
         image=image.fingerprint,
-        type=wanted,
+        type=image.type,  # also without --vm
         description=document.get("description") or "",
         config=config,
         devices={
@@ -58,6 +56,7 @@ async def create(daemon: Daemon, call: Call) -> int:
         "volatile.base_image": image.fingerprint,
     }
     project.instances[instance.name] = instance
+    daemon.tell("instance-created", instance)
     _, devices = daemon.store.expanded(instance)
     if all(device["type"] != "nic" for device in devices.values()):
         call.errors += words.NO_NETWORK_NOTE.encode()

@@ -28,7 +28,8 @@ async def build_nixos(
 ) -> list[Path]:
     """Build the flake's image of this kind: metadata and root disk, in the Nix store.
 
-    `kind` is one of `KINDS`; without `flake` it is this project's own. Raises `NoNix` or `PikaciError`, with the end of what nix said.
+    `kind` is one of `KINDS`; without `flake` it is this project's own. Raises `NoNix` or
+    `PikaciError`, with the end of what nix said.
     """
     if shutil.which("nix") is None:
         raise NoNix(

@@ -268,3 +268,36 @@ async def test_instance_goes_under_an_exec(lab: Lab, verb: str) -> None:
 
     assert ended[0].exit_code in (137, 143)
     assert b"" == ended[0].stderr
+
+
+async def test_monitor_tells_what_happens(lab: Lab) -> None:
+    """An object a line, with action, name and project, while the client lives."""
+    heard = b""
+
+    async def hear(chunk: bytes) -> None:
+        nonlocal heard
+        heard += chunk
+
+    def actions(name: str) -> list[str]:
+        *lines, _ = heard.split(b"\n")
+        events = [json.loads(line)["metadata"] for line in lines if line]
+        ours = [event for event in events if event["name"] == name]
+        assert {PROJECT} >= {event["project"] for event in ours}
+        return [event["action"] for event in ours]
+
+    async def listen() -> None:
+        await lab.run("monitor", "--type=lifecycle", "--format=json", "local:", sink=hear)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        with trio.fail_after(SECS):
+            while not any(actions(name) for name in lab.made):  # until it listens
+                await lab.create(lab.name())
+            name = await lab.started()
+            await lab.run("delete", "--quiet", "--force", f"local:{name}")
+            while "instance-deleted" not in actions(name):
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+    expected = ["instance-created", "instance-started", "instance-stopped", "instance-deleted"]
+    assert expected == actions(name)

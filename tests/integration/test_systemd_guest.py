@@ -96,3 +96,34 @@ async def test_a_job_that_overruns_in_a_guest_that_said_so(incus: Incus, runs: R
     job = await runs.run_one(spec)
 
     assert (Outcome.TIMED_OUT, 124) == (job.outcome, job.exit_code)
+
+
+# Starts a job as Incus's agent does in a VM: below a unit of its own.
+BELOW_A_UNIT = """\
+systemd-run --quiet --unit=agent --setenv=PATH="$PATH" --property=KillMode="$1" --property=OOMPolicy=continue \\
+  sh -c 'printf "PIKACI_INCUS_NONCE=n\\0" | env PIKACI_INCUS_GUEST_COMMAND="sleep 1; echo done" \\
+    PIKACI_INCUS_TIMEOUT_SECS=9 PIKACI_INCUS_RUN_AS_ROOT=0 pikaci-incus-run'
+until [ -s /var/lib/pikaci-incus-run/guest.log ]; do sleep 0.05; done
+systemctl stop agent
+pikaci-incus-run follow 0
+"""
+
+
+@pytest.mark.parametrize(("mode", "code"), [("control-group", 125), ("process", 0)])
+async def test_a_job_outlives_the_agent_that_started_it(incus: Incus, mode: str, code: int) -> None:
+    """Where the agent's unit has KillMode=process, as in our image of a VM; and only there."""
+    root = {"root": {"type": "disk", "path": "/", "pool": Host().pool}}
+    document = msgspec.json.encode({"devices": root, "config": {"user.pikaci.owner": NAME}})
+    image, guest = incus.name(SYSTEMD.alias), incus.name(f"{NAME}-agent")
+    await incus.run("create", "-q", "--no-profiles", image, guest, stdin=document, deadline_secs=60)
+    try:
+        await incus.run("start", "-q", guest, deadline_secs=60)
+        path = "export PATH=$PATH:/run/current-system/sw/bin; "
+        wait = "until systemctl is-system-running --wait >/dev/null 2>&1; do sleep 0.1; done; "
+        script = ("sh", "-c", path + wait + BELOW_A_UNIT, "sh", mode)
+        done = await incus.run("exec", "-T", guest, "--", *script, deadline_secs=60, check=False)
+    finally:
+        await incus.run("delete", "-q", "--force", guest, deadline_secs=60)
+
+    assert code == done.exit_code
+    assert (code == 0) == (b"\ndone\n" in done.stdout)
