@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 
 import trio
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, cause_of
 from orchestrator.hold import ask_to_cancel
 from orchestrator.job_task import JobTask
 from orchestrator.locks import session_of, share_root
@@ -25,11 +25,12 @@ async def cancel_jobs(
     tasks: Mapping[str, JobTask] | None,
     reason: str,
     hurry: bool,
+    fault: Callable[[str], Exception | None] = lambda job: None,
 ) -> None:
     """Return when the jobs (their runs by their ids) have ended; the caller has a deadline.
 
     `tasks` are the jobs of this process, None when it has no part in the state root yet.
-    `hurry`: without a grace period.
+    `hurry`: without a grace period. A `fault` of a job, which this process has lost, is raised.
     """
 
     async def end(session: str) -> None:
@@ -41,6 +42,9 @@ async def cancel_jobs(
             ]
 
         while asked := alive():
+            for error in map(fault, asked):
+                if error is not None:
+                    raise error
             ours = [tasks[job] for job in asked if job in tasks] if tasks else []
             for task in ours:
                 task.cancel(reason, now=hurry)
@@ -56,6 +60,9 @@ async def cancel_jobs(
             if alive():
                 await trio.sleep(ASK_AGAIN_SECS)
 
-    async with trio.open_nursery() as nursery:
-        for session in {session_of(run) for run in jobs.values()}:
-            nursery.start_soon(end, session)
+    try:
+        async with trio.open_nursery() as nursery:
+            for session in {session_of(run) for run in jobs.values()}:
+                nursery.start_soon(end, session)
+    except ExceptionGroup as group:
+        raise cause_of(group) from None

@@ -39,7 +39,8 @@ def share_root(root: Path) -> Iterator[None]:
             file.seek(0)
             raise RootHeld(
                 f"{root} is held by `pikaci serve`, process {file.read().strip() or 'unknown'}",
-                resolution="end that first, or name another root with --state-root",
+                resolution="it goes on with what dead processes left, and deletes instances that"
+                " nobody needs, by itself; to do more, end it first",
             )
         file.truncate(0)  # of a service that was killed
         yield

@@ -34,7 +34,14 @@ from orchestrator.incus import Incus
 from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
 from orchestrator.job_handle import Arrivals, JobHandle, RunHandle
 from orchestrator.job_task import JobTask
-from orchestrator.journal import JobRow, Journal, NotTheWriter, open_journal
+from orchestrator.journal import (
+    JobRow,
+    Journal,
+    JournalError,
+    JournalUnwritable,
+    NotTheWriter,
+    open_journal,
+)
 from orchestrator.locks import submitting
 from orchestrator.queue import Capacity, Queue
 from orchestrator.settings import QUEUE_JOBS, Settings, open_incus
@@ -179,17 +186,17 @@ class Orchestrator:
         with hold(root.path), locks.hold_run(root.locks, session):
             self = cls(bench, capacity, session, workspace, queue_jobs)
             async with (
-                tending(self.bench, self.queue, self._tasks),
+                tending(self.bench, self.queue, self._tasks, self._take_up_lost),
                 listening(root.locks, session, self._tasks),
-                trio.open_nursery() as self._nursery,
             ):
-                try:
-                    yield self
-                except Exception as raised:
-                    # By itself, not in the group that a nursery would make of it.
-                    error = raised
-                    self._nursery.cancel_scope.cancel()
-            self._closed = True
+                async with trio.open_nursery() as self._nursery:
+                    try:
+                        yield self
+                    except Exception as raised:
+                        # By itself, not in the group that a nursery would make of it.
+                        error = raised
+                        self._nursery.cancel_scope.cancel()
+                self._closed = True
         if error is not None:
             raise error
 
@@ -412,11 +419,18 @@ class Orchestrator:
     ) -> None:
         """End jobs, by id; return when they are dead. `now`: without a grace period.
 
-        `NotFound` when there is no such job; then none is ended.
+        `NotFound` when there is no such job; then none is ended. Errors are also those of `wait`.
         """
         rows = [self._row(id) for id in jobs]
         alive = {row.id: row.run for row in rows if not row.ended}
-        await cancel_jobs(self.bench, alive, tasks=self._tasks, reason=reason, hurry=now)
+        await cancel_jobs(
+            self.bench,
+            alive,
+            tasks=self._tasks,
+            reason=reason,
+            hurry=now,
+            fault=self.fault,
+        )
 
     def statistics(self) -> Statistics:
         """What the jobs of this process do, in numbers."""
@@ -461,6 +475,22 @@ class Orchestrator:
             del self._tasks[task.job.id]
             self._begun([task.job.id])
             self.arrivals.tell(task.job.id)
+
+    def _take_up_lost(self) -> None:
+        """Go on with the jobs that were lost with the journal, as the next start would."""
+        for id, fault in list(self._faults.items()):
+            if self._closed or type(fault) not in (JournalError, JournalUnwritable):
+                continue  # another start can do no more about it
+            job = self.journal.job(id)
+            if not job.ended:
+                leases = [lease for lease in self.journal.open_leases() if lease.job == id]
+                task = JobTask(
+                    self.bench, job, self._images, self.queue, leases=leases, adopted=True
+                )
+                self._tasks[id] = task
+                self._nursery.start_soon(self._drive, task)
+            del self._faults[id]
+            self.arrivals.tell(id)
 
     def _on_entry(self, entry: ev.Entry) -> None:
         self.arrivals.tell(entry.job)

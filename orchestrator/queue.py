@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NoReturn
 
 import msgspec
 import trio
@@ -33,14 +34,22 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self, spec: JobSpec) -> None:
         """Raise `SpecError` when the job could never begin here."""
-        for key, limit, asked in (
-            ("cpus", self.cpus, spec.cpus),
-            ("memory", self.memory, size_in_bytes(spec.memory)),
-        ):
-            if limit is not None and asked > limit:
-                raise SpecError(
-                    key, f"{asked} is more than jobs may have here", allowed=f"at most {limit}"
-                )
+        memory = size_in_bytes(spec.memory)
+        if self.cpus is not None and spec.cpus > self.cpus:
+            self._refuse("cpus", str(spec.cpus), str(self.cpus))
+        if self.memory is not None and memory > self.memory:
+            self._refuse("memory", shown_size(memory), shown_size(self.memory))
+
+    def _refuse(self, key: str, asked: str, limit: str) -> NoReturn:
+        raise SpecError(key, f"{asked} is more than jobs may have here", allowed=f"at most {limit}")
+
+
+def shown_size(size: int) -> str:
+    """Bytes as a person says them: 8 GiB, 1.5 GiB, 512 MiB."""
+    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{round(size / unit, 1):g} {name}"
+    return f"{size} bytes"
 
 
 @dataclass(eq=False)
@@ -169,15 +178,11 @@ class Queue:
             return ""  # alone, a job that an earlier start took on has its place
         if len(self._held) >= self.capacity.jobs:
             return f"a place: {len(self._held)} of {self.capacity.jobs} jobs run"
-        for name, limit, asked, taken in (
-            ("cpus", self.capacity.cpus, place.cpus, sum(p.cpus for p in self._held.values())),
-            (
-                "bytes of memory",
-                self.capacity.memory,
-                place.memory,
-                sum(p.memory for p in self._held.values()),
-            ),
-        ):
-            if limit is not None and taken + asked > limit:
-                return f"{asked} {name}: {taken} of {limit} are taken"
+        taken = sum(other.cpus for other in self._held.values())
+        if self.capacity.cpus is not None and taken + place.cpus > self.capacity.cpus:
+            return f"{place.cpus} cpus: {taken} of {self.capacity.cpus} are taken"
+        taken = sum(other.memory for other in self._held.values())
+        if self.capacity.memory is not None and taken + place.memory > self.capacity.memory:
+            asked, used, limit = map(shown_size, (place.memory, taken, self.capacity.memory))
+            return f"{asked} of memory: {used} of {limit} are taken"
         return ""

@@ -168,6 +168,13 @@ async def _recover_session(
             registry[task.job.id] = task
             try:
                 since = time.monotonic()
+                lacking = None if _can_go_on(task.job) else missing_secret(task.job)
+                if lacking is not None:
+                    # Written at once: who looks for what it waits for finds it here.
+                    warned = ev.Warned(
+                        job=task.job.id, message=f"waits for a secret: {lacking.brief}", **now()
+                    )
+                    await bench.journal.append(warned)
                 while not (task.cancel_asked.is_set() or _can_go_on(task.job)):
                     await interrupted(LOOK_FOR_SECRETS_SECS, bench.leave, task.cancel_asked)
                     if bench.leave.is_set():

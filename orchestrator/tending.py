@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -20,11 +20,14 @@ EVERY_SECS = 60.0
 
 
 @asynccontextmanager
-async def tending(bench: Workbench, queue: Queue, tasks: dict[str, JobTask]) -> AsyncIterator[None]:
+async def tending(
+    bench: Workbench, queue: Queue, tasks: dict[str, JobTask], take_up_lost: Callable[[], None]
+) -> AsyncIterator[None]:
     """Meanwhile, what dead processes left goes on, and instances that nobody needs go.
 
     `tasks` has the jobs that go on, by id. Those that have not ended with the block go on in
-    their guests, and are the next start's.
+    their guests, and are the next start's. `take_up_lost` goes on with those that this process
+    has lost, as its journal could not be written for a while.
     """
     aside = replace(bench, leave=trio.Event(), keep_secs=None)
     # What cancels the block must not reach its jobs before they are told to leave.
@@ -32,6 +35,9 @@ async def tending(bench: Workbench, queue: Queue, tasks: dict[str, JobTask]) -> 
 
     async def go_on() -> None:
         await recover(aside, queue, tasks=tasks, wait_for_secrets=True)
+
+    async def again() -> None:
+        take_up_lost()
 
     async def reap() -> None:
         await reaper.reap(aside, await reaper.unneeded(aside))
@@ -42,6 +48,7 @@ async def tending(bench: Workbench, queue: Queue, tasks: dict[str, JobTask]) -> 
         with scope:
             async with trio.open_nursery() as nursery:
                 while True:
+                    await contained(faults, again)
                     nursery.start_soon(contained, faults, go_on)
                     await contained(faults, reap)
                     await trio.sleep(EVERY_SECS)

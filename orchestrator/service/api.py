@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from orchestrator.job_handle import BATCH, JobHandle
 from orchestrator.orchestrator import Orchestrator, Statistics
+from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.service.artifacts import list_artifacts, open_artifact
 from orchestrator.service.files import file_answer
 from orchestrator.service.places import place_of_byte, place_of_line
@@ -34,6 +35,7 @@ from orchestrator.service.types import (
 )
 from orchestrator.snapshot import Snapshot
 from orchestrator.submission import Request as RunRequest
+from orchestrator.submission import refusal
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -115,6 +117,8 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
     if len(key) > _MAX_KEY or not key.isprintable():
         raise Problem(400, f"the Idempotency-Key has more than {_MAX_KEY} printable characters")
     known = bool(key) and orchestrator.journal.run_of_key(key) is not None
+    if not known:
+        await trio.to_thread.run_sync(_check_secrets, asked)
     run = await orchestrator.submit_run(
         RunRequest(
             Path(asked.workspace),
@@ -343,6 +347,21 @@ OPERATIONS = (
     Operation("GET", "/v1/jobs/{job}/artifacts/{path:path}", artifact, "application/octet-stream"),
     Operation("GET", "/v1/statistics", statistics, Statistics),
 )
+
+
+def _check_secrets(asked: SubmitRun) -> None:
+    """All secrets are there before anything is touched. They are read again when they are used."""
+    for name, spec in asked.jobs.items():
+        if refusal(spec) is not None:
+            continue  # which is told in its own words
+        try:
+            read_secrets(spec.secrets)
+        except SecretMissing as error:
+            raise Problem(
+                422,
+                f"jobs.{name}.{error.brief}, in the service",
+                resolution=error.resolution.replace("pikaci is started", "the service is started"),
+            ) from None
 
 
 def _published(orchestrator: Orchestrator, asked: ev.SnapshotRef | None) -> Snapshot | None:

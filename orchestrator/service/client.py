@@ -119,8 +119,8 @@ class Client:
     def _gone(self, error: httpx.TransportError) -> ServiceGone:
         return ServiceGone(
             f"the service on {self._socket} does not answer: {error}",
-            resolution="is `pikaci serve` running? Jobs that it took are not lost: its next start"
-            " goes on with them",
+            resolution="is `pikaci serve` running? Jobs that it took are not lost: its next start,"
+            " or `pikaci resume`, goes on with them",
         )
 
 

@@ -218,6 +218,8 @@ def _told(entry: ev.Event) -> str:
             text = entry.failure.message
         case ev.CancelRequested():
             text = entry.reason
+        case ev.Restarted():
+            text = "the process that drove it died"
         case _:
             text = ""
     return " ".join(text.split())

@@ -18,6 +18,7 @@ from orchestrator.service import limits
 from orchestrator.service.app import make_app
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
+from states import events as ev
 from states import trace
 from states.outcome import Verdict
 from tests.service.served import Served, open_served
@@ -78,12 +79,8 @@ async def test_a_stream_goes_on_behind_the_last_event_that_was_seen() -> None:
     assert whole[3:] == rest
     assert 204 == over.status_code
     assert "Expected `int`" in (await problem(bad, 400))["title"]
-    document = b"".join(msgspec.json.encode(entry) + b"\n" for _, _, entry in whole)
-    assert Verdict.PASSED is trace.replay(trace_header(job["id"]) + document).verdict
-
-
-def trace_header(job: str) -> bytes:
-    return trace.encode(job, [])
+    entries: list[ev.Entry] = [msgspec.convert(entry, ev.Entry) for _, _, entry in whole]  # type: ignore[arg-type]
+    assert Verdict.PASSED is trace.replay(trace.encode(job["id"], entries)).verdict
 
 
 async def test_a_key_is_submitted_once() -> None:
@@ -222,6 +219,12 @@ async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
             "jobs.a: remote Linux VM backend `incus` does not support writable workspace jobs",
         ),
         (b'{"workspace": "/", "jobs": {"a": {"command": "true", "cpus": 64}}}', 422, "cpus: 64"),
+        (
+            b'{"workspace": "/", "jobs": {"a": {"command": "true",'
+            b' "secrets": {"T": {"env": "NOT_HERE"}}}}}',
+            422,
+            "jobs.a.secrets.T: the variable NOT_HERE is not set, in the service",
+        ),
     ],
 )
 async def test_a_bad_submission_is_refused_in_words(body: bytes, status: int, words: str) -> None:

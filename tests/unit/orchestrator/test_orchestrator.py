@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from orchestrator import (
     Capacity,
@@ -26,7 +28,8 @@ from orchestrator import orchestrator as orchestrator_module
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Incus
 from orchestrator.incus_errors import DaemonUnreachable
-from orchestrator.journal import JournalError
+from orchestrator.journal import Journal, JournalError, JournalUnwritable
+from orchestrator.tending import EVERY_SECS
 from orchestrator.testing import open_fake
 from states import events as ev
 from states.lifecycle import State
@@ -81,7 +84,8 @@ async def test_entries_go_on_where_a_reader_left_off() -> None:
     """By their numbers in the journal; behind the last, the stream of an ended job is over."""
     async with open_fake() as (orchestrator, _):
         job = await orchestrator.submit(PASSES)
-        await job.wait()
+        while orchestrator.drives(job.id):  # notes of its instance's end come behind its own
+            await orchestrator.arrivals.entry(job.id).wait()
         numbers = [number async for number, _ in job.entries()]
         later = [number async for number, _ in job.entries(after=numbers[3])]
         none = [number async for number, _ in job.entries(after=numbers[-1] + 1000)]
@@ -584,3 +588,34 @@ async def test_submitters_leave_threads_to_the_jobs(monkeypatch: pytest.MonkeyPa
                 nursery.start_soon(submit)
 
     assert orchestrator_module.PUBLISHERS == most
+
+
+async def test_a_disk_that_was_full_for_a_while_loses_no_job(
+    monkeypatch: pytest.MonkeyPatch, jumping_clock: MockClock
+) -> None:
+    """Who waits, cancels or submits meanwhile is told; then the job goes on in its guest."""
+    full = False
+    commit = Journal._commit
+
+    def commit_or_not(journal: Journal, parts: Any) -> None:
+        if full:
+            raise JournalUnwritable("no room")
+        commit(journal, parts)
+
+    monkeypatch.setattr(Journal, "_commit", commit_or_not)
+    async with open_fake() as (orchestrator, fake):
+        jobs = [await orchestrator.submit(JobSpec(command=f"sleep {n}")) for n in (5, 6)]
+        for job in jobs:
+            await started(orchestrator, job.id)
+        full = True
+        for call in (jobs[0].wait, jobs[1].wait, jobs[0].cancel):
+            with pytest.raises(JournalUnwritable), trio.fail_after(30):
+                await call()
+        with pytest.raises(JournalUnwritable):
+            await orchestrator.submit(PASSES)
+        full = False
+        await trio.sleep(2 * EVERY_SECS)
+        ended = [(await job.wait()).verdict for job in jobs]
+
+        assert [Verdict.PASSED] * 2 == ended
+    assert {} == fake.instances()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -219,6 +220,28 @@ async def test_a_job_that_waits_for_its_secret_can_be_cancelled(
 
         assert State.CANCELLED is rig.journal.job("r.1").state
         assert not rig.fake.instances()
+
+
+async def test_what_waits_for_its_secret_in_a_process_that_stays_says_so(
+    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, in the journal; it is ended when it is asked to, by who waits itself."""
+    monkeypatch.delenv(HOST, raising=False)
+    async with open_rig(tmp_path) as rig:
+        await left_in(rig, State.ARTIFACTS_RESET)
+        tasks: dict[str, JobTask] = {}
+        async with trio.open_nursery() as nursery:
+            go_on = partial(recover, tasks=tasks, wait_for_secrets=True)
+            nursery.start_soon(go_on, rig.bench, Queue(Capacity(jobs=1)))
+            while not rig.notes(ev.Warned):
+                await trio.sleep(0.1)
+            tasks["r.1"].cancel("asked for")
+        (warned,) = rig.notes(ev.Warned)
+
+        assert f"waits for a secret: secrets.TOKEN: the variable {HOST} is not set" == (
+            warned.message
+        )
+        assert State.CANCELLED is rig.journal.job("r.1").state
 
 
 async def test_a_runner_that_was_started_needs_no_secret_again(
