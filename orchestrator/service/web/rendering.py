@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -54,6 +55,7 @@ def _environment() -> jinja2.Environment:
         passed_since=lambda at: words.duration((datetime.now(UTC) - at).total_seconds()),
     )
     environment.globals["static"] = f"/static/{version()}"
+    environment.globals["now_ms"] = lambda: int(time.time() * 1000)
     return environment
 
 

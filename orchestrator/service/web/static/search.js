@@ -126,7 +126,7 @@ function range(body, from, to) {
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const end = passed + node.length;
     if (from >= passed && from < end) made.setStart(node, from - passed);
-    if (to > passed && to <= end) made.setEnd(node, to - passed);
+    if (to > passed && to <= end) { made.setEnd(node, to - passed); break; }
     passed = end;
   }
   return made;

@@ -1,5 +1,8 @@
 // Times as they pass: `words.py` says the same when the page is made.
 
+// How far the reader's clock is behind the service's.
+const behind = Number(document.documentElement.dataset.now) - Date.now();
+
 export function age(secs) {
   if (secs < 5) return "just now";
   for (const [limit, unit, name] of [[60, 1, "s"], [3600, 60, "min"], [172800, 3600, "h"]])
@@ -23,7 +26,7 @@ const pair = (many, unit, few, part) => `${many} ${unit}${few ? ` ${few} ${part}
 export function tick() {
   if (!document.hidden)
     for (const time of document.querySelectorAll("time[data-ago], time[data-since]")) {
-      const secs = (Date.now() - Date.parse(time.dateTime)) / 1000;
+      const secs = (Date.now() + behind - Date.parse(time.dateTime)) / 1000;
       const text = "ago" in time.dataset ? age(secs) : duration(Math.floor(secs) || secs);
       if (time.textContent !== text) time.textContent = text;
     }
