@@ -2,10 +2,10 @@
 BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--no-annotate --custom-compile-command 'make lock'
-SHELL_FILES := .ci/common .ci/guest-deps .ci/incus .ci/nix .ci/run .ci/venv \
+SHELL_FILES := .ci/chromium .ci/common .ci/guest-deps .ci/incus .ci/nix .ci/run .ci/venv \
 	nix/guest/init nix/guest/pikaci-deadline nix/guest/pikaci-incus-run nix/guest/pikaci-ready
 
-.PHONY: help run setup venv nix test lint format docs lock clean
+.PHONY: help run setup venv nix browser test lint format docs lock clean
 
 help:  ## Say what there is
 	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,11 +21,14 @@ setup: venv  ## Set up Python, Incus and the guest image, where they are missing
 venv:
 	@.ci/venv
 
+browser:
+	@.ci/chromium
+
 ifeq ($(PIKACI_TEST_WITHOUT_INCUS),1)
-test: venv nix
+test: venv nix browser
 	@echo 'PIKACI_TEST_WITHOUT_INCUS=1: the tests on a real Incus are LEFT OUT'
 else
-test: setup nix  ## Run all tests, those on a real Incus included
+test: setup nix browser  ## Run all tests, those on a real Incus included
 endif
 	@$(BIN)/pytest --cov
 

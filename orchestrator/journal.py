@@ -47,6 +47,7 @@ __all__ = [
 
 _ENDING = frozenset(trigger for trigger, _, dest in TABLE if dest in TERMINAL)
 _decoder = msgspec.json.Decoder(ev.Entry)
+_events = msgspec.json.Decoder(ev.AnyEvent)
 
 
 class NotTheWriter(JournalError):
@@ -301,6 +302,34 @@ class Journal:
                 (before, before, run, name, limit),
             ).fetchall()
         return [(place, JobRow(id, run, name, bool(ended))) for place, id, run, name, ended in rows]
+
+    def newest_runs(self, *, limit: int, before: int | None = None) -> list[tuple[int, str]]:
+        """Runs with their places in the journal, the newest first, from the place `before`."""
+        with reading(self._path):
+            return self._reader.execute(
+                "SELECT first_entry, run FROM jobs AS job"
+                " WHERE (? IS NULL OR first_entry < ?) AND NOT EXISTS (SELECT 1 FROM jobs AS later"
+                " WHERE later.run = job.run AND later.first_entry > job.first_entry)"
+                " ORDER BY first_entry DESC LIMIT ?",
+                (before, before, limit),
+            ).fetchall()
+
+    def position(self) -> int:
+        """The number of the newest entry; 0 when there is none."""
+        with reading(self._path):
+            (number,) = self._reader.execute("SELECT max(id) FROM entries").fetchone()
+        return number or 0
+
+    def moves(self, *, after: int, limit: int) -> list[tuple[int, JobRow, ev.Event]]:
+        """Events of all jobs, each with its number and its job's row, from behind `after`."""
+        with reading(self._path):
+            rows = self._reader.execute(
+                "SELECT entries.id, body, jobs.id, run, name, ended FROM entries"
+                " JOIN jobs ON jobs.id = job WHERE entries.id > ? AND seq IS NOT NULL"
+                " ORDER BY entries.id LIMIT ?",
+                (after, limit),
+            ).fetchall()
+            return [(row[0], JobRow(*row[2:]), _events.decode(row[1])) for row in rows]
 
     def runs(self) -> dict[str, list[JobRow]]:
         """All jobs by their runs, the oldest run first; runs that began at once stand mixed."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,20 +15,23 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from orchestrator.job_handle import JobHandle
+from orchestrator.job_handle import BATCH, JobHandle
 from orchestrator.orchestrator import Orchestrator, Statistics
 from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.service.artifacts import list_artifacts, open_artifact
 from orchestrator.service.files import file_answer
+from orchestrator.service.places import place_of_byte, place_of_line
 from orchestrator.service.problems import Problem
 from orchestrator.service.types import (
     Artifacts,
     Cancel,
     JobDocument,
     JobPage,
+    Place,
     RunDocument,
     SubmitRun,
     job_document,
+    move,
 )
 from orchestrator.snapshot import Snapshot
 from orchestrator.submission import Request as RunRequest
@@ -37,6 +41,8 @@ from states.lifecycle import State
 from states.outcome import Verdict
 
 KEEP_ALIVE_SECS = 15.0
+# Who watches all jobs has to come again after this time, and so is known to be alive.
+WATCH_SECS = 3600.0
 EVENT_STREAM = "text/event-stream"
 _MAX_KEY = 200
 _SCAN = 200
@@ -66,6 +72,19 @@ class LogQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     follow: bool = False
     after: _Count = 0
+
+
+class PlaceQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `line`, from 1; without one, the line that the `byte` is in."""
+
+    line: Annotated[int, msgspec.Meta(ge=1, le=2**62)] | None = None
+    byte: _Count = 0
+
+
+class MovesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`after`: behind this number, else from now on. The header Last-Event-ID goes before it."""
+
+    after: _Count | None = None
 
 
 class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,7 +148,11 @@ async def get_run(orchestrator: Orchestrator, request: Request) -> Response:
 
 async def list_jobs(orchestrator: Orchestrator, request: Request) -> Response:
     """Jobs, the newest first."""
-    query = _query(request, JobsQuery)
+    return _json(await find_jobs(orchestrator, decoded_query(request.query_params, JobsQuery)))
+
+
+async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> JobPage:
+    """The page of jobs that the query asks for."""
     before, found = query.before, list[JobDocument]()
     while True:
         rows = orchestrator.journal.newest(
@@ -137,13 +160,13 @@ async def list_jobs(orchestrator: Orchestrator, request: Request) -> Response:
         )
         for place, row in rows:
             if len(found) == query.limit:
-                return _json(JobPage(jobs=tuple(found), next=before))
+                return JobPage(jobs=tuple(found), next=before)
             before = place
             document = _document(orchestrator.job(row.id))
             if query.state in (None, document.state) and query.verdict in (None, document.verdict):
                 found.append(document)
         if len(rows) < _SCAN:
-            return _json(JobPage(jobs=tuple(found), next=None))
+            return JobPage(jobs=tuple(found), next=None)
         await trio.lowlevel.checkpoint()
 
 
@@ -175,9 +198,9 @@ async def events(orchestrator: Orchestrator, request: Request) -> Response:
     which tells a browser not to come again.
     """
     job = _job(orchestrator, request)
-    after = _query(request, EventsQuery).after
+    after = decoded_query(request.query_params, EventsQuery).after
     if (last := request.headers.get("Last-Event-ID")) is not None:
-        after = _convert({"after": last}, EventsQuery).after
+        after = decoded_query({"after": last}, EventsQuery).after
     if job.ended and not await job.more(after):
         return Response(status_code=204)
     return StreamingResponse(
@@ -205,22 +228,83 @@ async def _server_sent(job: JobHandle, after: int) -> AsyncIterator[bytes]:
             )
 
 
+async def moves(orchestrator: Orchestrator, request: Request) -> Response:
+    """What moves any job, as server-sent events, from now on or behind Last-Event-ID.
+
+    It begins with the number behind which it goes on, and ends after an hour.
+    """
+    after = decoded_query(request.query_params, MovesQuery).after
+    if (last := request.headers.get("Last-Event-ID")) is not None:
+        after = decoded_query({"after": last}, MovesQuery).after
+    newest = orchestrator.journal.position()
+    return StreamingResponse(
+        # A greater number is of another journal.
+        _moves(orchestrator, newest if after is None else min(after, newest)),
+        media_type=EVENT_STREAM,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _moves(orchestrator: Orchestrator, after: int) -> AsyncIterator[bytes]:
+    yield b"id: %d\n\n" % after
+    end = trio.current_time() + WATCH_SECS
+    while trio.current_time() < end:
+        arrival = orchestrator.arrivals.entry()
+        batch = orchestrator.journal.moves(after=after, limit=BATCH)
+        if batch:
+            after = batch[-1][0]
+            yield b"".join(
+                b"id: %d\nevent: move\ndata: %s\n\n"
+                % (number, msgspec.json.encode(move(row, event)))
+                for number, row, event in batch
+            )
+            continue
+        with trio.move_on_at(min(end, trio.current_time() + KEEP_ALIVE_SECS)) as waited:
+            await arrival.wait()
+        if waited.cancelled_caught:
+            yield b": still here\n\n"
+
+
 async def log(orchestrator: Orchestrator, request: Request) -> Response:
     """A job's log: whole, by a Range of bytes, or followed to the job's end."""
     job = _job(orchestrator, request)
-    query = _query(request, LogQuery)
+    query = decoded_query(request.query_params, LogQuery)
     media = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
     if query.follow and request.method == "GET":
         return StreamingResponse(
             job.log(after=query.after), headers={"X-Content-Type-Options": "nosniff", **media}
         )
+    file = _open_log(job)
+    if file is None:
+        return Response(b"", headers=media)
+    return file_answer(file, os.fstat(file).st_size, request.headers.get("Range", ""), media)
+
+
+async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
+    """Where a line of a job's log begins, or which line a byte is in."""
+    query = decoded_query(request.query_params, PlaceQuery)
+    file = _open_log(_job(orchestrator, request))
+    if file is None:
+        return _json(Place(line=1, byte=0))
     try:
-        file = os.open(
+        find = (
+            partial(place_of_byte, file, query.byte)
+            if query.line is None
+            else partial(place_of_line, file, query.line)
+        )
+        return _json(await trio.to_thread.run_sync(find))
+    finally:
+        os.close(file)
+
+
+def _open_log(job: JobHandle) -> int | None:
+    """A descriptor of the log, the caller's to close; None when there is none yet."""
+    try:
+        return os.open(
             job.directory / "guest.log", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         )
     except FileNotFoundError:
-        return Response(b"", headers=media)
-    return file_answer(file, os.fstat(file).st_size, request.headers.get("Range", ""), media)
+        return None
 
 
 async def artifacts(orchestrator: Orchestrator, request: Request) -> Response:
@@ -255,8 +339,10 @@ OPERATIONS = (
     Operation("GET", "/v1/jobs", list_jobs, JobPage, query=JobsQuery),
     Operation("GET", "/v1/jobs/{job}", get_job, JobDocument),
     Operation("POST", "/v1/jobs/{job}/cancel", cancel_job, JobDocument, body=Cancel),
+    Operation("GET", "/v1/events", moves, EVENT_STREAM, query=MovesQuery),
     Operation("GET", "/v1/jobs/{job}/events", events, EVENT_STREAM, query=EventsQuery),
     Operation("GET", "/v1/jobs/{job}/log", log, "text/plain", query=LogQuery),
+    Operation("GET", "/v1/jobs/{job}/log/place", log_place, Place, query=PlaceQuery),
     Operation("GET", "/v1/jobs/{job}/artifacts", artifacts, Artifacts),
     Operation("GET", "/v1/jobs/{job}/artifacts/{path:path}", artifact, "application/octet-stream"),
     Operation("GET", "/v1/statistics", statistics, Statistics),
@@ -318,13 +404,10 @@ async def _body(request: Request, type: type[_T]) -> _T:
         raise Problem(400, f"the body is not JSON: {error}") from None
 
 
-def _query(request: Request, type: type[_T]) -> _T:
-    return _convert(dict(request.query_params), type)
-
-
-def _convert(given: dict[str, str], type: type[_T]) -> _T:
+def decoded_query(given: Mapping[str, str], type: type[_T]) -> _T:
+    """What is asked by a query or a header; a `Problem` says what is wrong with it."""
     try:
-        return msgspec.convert(given, type, strict=False)
+        return msgspec.convert(dict(given), type, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(
             400, f"the query: {error}", resolution="/v1/openapi.json has its form"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-
 import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,6 +23,8 @@ from orchestrator.service.problems import (
     on_pikaci_error,
     problem,
 )
+from orchestrator.service.web.pages import Pages
+from orchestrator.service.web.summaries import Summaries
 from states.errors import PikaciError
 
 LOCAL_HOSTS = ("pikaci", "localhost", "127.0.0.1", "[::1]")
@@ -68,6 +68,7 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
     app = Starlette(
         routes=[
             *map(route, OPERATIONS),
+            *Pages(orchestrator, Summaries(orchestrator)).routes(),
             Route("/v1/openapi.json", document),
             Route("/metrics", shown_metrics),
             Route("/healthz", healthz),
@@ -114,26 +115,3 @@ def _host(name: str) -> str:
     host, colon, port = name.rpartition(":")
     host = host if colon and port.isdigit() else name
     return host.lower().removesuffix(".")
-
-
-class RequireToken:
-    """ASGI middleware: `Authorization: Bearer TOKEN`, or 401. /healthz is everybody's."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = token.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/healthz":
-            scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
-            known = hmac.compare_digest(given.strip(), self._expected)
-            if scheme.lower() != b"bearer" or not known:
-                answer = problem(
-                    Problem(
-                        401, "this needs the token", resolution="send Authorization: Bearer TOKEN"
-                    )
-                )
-                answer.headers["WWW-Authenticate"] = "Bearer"
-                await answer(scope, receive, send)
-                return
-        await self._app(scope, receive, send)

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.service.api import OPERATIONS, Operation
-from orchestrator.service.types import ProblemDocument
+from orchestrator.service.api import EVENT_STREAM, OPERATIONS, Operation
+from orchestrator.service.types import Move, ProblemDocument
 
 _REF = "#/components/schemas/{name}"
 _PROBLEM = {
@@ -22,6 +22,7 @@ _PROBLEM = {
 }
 _HEADERS = {
     ("POST", "/v1/runs"): ("Idempotency-Key", {"type": "string", "maxLength": 200}),
+    ("GET", "/v1/events"): ("Last-Event-ID", {"type": "integer", "minimum": 0}),
     ("GET", "/v1/jobs/{job}/events"): ("Last-Event-ID", {"type": "integer", "minimum": 0}),
     ("GET", "/v1/jobs/{job}/log"): ("Range", {"type": "string"}),
     ("GET", "/v1/jobs/{job}/artifacts/{path}"): ("Range", {"type": "string"}),
@@ -31,7 +32,7 @@ _HEADERS = {
 @cache
 def openapi() -> bytes:
     """The document, as JSON."""
-    types = [ProblemDocument]
+    types: list[type[Any]] = [Move, ProblemDocument]
     for operation in OPERATIONS:
         types += [t for t in (operation.answer, operation.body) if isinstance(t, type)]
     _, components = msgspec.json.schema_components(types, ref_template=_REF)
@@ -59,14 +60,16 @@ def _described(operation: Operation, path: str) -> dict[str, Any]:
         if isinstance(operation.answer, type)
         else (operation.answer, {"type": "string"})
     )
-    good = {"description": operation.summary, "content": {media: {"schema": schema}}}
+    # What a stream's events are, OpenAPI 3.1 cannot say.
+    content = {} if media == EVENT_STREAM else {"schema": schema}
+    good = {"description": operation.summary, "content": {media: content}}
     described: dict[str, Any] = {
         "operationId": operation.handler.__name__,
         "summary": operation.summary,
         "parameters": list(_parameters(operation, path)),
         "responses": {str(operation.status): good, "default": _PROBLEM},
     }
-    if operation.path.endswith("/events"):
+    if operation.path == "/v1/jobs/{job}/events":
         described["responses"]["204"] = {"description": "The job has ended, and nothing is left"}
     if operation.status == 201:
         described["responses"]["200"] = {**good, "description": "It was submitted before"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
 from orchestrator.journal import JournalError
 from orchestrator.orchestrator import QueueFull
 from orchestrator.service.types import ProblemDocument
+from orchestrator.service.web.rendering import page
 from orchestrator.snapshot import SnapshotError
 from states.errors import PikaciError, SpecError
 
@@ -45,25 +47,24 @@ class Problem(PikaciError):
 
 
 def problem(error: PikaciError) -> Response:
-    """The answer that tells of an error."""
+    """The answer that tells a program of an error."""
+    return _answer(_document(error))
+
+
+def _document(error: PikaciError) -> ProblemDocument:
     if isinstance(error, Problem):
         status = error.status
     else:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 503)
     where = f"{error.key}: " if isinstance(error, SpecError) and error.key else ""
-    return _answer(
-        ProblemDocument(
-            status=status,
-            title=where + error.brief,
-            detail=error.details,
-            resolution=error.resolution,
-        )
+    return ProblemDocument(
+        status=status, title=where + error.brief, detail=error.details, resolution=error.resolution
     )
 
 
 async def on_pikaci_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PikaciError)
-    return problem(error)
+    return _told(request, _document(error))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -71,26 +72,46 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     title, resolution = _WORDS.get(error.status_code, (error.detail, ""))
     document = ProblemDocument(status=error.status_code, title=title, resolution=resolution)
-    return _answer(document, dict(error.headers or {}))
+    return _told(request, document, dict(error.headers or {}))
 
 
 async def on_bug(request: Request, error: Exception) -> Response:
     """A bug: the log has it, and the answer does not tell of our insides."""
-    return _answer(
+    return _told(
+        request,
         ProblemDocument(
             status=500,
             title="internal error",
             resolution="this is a bug of pikaci: please report it with the service's log",
-        )
+        ),
     )
 
 
+def wants_page(headers: Headers) -> bool:
+    """Whether a person asks: a browser that goes to an address says that it wants HTML."""
+    return "text/html" in headers.get("Accept", "")
+
+
+def _told(
+    request: Request, document: ProblemDocument, headers: dict[str, str] | None = None
+) -> Response:
+    """A page for a person, and the document for a program."""
+    if not wants_page(request.headers):
+        return _answer(document, headers)
+    answer = page("problem.html", status=document.status, problem=document)
+    answer.headers.update(_with_time(document.status, headers))
+    return answer
+
+
 def _answer(document: ProblemDocument, headers: dict[str, str] | None = None) -> Response:
-    if document.status in _TRY_AGAIN:
-        headers = {**(headers or {}), "Retry-After": str(RETRY_AFTER_SECS)}
     return Response(
         msgspec.json.encode(document),
         status_code=document.status,
         media_type=MEDIA_TYPE,
-        headers=headers,
+        headers=_with_time(document.status, headers),
     )
+
+
+def _with_time(status: int, headers: dict[str, str] | None) -> dict[str, str]:
+    again = {"Retry-After": str(RETRY_AFTER_SECS)} if status in _TRY_AGAIN else {}
+    return {**(headers or {}), **again}

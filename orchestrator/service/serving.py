@@ -17,10 +17,11 @@ from starlette.types import ASGIApp
 from orchestrator.errors import UsageError
 from orchestrator.incus import Incus
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.app import LocalOnly, RequireToken, make_app
+from orchestrator.service.app import LocalOnly, make_app
 from orchestrator.service.connections import serve_connections
 from orchestrator.service.sd_notify import sd_notify
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
+from orchestrator.service.token import RequireToken
 from orchestrator.settings import Settings, StateRoot
 from orchestrator.terminal import plain
 from states import events as ev

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
 
+from orchestrator.journal import JobRow
+from states import events as ev
 from states.events import ImageRef, SnapshotRef
-from states.job import Job, Phase
-from states.lifecycle import State
+from states.job import Job, Phase, verdict_of
+from states.lifecycle import TABLE, State
 from states.outcome import Failure, Verdict
 from states.spec import NAME_PATTERN, JobSpec
 
 MAX_JOBS = 1000
+_LEADS_TO = {trigger: state for trigger, _, state in TABLE}
 
 _Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 _Path = Annotated[str, msgspec.Meta(pattern="^/", max_length=4096)]
@@ -75,6 +79,13 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
     next: int | None
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a log, from 1, and the byte where it begins, from 0."""
+
+    line: int
+    byte: int
+
+
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     """A file that a job left: its path below `/artifacts`, and its bytes."""
 
@@ -88,6 +99,18 @@ class Artifacts(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: tuple[Artifact, ...]
 
 
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of one job: `type` is that of its event, `state` where it led."""
+
+    job: str
+    run: str
+    name: str
+    type: str
+    at: datetime
+    state: State
+    verdict: Verdict | None
+
+
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong (RFC 9457): `title` the line, `detail` more of it, `resolution` what next."""
 
@@ -96,6 +119,19 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     resolution: str = ""
     type: str = "about:blank"
+
+
+def move(row: JobRow, event: ev.Event) -> Move:
+    """What an event did, in a few words: the job's own events have all of it."""
+    return Move(
+        job=row.id,
+        run=row.run,
+        name=row.name,
+        type=ev.tag(type(event)),
+        at=event.at,
+        state=_LEADS_TO[ev.tag(type(event))],
+        verdict=verdict_of(event),
+    )
 
 
 def job_document(job: Job, waits_for: str) -> JobDocument:

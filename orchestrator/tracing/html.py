@@ -23,7 +23,7 @@ _FAR = 60.0  # percent; a hint further right opens to the left
 _LETTER = 0.008  # of the width: what one takes
 _SMALL = 0.0005  # of the width: no bar of its own
 
-_WORDS = {
+WORDS = {
     "wait": "waits",
     "host": "pikaci itself",
     "create": "create",
@@ -120,16 +120,16 @@ def _together(jobs: Sequence[Timeline]) -> Iterator[str]:
     spans += [call for job in jobs for call in afterwards(job)]
     shares: dict[str, float] = {}
     for share in summed(spans):
-        kind = _kind(share)
+        kind = kind_of(share)
         shares[kind] = shares.get(kind, 0.0) + share.secs
     whole = max(sum(shares.values()), 0.001)
-    found = [(kind, shares[kind]) for kind in _WORDS if shares.get(kind)]
+    found = [(kind, shares[kind]) for kind in WORDS if shares.get(kind)]
     yield '<div class="whole">'
     for kind, secs in found:
         yield f'<i class="{kind}" style="flex-grow:{secs / whole * 1000:.0f}"></i>'
     yield '</div><ul class="legend">'
     for kind, secs in found:
-        told = f"{_WORDS[kind]} <span class='soft num'>{100 * secs / whole:.0f} %</span>"
+        told = f"{WORDS[kind]} <span class='soft num'>{100 * secs / whole:.0f} %</span>"
         yield f'<li><i class="{kind}"></i>{told}</li>'
     yield "</ul>"
 
@@ -157,7 +157,7 @@ def _job(job: Timeline, clock: _Clock, on_path: set[str]) -> str:
     )
     inner = [part for state in job.states for part in parts(job, state)]
     bars = "".join(
-        clock.bar(part, _kind(part), _hint(job, part))
+        clock.bar(part, kind_of(part), _hint(job, part))
         for part in (*inner, *afterwards(job))
         if part.secs / clock.secs > _SMALL
     )
@@ -177,7 +177,7 @@ def _dense(job: Timeline, clock: _Clock, on_path: set[str], longest: float) -> s
     near = _Clock(own.begin, own.end)
     near.secs = max(longest, 0.001)
     inner = "".join(
-        near.bar(part, _kind(part), _hint(job, part))
+        near.bar(part, kind_of(part), _hint(job, part))
         for state in job.states
         for part in parts(job, state)
         if part.begin >= own.begin and part.secs / near.secs > 10 * _SMALL
@@ -226,10 +226,11 @@ def _hint(job: Timeline, span: Span) -> str:
     return "\n".join((first, *told))
 
 
-def _kind(part: Span | Share) -> str:
+def kind_of(part: Span | Share) -> str:
+    """The class and the colour of what filled a state's time; `WORDS` say what it is."""
     if part.kind in (Kind.WAIT, Kind.HOST):
         return part.kind.value
-    return part.name if part.name in _WORDS else "other"
+    return part.name if part.name in WORDS else "other"
 
 
 def _verdict(job: Timeline) -> str:

@@ -15,8 +15,9 @@ import trio
 
 from orchestrator import Capacity, UsageError
 from orchestrator.service import limits
-from orchestrator.service.app import RequireToken, make_app
+from orchestrator.service.app import make_app
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
+from orchestrator.service.token import RequireToken
 from states import events as ev
 from states import trace
 from states.outcome import Verdict

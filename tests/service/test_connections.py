@@ -76,13 +76,16 @@ async def quiet(served: Served) -> tuple[int, int]:
 @pytest.mark.parametrize(
     "request_",
     [
-        GET % (b"/", UPGRADE + b"Sec-WebSocket-Key: x\r\nSec-WebSocket-Protocol: \xff\r\n"),
-        GET % (b"/", UPGRADE),
+        GET % (b"/nothing", UPGRADE + b"Sec-WebSocket-Key: x\r\nSec-WebSocket-Protocol: \xff\r\n"),
+        GET % (b"/nothing", UPGRADE),
         GET
-        % (b"/", b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: !\r\n"),
+        % (
+            b"/nothing",
+            b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: !\r\n",
+        ),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
-        GET % (b"/", b"X: " + b"y" * 100_000),
+        GET % (b"/nothing", b"X: " + b"y" * 100_000),
         b"POST /v1/runs HTTP/1.1\r\nHost: pikaci\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
         b"POST /v1/runs HTTP/1.1\r\nHost: pikaci\r\nContent-Length: -3\r\n\r\n",
         b"\r\n" * 20_000,

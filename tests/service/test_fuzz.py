@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from orchestrator import JobSpec
+from orchestrator.service import api
 from orchestrator.service.app import make_app
 from orchestrator.service.connections import serve_connections
 from orchestrator.service.openapi import openapi
@@ -69,7 +70,9 @@ def served() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with served() as found:
+    with pytest.MonkeyPatch.context() as patch, served() as found:
+        # What all jobs do is told for an hour otherwise.
+        patch.setattr(api, "WATCH_SECS", 0.05)
         yield found
 
 

@@ -1,0 +1,37 @@
+"""Which line a byte of a log is in, and where a line begins, for who reads a log in parts."""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.service.types import Place
+
+_CHUNK = 1 << 20
+
+
+def place_of_byte(file: int, byte: int) -> Place:
+    """The line that holds the byte; behind the end of the log its last one."""
+    line, begin, read = 1, 0, 0
+    while chunk := os.pread(file, min(_CHUNK, byte - read), read):
+        if breaks := chunk.count(b"\n"):
+            line += breaks
+            begin = read + chunk.rindex(b"\n") + 1
+        read += len(chunk)
+    return Place(line=line, byte=begin)
+
+
+def place_of_line(file: int, line: int) -> Place:
+    """Where the line begins; behind the last one, where the log ends."""
+    reached, begin, read = 1, 0, 0
+    while reached < line and (chunk := os.pread(file, _CHUNK, read)):
+        breaks = chunk.count(b"\n")
+        if reached + breaks < line:
+            reached += breaks
+            read += len(chunk)
+            begin = read
+            continue
+        at = -1
+        for _ in range(line - reached):
+            at = chunk.index(b"\n", at + 1)
+        return Place(line=line, byte=read + at + 1)
+    return Place(line=reached, byte=begin)

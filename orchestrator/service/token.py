@@ -1,0 +1,132 @@
+"""Who has the token: programs send it, and browsers a cookie that was made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+import trio
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from orchestrator.service.limits import BODY_SECS
+from orchestrator.service.problems import Problem, problem, wants_page
+from orchestrator.service.web.rendering import page
+from orchestrator.service.web.same_origin import require_same_origin
+
+DAYS = 30
+_MAX_FORM = 8192
+# What tells nothing of the jobs.
+_OPEN = ("/healthz",)
+_STATIC = "/static/"
+
+
+class RequireToken:
+    """ASGI middleware: `Authorization: Bearer TOKEN`, or a browser that has logged in, or 401.
+
+    /healthz and what all pages look like are everybody's. A browser that is sent here gets the
+    form to log in: it takes the token, and gives a cookie that proves that it was known, until it
+    is `DAYS` old; nothing of it is kept here. Cookies go to all ports of a host, so its name is
+    the service's own, and a form or a script of another port is refused.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._key = token.encode()
+        self._cookie = f"pikaci-{self._proof('name')[:12]}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _OPEN or scope["path"].startswith(_STATIC):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        known = hmac.compare_digest(given.strip().encode("latin-1"), self._key)
+        if scheme.lower() == "bearer" and known:
+            await self._app(scope, receive, send)
+            return
+        answer = await self._answer(request)
+        if answer is None:
+            await self._app({**scope, "pikaci.cookie": True}, receive, send)
+        else:
+            await answer(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response | None:
+        """What who has no token gets; None for a browser that has logged in."""
+        try:
+            if (request.method, request.url.path) == ("POST", "/login"):
+                return await self._log_in(request)
+            if not self._logged_in(request):
+                return self._refused(request)
+            if (request.method, request.url.path) == ("POST", "/logout"):
+                return self._log_out(request)
+            if request.method not in ("GET", "HEAD"):
+                require_same_origin(request)
+        except Problem as error:
+            return problem(error)
+        return None
+
+    def _logged_in(self, request: Request) -> bool:
+        try:
+            found = SimpleCookie(request.headers.get("Cookie", "")).get(self._cookie)
+        except CookieError:
+            return False
+        end, _, proof = found.value.partition("-") if found else ("", "", "")
+        known = hmac.compare_digest(proof.encode(), self._proof(f"until {end}").encode())
+        return known and end.isdecimal() and int(end) > time.time()
+
+    async def _log_in(self, request: Request) -> Response:
+        require_same_origin(request)
+        body = b""
+        with trio.move_on_after(BODY_SECS) as scope:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _MAX_FORM:
+                    raise Problem(413, "the form is too large")
+        if scope.cancelled_caught:
+            raise Problem(408, f"the form did not come within {BODY_SECS:g} s")
+        form = parse_qs(body.decode("utf-8", "replace"))
+        token = form.get("token", [""])[0].strip()
+        there = form.get("next", ["/"])[0]
+        if not hmac.compare_digest(token.encode(), self._key):
+            return page("login.html", status=401, next=there, wrong=True)
+        end = int(time.time()) + DAYS * 86_400
+        answer = RedirectResponse(_own(there), status_code=303)
+        answer.set_cookie(
+            self._cookie,
+            f"{end}-{self._proof(f'until {end}')}",
+            max_age=DAYS * 86_400,
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+    def _log_out(self, request: Request) -> Response:
+        require_same_origin(request)
+        answer = RedirectResponse("/", status_code=303)
+        answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
+        return answer
+
+    def _refused(self, request: Request) -> Response:
+        if request.method == "GET" and wants_page(request.headers):
+            query = f"?{request.url.query}" if request.url.query else ""
+            there = "/" if request.url.path == "/login" else request.url.path + query
+            return page("login.html", status=401, next=there, wrong=False)
+        answer = problem(
+            Problem(401, "this needs the token", resolution="send Authorization: Bearer TOKEN")
+        )
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        return answer
+
+    def _proof(self, words: str) -> str:
+        return hmac.new(self._key, f"pikaci page: {words}".encode(), hashlib.sha256).hexdigest()
+
+
+def _own(address: str) -> str:
+    """An address of this service; its board for any other."""
+    safe = address.startswith("/") and not address.startswith(("//", "/\\"))
+    return address if safe and address.isprintable() else "/"

@@ -1,0 +1,121 @@
+"""What the board shows: what runs, what waits, and the newest runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service.web.summaries import Summaries, Summary
+from orchestrator.service.web.words import VERDICTS
+from states.outcome import Verdict, overall
+
+RUNS = 30
+MAX_SHOWN = 60
+MAX_WAITING = 10
+MAX_MESSAGES = 3
+# What a person wants to see first, when not all can be shown.
+_URGENT = ("failed", "timed_out", "infrastructure", "rejected", "cancelled", "running")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job that waits, and for what."""
+
+    job: Summary
+    waits_for: str
+
+
+@dataclass(frozen=True)
+class Now:
+    """What goes on. `more` jobs wait beside those in `waiting`."""
+
+    running: tuple[Summary, ...]
+    waiting: tuple[Waiting, ...]
+    more: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with its jobs, or the most urgent of many; `counts` are of all of them."""
+
+    id: str
+    mark: str
+    word: str
+    jobs: tuple[Summary, ...]
+    total: int
+    counts: tuple[tuple[str, int], ...]
+    told: tuple[Summary, ...]
+    submitted: datetime
+    begin: datetime | None
+    end: datetime | None
+    workspace: str
+    commit: str
+    dirty: bool
+
+    @property
+    def secs(self) -> float | None:
+        """How long it took from the first job's turn, when all jobs have ended."""
+        if self.end is None:
+            return None
+        return (self.end - (self.begin or self.submitted)).total_seconds()
+
+
+def now(orchestrator: Orchestrator, summaries: Summaries) -> Now:
+    """What goes on in this service."""
+    held = [summaries(place.job) for place in orchestrator.queue.held]
+    waiting = orchestrator.queue.waiting
+    return Now(
+        # One that has ended has its place until its guest is gone.
+        running=tuple(sorted((job for job in held if job.end is None), key=_age)),
+        waiting=tuple(
+            Waiting(summaries(place.job), orchestrator.queue.waits_for(place.job))
+            for place in waiting[:MAX_WAITING]
+        ),
+        more=max(0, len(waiting) - MAX_WAITING),
+    )
+
+
+def _age(job: Summary) -> datetime:
+    return job.begin or job.submitted
+
+
+def run(jobs: Sequence[Summary], *, most: int = MAX_SHOWN) -> Run:
+    """A run as its jobs make it; at most so many of them are shown."""
+    first = jobs[0]
+    ended = [job.end for job in jobs if job.end is not None]
+    begun = [job.begin for job in jobs if job.begin is not None]
+    mark, word = _verdict(jobs)
+    shown = jobs
+    if len(jobs) > most:
+        shown = sorted(jobs, key=lambda job: _URGENT.index(job.mark) if job.mark in _URGENT else 9)
+    counts = Counter(job.mark for job in jobs)
+    bad = [job for job in jobs if job.message]
+    return Run(
+        id=first.run,
+        mark=mark,
+        word=word,
+        jobs=tuple(shown[:most]),
+        total=len(jobs),
+        counts=tuple(sorted(counts.items())),
+        told=tuple(bad[:MAX_MESSAGES]),
+        submitted=first.submitted,
+        begin=min(begun, default=None),
+        end=max(ended) if len(ended) == len(jobs) else None,
+        workspace=first.workspace,
+        commit=first.commit,
+        dirty=first.dirty,
+    )
+
+
+def _verdict(jobs: Sequence[Summary]) -> tuple[str, str]:
+    verdicts = [job.verdict for job in jobs if job.verdict is not None]
+    if len(verdicts) == len(jobs):
+        verdict = overall(verdicts)
+        return verdict.value, VERDICTS[verdict]
+    if all(job.mark == "waiting" for job in jobs):
+        return "waiting", "waiting"
+    bad = sum(verdict is not Verdict.PASSED for verdict in verdicts)
+    return "running", f"running, {bad} did not pass" if bad else "running"

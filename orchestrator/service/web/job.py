@@ -1,0 +1,139 @@
+"""What a job's page shows of its life: the steps on its way, and its time as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from orchestrator.service.web.words import duration, state_words
+from orchestrator.tracing.html import kind_of
+from orchestrator.tracing.parts import afterwards, parts
+from orchestrator.tracing.timeline import Span, Timeline
+from states.job import Job, Phase
+from states.lifecycle import State
+from states.spec import JobSpec
+
+# Units of a drawing's width.
+WIDTH = 1000
+_NARROWEST = 2.0
+_TICKS = 4
+_PATH = (
+    State.SUBMITTED,
+    State.ARTIFACTS_RESET,
+    State.DEVICES_CONFIGURED,
+    State.INSTANCE_READY,
+    State.RUNNING,
+    State.RESULT_COLLECTED,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A state on the job's way. `kind` is `done`, `now`, `next`, or `end` for how it ended.
+
+    `secs` were spent in it; of the state that it is in, `since` says from when.
+    """
+
+    name: str
+    kind: str
+    state: State
+    secs: float | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Something that took time: where it stands in `WIDTH`, and all of it in words."""
+
+    kind: str
+    x: float
+    width: float
+    title: str
+    name: str
+    attempt: int
+    secs: float
+    detail: str
+    error: str
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A job's time: its states, what filled them and what came after, and a scale's labels."""
+
+    states: tuple[Bar, ...]
+    parts: tuple[Bar, ...]
+    ticks: tuple[str, ...]
+
+
+def steps(job: Job) -> tuple[Step, ...]:
+    """The way of the current attempt: what was, what is, and what comes yet."""
+    phases = _attempt(job.phases)
+    found = []
+    for phase in phases[:-1]:
+        secs = None if phase.duration_ms is None else phase.duration_ms / 1000
+        found.append(Step(state_words(phase.state), "done", phase.state, secs))
+    last = phases[-1]
+    kind = "end" if job.ended else "now"
+    found.append(
+        Step(
+            state_words(last.state), kind, last.state, since=None if job.ended else last.entered_at
+        )
+    )
+    if not job.ended and last.state in _PATH:
+        found += [
+            Step(state_words(state), "next", state)
+            for state in _PATH[_PATH.index(last.state) + 1 :]
+        ]
+    return tuple(found)
+
+
+def _attempt(phases: Sequence[Phase]) -> Sequence[Phase]:
+    begins = [n for n, phase in enumerate(phases) if phase.state is State.SUBMITTED]
+    return phases[begins[-1] :] if begins else phases
+
+
+def drawing(line: Timeline) -> Drawing:
+    """The timeline as bars."""
+    zero = line.begin
+    whole = max((line.end - zero).total_seconds(), 0.001)
+
+    def bar(span: Span, kind: str) -> Bar:
+        x = max(0.0, (span.begin - zero).total_seconds()) / whole * WIDTH
+        width = max(_NARROWEST, span.secs / whole * WIDTH)
+        name = span.name.replace("_", " ")
+        title = f"{name}, {duration(span.secs)}, attempt {span.attempt}"
+        return Bar(
+            kind=kind if span.ok else f"{kind} fault",
+            x=round(min(x, WIDTH - _NARROWEST), 2),
+            width=round(min(width, WIDTH - x), 2),
+            title="\n".join(part for part in (title, span.detail, span.error) if part),
+            name=name,
+            attempt=span.attempt,
+            secs=span.secs,
+            detail=span.detail,
+            error=span.error,
+            ok=span.ok,
+        )
+
+    inner = [part for state in line.states for part in parts(line, state)]
+    return Drawing(
+        states=tuple(bar(span, span.name) for span in line.states),
+        parts=tuple(bar(span, kind_of(span)) for span in (*inner, *afterwards(line))),
+        ticks=tuple(duration(whole * n / _TICKS) if n else "0" for n in range(_TICKS + 1)),
+    )
+
+
+def settings(spec: JobSpec) -> dict[str, Any]:
+    """What the spec says beside its command, where it is not what it would be anyway."""
+    usual = msgspec.to_builtins(JobSpec(command=""))
+    asked: dict[str, Any] = msgspec.to_builtins(spec)
+    return {
+        key: value
+        for key, value in asked.items()
+        if key not in ("command", "description") and value != usual.get(key)
+    }

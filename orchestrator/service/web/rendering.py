@@ -1,0 +1,63 @@
+"""Templates, and the headers that keep a page to itself."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from starlette.responses import Response
+
+from orchestrator.service.web import words
+from orchestrator.service.web.static_files import version
+from orchestrator.terminal import plain
+
+# Nothing that a job printed can run, be fetched, or send anything, even if it came out unescaped.
+POLICY = (
+    "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self';"
+    " connect-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none';"
+    " base-uri 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    # With `no-referrer` a browser would call the origin of our own forms `null`.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("orchestrator.service.web"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        duration=words.duration,
+        size=words.size,
+        plain=plain,
+        lines=lambda text: "\n".join(plain(line) for line in text.splitlines()),
+        quoted=lambda text: quote(text, safe=""),
+        path=lambda text: quote(text, safe="/"),
+        json=lambda value: json.dumps(value, ensure_ascii=False, indent=2),
+        iso=lambda at: at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        exact=lambda at: f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        age=lambda at: words.age(at, datetime.now(UTC)),
+        passed_since=lambda at: words.duration((datetime.now(UTC) - at).total_seconds()),
+    )
+    environment.globals["static"] = f"/static/{version()}"
+    return environment
+
+
+def page(template: str, *, status: int = 200, **values: Any) -> Response:
+    """A page, or a part of one, from its template."""
+    html = _environment().get_template(template).render(**values)
+    return Response(html, status_code=status, media_type="text/html", headers=HEADERS)

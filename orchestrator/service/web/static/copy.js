@@ -1,0 +1,16 @@
+// A button behind each command that one may want to copy; browsers allow it on safe origins alone.
+
+export function copyButtons(root = document) {
+  if (!navigator.clipboard) return;
+  for (const code of root.querySelectorAll("code[data-copy]")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "copy";
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "copied";
+      setTimeout(() => { button.textContent = "copy"; }, 1500);
+    });
+    code.after(" ", button);
+  }
+}

@@ -1,0 +1,63 @@
+// A GET whose answer goes on and on, taken up again when its connection is lost.
+
+const FIRST_MS = 500, MOST_MS = 15000;
+
+// `open()` says what to ask for, each time anew: {url, headers}. `take(bytes)` gets what comes; a
+// promise of it is waited for. `over()` is asked when the answer has ended in good order: false
+// means that there should be more. `tell` hears "live", "lost" (and for how many ms), "out" (not
+// logged in), and "over". Without a byte for `quietMs` a connection counts as lost.
+export async function keep({ open, take, over, tell, signal, quietMs = Infinity }) {
+  let wait = FIRST_MS;
+  while (!signal.aborted) {
+    const attempt = new AbortController();
+    const stop = () => attempt.abort();
+    signal.addEventListener("abort", stop);
+    let timer;
+    const heard = () => {
+      clearTimeout(timer);
+      if (quietMs < Infinity) timer = setTimeout(stop, quietMs);
+    };
+    try {
+      heard();
+      const answer = await fetch(open().url, {
+        headers: open().headers, signal: attempt.signal, cache: "no-store",
+      });
+      if (answer.status === 401) return tell("out");
+      if (answer.status === 404) return tell("over");
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      tell("live");
+      const reader = answer.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        heard();
+        wait = FIRST_MS;
+        await take(value);
+      }
+      if (await over()) return tell("over");
+    } catch {
+      // Lost: whatever it was, it is tried again.
+    } finally {
+      clearTimeout(timer);
+      attempt.abort();
+      signal.removeEventListener("abort", stop);
+    }
+    if (signal.aborted) return;
+    const ms = wait * (0.75 + Math.random() / 2);
+    wait = Math.min(2 * wait, MOST_MS);
+    tell("lost", ms);
+    await pause(ms, signal);
+  }
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done() {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+    signal.addEventListener("abort", done);
+  });
+}

@@ -1,0 +1,104 @@
+"""Jobs in a few words each, remembered: a board shows the same ones over and over."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service.web.words import VERDICTS, state_words
+from orchestrator.terminal import plain
+from states import events as ev
+from states.job import Job
+from states.lifecycle import State
+from states.outcome import Verdict
+
+MAX_KNOWN = 20_000
+MAX_MESSAGE = 300
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A job on the board. `mark` names its shape and colour, `word` says the same.
+
+    `begin` is when it had its turn, None before; `message` why it did not pass, on one line.
+    """
+
+    id: str
+    run: str
+    name: str
+    state: State
+    verdict: Verdict | None
+    mark: str
+    word: str
+    submitted: datetime
+    begin: datetime | None
+    end: datetime | None
+    message: str
+    workspace: str
+    commit: str
+    dirty: bool
+
+    @property
+    def secs(self) -> float | None:
+        """How long it took, when it has ended; without its wait for a turn."""
+        if self.end is None:
+            return None
+        return (self.end - (self.begin or self.submitted)).total_seconds()
+
+
+def summary(job: Job) -> Summary:
+    """The summary of a job."""
+    first, last = job.phases[0], job.phases[-1]
+    turn = next((phase for phase in job.phases if phase.state is State.ARTIFACTS_RESET), None)
+    message = job.failure.message if job.failure else ""
+    return Summary(
+        id=job.id,
+        run=job.run,
+        name=job.name,
+        state=job.state,
+        verdict=job.verdict,
+        mark=mark(job),
+        word=VERDICTS[job.verdict] if job.verdict else state_words(job.state),
+        submitted=first.entered_at,
+        begin=turn.entered_at if turn else None,
+        end=last.entered_at if job.ended else None,
+        message=plain(message.strip().partition("\n")[0][:MAX_MESSAGE]),
+        workspace=job.workspace,
+        commit=(job.snapshot.commit or "")[:12] if job.snapshot else "",
+        dirty=bool(job.snapshot and job.snapshot.dirty),
+    )
+
+
+def mark(job: Job) -> str:
+    """The shape and colour that a job has: its verdict, or how far it is."""
+    if job.verdict is not None:
+        return job.verdict.value
+    if job.state is State.CANCELLING:
+        return "cancelling"
+    return "waiting" if job.state is State.SUBMITTED else "running"
+
+
+class Summaries:
+    """The summaries of one orchestrator's jobs; each is made once, until its job moves."""
+
+    def __init__(self, orchestrator: Orchestrator) -> None:
+        self._journal = orchestrator.journal
+        self._known: OrderedDict[str, Summary] = OrderedDict()
+        self._journal.observe(self._on_entry)
+
+    def __call__(self, job: str) -> Summary:
+        """The summary of a job, by its id."""
+        found = self._known.get(job)
+        if found is None:
+            found = self._known[job] = summary(self._journal.job(job))
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(job)
+        return found
+
+    def _on_entry(self, entry: ev.Entry) -> None:
+        if isinstance(entry, ev.Event):
+            self._known.pop(entry.job, None)
