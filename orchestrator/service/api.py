@@ -39,7 +39,6 @@ from states.outcome import Verdict
 KEEP_ALIVE_SECS = 15.0
 EVENT_STREAM = "text/event-stream"
 _MAX_KEY = 200
-_SCAN = 200
 _T = TypeVar("_T")
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -130,21 +129,21 @@ async def get_run(orchestrator: Orchestrator, request: Request) -> Response:
 async def list_jobs(orchestrator: Orchestrator, request: Request) -> Response:
     """Jobs, the newest first."""
     query = _query(request, JobsQuery)
-    before, found = query.before, list[JobDocument]()
-    while True:
-        rows = orchestrator.journal.newest(
-            limit=_SCAN, before=before, run=query.run, name=query.name
+    rows = orchestrator.journal.newest(
+        limit=query.limit + 1,
+        before=query.before,
+        run=query.run or None,
+        name=query.name or None,
+        state=query.state,
+        verdict=query.verdict,
+    )
+    shown = rows[: query.limit]
+    return _json(
+        JobPage(
+            jobs=tuple(_document(orchestrator.job(row.id)) for _, row in shown),
+            next=shown[-1][0] if len(rows) > query.limit else None,
         )
-        for place, row in rows:
-            if len(found) == query.limit:
-                return _json(JobPage(jobs=tuple(found), next=before))
-            before = place
-            document = _document(orchestrator.job(row.id))
-            if query.state in (None, document.state) and query.verdict in (None, document.verdict):
-                found.append(document)
-        if len(rows) < _SCAN:
-            return _json(JobPage(jobs=tuple(found), next=None))
-        await trio.lowlevel.checkpoint()
+    )
 
 
 async def get_job(orchestrator: Orchestrator, request: Request) -> Response:
