@@ -31,8 +31,9 @@ from orchestrator.journal_file import (
 )
 from states import events as ev
 from states.errors import PikaciError
-from states.job import Job, fold
-from states.lifecycle import TABLE, TERMINAL
+from states.job import Job, fold, verdict_of
+from states.lifecycle import TABLE, TERMINAL, State
+from states.outcome import Verdict
 
 __all__ = [
     "JobRow",
@@ -45,7 +46,8 @@ __all__ = [
     "open_journal",
 ]
 
-_ENDING = frozenset(trigger for trigger, _, dest in TABLE if dest in TERMINAL)
+# An event leads to one state, wherever it comes from.
+_DESTINATIONS = {trigger: state for trigger, _, state in TABLE}
 _decoder = msgspec.json.Decoder(ev.Entry)
 _events = msgspec.json.Decoder(ev.AnyEvent)
 
@@ -198,9 +200,9 @@ class Journal:
                 if key is not None and self._run_of(key) not in (None, entry.run):
                     raise sqlite3.IntegrityError(f"{key} is the key of another run")
                 execute(
-                    "INSERT INTO jobs (id, run, name, first_entry, ended, key)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (entry.job, entry.run, entry.name, row, ended, key),
+                    "INSERT INTO jobs (id, run, name, first_entry, ended, key, state, verdict)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (entry.job, entry.run, entry.name, row, ended, key, *_where(entry)),
                 )
             case ev.LeaseOpened():
                 execute(
@@ -219,8 +221,12 @@ class Journal:
                 )
             case ev.LeaseEnded():
                 execute("UPDATE leases SET ended = 1 WHERE instance = ?", (entry.instance,))
-            case ev.Event() if ev.tag(type(entry)) in _ENDING:
-                execute("UPDATE jobs SET ended = 1 WHERE id = ?", (entry.job,))
+            case ev.Event():
+                state, verdict = _where(entry)
+                execute(
+                    "UPDATE jobs SET state = ?, verdict = ?, ended = ? WHERE id = ?",
+                    (state, verdict, state in TERMINAL, entry.job),
+                )
 
     def _run_of(self, key: str) -> str | None:
         # On the writing connection: what others have not committed yet is waited for.
@@ -288,18 +294,23 @@ class Journal:
         return next((row.run for row in self._job_rows("WHERE key = ?", (key,))), None)
 
     def newest(
-        self, *, limit: int, before: int | None = None, run: str = "", name: str = ""
+        self, *, limit: int, before: int | None = None, **wanted: str | None
     ) -> list[tuple[int, JobRow]]:
         """Jobs with their places in the journal, the newest first, from the place `before`.
 
-        Only those of a run, or of a name, when one is given.
+        `wanted` are values that their `run`, `name`, `state` or `verdict` has; None is any.
         """
+        terms: dict[str, str | int] = {
+            f"{column} = ?": value for column, value in wanted.items() if value is not None
+        }
+        if before is not None:
+            terms["first_entry < ?"] = before
+        where = f"WHERE {' AND '.join(terms)}" if terms else ""
         with reading(self._path):
             rows = self._reader.execute(
-                "SELECT first_entry, id, run, name, ended FROM jobs"
-                " WHERE (? IS NULL OR first_entry < ?) AND ? IN ('', run) AND ? IN ('', name)"
+                f"SELECT first_entry, id, run, name, ended FROM jobs {where}"
                 " ORDER BY first_entry DESC LIMIT ?",
-                (before, before, run, name, limit),
+                (*terms.values(), limit),
             ).fetchall()
         return [(place, JobRow(id, run, name, bool(ended))) for place, id, run, name, ended in rows]
 
@@ -376,6 +387,11 @@ class Journal:
                 self._connection.execute("DELETE FROM entries WHERE job = ?", (job,))
                 self._connection.execute("DELETE FROM leases WHERE job = ? AND ended = 1", (job,))
                 self._connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
+
+
+def _where(event: ev.Event) -> tuple[State, Verdict | None]:
+    """The state, and the verdict, that a job has from the event on."""
+    return _DESTINATIONS[ev.tag(type(event))], verdict_of(event)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import msgspec
 
 from states.errors import PikaciError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _BUSY_SECS = 30.0
 # What the schema cannot draw: name, bytes of randomness, and the version that brought it.
 _DRAWN = (("owner", 8, 1), ("key", 32, 2))

@@ -33,13 +33,11 @@ def find_jobs(journal: Journal, word: str | None) -> list[JobRow]:
 
     Without a word, the jobs of the newest run. `UsageError` when there is none.
     """
-    rows = journal.jobs()
     if word is None:
-        newest = rows[-1].run if rows else None
-        found = [row for row in rows if row.run == newest]
+        found = [row for _, last in journal.newest(limit=1) for row in journal.jobs(run=last.run)]
     else:
-        found = [row for row in rows if word in (row.id, row.run)]
-        found = found or [row for row in rows if row.name == word][-1:]
+        found = [row] if (row := journal.find(word)) else journal.jobs(run=word)
+        found = found or [row for _, row in journal.newest(limit=1, name=word)]
     if not found:
         raise UsageError(
             f"there is no job or run {word!r}" if word else "there is no run yet",

@@ -33,8 +33,10 @@ def command(workspace: Path | None, state_root: Path | None, last: int, output: 
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
-        runs = list(journal.runs().values())
-        newest = [[journal.job(row.id) for row in rows] for rows in runs[: -last - 1 : -1]]
+        newest = [
+            [journal.job(row.id) for row in journal.jobs(run=run)]
+            for _, run in journal.newest_runs(limit=last)
+        ]
     reports = [run_report(jobs[0].run, jobs) for jobs in newest]
     if output == "json":
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(reports)).decode() + "\n")

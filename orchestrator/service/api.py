@@ -45,7 +45,6 @@ KEEP_ALIVE_SECS = 15.0
 WATCH_SECS = 3600.0
 EVENT_STREAM = "text/event-stream"
 _MAX_KEY = 200
-_SCAN = 200
 _T = TypeVar("_T")
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -148,26 +147,24 @@ async def get_run(orchestrator: Orchestrator, request: Request) -> Response:
 
 async def list_jobs(orchestrator: Orchestrator, request: Request) -> Response:
     """Jobs, the newest first."""
-    return _json(await find_jobs(orchestrator, decoded_query(request.query_params, JobsQuery)))
+    return _json(find_jobs(orchestrator, decoded_query(request.query_params, JobsQuery)))
 
 
-async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> JobPage:
+def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> JobPage:
     """The page of jobs that the query asks for."""
-    before, found = query.before, list[JobDocument]()
-    while True:
-        rows = orchestrator.journal.newest(
-            limit=_SCAN, before=before, run=query.run, name=query.name
-        )
-        for place, row in rows:
-            if len(found) == query.limit:
-                return JobPage(jobs=tuple(found), next=before)
-            before = place
-            document = _document(orchestrator.job(row.id))
-            if query.state in (None, document.state) and query.verdict in (None, document.verdict):
-                found.append(document)
-        if len(rows) < _SCAN:
-            return JobPage(jobs=tuple(found), next=None)
-        await trio.lowlevel.checkpoint()
+    rows = orchestrator.journal.newest(
+        limit=query.limit + 1,
+        before=query.before,
+        run=query.run or None,
+        name=query.name or None,
+        state=query.state,
+        verdict=query.verdict,
+    )
+    shown = rows[: query.limit]
+    return JobPage(
+        jobs=tuple(_document(orchestrator.job(row.id)) for _, row in shown),
+        next=shown[-1][0] if len(rows) > query.limit else None,
+    )
 
 
 async def get_job(orchestrator: Orchestrator, request: Request) -> Response:

@@ -84,7 +84,8 @@ def test_a_guest_that_is_frozen_or_stopped_can_be_cancelled(pikaci: Command, ver
 
     assert (0, []) == (asked.returncode, pikaci.leases())
     assert "one\n" in pikaci("logs").stdout
-    assert (130 if verb == "pause" else 4) == running.returncode
+    # A guest that was stopped may be found gone before the request comes, or after it.
+    assert running.returncode in ({130} if verb == "pause" else {4, 130})
 
 
 async def test_a_command_that_the_kernel_killed_for_memory_is_told_so(runs: Runs) -> None:

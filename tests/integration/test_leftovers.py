@@ -111,7 +111,8 @@ def test_what_a_lost_state_root_left_is_reaped_when_it_is_past_its_deadline(
 @pytest.mark.incus
 def test_a_service_takes_over_and_hands_on(pikaci: Command) -> None:
     """What a killed run left goes on; TERM ends the service, and not the job."""
-    kill(pikaci.run_until("running", "run", "--", "echo one; sleep 6; echo two"))
+    command = "echo one; until [[ -e /tmp/go ]]; do sleep 0.1; done; echo two"
+    kill(pikaci.run_until("running", "run", "--", command))
     service = pikaci.run_until("serving", "serve")
 
     given = pikaci("run", "--", "true")
@@ -119,6 +120,8 @@ def test_a_service_takes_over_and_hands_on(pikaci: Command) -> None:
     service.send_signal(signal.SIGTERM)
     said, _ = service.communicate(timeout=SECS)
     left = pikaci.leases()
+    for guest in left:
+        pikaci.incus("exec", guest, "--", "touch", "/tmp/go")
     again = pikaci.run_until("passed", "serve")
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=SECS)

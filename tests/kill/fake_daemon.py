@@ -75,7 +75,10 @@ async def serving(fake: FakeIncus, address: Path) -> AsyncIterator[Late]:
 
 async def _serve(fake: FakeIncus, late: Late, stream: trio.SocketStream) -> None:
     async with stream:
-        asked = msgspec.msgpack.decode(await _receive(stream), type=Asked)
+        try:
+            asked = msgspec.msgpack.decode(await _receive(stream), type=Asked)
+        except (ConnectionResetError, trio.BrokenResourceError):
+            return  # it was killed before it had asked
         gone = not await stream.receive_some(1)
         operation = asked.argv[1] in _OPERATIONS
         if gone and not (operation or asked.outlives):

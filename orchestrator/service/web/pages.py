@@ -62,7 +62,7 @@ class Pages:
         query = decoded_query(given, JobsQuery)
         values: dict[str, Any] = {"query": query, "verdicts": list(Verdict), "at": self._at()}
         if set(given) - {"before"}:
-            found = await find_jobs(self.orchestrator, query)
+            found = find_jobs(self.orchestrator, query)
             jobs = [self.summaries(job.id) for job in found.jobs]
             return self._page(request, "found.html", **values, jobs=jobs, next=found.next)
         runs = self.orchestrator.journal.newest_runs(limit=board.RUNS, before=query.before)

@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import msgspec
 import pytest
 import trio
+from hypothesis import HealthCheck, given, settings
 
 from orchestrator.journal import (
     Journal,
@@ -19,8 +22,8 @@ from orchestrator.journal import (
 )
 from states import events as ev
 from states.lifecycle import State
-from states.outcome import Failure, FailureKind
-from tests.samples import sample_life, sample_shell_job
+from states.outcome import Failure, FailureKind, Verdict
+from tests.samples import lives, sample_life, sample_shell_job
 
 WHEN = {"at": datetime(2026, 1, 2, tzinfo=UTC), "monotonic": 1.0}
 
@@ -303,3 +306,36 @@ async def test_a_listener_that_fails_is_no_fault_of_the_entry(tmp_path: Path) ->
         for event in sample_life()[:2]:
             await journal.append(event)
         assert sample_life()[:2] == heard == [entry for _, entry in journal.entries("r.1")]
+
+
+@given(life=lives())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_job_is_found_by_its_state_and_its_verdict(tmp_path: Path, life: list[Any]) -> None:
+    """At every step, as its events make it; and by no other."""
+    path = tmp_path / f"{uuid4().hex}.sqlite3"
+
+    async def live() -> None:
+        with open_journal(path) as journal:
+            for event in life:
+                await journal.append(event)
+                job = journal.job("r.1")
+                for state in State:
+                    found = [row.id for _, row in journal.newest(limit=1, state=state)]
+                    assert (["r.1"] if state is job.state else []) == found
+                for verdict in Verdict:
+                    found = [row.id for _, row in journal.newest(limit=1, verdict=verdict)]
+                    assert (["r.1"] if verdict is job.verdict else []) == found
+                assert job.ended == journal.ended("r.1")
+
+    trio.run(live)
+
+
+async def test_runs_are_listed_from_the_one_that_began_last(tmp_path: Path) -> None:
+    """However their jobs' entries are mixed."""
+    with open_journal(tmp_path / "journal.sqlite3") as journal:
+        for run, job in (("a", "a.1"), ("b", "b.1"), ("a", "a.2"), ("c", "c.1")):
+            (event,) = sample_life(ev.Submitted)
+            await journal.append(msgspec.structs.replace(event, run=run, job=job))
+
+        assert ["c", "a", "b"] == [run for _, run in journal.newest_runs(limit=9)]
+        assert ["c"] == [run for _, run in journal.newest_runs(limit=1)]

@@ -22,6 +22,7 @@ from orchestrator.journal import Journal, JournalError, open_journal
 from orchestrator.journal_file import SCHEMA_VERSION
 from orchestrator.settings import StateRoot
 from states.lifecycle import State
+from states.outcome import Verdict
 from tests.samples import sample_life
 
 DATA = Path(__file__).parent / "data"
@@ -342,11 +343,24 @@ def test_a_journal_of_an_older_version_is_brought_to_ours(tmp_path: Path, versio
             "jobs": {id: known(jobs[id], expected["jobs"].get(id, {})) for id in jobs},
         }
         key = journal.key
+        places = {row.id: found_at(journal, row.id) for row in journal.jobs()}
     with open_journal(path) as journal:
         again = journal.key
 
     assert expected == found
+    assert {id: (job.state, job.verdict) for id, job in folds.items()} == places
     assert key == again
+
+
+def found_at(journal: Journal, id: str) -> tuple[State, Verdict | None]:
+    """The state and the verdict by which the job is found, of all that there are."""
+
+    def finds(**wanted: str) -> bool:
+        return id in [row.id for _, row in journal.newest(limit=100, **wanted)]
+
+    (state,) = (state for state in State if finds(state=state))
+    verdicts = [verdict for verdict in Verdict if finds(verdict=verdict)]
+    return state, verdicts[0] if verdicts else None
 
 
 def known(job: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
