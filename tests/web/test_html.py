@@ -55,7 +55,7 @@ def check_harmless(text: str) -> None:
 
 async def evil_job(served: Served) -> str:
     """A job that ended, of which every text is hostile."""
-    spec = JobSpec(command=EVIL, description=EVIL, env={"A": EVIL})
+    spec = JobSpec(command=EVIL, description=EVIL.replace("\x1b", ""), env={"A": EVIL})
     failure = Failure(
         kind=FailureKind.INFRASTRUCTURE, phase="running", message=EVIL, resolution=EVIL
     )
@@ -116,6 +116,7 @@ async def test_what_a_queue_says_is_text() -> None:
         await served.started(running["id"])
         await served.submit()
         text = (await served.http.get("/")).text
+        served.orchestrator.detach()
 
     check_harmless(text)
     assert "waits for a place: 1 of 1 jobs run" in text

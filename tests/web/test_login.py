@@ -97,7 +97,7 @@ def test_the_cookie_is_good_for_its_time_and_its_token(
 
     def status(cookie: str) -> int:
         with httpx.Client(base_url=stage.site.url) as other:
-            return other.get("/v1/jobs", headers={"Cookie": cookie}).status_code
+            return other.get("/v1/jobs", headers={"Cookie": cookie.encode("latin-1")}).status_code
 
     assert 200 == status(f"{name}={value}")
     stage.site.close()

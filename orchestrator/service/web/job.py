@@ -104,12 +104,13 @@ def drawing(line: Timeline) -> Drawing:
 
     def bar(span: Span, kind: str) -> Bar:
         x = max(0.0, (span.begin - zero).total_seconds()) / whole * WIDTH
+        x = min(x, WIDTH - _NARROWEST)
         width = max(_NARROWEST, span.secs / whole * WIDTH)
         name = span.name.replace("_", " ")
         title = f"{name}, {duration(span.secs)}, attempt {span.attempt}"
         return Bar(
             kind=kind if span.ok else f"{kind} fault",
-            x=round(min(x, WIDTH - _NARROWEST), 2),
+            x=round(x, 2),
             width=round(min(width, WIDTH - x), 2),
             title="\n".join(part for part in (title, span.detail, span.error) if part),
             name=name,
