@@ -107,6 +107,11 @@ class Collector:
         self._spool.write(chunk[: max(0, room)])
         self._spooled += len(chunk)
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all was fed."""
+        return self._spooled == 0
+
     def finish(self) -> Manifest:
         """Read what was fed, write what may be written, and say what was not."""
         assert self._spool is not None

@@ -16,7 +16,7 @@ from orchestrator import commands
 from orchestrator.collect import Collector, Manifest, collect_command
 from orchestrator.contract import contract
 from orchestrator.diagnosis import look_at_failure
-from orchestrator.incus import Completed, Incus
+from orchestrator.incus import SILENT_TRIES, Completed, Incus
 from orchestrator.incus_errors import (
     AgentAway,
     DaemonUnreachable,
@@ -93,11 +93,16 @@ class Evidence:
         return result
 
     async def _collect(self, *, want_log: bool) -> Collector:
-        return await patiently(
-            lambda: self._collect_once(want_log=want_log),
-            secs=self.plan.deadlines.daemon_secs,
-            again=_AGAIN,
-        )
+        # An archive has an end, also one without a member.
+        for _ in range(SILENT_TRIES):
+            collector = await patiently(
+                lambda: self._collect_once(want_log=want_log),
+                secs=self.plan.deadlines.daemon_secs,
+                again=_AGAIN,
+            )
+            if not collector.silent:
+                break
+        return collector
 
     async def _collect_once(self, *, want_log: bool) -> Collector:
         new_log = self.directory / "guest.log.new"

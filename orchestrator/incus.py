@@ -25,6 +25,9 @@ from orchestrator.incus_errors import DeadlinePassed, IncusMissing
 Sink = Callable[[bytes], Awaitable[None]]
 
 MAX_STDERR_BYTES = 64 * 1024
+# On a busy host Incus 6.0.4 loses all that a short exec prints, in some of a hundred cases, and
+# says that it ended well. What must have printed something is asked so often.
+SILENT_TRIES = 5
 _CHUNK = 64 * 1024
 # All that a client has of our environment, by name. The rest is not for it: among it are the
 # jobs' secrets, which would stand in its /proc/PID/environ, and INCUS_REMOTE or INCUS_PROJECT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -96,6 +97,10 @@ class FakeIncus:
     def hang(self, target: str, *, times: int = 1, name: str | None = None) -> None:
         """The next calls never end, and do nothing."""
         self._faults.add(Fault(Kind.HANG, target, times, name))
+
+    def mute(self, target: str, *, times: int = 1, name: str | None = None) -> None:
+        """The output of the next calls is lost, as that of a short exec on a busy host."""
+        self._faults.add(Fault(Kind.MUTE, target, times, name))
 
     def late(self, target: str, *, secs: float, times: int = 1, name: str | None = None) -> None:
         """The next calls are carried out `secs` later, also when their client was killed."""
@@ -198,6 +203,7 @@ class FakeIncus:
             Kind.FAIL_DONE,
             Kind.HANG,
             Kind.LATE,
+            Kind.MUTE,
             targets=_targets(call.command),
             name=_instance_name(call.command),
         )
@@ -208,6 +214,8 @@ class FakeIncus:
                 await trio.sleep_forever()
             case Kind.LATE:
                 return await self._carry_out_late(fault.secs, handler, call)
+            case Kind.MUTE:
+                return await handler(self._daemon, replace(call, write=_drop))
             case Kind.FAIL_DONE:
                 await handler(self._daemon, call)
         raise Refused(fault.text)
@@ -231,6 +239,10 @@ class FakeIncus:
         if refused is not None:
             raise refused
         return exit_code
+
+
+async def _drop(chunk: bytes) -> None:
+    """What a client that hears nothing does with output."""
 
 
 def _targets(command: Command) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ class Kind(enum.Enum):
     FAIL = "the client hears an error; nothing is done"
     FAIL_DONE = "it is carried out, but the client hears an error"
     HANG = "it never ends, and nothing is done"
+    MUTE = "it is carried out and ends well, but its client hears nothing of what it printed"
     LATE = "it is carried out after a while, whether or not the client still waits"
     SPOIL = "the result file in the guest is not what the job left"
     NEVER_READY = "a mount does not appear in the guest"

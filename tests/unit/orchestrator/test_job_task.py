@@ -96,6 +96,20 @@ async def test_a_file_left_by_an_earlier_attempt_is_gone(
     assert [False] == seen
 
 
+@pytest.mark.parametrize(("times", "outcome"), [(3, Outcome.PASSED), (9, None)])
+async def test_a_result_whose_exec_was_not_heard_is_asked_for_again(
+    tmp_path: Path, jumping_clock: MockClock, times: int, outcome: Outcome | None
+) -> None:
+    """A busy Incus loses what a short exec prints; a guest that never says anything has an end."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.mute("pikaci-collect", times=times)
+
+        job = await rig.live(JobSpec(command="true", retries=0))
+
+        assert outcome is job.outcome
+        assert settled(rig)
+
+
 async def test_a_broken_connection_is_retried_with_an_instance_of_its_own(
     tmp_path: Path, jumping_clock: MockClock
 ) -> None:
