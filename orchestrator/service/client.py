@@ -24,6 +24,7 @@ from states.errors import PikaciError
 
 ANSWER_SECS = 120.0
 AGAIN_SECS = 0.5
+BUSY = 503
 # A service that was restarted is back within this time, or is taken for gone.
 AWAY_SECS = 30.0
 _T = TypeVar("_T")
@@ -78,10 +79,8 @@ class Client:
                             deadline = trio.current_time() + AWAY_SECS
                             yield _entry.decode(fields["data"])
                             fields = {}
-            except httpx.TransportError as error:
-                if trio.current_time() > deadline:
-                    raise self._gone(error) from error
-                await trio.sleep(AGAIN_SECS)
+            except (httpx.TransportError, ServiceProblem) as error:
+                await self._again(error, deadline)
 
     async def log(self, job: str) -> AsyncIterator[bytes]:
         """A job's log as it grows, to its end, each byte once."""
@@ -97,10 +96,18 @@ class Client:
                         deadline = trio.current_time() + AWAY_SECS
                         yield chunk
                     return
-            except httpx.TransportError as error:
-                if trio.current_time() > deadline:
-                    raise self._gone(error) from error
-                await trio.sleep(AGAIN_SECS)
+            except (httpx.TransportError, ServiceProblem) as error:
+                await self._again(error, deadline)
+
+    async def _again(self, error: httpx.TransportError | ServiceProblem, deadline: float) -> None:
+        """Wait for the next try of a stream; raises what a try does not mend, or did not."""
+        late = trio.current_time() > deadline
+        if isinstance(error, ServiceProblem):
+            if late or error.status != BUSY:
+                raise error
+        elif late:
+            raise self._gone(error) from error
+        await trio.sleep(AGAIN_SECS)
 
     async def _post(
         self, path: str, body: msgspec.Struct, type: type[_T], headers: dict[str, str]

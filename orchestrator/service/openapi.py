@@ -20,6 +20,11 @@ _PROBLEM = {
         "application/problem+json": {"schema": {"$ref": _REF.format(name="ProblemDocument")}}
     },
 }
+_TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "On TCP, with the token of `--token-file`; the unix socket needs none",
+}
 _HEADERS = {
     ("POST", "/v1/runs"): ("Idempotency-Key", {"type": "string", "maxLength": 200}),
     ("GET", "/v1/events"): ("Last-Event-ID", {"type": "integer", "minimum": 0}),
@@ -49,7 +54,8 @@ def openapi() -> bytes:
                 "description": "Runs CI jobs in throw-away Incus instances.",
             },
             "paths": paths,
-            "components": {"schemas": components},
+            "components": {"schemas": components, "securitySchemes": {"token": _TOKEN}},
+            "security": [{}, {"token": []}],
         }
     )
 
