@@ -24,7 +24,7 @@ def after(secs: float) -> str:
 
 def test_the_deadline_ends_the_guest(daemon: Daemon) -> None:
     """It is asked for again before the end; one that has passed already ends the guest at once."""
-    process = daemon.answers(after(1), "2020-01-01T00:00:00+00:00")
+    process = daemon.answers(after(3), "2020-01-01T00:00:00+00:00")
     daemon.guest.popen(program=daemon.script).communicate()
 
     daemon.guest.wait_until_off()
@@ -42,7 +42,7 @@ def test_a_daemon_that_has_gone_moves_no_deadline(daemon: Daemon) -> None:
 
 def test_a_deadline_that_was_taken_away(daemon: Daemon) -> None:
     """Without a deadline, or with one no longer, the guest goes on."""
-    process = daemon.answers("!404", after(1), "!404")
+    process = daemon.answers("!404", after(3), "!404")
 
     assert [0, 0] == [daemon.script_ends()[0], daemon.script_ends()[0]]
     process.communicate()
