@@ -62,7 +62,7 @@ async def build_nixos(
         raise PikaciError(
             "nix could not build the image",
             details=without_credentials(done.stderr.decode("utf-8", "replace"))[-3000:],
-            resolution="`nix build` of the same flake says more",
+            resolution="`nix build` of the same flake says more; it takes nix 2.10 or newer",
         )
     # In the order in which they were asked for.
     paths = [Path(line) for line in done.stdout.decode().splitlines()]
