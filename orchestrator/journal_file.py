@@ -157,7 +157,10 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     # A journal that was closed has no write-ahead log, and SQLite would make one to read it.
     # "Immutable" keeps it from that, and must not be said of a journal that has one.
     wal = path.with_name(f"{path.name}-wal")
-    how = "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"
+    try:
+        how = "mode=ro" if wal.stat().st_size else "immutable=1"
+    except FileNotFoundError:  # it goes with the last process that closes the journal
+        how = "immutable=1"
     with mapped_errors(path):
         connection = sqlite3.connect(
             f"file:{quote(os.fsencode(path.absolute()))}?{how}",
