@@ -68,8 +68,9 @@ async def test_shared_memory(lab: Lab, tmp_path: Path) -> None:
 async def test_programs_of_nixos_are_found(lab: Lab, tmp_path: Path) -> None:
     """An exec of ours finds what is in /run/current-system/sw/bin, and so does what it starts."""
     job = await booted(lab, tmp_path, "true")
+    # It takes a moment, as Incus may lose what an exec prints that ends at once.
     put = (
-        "printf '#!/bin/sh\\necho found\\n' >/run/current-system/sw/bin/only-there;"
+        "printf '#!/bin/sh\\nsleep 0.1; echo found\\n' >/run/current-system/sw/bin/only-there;"
         " chmod +x /run/current-system/sw/bin/only-there"
     )
     await lab.exec(job.plan.instance, "sh", "-c", put)
