@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrator.errors import UsageError
     from orchestrator.job_handle import JobHandle, RunHandle
-    from orchestrator.orchestrator import Orchestrator, QueueFull, Statistics
+    from orchestrator.orchestrator import Orchestrator, Statistics
     from orchestrator.plan import Host
     from orchestrator.queue import Capacity
+    from orchestrator.room import QueueFull
     from orchestrator.settings import Settings
     from orchestrator.snapshot import Snapshot
     from orchestrator.submission import Request
@@ -44,9 +45,10 @@ __all__ = [
 _HOMES = {
     "orchestrator.errors": ("UsageError",),
     "orchestrator.job_handle": ("JobHandle", "RunHandle"),
-    "orchestrator.orchestrator": ("Orchestrator", "QueueFull", "Statistics"),
+    "orchestrator.orchestrator": ("Orchestrator", "Statistics"),
     "orchestrator.plan": ("Host",),
     "orchestrator.queue": ("Capacity",),
+    "orchestrator.room": ("QueueFull",),
     "orchestrator.settings": ("Settings",),
     "orchestrator.snapshot": ("Snapshot",),
     "orchestrator.submission": ("Request",),

@@ -12,7 +12,6 @@ and never an exception in the block.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -26,12 +25,10 @@ import trio
 
 from orchestrator import locks
 from orchestrator.cancel import cancel_jobs
-from orchestrator.contract import contract
 from orchestrator.errors import NotFound, UsageError, cause_of
 from orchestrator.hold import listening
 from orchestrator.image.store import Images
 from orchestrator.incus import Incus
-from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
 from orchestrator.job_handle import Arrivals, JobHandle, RunHandle
 from orchestrator.job_task import JobTask
 from orchestrator.journal import (
@@ -43,9 +40,11 @@ from orchestrator.journal import (
     open_journal,
 )
 from orchestrator.locks import submitting
+from orchestrator.publishing import Publisher
 from orchestrator.queue import Capacity, Queue
+from orchestrator.room import Room
 from orchestrator.settings import QUEUE_JOBS, Settings, open_incus
-from orchestrator.snapshot import Snapshot, publish
+from orchestrator.snapshot import Snapshot
 from orchestrator.submission import (
     Request,
     check_form,
@@ -59,18 +58,12 @@ from orchestrator.submission import (
 from orchestrator.tending import tending
 from orchestrator.workbench import Workbench
 from states import events as ev
-from states.errors import PikaciError
 from states.job import Job, fold, verdict_of
 from states.lifecycle import State
 from states.outcome import Verdict
-from states.spec import InstanceType, JobSpec, check
+from states.spec import JobSpec, check
 
-PUBLISHERS = 4
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-
-
-class QueueFull(PikaciError):
-    """As many jobs wait as may; nothing was submitted."""
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,17 +99,13 @@ class Orchestrator:
         self.arrivals = Arrivals()
         self.bench = replace(bench, on_log=self._on_log)
         self._listener = bench.on_log
-        self._workspace = workspace
-        self._queue_jobs = queue_jobs
         self._images = Images(bench.incus)
-        # Each takes a thread for as long as it lasts; jobs want some for their incus commands.
-        self._publishing = trio.CapacityLimiter(PUBLISHERS)
+        self._publisher = Publisher(bench.root, self._images, workspace)
+        self._room = Room(queue_jobs)
         self._tasks: dict[str, JobTask] = {}
         self._nursery: trio.Nursery
         self._closed = False
         self._runs = 0
-        self._not_begun: set[str] = set()
-        self._room = trio.Event()
         self._ended: Counter[Verdict] = Counter()
         self._faults: dict[str, Exception] = {}
         bench.journal.observe(self._on_entry)
@@ -259,7 +248,7 @@ class Orchestrator:
         *,
         wait: bool,
     ) -> JobHandle:
-        request = Request(self._tree(workspace), {name: spec}, key=key, snapshot=snapshot)
+        request = Request(self._publisher.tree(workspace), {name: spec}, key=key, snapshot=snapshot)
         run = await self.submit_run(request, wait=wait)
         (job,) = run.jobs
         if job.job.state is State.REJECTED:
@@ -297,20 +286,23 @@ class Orchestrator:
         if rejected := rejections(request, run):
             await self.journal.append(*rejected)
             return self.run(run)
-        await self._wait_for_room(len(request.specs), wait=wait)
-        async with submitting(self.bench.root.snapshots):
-            snapshot = await self._snapshot_and_images(request)
-            started(snapshot)
-            submitted = submissions(request, run, snapshot)
-            self._not_begun.update(event.job for event in submitted)
-            try:
-                await self.journal.append(*submitted)
-            except BaseException as error:
-                self._begun(event.job for event in submitted)
-                # Another task or process may have been faster with the same key.
-                if isinstance(error, NotTheWriter) and (there := self._submitted(request)):
-                    return there
-                raise
+        jobs = len(request.specs)
+        submitted: list[ev.Submitted] = []
+        await self._room.take(jobs, wait=wait)
+        try:
+            async with submitting(self.bench.root.snapshots):
+                snapshot = await self._publisher.prepare(request)
+                started(snapshot)
+                events = submissions(request, run, snapshot)
+                await self.journal.append(*events)
+                submitted = events
+        except NotTheWriter:
+            # Another task or process may have been faster with the same key.
+            if there := self._submitted(request):
+                return there
+            raise
+        finally:
+            self._room.give_back(jobs, (event.job for event in submitted))
         for event in submitted:
             task = JobTask(self.bench, fold([event]), self._images, self.queue)
             self._tasks[event.job] = task
@@ -321,30 +313,7 @@ class Orchestrator:
         self, workspace: Path | None = None, *, include: tuple[str, ...] = ()
     ) -> Snapshot:
         """Publish a workspace as it is now; many jobs can be submitted to see it."""
-        tree = self._tree(workspace)
-        async with self._publishing:
-            return await publish(
-                tree,
-                self.bench.root.snapshots,
-                exclude=(self.bench.root.path,),
-                include=include,
-                owner=(contract().user.uid, contract().user.gid),
-            )
-
-    def _tree(self, workspace: Path | None) -> Path:
-        named = workspace or self._workspace
-        tree = real_path(named) if named is not None else None
-        if tree is None or not os.path.isdir(tree):
-            raise UsageError(
-                f"{named or 'no workspace'}: there is no such directory",
-                resolution="name an existing directory as the workspace",
-            )
-        if tree == Path("/"):
-            raise UsageError(
-                "/: the whole file system is no workspace",
-                resolution="name the directory that the jobs are to see",
-            )
-        return tree
+        return await self._publisher.publish(workspace, include=include)
 
     def _submitted(self, request: Request) -> RunHandle | None:
         """The run that was submitted under the request's key."""
@@ -358,37 +327,6 @@ class Orchestrator:
     def _next_run(self) -> str:
         self._runs += 1
         return self.session if self._runs == 1 else f"{self.session}-{self._runs}"
-
-    async def _wait_for_room(self, jobs: int, *, wait: bool) -> None:
-        # A run with more jobs than may wait finds room when nobody does.
-        while self._not_begun and len(self._not_begun) + jobs > self._queue_jobs:
-            if not wait:
-                raise QueueFull(
-                    f"{len(self._not_begun)} jobs wait, and {self._queue_jobs} may",
-                    resolution="submit it again when some have begun",
-                )
-            await self._room.wait()
-
-    async def _snapshot_and_images(self, request: Request) -> Snapshot:
-        images = [(spec.image, spec.instance_type) for spec in request.specs.values()]
-        if request.snapshot is not None:
-            await _look_up(self._images, images)
-            if not request.snapshot.path.is_dir():
-                raise UsageError(
-                    f"the snapshot {request.snapshot.hash[:12]} is not here any more",
-                    resolution="publish the workspace again",
-                )
-            return request.snapshot
-        # Its error, and not a nursery's group of it.
-        results: list[Snapshot] = []
-        try:
-            async with trio.open_nursery() as nursery:
-                # Beside the copying, which takes as long.
-                nursery.start_soon(_look_up, self._images, images)
-                results.append(await self.snapshot(request.workspace, include=request.include))
-        except ExceptionGroup as group:
-            raise cause_of(group) from None
-        return results[0]
 
     # Looking at jobs, and ending them.
 
@@ -473,7 +411,7 @@ class Orchestrator:
             self._faults[task.job.id] = cause
         finally:
             del self._tasks[task.job.id]
-            self._begun([task.job.id])
+            self._room.begun(task.job.id)
             self.arrivals.tell(task.job.id)
 
     def _take_up_lost(self) -> None:
@@ -495,7 +433,7 @@ class Orchestrator:
     def _on_entry(self, entry: ev.Entry) -> None:
         self.arrivals.tell(entry.job)
         if isinstance(entry, ev.Event) and not isinstance(entry, ev.Submitted):
-            self._begun([entry.job])
+            self._room.begun(entry.job)
             verdict = verdict_of(entry)
             if verdict is not None:
                 self._ended[verdict] += 1
@@ -503,18 +441,3 @@ class Orchestrator:
     def _on_log(self, job: str, chunk: bytes) -> None:
         self._listener(job, chunk)
         self.arrivals.tell_log(job)
-
-    def _begun(self, jobs: Iterable[str]) -> None:
-        self._not_begun.difference_update(jobs)
-        self._room.set()
-        self._room = trio.Event()
-
-
-async def _look_up(images: Images, wanted: Iterable[tuple[str, InstanceType]]) -> None:
-    for alias, instance_type in dict.fromkeys(wanted):
-        try:
-            await images.find(alias, instance_type)
-        except (DaemonUnreachable, IncusMissing):
-            raise
-        except PikaciError:
-            pass  # the jobs that want it tell of it

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from orchestrator.errors import KeyTaken, NotFound, UsageError
 from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
 from orchestrator.journal import JournalError
-from orchestrator.orchestrator import QueueFull
+from orchestrator.room import QueueFull
 from orchestrator.service.types import ProblemDocument
 from orchestrator.service.web.rendering import page
 from orchestrator.snapshot import SnapshotError

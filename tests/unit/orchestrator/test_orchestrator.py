@@ -23,8 +23,8 @@ from orchestrator import (
     SpecError,
     UsageError,
     Verdict,
+    publishing,
 )
-from orchestrator import orchestrator as orchestrator_module
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Incus
 from orchestrator.incus_errors import DaemonUnreachable
@@ -254,6 +254,72 @@ async def test_a_full_queue_makes_submitters_wait_or_refuses_them() -> None:
             await running.cancel(now=True)
 
         assert 3 == len(orchestrator.journal.jobs())
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_submitters_that_wait_find_the_queue_bounded(apart: bool) -> None:
+    """Each knows of those before it, also while they publish; and they get room in their order."""
+    came: list[str] = []
+    async with open_fake(capacity=Capacity(jobs=1), queue_jobs=3) as (orchestrator, _):
+        running = await orchestrator.submit(SLEEPS)
+        await started(orchestrator, running.id)
+
+        async def submit(number: int) -> None:
+            await orchestrator.submit(PASSES, name=f"job-{number}")
+            came.append(f"job-{number}")
+
+        async with trio.open_nursery() as nursery:
+            for number in range(9):
+                nursery.start_soon(submit, number)
+                if apart:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+            with trio.move_on_after(60):
+                while len(orchestrator.journal.jobs()) < 1 + 3:
+                    await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert 1 + 3 == len(orchestrator.journal.jobs())
+            with pytest.raises(QueueFull):
+                await orchestrator.submit_nowait(PASSES)
+            await running.cancel(now=True)
+
+    in_order = [f"job-{number}" for number in range(9)]
+    assert in_order == (came if apart else sorted(came))
+
+
+async def test_who_does_not_wait_does_not_overtake_a_run_that_does() -> None:
+    """A large run would else never find room."""
+    async with open_fake(capacity=Capacity(jobs=1), queue_jobs=2) as (orchestrator, _):
+        running = await orchestrator.submit(SLEEPS)
+        await started(orchestrator, running.id)
+        await orchestrator.submit(PASSES)
+        workspace = orchestrator.bench.root.path.parent / "workspace"
+        large = Request(workspace, {"one": PASSES, "two": PASSES})
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(orchestrator.submit_run, large)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            with pytest.raises(QueueFull):
+                await orchestrator.submit_nowait(PASSES)
+            await running.cancel(now=True)
+
+        assert 4 == len(orchestrator.journal.jobs())
+
+
+async def test_a_submission_that_fails_gives_its_room_back() -> None:
+    """Or is cancelled: the next one has it."""
+    async with open_fake(capacity=Capacity(jobs=1), queue_jobs=1) as (orchestrator, _):
+        running = await orchestrator.submit(SLEEPS)
+        await started(orchestrator, running.id)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await orchestrator.submit(PASSES)
+        missing = Snapshot("0" * 64, orchestrator.bench.root.snapshots / "none", None, None)
+        with pytest.raises(UsageError, match="not here any more"):
+            await orchestrator.submit(PASSES, snapshot=missing)
+        await orchestrator.submit_nowait(PASSES)
+        await running.cancel(now=True)
+
+        assert 2 == len(orchestrator.journal.jobs())
 
 
 async def test_a_refused_spec_is_recorded_and_told() -> None:
@@ -576,7 +642,7 @@ async def test_submitters_leave_threads_to_the_jobs(monkeypatch: pytest.MonkeyPa
         busy -= 1
         raise UsageError("enough")
 
-    monkeypatch.setattr(orchestrator_module, "publish", publish)
+    monkeypatch.setattr(publishing, "publish", publish)
     async with open_fake() as (orchestrator, _):
 
         async def submit() -> None:
@@ -584,10 +650,10 @@ async def test_submitters_leave_threads_to_the_jobs(monkeypatch: pytest.MonkeyPa
                 await orchestrator.submit(PASSES)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(3 * orchestrator_module.PUBLISHERS):
+            for _ in range(3 * publishing.PUBLISHERS):
                 nursery.start_soon(submit)
 
-    assert orchestrator_module.PUBLISHERS == most
+    assert publishing.PUBLISHERS == most
 
 
 async def test_a_disk_that_was_full_for_a_while_loses_no_job(
