@@ -23,6 +23,7 @@ from orchestrator.service.problems import (
     on_pikaci_error,
     problem,
 )
+from orchestrator.service.readiness import Readiness
 from orchestrator.service.web.pages import Pages
 from orchestrator.service.web.summaries import Summaries
 from states.errors import PikaciError
@@ -34,6 +35,7 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
     """The application over an orchestrator. Once it is `stopping`, nothing can be submitted."""
     stopping = trio.Event() if stopping is None else stopping
     metrics = Metrics(orchestrator)
+    readiness = Readiness(orchestrator, stopping)
 
     def route(operation: Operation) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -61,8 +63,7 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
 
     async def readyz(request: Request) -> Response:
         """It takes jobs."""
-        if stopping.is_set():
-            raise Problem(503, "the service is stopping")
+        await readiness.check()
         return PlainTextResponse("ok\n")
 
     app = Starlette(

@@ -1,0 +1,44 @@
+"""Whether the service can take jobs: it is not stopping, Incus answers, and there is disk."""
+
+from __future__ import annotations
+
+import os
+
+import trio
+
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service.problems import Problem
+
+ASK_SECS = 5.0
+# Whoever asks often costs one incus command in so many seconds.
+REMEMBERED_SECS = 5.0
+# Of the state root's disk: below this, a journal has room for little more.
+LEAST_BYTES = 16 << 20
+
+
+class Readiness:
+    """Asks when it is asked, and remembers a daemon's good answer for `REMEMBERED_SECS`."""
+
+    def __init__(self, orchestrator: Orchestrator, stopping: trio.Event) -> None:
+        self._bench = orchestrator.bench
+        self._stopping = stopping
+        self._one_asks = trio.Lock()
+        self._answered = -REMEMBERED_SECS
+
+    async def check(self) -> None:
+        """Return when jobs can be taken; a `Problem` with 503, or an `IncusError`, if not."""
+        if self._stopping.is_set():
+            raise Problem(503, "the service is stopping")
+        disk = os.statvfs(self._bench.root.path)
+        if disk.f_bavail * disk.f_frsize < LEAST_BYTES:
+            raise Problem(
+                503,
+                f"{self._bench.root.path} has less than {LEAST_BYTES >> 20} MiB free",
+                resolution="make room, for example by `pikaci gc`",
+            )
+        async with self._one_asks:
+            if trio.current_time() - self._answered < REMEMBERED_SECS:
+                return
+            incus = self._bench.incus
+            await incus.run_global("query", f"{incus.remote}:/1.0", deadline_secs=ASK_SECS)
+            self._answered = trio.current_time()
