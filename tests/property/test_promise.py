@@ -16,7 +16,7 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import orchestrator
+from orchestrator import publishing
 from orchestrator.fake_incus import FINGERPRINT, FakeIncus, Instance
 from orchestrator.journal import open_journal
 from orchestrator.settings import StateRoot
@@ -237,7 +237,7 @@ async def live(steps: list[Step], base: Path) -> None:
 def act(steps: list[Step]) -> None:
     """Take the steps, in a world of their own."""
     with mortal(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(orchestrator, "publish", publish)
+        patch.setattr(publishing, "publish", publish)
         run_quickly(partial(live, steps))
 
 
