@@ -11,40 +11,26 @@ import shutil
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import trio
 
 from orchestrator import commands
 from orchestrator.boot import boot
 from orchestrator.evidence import Evidence, NoResult, in_words
-from orchestrator.incus import Completed, Incus, Sink
+from orchestrator.incus import Completed, Incus, to_sink
 from orchestrator.incus_errors import (
-    AgentAway,
-    AlreadyDone,
-    DaemonUnreachable,
     DeadlinePassed,
     IncusError,
-    InstanceBusy,
     InstanceNotFound,
     OutcomeUnknown,
-    failed_call,
+    OutputTooLong,
 )
-from orchestrator.patience import answered, limit, patiently
+from orchestrator.patience import Patience, limit
 from orchestrator.plan import Plan
 from orchestrator.secret_values import SecretMissing, read_secrets
 from states.errors import PikaciError
 
 LOG_HEADER = b"[pikaci] incus guest booted at "
-# A create that is cancelled may take this long to end, so that nothing appears behind our back.
-ANSWER_SECS = 10.0
-FOLLOW_AGAIN_SECS = 0.2
-
-_AWAY = (DaemonUnreachable,)
-# A VM's exec goes through its agent, which may be starting anew.
-_EXEC_AWAY = (DaemonUnreachable, AgentAway)
-# For what does no harm when it is done twice.
-_AWAY_OR_UNKNOWN = (DaemonUnreachable, OutcomeUnknown)
 
 
 async def reset_artifacts(directory: Path, *, secs: float) -> None:
@@ -94,14 +80,7 @@ class Attempt:
         """Create the instance with all its devices, in one call."""
         self.create_answered = False
         try:
-            await answered(
-                lambda: self._call(
-                    "create_secs",
-                    *commands.create(self.plan),
-                    stdin=commands.create_document(self.plan),
-                ),
-                secs=ANSWER_SECS,
-            )
+            await self._incus.perform(commands.create(self.plan))
         except (DeadlinePassed, OutcomeUnknown):
             raise
         except IncusError:
@@ -131,11 +110,14 @@ class Attempt:
         and cannot be.
         """
         head = LOG_HEADER if running else b""
+        patience = Patience(self.plan.deadlines.daemon_secs)
+        give_up = trio.current_time() + secs
 
         with self.evidence.log.open("ab" if running else "wb", buffering=0) as log:
 
             async def sink(chunk: bytes) -> None:
                 nonlocal head
+                patience.reset()
                 log.write(chunk)
                 if len(head) < len(LOG_HEADER):
                     head += chunk[: len(LOG_HEADER) - len(head)]
@@ -143,63 +125,65 @@ class Attempt:
                         await started()
                 on_log(chunk)
 
+            async def stdin() -> bytes:
+                # Read here, and kept nowhere; after a restart they are read again.
+                values = {}
+                if self.plan.secrets:
+                    values = await trio.to_thread.run_sync(
+                        read_secrets, self.plan.secrets, abandon_on_cancel=True
+                    )
+                lease_secs = self.plan.lease_left_secs(datetime.now(UTC))
+                return commands.runner_stdin(self.plan, self._nonce, values, lease_secs=lease_secs)
+
+            async def follow(offset: int) -> Completed:
+                left = max(0.0, give_up - trio.current_time())
+                effect = commands.follow(self.plan, offset, secs=left)
+                return await self._incus.perform(effect, into=to_sink(sink))
+
             async def exec_once() -> Completed:
                 nonlocal head
                 if head == LOG_HEADER:
-                    return await self._exec(
-                        commands.follow(self.plan, self.evidence.log_bytes), sink
-                    )
+                    return await follow(self.evidence.log_bytes)
                 # The runner joins a job that it has started, and shows its log from the start.
                 head = b""
                 log.truncate(log.seek(0))
+                effect = commands.run(
+                    self.plan, secs=max(0.0, give_up - trio.current_time()), stdin=stdin
+                )
                 try:
-                    # Read here, and kept nowhere; after a restart they are read again.
-                    values = await trio.to_thread.run_sync(read_secrets, self.plan.secrets)
+                    return await self._incus.perform(effect, into=to_sink(sink))
                 except SecretMissing:
                     # A runner that was started by a process which died has them.
-                    ended = await self._exec(commands.follow(self.plan, 0), sink)
+                    ended = await follow(0)
                     if head != LOG_HEADER:
                         raise
                     return ended
-                lease_secs = self.plan.lease_left_secs(datetime.now(UTC))
-                stdin = commands.runner_stdin(self.plan, self._nonce, values, lease_secs=lease_secs)
-                return await self._exec(commands.run(self.plan), sink, stdin=stdin)
 
             try:
                 with limit("the guest's command", secs, setting="run_margin_secs"):
                     while True:
                         try:
-                            return await patiently(
-                                exec_once, secs=self.plan.deadlines.daemon_secs, again=_EXEC_AWAY
-                            )
-                        except OutcomeUnknown:
-                            await trio.sleep(FOLLOW_AGAIN_SECS)
+                            return await exec_once()
+                        except commands.EXEC_AWAY_OR_UNKNOWN as error:
+                            await patience.after(error)
             except DeadlinePassed as late:
                 status = await self.evidence.status()
                 if status == "Running":
                     return None  # it may have ended, and the exec not
                 raise NoResult(
-                    f"{late.brief}: {in_words(status)}", resolution=late.resolution
+                    f"the guest's command did not end within {secs:g} s: {in_words(status)}",
+                    resolution=late.resolution,
                 ) from late
+            except OutputTooLong as error:
+                raise NoResult(
+                    f"the runner printed more than a log may have: {error.brief}",
+                    details=error.details,
+                ) from error
         raise AssertionError("unreachable")
-
-    async def _exec(self, args: list[str], sink: Sink, *, stdin: bytes = b"") -> Completed:
-        """The exec, however the command in it ended; raises when it was the exec that ended."""
-        ended = await self._incus.run(
-            *args, stdin=stdin, sink=sink, deadline_secs=float("inf"), check=False
-        )
-        if ended.exit_code == 1 or ended.exit_code < 0:
-            error = failed_call(ended.argv, ended.exit_code, ended.stderr)
-            if isinstance(error, (*_EXEC_AWAY, OutcomeUnknown)):
-                raise error
-        return ended
 
     async def cancel(self, *, now: bool = False) -> None:
         """Have the runner end the job's processes, and return when they are dead."""
-        await self._incus.run(
-            *commands.cancel(self.plan, now=now),
-            deadline_secs=self.plan.deadlines.grace_secs + 5,
-        )
+        await self._incus.perform(commands.cancel(self.plan, now=now))
 
     async def release(self) -> bool:
         """Delete the instance; True when Incus is known to have none of this name.
@@ -209,24 +193,7 @@ class Attempt:
         if self.create_answered is None:
             return True
         try:
-            await patiently(
-                lambda: self._incus.run(
-                    *commands.delete(self.plan),
-                    deadline_secs=self.plan.deadlines.delete_secs,
-                    setting="delete_secs",
-                ),
-                secs=self.plan.deadlines.daemon_secs,
-                again=(*_AWAY_OR_UNKNOWN, InstanceBusy, AlreadyDone),
-            )
+            await self._incus.perform(commands.delete(self.plan))
         except InstanceNotFound:
             return self.create_answered
         return True
-
-    async def _call(self, setting: str, *args: str, **options: Any) -> Completed:
-        """An incus command that must not be given twice, but may wait for a daemon."""
-        secs = getattr(self.plan.deadlines, setting)
-        return await patiently(
-            lambda: self._incus.run(*args, deadline_secs=secs, setting=setting, **options),
-            secs=self.plan.deadlines.daemon_secs,
-            again=_AWAY,
-        )

@@ -12,15 +12,9 @@ import msgspec
 import trio
 
 from orchestrator import commands
-from orchestrator.incus import Completed, Incus
-from orchestrator.incus_errors import (
-    AgentAway,
-    AlreadyDone,
-    DaemonUnreachable,
-    IncusError,
-    failed_call,
-)
-from orchestrator.patience import patiently
+from orchestrator.errors import one_error
+from orchestrator.incus import Incus, to_sink
+from orchestrator.incus_errors import AgentAway, AlreadyDone, IncusError, IncusMissing
 from orchestrator.plan import Plan
 from states.errors import PikaciError
 from states.spec import InstanceType
@@ -30,7 +24,6 @@ from states.spec import InstanceType
 LOOK_AGAIN_SECS = 10.0
 LISTEN_AGAIN_SECS = 1.0
 BOOTED_AGAIN_SECS = 0.1
-CALL_SECS = 30.0  # for the exec around the wait in the guest
 MAX_LINE_BYTES = 1 << 20
 
 READY = "instance-ready"
@@ -51,45 +44,25 @@ async def boot(incus: Incus, plan: Plan) -> None:
     if plan.instance_type is InstanceType.CONTAINER:
         await _start(incus, plan, announced)
         return
-    error: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_listen, incus, plan, announced)
-        try:
+    with one_error():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_listen, incus, plan, announced)
             await _start(incus, plan, announced)
-        except Exception as raised:
-            error = raised  # as it is, in no group
-        nursery.cancel_scope.cancel()
-    if error is not None:
-        raise error
+            nursery.cancel_scope.cancel()
 
 
 async def _start(incus: Incus, plan: Plan, announced: _Announced) -> None:
     d = plan.deadlines
     give_up = trio.current_time() + d.start_secs
 
-    async def start() -> None:
-        await incus.run(*commands.start(plan), deadline_secs=d.start_secs, setting="start_secs")
-
-    async def wait_in_guest() -> Completed:
-        waited = await incus.run(
-            *commands.wait_ready(plan),
-            deadline_secs=d.ready_secs + CALL_SECS,
-            setting="ready_secs",
-            check=False,
-        )
-        if waited.exit_code not in (0, commands.NOT_READY, commands.NOT_BOOTED):
-            raise failed_call(waited.argv, waited.exit_code, waited.stderr)
-        return waited
-
-    away = (DaemonUnreachable,)
     try:
-        await patiently(start, secs=d.daemon_secs, again=away)
+        await incus.perform(commands.start(plan))
     except AlreadyDone:
         pass  # by a process that died before it could say so
     booted_by = trio.current_time() + d.ready_secs
     while True:
         try:
-            waited = await patiently(wait_in_guest, secs=d.daemon_secs, again=away)
+            waited = await incus.perform(commands.ready(plan))
             if waited.exit_code != commands.NOT_BOOTED or trio.current_time() >= booted_by:
                 break
             # Nothing in the guest can wait for its programs, as it is them that would.
@@ -155,14 +128,11 @@ class _Announced:
 async def _listen(incus: Incus, plan: Plan, announced: _Announced) -> None:
     while True:
         try:
-            await incus.run(
-                *commands.monitor(plan),
-                sink=announced.hear,
-                deadline_secs=float("inf"),
-                check=False,
-            )
+            await incus.perform(commands.monitor(plan), into=to_sink(announced.hear))
+        except IncusMissing:
+            return  # the other calls say so
         except IncusError:
-            return  # there is no command any more; the other calls say so
+            pass
         # It ends with its daemon. What was announced meanwhile is heard by nobody.
         announced.look()
         await trio.sleep(LISTEN_AGAIN_SECS)

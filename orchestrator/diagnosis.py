@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from urllib.parse import quote
 
 import msgspec
 
-from orchestrator.incus import Incus
+from orchestrator.incus import Deadline, Incus
 from orchestrator.incus_errors import IncusError
 from orchestrator.plan import Plan
 from orchestrator.result import GuestResult
-
-_T = TypeVar("_T")
 
 ASK_SECS = 10.0
 KILLED = 137
@@ -53,28 +51,25 @@ async def look_at_failure(incus: Incus, plan: Plan, result: GuestResult | None) 
             return ""  # nothing in the guest was short of room
         # To a guest, a full pool looks like its own full disk.
         return await _full_pool(incus, plan)
-    except (IncusError, msgspec.MsgspecError):
+    except IncusError:
         return ""
 
 
 async def _out_of_memory(incus: Incus, plan: Plan) -> bool:
     # Only beside a kill: files that were read and written fill the memory of any guest.
-    path = f"/1.0/instances/{plan.instance}/state?project={plan.host.project}"
-    memory = (await _ask(incus, path, _State)).memory
+    path = f"/1.0/instances/{quote(plan.instance)}/state"
+    memory = (await incus.query(path, _State, deadline=Deadline(ASK_SECS))).memory
     return 0 < memory.total <= memory.usage_peak
 
 
 async def _full_pool(incus: Incus, plan: Plan) -> str:
     pool = plan.host.pool
-    space = (await _ask(incus, f"/1.0/storage-pools/{pool}/resources", _Resources)).space
+    path = f"/1.0/storage-pools/{quote(pool)}/resources"
+    found = await incus.query(path, _Resources, deadline=Deadline(ASK_SECS), in_project=False)
+    space = found.space
     if space.used < FULL * space.total:
         return ""
     return (
         f"the storage pool {pool} is full, or nearly so ({space.used >> 20} of"
         f" {space.total >> 20} MiB): `incus storage info {pool}` shows it"
     )
-
-
-async def _ask(incus: Incus, path: str, kind: type[_T]) -> _T:
-    done = await incus.run_global("query", incus.name(path), deadline_secs=ASK_SECS)
-    return msgspec.json.decode(done.stdout, type=kind)

@@ -8,14 +8,14 @@ import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from orchestrator.contract import contract
 from orchestrator.image.store import find_image
-from orchestrator.incus import Incus
+from orchestrator.incus import Deadline, Incus
 from orchestrator.incus_errors import DaemonUnreachable, PoolNotFound, ProjectNotFound
 from orchestrator.journal import Journal, JournalDamaged, JournalError
 from orchestrator.journal_file import check, connect_to_read
@@ -23,6 +23,8 @@ from orchestrator.plan import Host
 from orchestrator.settings import StateRoot
 from orchestrator.setup import DEV_IMAGE
 from states.errors import PikaciError
+
+_T = TypeVar("_T")
 
 CALL_SECS = 20.0
 LOW_POOL_SHARE = 0.1
@@ -56,7 +58,7 @@ async def examine(incus: Incus, host: Host, root: StateRoot) -> AsyncIterator[Ro
     if command.state == "missing":
         return
     try:
-        server = await _query(incus, "/1.0")
+        server = await _query(incus, "/1.0", _Server)
     except DaemonUnreachable as error:
         start = "systemctl start incus; or, in a checkout of pikaci, make setup"
         yield Row("missing", "daemon", error.brief, start)
@@ -64,8 +66,8 @@ async def examine(incus: Incus, host: Host, root: StateRoot) -> AsyncIterator[Ro
     except PikaciError as error:
         yield Row("missing", "daemon", error.brief, error.resolution)
         return
-    version = server.get("environment", {}).get("server_version", "of unknown version")
-    if server.get("auth") != "trusted":
+    version = server.environment.server_version
+    if server.auth != "trusted":
         yield Row("missing", "permission", "the daemon does not trust you", "be root, or join"
                   " the group incus-admin (as good as root)")  # fmt: skip
         return
@@ -145,15 +147,35 @@ def _read_journal(root: StateRoot) -> Row:
     )
 
 
-async def _query(incus: Incus, path: str) -> dict[str, Any]:
-    done = await incus.run_global("query", f"{incus.remote}:{path}", deadline_secs=CALL_SECS)
-    answer: dict[str, Any] = msgspec.json.decode(done.stdout)
-    return answer
+class _Environment(msgspec.Struct, frozen=True):
+    server_version: str = "of unknown version"
+
+
+class _Server(msgspec.Struct):
+    auth: str = ""
+    environment: _Environment = _Environment()
+
+
+class _Space(msgspec.Struct):
+    total: int
+    used: int
+
+
+class _Resources(msgspec.Struct):
+    space: _Space
+
+
+class _Pool(msgspec.Struct):
+    driver: str
+
+
+async def _query(incus: Incus, path: str, kind: type[_T]) -> _T:
+    return await incus.query(path, kind, deadline=Deadline(CALL_SECS), in_project=False)
 
 
 async def _project(incus: Incus, host: Host) -> Row:
     try:
-        await _query(incus, f"/1.0/projects/{quote(host.project)}")
+        await _query(incus, f"/1.0/projects/{quote(host.project)}", msgspec.Raw)
     except ProjectNotFound:
         return Row("missing", "project", f"there is no project {host.project}", "pikaci setup")
     except PikaciError as error:
@@ -163,18 +185,19 @@ async def _project(incus: Incus, host: Host) -> Row:
 
 async def _pool(incus: Incus, host: Host) -> Row:
     try:
-        pool = await _query(incus, f"/1.0/storage-pools/{quote(host.pool)}")
-        space = (await _query(incus, f"/1.0/storage-pools/{quote(host.pool)}/resources"))["space"]
+        path = f"/1.0/storage-pools/{quote(host.pool)}"
+        pool = await _query(incus, path, _Pool)
+        space = (await _query(incus, f"{path}/resources", _Resources)).space
     except PoolNotFound:
         return Row("missing", "storage pool", f"there is no pool {host.pool}", "pikaci setup")
     except PikaciError as error:
         return Row("missing", "storage pool", error.brief, error.resolution)
-    free, total = space["total"] - space["used"], space["total"]
-    found = f"{host.pool} ({pool['driver']}), {free >> 30} of {total >> 30} GiB free"
+    free, total = space.total - space.used, space.total
+    found = f"{host.pool} ({pool.driver}), {free >> 30} of {total >> 30} GiB free"
     if free < LOW_POOL_SHARE * total:
         grow = f"incus storage set {host.pool} size={(total >> 30) * 2}GiB"
         return Row("warning", "storage pool", found, f"pikaci gc; or, with disk to spare: {grow}")
-    if pool["driver"] == "dir":
+    if pool.driver == "dir":
         return Row("warning", "storage pool", f"{found}; every job unpacks its image",
                    "install btrfs-progs, restart Incus, make the pool anew")  # fmt: skip
     return Row("ok", "storage pool", found)

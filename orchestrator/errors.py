@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from states.errors import PikaciError
 
@@ -39,6 +40,18 @@ def cause_of(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Around a nursery: the one error that came out of it is raised as it was, in no group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        cause = cause_of(group)
+        if cause is group:
+            raise
+        raise cause from cause.__cause__
 
 
 def unforeseen(cause: BaseException) -> PikaciError:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -16,29 +18,23 @@ from orchestrator import commands
 from orchestrator.collect import Collector, Manifest, collect_command
 from orchestrator.contract import contract
 from orchestrator.diagnosis import look_at_failure
-from orchestrator.incus import SILENT_TRIES, Completed, Incus
+from orchestrator.incus import Completed, Deadline, Incus, Retry, Sink, to_sink
 from orchestrator.incus_errors import (
-    AgentAway,
-    DaemonUnreachable,
+    AnswerUnreadable,
+    DeadlinePassed,
     IncusError,
     InstanceNotFound,
-    OutcomeUnknown,
+    OutputTooLong,
     failed_call,
 )
-from orchestrator.patience import patiently
+from orchestrator.instances import instance_status
 from orchestrator.plan import Plan
 from orchestrator.result import GuestResult, GuestStatus, parse_result
 from states.errors import PikaciError
 
 MAX_ARTIFACT_BYTES = 1 << 30
 MAX_ARTIFACT_FILES = 10_000
-# What a guest that stopped may cost: its files are pulled one by one, and one may be a pipe.
-PULL_LOG_SECS = 60.0
-PULL_RESULT_SECS = 10.0
 STOPPING_SECS = 10.0
-STATUS_SECS = 10.0
-
-_AGAIN = (DaemonUnreachable, AgentAway, OutcomeUnknown)
 
 
 class NoResult(PikaciError):
@@ -93,51 +89,49 @@ class Evidence:
         return result
 
     async def _collect(self, *, want_log: bool) -> Collector:
-        # An archive has an end, also one without a member.
-        for _ in range(SILENT_TRIES):
-            collector = await patiently(
-                lambda: self._collect_once(want_log=want_log),
-                secs=self.plan.deadlines.daemon_secs,
-                again=_AGAIN,
-            )
-            if not collector.silent:
-                break
-        return collector
-
-    async def _collect_once(self, *, want_log: bool) -> Collector:
         new_log = self.directory / "guest.log.new"
         artifacts = self.directory / "artifacts"
-        # A second time, when the first did not bring all of it.
-        self.warnings.clear()
-        new_log.unlink(missing_ok=True)
-        await trio.to_thread.run_sync(lambda: shutil.rmtree(artifacts, ignore_errors=True))
-        collector = Collector(
-            artifacts,
-            self.plan.artifacts,
-            max_bytes=MAX_ARTIFACT_BYTES,
-            max_files=MAX_ARTIFACT_FILES,
-            log_path=new_log if want_log else None,
-        )
+        collector: Collector
+        manifest: Manifest
 
-        async def sink(chunk: bytes) -> None:
-            await trio.to_thread.run_sync(collector.feed, chunk)
-
-        try:
-            ended = await self._incus.run(
-                *commands.collect(
-                    self.plan, collect_command(self.plan.artifacts, want_log=want_log)
-                ),
-                sink=sink,
-                deadline_secs=self.plan.deadlines.collect_secs,
-                setting="collect_secs",
-                check=False,
+        @asynccontextmanager
+        async def receive() -> AsyncIterator[Sink]:
+            nonlocal collector, manifest
+            # A second time, when the first did not bring all of it.
+            self.warnings.clear()
+            new_log.unlink(missing_ok=True)
+            await trio.to_thread.run_sync(lambda: shutil.rmtree(artifacts, ignore_errors=True))
+            collector = Collector(
+                artifacts,
+                self.plan.artifacts,
+                max_bytes=MAX_ARTIFACT_BYTES,
+                max_files=MAX_ARTIFACT_FILES,
+                log_path=new_log if want_log else None,
             )
-        finally:
-            with trio.CancelScope(shield=True):
-                manifest = await trio.to_thread.run_sync(collector.finish)
-        if ended.exit_code != 0 and collector.result is None:
-            raise failed_call(ended.argv, ended.exit_code, ended.stderr)
+
+            async def sink(chunk: bytes) -> None:
+                await trio.to_thread.run_sync(collector.feed, chunk)
+
+            try:
+                yield sink
+            finally:
+                with trio.CancelScope(shield=True):
+                    manifest = await trio.to_thread.run_sync(collector.finish)
+
+        command = collect_command(self.plan.artifacts, want_log=want_log)
+        cut_off = ""
+        try:
+            ended = await self._incus.perform(commands.collect(self.plan, command), into=receive)
+            if ended.exit_code != 0 and collector.result is None:
+                raise failed_call(ended.argv, ended.exit_code, ended.stderr)
+        except (DeadlinePassed, OutputTooLong) as error:
+            # The result comes first. What comes behind it without end costs no verdict.
+            if collector.result is None:
+                raise
+            cut_off = error.brief
         self._report(manifest)
+        if cut_off:
+            self.warnings.append(f"not all was collected: {cut_off}")
         self._keep_longer_log(new_log)
         return collector
 
@@ -174,9 +168,9 @@ class Evidence:
             while status == "Running":
                 await trio.sleep(STOPPING_SECS / 20)
                 status = await self.status()
-        seen = in_words(status) if status else error.brief
+        seen = error.brief if status in ("", "Running") else in_words(status)
         if status == "Stopped":
-            data = await self._pull(contract().result, PULL_RESULT_SECS)
+            data = await self._pull_result()
             result = parse_result(data, self._nonce)
             if data is not None and isinstance(result, GuestResult):
                 # It came to its end before the guest did.
@@ -188,7 +182,8 @@ class Evidence:
             # A guest that somebody deletes is stopped first.
             seen = in_words(await self.status() or status)
         raise NoResult(
-            f"the guest was lost under the job: {seen}; {_ending(ended)}",
+            f"{'' if status == 'Running' else 'the guest was lost under the job: '}{seen};"
+            f" {_ending(ended)}",
             details=error.details,
             resolution=error.resolution,
         ) from error
@@ -196,22 +191,23 @@ class Evidence:
     async def status(self) -> str:
         """The instance's, in Incus's word; `gone`, or empty when it cannot be known."""
 
-        async def ask() -> str:
-            return await self._incus.instance_status(self.plan.instance, deadline_secs=STATUS_SECS)
-
+        retry = Retry(
+            on=(*commands.EXEC_AWAY_OR_UNKNOWN, AnswerUnreadable),
+            secs=self.plan.deadlines.daemon_secs,
+        )
+        deadline = Deadline(commands.STATUS_SECS)
         try:
-            secs = self.plan.deadlines.daemon_secs
-            return await patiently(ask, secs=secs, again=_AGAIN)
+            return await instance_status(
+                self._incus, self.plan.instance, deadline=deadline, retry=retry
+            )
         except InstanceNotFound:
             return "gone"
         except IncusError:
             return ""
 
-    async def _pull(self, path: str, secs: float) -> bytes | None:
+    async def _pull_result(self) -> bytes | None:
         try:
-            return (
-                await self._incus.run(*commands.pull(self.plan, path), deadline_secs=secs)
-            ).stdout
+            return (await self._incus.perform(commands.pull_result(self.plan))).stdout
         except IncusError:
             return None
 
@@ -224,9 +220,8 @@ class Evidence:
                 into.write(chunk)
 
             try:
-                await self._incus.run(
-                    *commands.pull(self.plan, path), sink=sink, deadline_secs=PULL_LOG_SECS
-                )
+                effect = commands.pull_log(self.plan, path)
+                await self._incus.perform(effect, into=to_sink(sink))
             except IncusError as error:
                 self.warnings.append(f"the log's last bytes may be missing: {error.brief}")
         self._keep_longer_log(new_log)

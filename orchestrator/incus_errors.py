@@ -61,6 +61,16 @@ class DeadlinePassed(IncusError):
     retryable = True
 
 
+class OutputTooLong(IncusError):
+    """The command printed more than it may, and was killed."""
+
+
+class AnswerUnreadable(IncusError):
+    """The daemon's answer is not of the form that was asked for."""
+
+    retryable = True
+
+
 class InstanceNotFound(IncusError):
     """There is no instance of this name."""
 
@@ -176,6 +186,27 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
 )
 
 
+# Failures of the connection, and not of what was asked over it.
+_TRANSPORT = (DaemonUnreachable, OutcomeUnknown, AgentAway)
+
+
+def broken_off(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusError | None:
+    """The error when it was the connection that ended, and not the command; None when it was not.
+
+    The client's exit code does not tell: it is 1 for most broken connections, 255 for a VM whose
+    agent was stopped, and a command in a guest may end with either. So the client's own last words
+    do, and a client that was killed by a signal.
+    """
+    if exit_code == 0:
+        return None
+    if exit_code > 1:
+        last = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        if not issubclass(classify(f"Error: {last.removeprefix('Error: ')}"), _TRANSPORT):
+            return None
+    error = failed_call(argv, exit_code, stderr)
+    return error if isinstance(error, _TRANSPORT) else None
+
+
 def classify(stderr: str) -> type[IncusError]:
     """The type of a failure, from the client's own words."""
     message = stderr.rpartition("Error: ")[2]
@@ -195,9 +226,14 @@ def failed_call(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusErro
         kind = classify(text)
     return kind(
         f"incus {verb(argv)} failed: {kind.says}{_clipped(message.splitlines()[0], MAX_BRIEF)}",
-        details=f"$ {shlex.join(argv)}\nexit code {exit_code}\n{_clipped(text, MAX_DETAILS)}",
+        details=f"{pasted(argv)}\nexit code {exit_code}\n{_clipped(text, MAX_DETAILS)}",
         resolution=kind.hint,
     )
+
+
+def pasted(argv: Sequence[str]) -> str:
+    """The command as a person can paste it, at a length that can be read."""
+    return f"$ {_clipped(shlex.join(argv), MAX_DETAILS)}"
 
 
 def verb(argv: Sequence[str]) -> str:

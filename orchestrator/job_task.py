@@ -16,14 +16,15 @@ from datetime import UTC, datetime, timedelta
 
 import trio
 
+from orchestrator import commands
 from orchestrator.attempt import Attempt, reset_artifacts
 from orchestrator.cancelling import end_in_guest
 from orchestrator.errors import cause_of, unforeseen
 from orchestrator.evidence import NoResult
 from orchestrator.image.store import Images
-from orchestrator.incus_errors import DaemonUnreachable, IncusError, OutcomeUnknown
+from orchestrator.incus_errors import IncusError
 from orchestrator.journal import JournalError, Lease, NotTheWriter
-from orchestrator.patience import interrupted, limit, patiently
+from orchestrator.patience import interrupted, limit, retrying
 from orchestrator.plan import Plan, PlanContext, instance_name, lease_secs, make_plan, nonce
 from orchestrator.queue import Queue
 from orchestrator.record import Record
@@ -170,10 +171,10 @@ class JobTask:
     async def _create(self) -> None:
         spec = self.job.spec
         assert spec is not None
-        image = await patiently(
+        image = await retrying(
             lambda: self._find_image(spec),
+            on=commands.AWAY_OR_UNKNOWN,
             secs=spec.deadlines.daemon_secs,
-            again=(DaemonUnreachable, OutcomeUnknown),
         )
         keep_secs = self._bench.keep_secs or 0
         lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))

@@ -20,20 +20,41 @@ _MAX_DELAY_SECS = 2.0
 CLEAN_UP_SECS = 60.0
 
 
-async def patiently(
-    call: Callable[[], Awaitable[_T]], *, secs: float, again: tuple[type[IncusError], ...]
+class Patience:
+    """The clock and the delays of retries: it starts at a failure, and is reset by a success."""
+
+    def __init__(self, secs: float) -> None:
+        self._secs = secs
+        self.reset()
+
+    def reset(self) -> None:
+        """Something went well: the next failure is the first one."""
+        self._give_up: float | None = None
+        self._delay = _FIRST_DELAY_SECS
+
+    async def after(self, error: Exception) -> None:
+        """Sleep until the next try; raise the error when the first one is `secs` ago."""
+        moment = trio.current_time()
+        if self._give_up is None:
+            self._give_up = moment + self._secs
+        if moment >= self._give_up:
+            raise error
+        await trio.sleep(self._delay * random.uniform(0.5, 1))
+        self._delay = min(2 * self._delay, _MAX_DELAY_SECS)
+
+
+async def retrying(
+    call: Callable[[], Awaitable[_T]], *, on: tuple[type[IncusError], ...], secs: float
 ) -> _T:
-    """What `call` returns; while it raises one of `again`, it is called anew, for `secs`."""
-    give_up = trio.current_time() + secs
-    delay = _FIRST_DELAY_SECS
+    """What `call` returns. While it raises one of `on` it is called again, for `secs` from the
+    first failure on.
+    """
+    patience = Patience(secs)
     while True:
         try:
             return await call()
-        except again:
-            if trio.current_time() >= give_up:
-                raise
-        await trio.sleep(delay * random.uniform(0.5, 1))
-        delay = min(2 * delay, _MAX_DELAY_SECS)
+        except on as error:
+            await patience.after(error)
 
 
 @contextmanager

@@ -136,11 +136,15 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
 
 
 def lease_secs(spec: JobSpec) -> float:
-    """How long an attempt's instance may exist: all its deadlines, one after the other."""
+    """How long an attempt's instance may exist: all its deadlines, one after the other.
+
+    The daemon may go away at the end of each call and come back at the last moment, and the call
+    is made again.
+    """
     d = spec.deadlines
     run = _run_secs(spec.timeout_secs, d)
-    # The daemon may be away once in each of the five calls.
-    return d.create_secs + d.start_secs + d.ready_secs + run + d.collect_secs + 5 * d.daemon_secs
+    calls = d.create_secs + d.start_secs + d.ready_secs + d.collect_secs
+    return 2 * calls + run + 5 * d.daemon_secs
 
 
 def _run_secs(timeout_secs: int, deadlines: Deadlines) -> float:

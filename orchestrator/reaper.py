@@ -8,27 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import quote
 
-import msgspec
 import trio
 
 from orchestrator import locks
 from orchestrator.incus_errors import IncusError
+from orchestrator.instances import list_instances
 from orchestrator.plan import instance_name
 from orchestrator.recovery import delete_instance
 from orchestrator.workbench import Workbench
 
-LIST_SECS = 60.0
 OWNER, RUN, DEADLINE = "user.pikaci.owner", "user.pikaci.run", "user.pikaci.deadline"
 AT_ONCE = 4
-
-
-class Instance(msgspec.Struct, frozen=True):
-    """An instance as Incus tells of it."""
-
-    name: str
-    config: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -39,17 +30,9 @@ class Doomed:
     reason: str
 
 
-async def list_instances(bench: Workbench) -> list[Instance]:
-    """All instances of the project, whoever made them, in one call."""
-    incus = bench.incus
-    path = f"{incus.remote}:/1.0/instances?recursion=1&project={quote(incus.project)}"
-    done = await incus.run_global("query", path, deadline_secs=LIST_SECS)
-    return msgspec.json.decode(done.stdout, type=list[Instance])
-
-
 async def unneeded(bench: Workbench) -> list[Doomed]:
     """Instances with our own owner key that no unfinished job, kept lease or living run holds."""
-    found = await list_instances(bench)
+    found = await list_instances(bench.incus)
     journal = bench.journal
     owner = journal.owner
     ours = [instance for instance in found if instance.config.get(OWNER) == owner]
@@ -74,7 +57,7 @@ async def expired(bench: Workbench) -> list[Doomed]:
     """Instances of any pikaci owner that are past the deadline which they carry."""
     return [
         Doomed(instance.name, f"its deadline was {instance.config[DEADLINE]}")
-        for instance in await list_instances(bench)
+        for instance in await list_instances(bench.incus)
         if OWNER in instance.config and _is_past(instance.config.get(DEADLINE, ""))
     ]
 

@@ -57,6 +57,7 @@ class Record:
         self._journal.note(
             ev.Called(
                 **self.note(),
+                effect=call.effect,
                 argv=tuple(_clipped(word) for word in call.argv),
                 duration_ms=round(call.duration_secs * 1000, 3),
                 exit_code=call.exit_code,

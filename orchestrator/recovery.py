@@ -14,21 +14,15 @@ from functools import partial
 
 import trio
 
-from orchestrator import locks
+from orchestrator import commands, locks
 from orchestrator.errors import contained
 from orchestrator.hold import REASON, listening
 from orchestrator.image.store import Images
-from orchestrator.incus_errors import (
-    AlreadyDone,
-    DaemonUnreachable,
-    IncusError,
-    InstanceBusy,
-    InstanceNotFound,
-    OutcomeUnknown,
-)
+from orchestrator.incus import Deadline
+from orchestrator.incus_errors import IncusError, InstanceNotFound
 from orchestrator.job_task import UNANSWERED_CREATE_SECS, JobTask
 from orchestrator.journal import Lease
-from orchestrator.patience import interrupted, patiently
+from orchestrator.patience import interrupted
 from orchestrator.queue import Queue
 from orchestrator.record import Record
 from orchestrator.secret_values import SecretMissing, read_secrets
@@ -226,14 +220,11 @@ async def delete_instance(bench: Workbench, instance: str) -> bool:
 
     A daemon that is away is waited for, and an instance that is just being made, or deleted.
     """
-    incus = bench.incus
-    name = incus.name(instance)
+    effect = commands.delete_instance(
+        bench.incus.name(instance), deadline=Deadline(DELETE_SECS), daemon_secs=DELETE_SECS
+    )
     try:
-        await patiently(
-            lambda: incus.run("delete", "--quiet", "--force", name, deadline_secs=DELETE_SECS),
-            secs=DELETE_SECS,
-            again=(DaemonUnreachable, OutcomeUnknown, InstanceBusy, AlreadyDone),
-        )
+        await bench.incus.perform(effect)
     except InstanceNotFound:
         return False
     return True

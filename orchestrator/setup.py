@@ -13,8 +13,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import msgspec
 import trio
@@ -24,7 +22,7 @@ from orchestrator.image.build import build, only_builder, recipe
 from orchestrator.image.debian import NotDebian, debian_sources
 from orchestrator.image.layer import BARE, RECIPE_PROPERTY, Kind
 from orchestrator.image.store import Image, import_image, list_images
-from orchestrator.incus import Incus
+from orchestrator.incus import Deadline, Effect, Incus, stdin_of
 from orchestrator.incus_errors import LeftByEarlierDaemon, NameTaken
 from orchestrator.plan import Host
 from states.errors import PikaciError
@@ -48,14 +46,12 @@ async def setup(incus: Incus, host: Host, *, say: Say) -> bool:
         say(f"making the project {host.project}")
         features = ("features.images=true", "features.profiles=true")
         options = [word for feature in features for word in ("--config", feature)]
-        await incus.run_global(
-            "project", "create", incus.name(host.project), *options, deadline_secs=CALL_SECS
-        )
+        await incus.perform(_effect("project create", incus.name(host.project), *options))
         changed = True
     if host.pool not in await _names(incus, "storage-pools"):
         await _make_pool(incus, host, say)
         changed = True
-    if PROFILE not in await _names(incus, "profiles", f"&project={quote(host.project)}"):
+    if PROFILE not in await _names(incus, "profiles", in_project=True):
         say(f"making the profile {PROFILE}")
         await _make_profile(incus, host)
         changed = True
@@ -106,13 +102,26 @@ async def _build_and_import(incus: Incus, say: Say, kind: Kind) -> str:
         return await import_image(incus, [file], kind.alias)
 
 
-async def _names(incus: Incus, kind: str, more: str = "") -> set[str]:
-    done = await incus.run_global(
-        "query", f"{incus.remote}:/1.0/{kind}?recursion=1{more}", deadline_secs=CALL_SECS
+class _Named(msgspec.Struct):
+    name: str
+
+
+async def _names(incus: Incus, kind: str, *, in_project: bool = False) -> set[str]:
+    path = f"/1.0/{kind}?recursion=1"
+    deadline = Deadline(CALL_SECS)
+    rows = await incus.query(path, list[_Named], deadline=deadline, in_project=in_project)
+    return {row.name for row in rows}
+
+
+def _effect(words: str, *args: str, stdin: bytes | None = None, in_project: bool = False) -> Effect:
+    """A command that makes something; it may be given twice, and the second one is refused."""
+    return Effect(
+        name=words,
+        args=(*words.split(), *args),
+        deadline=Deadline(CALL_SECS),
+        in_project=in_project,
+        stdin=None if stdin is None else stdin_of(lambda: stdin),
     )
-    # Where there is none at all, the command prints nothing.
-    rows = msgspec.json.decode(done.stdout or b"[]", type=list[dict[str, Any]])
-    return {row["name"] for row in rows}
 
 
 async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
@@ -131,13 +140,13 @@ async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
         say("warning: no copy-on-write storage; every job will unpack its image (seconds)")
         say("         install btrfs-progs, restart Incus, and run `pikaci setup` anew")
     say(f"making the storage pool {host.pool} ({driver} {' '.join(options)})".rstrip())
-    create = ("storage", "create", incus.name(host.pool), driver, *options)
+    create = _effect("storage create", incus.name(host.pool), driver, *options)
     try:
-        await incus.run_global(*create, deadline_secs=CALL_SECS)
+        await incus.perform(create)
     except LeftByEarlierDaemon:
         # Incus removes a disk file that its attempt has failed on.
         say("an Incus that is gone left such a pool behind; trying once more")
-        await incus.run_global(*create, deadline_secs=CALL_SECS)
+        await incus.perform(create)
     if driver == "btrfs":
         await _count_simply(host.pool)
 
@@ -161,11 +170,22 @@ async def _count_simply(pool: str) -> None:
         )
 
 
+class _Driver(msgspec.Struct, frozen=True):
+    name: str = msgspec.field(name="Name")
+
+
+class _Environment(msgspec.Struct, frozen=True):
+    storage_supported_drivers: tuple[_Driver, ...] = ()
+
+
+class _Server(msgspec.Struct):
+    environment: _Environment = _Environment()
+
+
 async def _driver(incus: Incus) -> str:
-    done = await incus.run_global("query", f"{incus.remote}:/1.0", deadline_secs=CALL_SECS)
-    server: dict[str, Any] = msgspec.json.decode(done.stdout)
-    drivers = server.get("environment", {}).get("storage_supported_drivers", [])
-    supported = {driver["Name"] for driver in drivers}
+    deadline = Deadline(CALL_SECS)
+    server = await incus.query("/1.0", _Server, deadline=deadline, in_project=False)
+    supported = {driver.name for driver in server.environment.storage_supported_drivers}
     return next((driver for driver in COPY_ON_WRITE if driver in supported), "dir")
 
 
@@ -178,8 +198,8 @@ async def _make_profile(incus: Incus, host: Host) -> None:
         }
     )
     try:
-        await incus.run(
-            "profile", "create", incus.name(PROFILE), stdin=document, deadline_secs=CALL_SECS
+        await incus.perform(
+            _effect("profile create", incus.name(PROFILE), stdin=document, in_project=True)
         )
     except NameTaken:
         pass  # by another set-up, just now

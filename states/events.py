@@ -154,12 +154,16 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Called(Note, frozen=True, tag="called"):
-    """One incus command has ended; `argv` as one can paste it, secrets never in it."""
+    """One incus command has ended; `argv` as one can paste it, secrets never in it.
+
+    `effect` is what it was for (`create`, `collect`); journals of old do not have it.
+    """
 
     argv: tuple[str, ...]
     duration_ms: float
     exit_code: int | None
     error: str = ""
+    effect: str = ""
 
 
 class LeaseOpened(Note, frozen=True, tag="lease_opened"):

@@ -10,6 +10,7 @@ import msgspec
 
 from orchestrator import commands
 from orchestrator.collect import collect_command
+from orchestrator.incus import stdin_of
 from orchestrator.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.secret_values import described
 from orchestrator.settings import StateRoot, open_incus
@@ -64,12 +65,12 @@ def _shown(name: str, plan: Plan) -> str:
         commands.create(plan),
         *([] if plan.instance_type is InstanceType.CONTAINER else [commands.monitor(plan)]),
         commands.start(plan),
-        commands.wait_ready(plan),
-        commands.run(plan),
+        commands.ready(plan),
+        commands.run(plan, stdin=stdin_of(bytes)),
         commands.collect(plan, collect_command(plan.artifacts, want_log=False)),
         commands.delete(plan),
     ]
-    create, *rest = [shlex.join(incus.argv(*call)) for call in calls]
+    create, *rest = [shlex.join(incus.argv(call)) for call in calls]
     document = msgspec.json.format(commands.create_document(plan)).decode()
     placeholders = {key: f"<{described(source)}>" for key, source in plan.secrets.items()}
     stdin = commands.runner_stdin(

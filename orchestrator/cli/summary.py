@@ -55,7 +55,9 @@ def describe_snapshot(snapshot: Snapshot) -> str:
 def describe_kept(lease: LeaseKept) -> str:
     """How to look into a guest that was kept, and for how long it is there."""
     incus = open_incus()
-    shell = shlex.join(incus.argv("exec", incus.name(lease.instance), "--", "bash"))
+    shell = shlex.join(
+        ["incus", "exec", "--project", incus.project, incus.name(lease.instance), "--", "bash"]
+    )
     return f"guest kept until {lease.deadline.astimezone():%H:%M}; a shell in it: {shell}"
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import trio
 
+from orchestrator.errors import one_error
 from orchestrator.fake_incus import programs, words
 from orchestrator.fake_incus.args import Command, parse
 from orchestrator.fake_incus.commands import COMMANDS, Handler
@@ -98,6 +99,31 @@ class FakeIncus:
         """The next calls never end, and do nothing."""
         self._faults.add(Fault(Kind.HANG, target, times, name))
 
+    def garble(
+        self, target: str, *, prints: bytes, times: int = 1, name: str | None = None
+    ) -> None:
+        """The next calls are carried out, and print this in place of what they would."""
+        self._faults.add(Fault(Kind.GARBLE, target, times, name, prints=prints))
+
+    def flood(self, target: str, *, times: int = 1, name: str | None = None) -> None:
+        """The next calls do nothing, and print zeros until they are killed."""
+        self._faults.add(Fault(Kind.FLOOD, target, times, name))
+
+    def break_off(
+        self,
+        target: str,
+        *,
+        secs: float,
+        exit_code: int = 1,
+        with_error: str = words.CONNECTION_LOST,
+        times: int = 1,
+        name: str | None = None,
+    ) -> None:
+        """The connection of the next calls breaks after `secs`; what they began goes on."""
+        self._faults.add(
+            Fault(Kind.BREAK, target, times, name, with_error, secs=secs, exit_code=exit_code)
+        )
+
     def mute(self, target: str, *, times: int = 1, name: str | None = None) -> None:
         """The output of the next calls is lost, as that of a short exec on a busy host."""
         self._faults.add(Fault(Kind.MUTE, target, times, name))
@@ -168,15 +194,16 @@ class FakeIncus:
         exit_code = 1
         errors = bytearray()
         not_faked: NotFaked | None = None
-        # As where a process is awaited: a cancellation, or a sink's error, comes out in a group.
-        async with trio.open_nursery():
-            try:
-                call = Call(parse(argv[1:]), stdin, sink or collect, errors)
-                exit_code = await self._answer(call)
-            except Refused as refused:
-                errors += f"Error: {refused}\n".encode()
-            except NotFaked as error:
-                not_faked = error
+        # As where a process is awaited: a cancellation comes out in a group.
+        with one_error():
+            async with trio.open_nursery():
+                try:
+                    call = Call(parse(argv[1:]), stdin, sink or collect, errors)
+                    exit_code = await self._answer(call)
+                except Refused as refused:
+                    errors += f"Error: {refused}\n".encode()
+                except NotFaked as error:
+                    not_faked = error
         if not_faked is not None:
             raise not_faked
         return Completed(tuple(argv), exit_code, b"".join(collected), bytes(errors))
@@ -203,6 +230,9 @@ class FakeIncus:
             Kind.FAIL_DONE,
             Kind.HANG,
             Kind.LATE,
+            Kind.BREAK,
+            Kind.FLOOD,
+            Kind.GARBLE,
             Kind.MUTE,
             targets=_targets(call.command),
             name=_instance_name(call.command),
@@ -214,6 +244,20 @@ class FakeIncus:
                 await trio.sleep_forever()
             case Kind.LATE:
                 return await self._carry_out_late(fault.secs, handler, call)
+            case Kind.BREAK:
+                with trio.move_on_after(fault.secs):
+                    await handler(self._daemon, call)
+                    await trio.sleep_forever()
+                call.errors += f"Error: {fault.text}\n".encode()
+                return fault.exit_code
+            case Kind.FLOOD:
+                while True:
+                    await call.write(bytes(1 << 16))
+                    await trio.lowlevel.checkpoint()
+            case Kind.GARBLE:
+                exit_code = await handler(self._daemon, replace(call, write=_drop))
+                await call.write(fault.prints)
+                return exit_code
             case Kind.MUTE:
                 return await handler(self._daemon, replace(call, write=_drop))
             case Kind.FAIL_DONE:

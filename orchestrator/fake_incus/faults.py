@@ -14,6 +14,9 @@ class Kind(enum.Enum):
     FAIL = "the client hears an error; nothing is done"
     FAIL_DONE = "it is carried out, but the client hears an error"
     HANG = "it never ends, and nothing is done"
+    BREAK = "its connection breaks off after a while; what it began in a guest goes on"
+    FLOOD = "it prints without end"
+    GARBLE = "it is carried out and ends well, and prints something else"
     MUTE = "it is carried out and ends well, but its client hears nothing of what it printed"
     LATE = "it is carried out after a while, whether or not the client still waits"
     SPOIL = "the result file in the guest is not what the job left"
@@ -30,6 +33,8 @@ class Fault:
     name: str | None = None  # the instance, or any
     text: str = ""
     secs: float = 0.0
+    exit_code: int = 1
+    prints: bytes = b""
 
 
 class Faults:

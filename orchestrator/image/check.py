@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import quote
 
 import msgspec
 import trio
@@ -24,8 +23,9 @@ from orchestrator.boot import NotReady, boot
 from orchestrator.collect import LOG, RESULT, collect_command
 from orchestrator.contract import contract
 from orchestrator.image.store import ImageMissing, list_images
-from orchestrator.incus import SILENT_TRIES, Completed, Incus
+from orchestrator.incus import Completed, Deadline, Incus, stdin_of
 from orchestrator.incus_errors import DeadlinePassed, InstanceBusy, InstanceNotFound
+from orchestrator.instances import instance_status, list_instances
 from orchestrator.plan import Host, Plan, PlanContext, make_plan
 from orchestrator.result import GuestResult, parse_result
 from states.spec import InstanceType, JobSpec
@@ -177,20 +177,13 @@ class _Guest:
         self._incus = incus
         self.plan = plan
 
-    async def exec(self, *argv: str, stdin: bytes = b"") -> Completed:
-        start = commands.collect(self.plan, list(argv))
-        return await self._incus.run(*start, stdin=stdin, deadline_secs=CALL_SECS, check=False)
-
-    async def heard(self, *argv: str) -> Completed:
-        """`exec` of what prints something when it ends well."""
-        for _ in range(SILENT_TRIES):
-            done = await self.exec(*argv)
-            if done.stdout or done.exit_code != 0:
-                break
-        return done
+    async def exec(self, *argv: str, prints: bool = False) -> Completed:
+        """Run a command in the guest; one that `prints` always says something."""
+        effect = commands.guest_command(self.plan, argv, secs=CALL_SECS, prints=prints)
+        return await self._incus.perform(effect)
 
     async def says(self, subject: str, script: str, expected: str) -> Row:
-        done = await self.heard("sh", "-c", script)
+        done = await self.exec("sh", "-c", script, prints=True)
         said = done.stdout.decode("utf-8", "replace")
         seen = (said or done.stderr.decode("utf-8", "replace")).strip()
         return Row(subject, said == expected, seen)
@@ -253,7 +246,7 @@ class _Guest:
         )
 
     async def gives_what_a_job_left(self) -> Row:
-        done = await self.heard(*collect_command((_TOUCHED,), want_log=True))
+        done = await self.exec(*collect_command((_TOUCHED,), want_log=True), prints=True)
         try:
             with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
                 names = {name.removeprefix("./") for name in archive.getnames()}
@@ -265,15 +258,19 @@ class _Guest:
     async def ends_with_its_lease(self) -> Row:
         await self.reset()
         plan = msgspec.structs.replace(self.plan, command="sleep 60", timeout_secs=60)
-        stdin = commands.runner_stdin(plan, "none", {}, lease_secs=1)
+        effect = commands.run(
+            plan,
+            secs=CALL_SECS,
+            stdin=stdin_of(lambda: commands.runner_stdin(plan, "none", {}, lease_secs=1)),
+        )
         status, secs = "Running", self.plan.deadlines.ready_secs
         with trio.move_on_after(secs):
-            await self._incus.run(
-                *commands.run(plan), stdin=stdin, deadline_secs=CALL_SECS, check=False
-            )
+            await self._incus.perform(effect)
             while status != "Stopped":
                 await trio.sleep(0.1)
-                status = await self._incus.instance_status(plan.instance, deadline_secs=CALL_SECS)
+                status = await instance_status(
+                    self._incus, plan.instance, deadline=Deadline(CALL_SECS)
+                )
         return Row(
             "the guest turns itself off when the runner's lease is over",
             status == "Stopped",
@@ -298,17 +295,17 @@ class _Guest:
             environment=environment or {},
             deadlines=msgspec.structs.replace(self.plan.deadlines, grace_secs=1),
         )
-        argv = commands.run(plan)
+        lease_secs = int(LEASE.total_seconds())
+        effect = commands.run(
+            plan,
+            secs=CALL_SECS,
+            stdin=stdin_of(lambda: commands.runner_stdin(plan, nonce, {}, lease_secs=lease_secs)),
+        )
         try:
-            done = await self._incus.run(
-                *argv,
-                stdin=commands.runner_stdin(plan, nonce, {}, lease_secs=int(LEASE.total_seconds())),
-                deadline_secs=CALL_SECS,
-                check=False,
-            )
+            done = await self._incus.perform(effect)
         except DeadlinePassed as error:
-            return Completed(tuple(argv), 1, b"", b""), error.brief
-        shown = await self.heard("cat", contract().result)
+            return Completed(effect.args, 1, b"", b""), error.brief
+        shown = await self.exec("cat", contract().result, prints=True)
         return done, parse_result(shown.stdout, nonce)
 
 
@@ -341,11 +338,7 @@ async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[None]:
     try:
         # Not cut off: a create whose answer nobody saw may make its guest after our delete.
         with trio.CancelScope(shield=True):
-            await incus.run(
-                *commands.create(plan),
-                stdin=commands.create_document(plan),
-                deadline_secs=plan.deadlines.create_secs,
-            )
+            await incus.perform(commands.create(plan))
         yield
     finally:
         with trio.CancelScope(shield=True):
@@ -354,25 +347,19 @@ async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[None]:
 
 async def _delete(incus: Incus, instance: str) -> None:
     # One that is still being made, as its create did not end in time, is left to the next sweep.
+    effect = commands.delete_instance(
+        incus.name(instance), deadline=Deadline(CALL_SECS), daemon_secs=CALL_SECS
+    )
     with suppress(InstanceNotFound, InstanceBusy):
-        await incus.run(
-            "delete", "--quiet", "--force", incus.name(instance), deadline_secs=CALL_SECS
-        )
+        await incus.perform(effect)
 
 
 async def _sweep(incus: Incus, owner: str) -> None:
     """Delete the guests of checks that were killed; a check that lives has time left."""
-    path = f"/1.0/instances?recursion=1&project={quote(incus.project)}"
-    done = await incus.run_global("query", f"{incus.remote}:{path}", deadline_secs=CALL_SECS)
     now = datetime.now(UTC)
-    for instance in msgspec.json.decode(done.stdout or b"[]", type=list[_Tagged]):
+    for instance in await list_instances(incus):
         tags = instance.config
         if tags.get("user.pikaci.owner") == owner:
             ends = datetime.fromisoformat(tags["user.pikaci.deadline"])
             if ends < now:
                 await _delete(incus, instance.name)
-
-
-class _Tagged(msgspec.Struct):
-    name: str
-    config: dict[str, str]

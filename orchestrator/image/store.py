@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from orchestrator.contract import contract
-from orchestrator.incus import Incus
+from orchestrator.incus import Deadline, Effect, Incus, request
 from orchestrator.incus_errors import IncusError, ProjectNotFound
 from states.errors import PikaciError
 from states.events import ImageRef
@@ -65,9 +65,9 @@ class Image(msgspec.Struct):
 
 async def list_images(incus: Incus) -> list[Image]:
     """All images of the project, in one call."""
-    path = f"{incus.remote}:/1.0/images?recursion=1&project={quote(incus.project)}"
-    done = await incus.run_global("query", path, deadline_secs=LOOK_UP_SECS)
-    return msgspec.json.decode(done.stdout, type=list[Image])
+    return await incus.query(
+        "/1.0/images?recursion=1", list[Image], deadline=Deadline(LOOK_UP_SECS)
+    )
 
 
 async def find_image(
@@ -176,14 +176,13 @@ async def import_image(
             await _delete(incus, fingerprint)
         raise
     old = next((image for image in images if image.has_alias(alias)), None)
-    aliases = f"{incus.remote}:/1.0/images/aliases"
-    project = f"?project={quote(incus.project)}"
+    aliases = "/1.0/images/aliases"
     target = {"target": fingerprint, "description": ""}
     if old is None:
-        await _send(incus, "POST", f"{aliases}{project}", {**target, "name": alias})
+        await _send(incus, "POST", aliases, {**target, "name": alias})
     elif old.fingerprint != fingerprint:
         # Not by the client's own --alias, which deletes the alias and makes it anew.
-        await _send(incus, "PUT", f"{aliases}/{quote(alias, safe='')}{project}", target)
+        await _send(incus, "PUT", f"{aliases}/{quote(alias, safe='')}", target)
         if len(old.aliases) == 1:
             await _delete(incus, old.fingerprint)
     return fingerprint
@@ -196,9 +195,13 @@ async def _upload(incus: Incus, files: Sequence[Path]) -> None:
         for link, file in zip(links, files, strict=True):
             link.symlink_to(file.absolute())
         names = map(str, links)
-        command = ("image", "import", "--quiet", *names, f"{incus.remote}:")
+        effect = Effect(
+            name="image import",
+            args=("image", "import", "--quiet", *names, f"{incus.remote}:"),
+            deadline=Deadline(IMPORT_SECS),
+        )
         try:
-            await incus.run(*command, deadline_secs=IMPORT_SECS)
+            await incus.perform(effect)
         except IncusError as error:
             if type(error) is not IncusError:  # its words say all
                 raise
@@ -211,14 +214,18 @@ async def _upload(incus: Incus, files: Sequence[Path]) -> None:
 
 
 async def _delete(incus: Incus, fingerprint: str) -> None:
-    await incus.run(
-        "image", "delete", "--quiet", incus.name(fingerprint), deadline_secs=IMPORT_SECS
+    await incus.perform(
+        Effect(
+            name="image delete",
+            args=("image", "delete", "--quiet", incus.name(fingerprint)),
+            deadline=Deadline(IMPORT_SECS),
+        )
     )
 
 
 async def _send(incus: Incus, method: str, path: str, body: dict[str, str]) -> None:
-    data = msgspec.json.encode(body).decode()
-    await incus.run_global("query", "-X", method, "-d", data, path, deadline_secs=LOOK_UP_SECS)
+    deadline = Deadline(LOOK_UP_SECS)
+    await incus.perform(request(incus.path(path), method=method, body=body, deadline=deadline))
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -6,6 +6,7 @@ import os
 
 import trio
 
+from orchestrator.incus import Deadline
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.problems import Problem
 
@@ -39,6 +40,6 @@ class Readiness:
         async with self._one_asks:
             if trio.current_time() - self._answered < REMEMBERED_SECS:
                 return
-            incus = self._bench.incus
-            await incus.run_global("query", f"{incus.remote}:/1.0", deadline_secs=ASK_SECS)
+            deadline = Deadline(ASK_SECS)
+            await self._bench.incus.query("/1.0", dict, deadline=deadline, in_project=False)
             self._answered = trio.current_time()

@@ -160,7 +160,7 @@ def _state(job: Job, entry: ev.Event, at: datetime) -> Span:
 
 def _call(entry: ev.Called, end: datetime, attempt: int) -> Span:
     return Span(
-        name=effect_of(entry.argv),
+        name=entry.effect or effect_of(entry.argv),
         kind=Kind.CALL,
         begin=end - timedelta(milliseconds=max(0.0, entry.duration_ms)),
         end=end,

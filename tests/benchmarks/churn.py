@@ -13,6 +13,7 @@ import time
 import trio
 
 from orchestrator.settings import open_incus
+from tests.calls import call
 
 AT_ONCE = 4
 
@@ -27,11 +28,17 @@ async def main(guests: int) -> None:
             name = incus.name(f"churn-{number}")
             began = time.monotonic()
             limit = ("--no-profiles", "--storage", "pikaci", "--device", "root,size=2GiB")
-            await incus.run(
-                "create", "--quiet", *limit, incus.name("pikaci/dev"), name, deadline_secs=600
+            await call(
+                incus,
+                "create",
+                "--quiet",
+                *limit,
+                incus.name("pikaci/dev"),
+                name,
+                deadline_secs=600,
             )
             took.append(time.monotonic() - began)
-            await incus.run("delete", "--quiet", "--force", name, deadline_secs=600)
+            await call(incus, "delete", "--quiet", "--force", name, deadline_secs=600)
 
     began = time.monotonic()
     async with trio.open_nursery() as nursery:

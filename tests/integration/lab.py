@@ -16,6 +16,7 @@ import trio
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Completed, Incus, Spawn, spawn_process
 from orchestrator.incus_errors import IncusError, InstanceNotFound
+from tests.calls import call
 
 PROJECT = "pikaci"
 IMAGE = "pikaci/dev"
@@ -42,7 +43,7 @@ class Lab:
         return self.made[-1]
 
     async def run(self, *args: str, **options: Any) -> Completed:
-        return await self.incus.run(*args, deadline_secs=SECS, **options)
+        return await call(self.incus, *args, deadline_secs=SECS, **options)
 
     def in_project(self, project: str) -> Incus:
         """The same Incus, in another project."""
@@ -79,8 +80,13 @@ class Lab:
         asked = "&".join(
             f"{key}={value}" for key, value in {"project": PROJECT, **parameters}.items()
         )
-        done = await self.incus.run_global(
-            "query", *flags, f"local:{path}?{asked}", deadline_secs=SECS
+        done = await call(
+            self.incus,
+            "query",
+            *flags,
+            f"local:{path}?{asked}",
+            deadline_secs=SECS,
+            in_project=False,
         )
         return json.loads(done.stdout) if done.stdout else None
 

@@ -23,6 +23,7 @@ from states.job import Job
 from states.lifecycle import State
 from states.outcome import FailureKind
 from states.spec import JobSpec
+from tests.calls import call
 
 
 class Runs:
@@ -98,8 +99,15 @@ class Runs:
         """The names of the instances that this state root has in Incus."""
         with open_journal(self.root.journal) as journal:
             owner = journal.owner
-        listed = await self.incus.run(
-            "list", "--format", "csv", "-c", "n", f"user.pikaci.owner={owner}", deadline_secs=30
+        listed = await call(
+            self.incus,
+            "list",
+            "--format",
+            "csv",
+            "-c",
+            "n",
+            f"user.pikaci.owner={owner}",
+            deadline_secs=30,
         )
         return listed.stdout.decode().split()
 

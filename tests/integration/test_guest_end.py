@@ -10,6 +10,7 @@ import trio
 
 from orchestrator import commands
 from orchestrator.contract import contract
+from orchestrator.incus import stdin_of
 from tests.integration.lab import REAL, SECS, Lab
 from tests.integration.test_runner_contract import NONCE, booted
 
@@ -62,9 +63,9 @@ async def test_a_guest_ends_with_its_runners_lease(lab: Lab, tmp_path: Path) -> 
     """Under a job that runs on, long before the deadline; the log so far is still there."""
     job = await booted(lab, tmp_path, "echo begun; sleep 300")
     stdin = commands.runner_stdin(job.plan, NONCE, {}, lease_secs=2)
-    ended = await lab.run(*commands.run(job.plan), stdin=stdin, check=False)
+    ended = await lab.incus.perform(commands.run(job.plan, stdin=stdin_of(lambda: stdin)))
     await until_stopped(lab, job.plan.instance)
-    log = await lab.run(*commands.pull(job.plan, f"{contract().private}/guest.log"))
+    log = await lab.incus.perform(commands.pull_log(job.plan, f"{contract().private}/guest.log"))
 
     assert b"begun" == ended.stdout.splitlines()[1]
     assert ended.stdout == log.stdout

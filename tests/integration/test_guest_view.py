@@ -76,7 +76,7 @@ async def test_programs_of_nixos_are_found(lab: Lab, tmp_path: Path) -> None:
     await lab.exec(job.plan.instance, "sh", "-c", put)
 
     for command in (["only-there"], ["sh", "-c", "only-there"]):
-        done = await lab.run(*commands.collect(job.plan, command))
+        done = await lab.incus.perform(commands.collect(job.plan, command))
 
         assert b"found\n" == done.stdout
 
@@ -85,7 +85,7 @@ async def test_a_guest_that_begins_without_a_shell(lab: Lab, tmp_path: Path) -> 
     """It is ready when its own first process has made one."""
     job = await planned(lab, tmp_path, "true")
     guest = f"local:{job.plan.instance}"
-    await lab.run(*commands.create(job.plan), stdin=commands.create_document(job.plan))
+    await lab.incus.perform(commands.create(job.plan))
     for name in ("/usr/bin/sh", "/usr/sbin/init"):
         await lab.run("file", "delete", guest + name)
     init = (guest_files() / "init").read_bytes()

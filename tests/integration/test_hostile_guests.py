@@ -10,6 +10,7 @@ import trio
 from states import events as ev
 from states.outcome import FailureKind, Outcome
 from states.spec import Deadlines, JobSpec
+from tests.calls import call
 from tests.integration.command import SECS, Command
 from tests.integration.running import Runs, infrastructure, log_of, output_of
 
@@ -24,7 +25,7 @@ async def test_a_guest_that_somebody_deletes_is_no_test_failure(runs: Runs) -> N
     async def delete(entry: ev.Entry) -> None:
         await runs.logged(entry.job, b"last words\n")
         (instance,) = await runs.instances()
-        await runs.incus.run("delete", "--force", runs.incus.name(instance), deadline_secs=60)
+        await call(runs.incus, "delete", "--force", runs.incus.name(instance), deadline_secs=60)
 
     job = await runs.run_one(JobSpec(command="echo last words; sleep 600"), on_running=delete)
 
@@ -35,7 +36,7 @@ async def test_a_guest_that_somebody_deletes_is_no_test_failure(runs: Runs) -> N
 async def freeze(runs: Runs, job: str) -> None:
     await runs.logged(job, b"last words\n")
     (instance,) = await runs.instances()
-    await runs.incus.run("pause", runs.incus.name(instance), deadline_secs=60)
+    await call(runs.incus, "pause", runs.incus.name(instance), deadline_secs=60)
 
 
 async def test_a_frozen_guest_is_waited_for_up_to_the_host_s_limit(runs: Runs) -> None:
@@ -60,7 +61,7 @@ async def test_a_guest_that_is_thawed_goes_on(runs: Runs) -> None:
         await freeze(runs, entry.job)
         (instance,) = await runs.instances()
         await trio.sleep(1)
-        await runs.incus.run("resume", runs.incus.name(instance), deadline_secs=60)
+        await call(runs.incus, "resume", runs.incus.name(instance), deadline_secs=60)
 
     spec = JobSpec(command="echo last words; sleep 1; echo more")
 

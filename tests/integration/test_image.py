@@ -35,6 +35,7 @@ from orchestrator.plan import Host
 from orchestrator.settings import open_incus
 from orchestrator.setup import DEV_IMAGE, setup
 from states.spec import InstanceType
+from tests.calls import call
 
 pytestmark = pytest.mark.incus
 ALIAS = f"test/image-{os.getpid()}"
@@ -71,7 +72,7 @@ async def incus() -> AsyncIterator[Incus]:
     yield daemon
     for image in await list_images(daemon):
         if image.has_alias(ALIAS):
-            await daemon.run("image", "delete", daemon.name(image.fingerprint), deadline_secs=60)
+            await call(daemon, "image", "delete", daemon.name(image.fingerprint), deadline_secs=60)
 
 
 KEPT = {"pikaci.contract": "1"}
@@ -97,7 +98,7 @@ async def test_an_image_takes_the_place_of_another_without_a_gap(
         async def look() -> None:
             nonlocal looks
             while True:
-                await incus.run_global("query", path, deadline_secs=30)
+                await call(incus, "query", path, deadline_secs=30, in_project=False)
                 looks += 1
 
         for _ in range(3):
@@ -196,8 +197,8 @@ async def rows_of(incus: Incus, alias: str, *, ready_secs: int = 30) -> list[Row
 
 async def guests(incus: Incus, tag: str) -> list[str]:
     """The guests with a tag or description, of checks that run or have run."""
-    listed = await incus.run(
-        "list", "--format", "csv", "-c", "n,user.pikaci.owner,d", deadline_secs=60
+    listed = await call(
+        incus, "list", "--format", "csv", "-c", "n,user.pikaci.owner,d", deadline_secs=60
     )
     return [line for line in listed.stdout.decode().splitlines() if tag in line]
 
@@ -260,7 +261,7 @@ async def our_file(incus: Incus, tmp_path: Path) -> Path:
     """Our image as a file, to be spoilt."""
     image = next(i for i in await list_images(incus) if i.has_alias(DEV_IMAGE))
     exported = str(tmp_path / "image")
-    await incus.run("image", "export", incus.name(image.fingerprint), exported, deadline_secs=300)
+    await call(incus, "image", "export", incus.name(image.fingerprint), exported, deadline_secs=300)
     (file,) = tmp_path.glob("image*")
     return file
 
@@ -311,14 +312,14 @@ async def test_what_a_killed_check_left_goes_with_the_next(incus: Incus) -> None
         root = {"root": {"type": "disk", "path": "/", "pool": Host().pool}}
         document = msgspec.json.encode({"config": tags, "devices": root})
         made = ("--no-profiles", incus.name(DEV_IMAGE), incus.name(f"{OWNER}-{name}"))
-        await incus.run("create", "--quiet", *made, stdin=document, deadline_secs=60)
+        await call(incus, "create", "--quiet", *made, stdin=document, deadline_secs=60)
     try:
         await rows_of(incus, DEV_IMAGE)
         left = await guests(incus, OWNER)
     finally:
         for name in ("old", "young"):
             with suppress(InstanceNotFound):
-                await incus.run("delete", "-f", incus.name(f"{OWNER}-{name}"), deadline_secs=60)
+                await call(incus, "delete", "-f", incus.name(f"{OWNER}-{name}"), deadline_secs=60)
 
     assert [f"{OWNER}-young"] == [line.partition(",")[0] for line in left]
 
@@ -329,9 +330,9 @@ async def checked_alias(incus: Incus) -> AsyncIterator[str]:
     alias = f"test/check-{os.getpid()}"
     image = next(i for i in await list_images(incus) if i.has_alias(DEV_IMAGE))
     create = ("image", "alias", "create", incus.name(alias), image.fingerprint)
-    await incus.run(*create, deadline_secs=60)
+    await call(incus, *create, deadline_secs=60)
     yield alias
-    await incus.run("image", "alias", "delete", incus.name(alias), deadline_secs=60)
+    await call(incus, "image", "alias", "delete", incus.name(alias), deadline_secs=60)
 
 
 def _check(alias: str) -> subprocess.Popen[str]:
@@ -370,4 +371,4 @@ async def test_a_second_setup_makes_nothing(incus: Incus) -> None:
         assert made == [image.fingerprint for image in await list_images(own)]
     finally:
         delete = ("project", "delete", "--force", own.name(host.project))
-        await own.run_global(*delete, stdin=b"yes\n", deadline_secs=120)
+        await call(own, *delete, stdin=b"yes\n", deadline_secs=120, in_project=False)

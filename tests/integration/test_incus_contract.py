@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from orchestrator.incus import Completed
+from orchestrator.incus import Completed, Deadline
 from orchestrator.incus_errors import (
     AlreadyDone,
     DeadlinePassed,
@@ -21,6 +21,8 @@ from orchestrator.incus_errors import (
     InstanceNotRunning,
     NameTaken,
 )
+from orchestrator.instances import instance_status
+from tests.calls import call
 from tests.integration.lab import IMAGE, PROJECT, SECS, Lab, disk, on_the_program_too, said
 
 EVERY_BYTE = bytes(range(256)) * 300
@@ -44,7 +46,7 @@ async def test_start_and_stop_twice(lab: Lab) -> None:
     with pytest.raises(AlreadyDone):
         await lab.run("start", "--quiet", f"local:{name}")
     assert "Running" == (await lab.instance(name))["status"]
-    assert "Running" == await lab.incus.instance_status(name, deadline_secs=SECS)
+    assert "Running" == await instance_status(lab.incus, name, deadline=Deadline(SECS))
 
     await lab.run("stop", "--quiet", "--force", f"local:{name}")
     with pytest.raises(AlreadyDone):
@@ -228,10 +230,10 @@ async def test_projects_are_apart(lab: Lab) -> None:
     }.items():
         other = lab.in_project(project)
         with pytest.raises(IncusError, match=missing):
-            await other.run("delete", "--force", f"local:{name}", deadline_secs=SECS)
+            await call(other, "delete", "--force", f"local:{name}", deadline_secs=SECS)
         with pytest.raises(ImageNotFound):
-            await other.run("create", f"local:{IMAGE}", f"local:{name}", deadline_secs=SECS)
-        listed = await other.run("list", "--format", "csv", "-c", "n", name, deadline_secs=SECS)
+            await call(other, "create", f"local:{IMAGE}", f"local:{name}", deadline_secs=SECS)
+        listed = await call(other, "list", "--format", "csv", "-c", "n", name, deadline_secs=SECS)
         assert b"" == listed.stdout
 
     assert "Stopped" == (await lab.instance(name))["status"]
@@ -242,7 +244,7 @@ async def test_killed_client_kills_the_command(lab: Lab) -> None:
     name = await lab.started()
     slow = ("sh", "-c", "sleep 1; echo done > /root/done; sleep 2")
     with pytest.raises(DeadlinePassed):
-        await lab.incus.run("exec", f"local:{name}", "--", *slow, deadline_secs=0.5)
+        await call(lab.incus, "exec", f"local:{name}", "--", *slow, deadline_secs=0.5)
     await lab.exec(name, "sleep", "2")
 
     assert 1 == (await lab.exec(name, "cat", "/root/done")).exit_code

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from orchestrator.incus_errors import IncusError, InstanceNotFound
+from tests.calls import call
 from tests.integration.lab import PROJECT, ROOT, SECS, Lab, on_the_program_too, said
 
 
@@ -26,13 +27,20 @@ async def test_pool(lab: Lab) -> None:
     ours = await lab.query(f"/1.0/storage-pools/{ROOT['pool']}")
     space = (await lab.query(f"/1.0/storage-pools/{ROOT['pool']}/resources"))["space"]
     create = ("storage", "create", f"local:{lab.owner}", "dir")
-    made = await lab.incus.run_global(*create, deadline_secs=SECS)
+    made = await call(lab.incus, *create, deadline_secs=SECS, in_project=False)
     try:
         pools = await lab.query("/1.0/storage-pools", recursion="1")
         with pytest.raises(IncusError) as error:
-            await lab.incus.run_global(*create, deadline_secs=SECS)
+            await call(lab.incus, *create, deadline_secs=SECS, in_project=False)
     finally:
-        await lab.incus.run_global("storage", "delete", f"local:{lab.owner}", deadline_secs=SECS)
+        await call(
+            lab.incus,
+            "storage",
+            "delete",
+            f"local:{lab.owner}",
+            deadline_secs=SECS,
+            in_project=False,
+        )
 
     assert (ROOT["pool"], "Created") == (ours["name"], ours["status"])
     assert 0 < space["used"] < space["total"]
@@ -46,19 +54,26 @@ async def test_pool(lab: Lab) -> None:
 async def test_project(lab: Lab) -> None:
     """A new project has a profile `default`, no image, and a name that none other can take."""
     create = ("project", "create", f"local:{lab.owner}", "--config", "features.images=true")
-    made = await lab.incus.run_global(*create, deadline_secs=SECS)
+    made = await call(lab.incus, *create, deadline_secs=SECS, in_project=False)
     own = lab.in_project(lab.owner)
     try:
         with pytest.raises(IncusError) as error:
-            await lab.incus.run_global(*create, deadline_secs=SECS)
+            await call(lab.incus, *create, deadline_secs=SECS, in_project=False)
         names = [one["name"] for one in await lab.query("/1.0/projects", recursion="1")]
         config = (await lab.query(f"/1.0/projects/{lab.owner}"))["config"]
         profiles = await lab.query("/1.0/profiles", recursion="1", project=lab.owner)
         images = await lab.query("/1.0/images", recursion="1", project=lab.owner)
         with pytest.raises(InstanceNotFound):
-            await own.run("delete", "local:none", deadline_secs=SECS)
+            await call(own, "delete", "local:none", deadline_secs=SECS)
     finally:
-        await lab.incus.run_global("project", "delete", f"local:{lab.owner}", deadline_secs=SECS)
+        await call(
+            lab.incus,
+            "project",
+            "delete",
+            f"local:{lab.owner}",
+            deadline_secs=SECS,
+            in_project=False,
+        )
 
     assert f"Project {lab.owner} created\n".encode() == made.stdout
     assert "UNIQUE constraint failed: projects.name" in said(error)
@@ -69,7 +84,14 @@ async def test_project(lab: Lab) -> None:
     with pytest.raises(IncusError, match="Project not found"):
         await lab.query(f"/1.0/projects/{lab.owner}")
     with pytest.raises(IncusError) as error:
-        await lab.incus.run_global("project", "delete", f"local:{lab.owner}", deadline_secs=SECS)
+        await call(
+            lab.incus,
+            "project",
+            "delete",
+            f"local:{lab.owner}",
+            deadline_secs=SECS,
+            in_project=False,
+        )
     assert f'Fetch project "{lab.owner}": Project not found' == said(error)
 
 
@@ -77,7 +99,9 @@ async def test_project_in_use_stays(lab: Lab) -> None:
     """A project with anything in it cannot be deleted."""
     await lab.create(lab.name())
     with pytest.raises(IncusError) as error:
-        await lab.incus.run_global("project", "delete", f"local:{PROJECT}", deadline_secs=SECS)
+        await call(
+            lab.incus, "project", "delete", f"local:{PROJECT}", deadline_secs=SECS, in_project=False
+        )
 
     assert "Only empty projects can be removed." == said(error)
 

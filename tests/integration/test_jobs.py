@@ -15,6 +15,7 @@ from states.job import Job
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
 from states.spec import Deadlines, JobSpec, Mount
+from tests.calls import call
 from tests.integration.running import Runs, artifact, log_of, output_of
 
 pytestmark = pytest.mark.incus
@@ -272,7 +273,7 @@ async def test_a_guest_that_somebody_stops_is_no_test_failure(runs: Runs) -> Non
     async def stop(entry: ev.Entry) -> None:
         (instance,) = await runs.instances()
         await trio.sleep(0.5)
-        await runs.incus.run("stop", "--force", runs.incus.name(instance), deadline_secs=60)
+        await call(runs.incus, "stop", "--force", runs.incus.name(instance), deadline_secs=60)
 
     job = await runs.run_one(JobSpec(command="echo last words; sleep 60"), on_running=stop)
 

@@ -14,7 +14,7 @@ import pytest
 from orchestrator import commands
 from orchestrator.collect import collect_command
 from orchestrator.contract import contract
-from orchestrator.incus import Completed
+from orchestrator.incus import Completed, stdin_of
 from orchestrator.incus_errors import DeadlinePassed
 from orchestrator.plan import Host, Plan, PlanContext, make_plan
 from states.spec import JobSpec
@@ -34,24 +34,21 @@ class JobInGuest:
 
     async def boot(self) -> Completed:
         """Create, start, wait until ready; the wait as it ended."""
-        await self.lab.run(*commands.create(self.plan), stdin=commands.create_document(self.plan))
-        await self.lab.run(*commands.start(self.plan))
-        return await self.lab.run(*commands.wait_ready(self.plan), check=False)
+        await self.lab.incus.perform(commands.create(self.plan))
+        await self.lab.incus.perform(commands.start(self.plan))
+        return await self.lab.incus.perform(commands.ready(self.plan))
 
     async def run(self, *, deadline_secs: float = SECS, nonce: str = NONCE) -> Completed:
-        return await self.lab.incus.run(
-            *commands.run(self.plan),
-            stdin=commands.runner_stdin(self.plan, nonce, {}, lease_secs=LEASE_SECS),
-            deadline_secs=deadline_secs,
-            check=False,
-        )
+        stdin = commands.runner_stdin(self.plan, nonce, {}, lease_secs=LEASE_SECS)
+        effect = commands.run(self.plan, stdin=stdin_of(lambda: stdin), secs=deadline_secs)
+        return await self.lab.incus.perform(effect)
 
     async def runner(self, *args: str) -> Completed:
         return await self.lab.exec(self.plan.instance, contract().runner, *args)
 
     async def collect(self, globs: tuple[str, ...], *, want_log: bool) -> dict[str, bytes]:
         command = collect_command(globs, want_log=want_log)
-        done = await self.lab.run(*commands.collect(self.plan, command))
+        done = await self.lab.incus.perform(commands.collect(self.plan, command))
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             return {
                 member.name: content.read()
@@ -168,7 +165,7 @@ async def test_not_ready_names_the_mount(lab: Lab, tmp_path: Path) -> None:
     """A path that is not mounted is named when the time for it is over; a directory is none."""
     job = await planned(lab, tmp_path, "true")
     await job.boot()
-    wait = commands.wait_ready(job.plan)
+    wait = list(commands.ready(job.plan).args)
     at = wait.index("pikaci-ready") + 1
     wait[at] = "1"
     waited = await lab.run(*wait, "/cargo-home", check=False)
@@ -262,7 +259,8 @@ async def test_runner_refuses_variables(
 async def test_runner_refuses_torn_stdin(lab: Lab, tmp_path: Path) -> None:
     """By the nonce, which comes last, the runner knows that all has come: no job runs without."""
     job = await booted(lab, tmp_path, "echo never")
-    ended = await lab.run(*commands.run(job.plan), stdin=b"A=b\0PIKACI_INC", check=False)
+    torn = commands.run(job.plan, stdin=stdin_of(lambda: b"A=b\0PIKACI_INC"))
+    ended = await lab.incus.perform(torn)
     result = await job.result()
 
     assert 125 == ended.exit_code
@@ -278,7 +276,7 @@ async def test_stopped_guest_keeps_the_log(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(DeadlinePassed):
         await job.run(deadline_secs=1)
     await lab.run("stop", "--quiet", "--force", f"local:{job.plan.instance}")
-    pulled = await lab.run(*commands.pull(job.plan, f"{contract().private}/guest.log"))
+    pulled = await lab.incus.perform(commands.pull_log(job.plan, f"{contract().private}/guest.log"))
 
     assert pulled.stdout.startswith(HEADER)
     assert b"one" == pulled.stdout.splitlines()[1]

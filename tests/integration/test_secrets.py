@@ -18,6 +18,7 @@ import trio
 from orchestrator.journal import open_journal
 from orchestrator.settings import open_incus
 from states.lifecycle import State
+from tests.calls import call
 from tests.integration.command import Command
 
 PIKACI = str(Path(sys.executable).with_name("pikaci"))
@@ -71,14 +72,14 @@ async def configuration(root: Path) -> str:
     with open_journal(root / "journal.sqlite3") as journal:
         owner = journal.owner
     incus = open_incus()
-    listed = await incus.run(
-        "list", "--format", "csv", "-c", "n", f"user.pikaci.owner={owner}", deadline_secs=30
+    listed = await call(
+        incus, "list", "--format", "csv", "-c", "n", f"user.pikaci.owner={owner}", deadline_secs=30
     )
     (instance,) = listed.stdout.decode().split()
-    shown = await incus.run("config", "show", "--expanded", f"local:{instance}", deadline_secs=30)
+    shown = await call(incus, "config", "show", "--expanded", f"local:{instance}", deadline_secs=30)
     path = f"local:/1.0/instances/{instance}?project={incus.project}&recursion=1"
     return shown.stdout.decode() + json.dumps(
-        (await incus.run_global("query", path, deadline_secs=30)).stdout.decode()
+        (await call(incus, "query", path, deadline_secs=30, in_project=False)).stdout.decode()
     )
 
 

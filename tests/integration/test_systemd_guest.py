@@ -16,6 +16,7 @@ from orchestrator.settings import open_incus
 from orchestrator.setup import ensure_image
 from states.outcome import Outcome
 from states.spec import JobSpec
+from tests.calls import call
 from tests.integration.running import Runs, output_of
 
 pytestmark = pytest.mark.incus
@@ -54,26 +55,28 @@ async def test_a_guest_says_that_it_is_ready(incus: Incus) -> None:
 
     async def listen() -> None:
         listened = ("monitor", "--type=lifecycle", "--format=json", "local:")
-        await incus.run(*listened, sink=hear, deadline_secs=60)
+        await call(incus, *listened, sink=hear, deadline_secs=60)
 
     image, guest = incus.name(SYSTEMD.alias), incus.name(NAME)
-    await incus.run("create", "-q", "--no-profiles", image, guest, stdin=document, deadline_secs=60)
+    await call(
+        incus, "create", "-q", "--no-profiles", image, guest, stdin=document, deadline_secs=60
+    )
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
             while not heard:  # an event of our own making says that the monitor listens
                 note = ("config", "set", guest, "user.note", str(trio.current_time()))
-                await incus.run(*note, deadline_secs=60)
-            await incus.run("start", "-q", guest, deadline_secs=60)
+                await call(incus, *note, deadline_secs=60)
+            await call(incus, "start", "-q", guest, deadline_secs=60)
             with trio.fail_after(60):
                 await ready.wait()
-            listed = await incus.run("list", NAME, "-f", "csv", "-c", "s", deadline_secs=60)
+            listed = await call(incus, "list", NAME, "-f", "csv", "-c", "s", deadline_secs=60)
             status = await incus.instance_status(NAME, deadline_secs=60)
             nursery.cancel_scope.cancel()
         wait = ("systemctl", "is-system-running", "--wait")
-        state = await incus.run("exec", "-T", guest, "--", *wait, deadline_secs=60, check=False)
+        state = await call(incus, "exec", "-T", guest, "--", *wait, deadline_secs=60, check=False)
     finally:
-        await incus.run("delete", "-q", "--force", guest, deadline_secs=60)
+        await call(incus, "delete", "-q", "--force", guest, deadline_secs=60)
 
     assert ("READY\n", "Running") == (listed.stdout.decode(), status)
     assert "running\n" == state.stdout.decode()
@@ -115,15 +118,17 @@ async def test_a_job_outlives_the_agent_that_started_it(incus: Incus, mode: str,
     root = {"root": {"type": "disk", "path": "/", "pool": Host().pool}}
     document = msgspec.json.encode({"devices": root, "config": {"user.pikaci.owner": NAME}})
     image, guest = incus.name(SYSTEMD.alias), incus.name(f"{NAME}-agent")
-    await incus.run("create", "-q", "--no-profiles", image, guest, stdin=document, deadline_secs=60)
+    await call(
+        incus, "create", "-q", "--no-profiles", image, guest, stdin=document, deadline_secs=60
+    )
     try:
-        await incus.run("start", "-q", guest, deadline_secs=60)
+        await call(incus, "start", "-q", guest, deadline_secs=60)
         path = "export PATH=$PATH:/run/current-system/sw/bin; "
         wait = "until systemctl is-system-running --wait >/dev/null 2>&1; do sleep 0.1; done; "
         script = ("sh", "-c", path + wait + BELOW_A_UNIT, "sh", mode)
-        done = await incus.run("exec", "-T", guest, "--", *script, deadline_secs=60, check=False)
+        done = await call(incus, "exec", "-T", guest, "--", *script, deadline_secs=60, check=False)
     finally:
-        await incus.run("delete", "-q", "--force", guest, deadline_secs=60)
+        await call(incus, "delete", "-q", "--force", guest, deadline_secs=60)
 
     assert code == done.exit_code
     assert (code == 0) == (b"\ndone\n" in done.stdout)

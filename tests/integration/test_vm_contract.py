@@ -72,7 +72,7 @@ async def create(lab: Lab, plan: Plan) -> None:
     image = await lab.query(f"/1.0/images/aliases/{VM_IMAGE}")
     plan = msgspec.structs.replace(plan, fingerprint=image["target"])
     lab.made.append(plan.instance)
-    await lab.run(*commands.create(plan), stdin=commands.create_document(plan))
+    await lab.incus.perform(commands.create(plan))
 
 
 async def test_incus_makes_the_plans_vm(lab: Lab, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ async def test_the_image_alone_makes_a_vm(lab: Lab, tmp_path: Path) -> None:
     await create(lab, plan)
     seen = await lab.instance(plan.instance)
 
-    assert "--vm" not in commands.create(plan)
+    assert "--vm" not in commands.create(plan).args
     assert ("virtual-machine", "true") == (
         seen["type"],
         seen["devices"]["pikaci-snapshot"]["shift"],
@@ -145,7 +145,7 @@ async def test_an_image_that_nobody_signed_needs_secure_boot_off(lab: Lab, tmp_p
     await create(lab, plan)
 
     with pytest.raises(IncusError) as error:
-        await lab.run(*commands.start(plan))
+        await lab.incus.perform(commands.start(plan))
 
     assert words.NEEDS_NO_SECUREBOOT == said(error)
 
@@ -166,6 +166,6 @@ async def test_what_a_container_cannot_have(lab: Lab, tmp_path: Path) -> None:
 async def create_of_nothing(lab: Lab, plan: Plan) -> None:
     """A container: of pikaci/dev on the fake, without an image on the daemon that has none."""
     lab.made.append(plan.instance)
-    *words_before, _, name = commands.create(plan)
+    *words_before, _, name = commands.create(plan).args
     image = ["--empty"] if not isinstance(lab.spawn, FakeIncus) else ["local:pikaci/dev"]
     await lab.run(*words_before, *image, name, stdin=commands.create_document(plan))

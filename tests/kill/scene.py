@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator import reaper
 from orchestrator.incus import Incus
+from orchestrator.instances import list_instances
 from orchestrator.journal import open_journal
 from orchestrator.settings import StateRoot
 from orchestrator.workbench import Workbench
@@ -17,6 +18,7 @@ from states import events as ev
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
+from tests.calls import call
 from tests.kill.fake_daemon import Late
 from tests.kill.process import Options
 from tests.kill.starter import Starter
@@ -93,7 +95,7 @@ class Scene:
         """What is wrong at the end, when the jobs should have these verdicts."""
         await self.late.wait_done()
         found = await faults(self.root, self.incus, verdicts=verdicts)
-        listed = await self.incus.run("list", "-f", "csv", "-c", "n", deadline_secs=60)
+        listed = await call(self.incus, "list", "-f", "csv", "-c", "n", deadline_secs=60)
         if self.alien not in listed.stdout.decode().split():
             found.append("another owner's instance was touched")
         if len(self.ran) > len(verdicts):
@@ -107,7 +109,8 @@ async def make_alien(incus: Incus, name: str, *, image: str) -> None:
         "config": {reaper.OWNER: "somebody-else", reaper.RUN: "theirs"},
         "devices": {"root": {"type": "disk", "path": "/", "pool": "pikaci"}},
     }
-    await incus.run(
+    await call(
+        incus,
         *("create", "--quiet", "--no-profiles", f"local:{image}", f"local:{name}"),
         stdin=json.dumps(document).encode(),
         deadline_secs=60,
@@ -134,7 +137,7 @@ async def faults(root: StateRoot, incus: Incus, *, verdicts: Sequence[Verdict]) 
                 found.append(f"it ended {len(endings)} times")
             found += _faults_of_evidence(job)
         bench = Workbench(root=root, journal=journal, incus=incus)
-        for instance in await reaper.list_instances(bench):
+        for instance in await list_instances(bench.incus):
             if instance.config.get(reaper.OWNER) == journal.owner:
                 found.append(f"leaked: {instance.name}")
         found += [f"would be reaped: {one.instance}" for one in await reaper.unneeded(bench)]

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.settings import open_incus
 from states.outcome import Verdict
+from tests.calls import call
 from tests.kill.scene import Scene, make_alien, make_workspace
 from tests.kill.starter import Starter
 
@@ -47,4 +48,4 @@ async def test_a_run_killed_there_is_resumed(
 
         assert [] == await scene.faults(Verdict.FAILED), output
     finally:
-        await incus.run("delete", "--quiet", "--force", f"local:{alien}", deadline_secs=60)
+        await call(incus, "delete", "--quiet", "--force", f"local:{alien}", deadline_secs=60)

@@ -14,6 +14,7 @@ from orchestrator.fake_incus import (
     FakeIncus,
 )
 from orchestrator.incus import Completed, Incus
+from tests.calls import call
 
 RUNNER = contract().runner
 NONCE = "n0nce"
@@ -43,15 +44,29 @@ class Host:
         self.incus = Incus(conf, spawn=fake)
 
     async def boot(self, name: str) -> None:
-        await self.incus.run(
-            "create", "-q", f"local:{FINGERPRINT}", f"local:{name}", stdin=DOCUMENT, deadline_secs=9
+        await call(
+            self.incus,
+            "create",
+            "-q",
+            f"local:{FINGERPRINT}",
+            f"local:{name}",
+            stdin=DOCUMENT,
+            deadline_secs=9,
         )
-        await self.incus.run("start", "-q", f"local:{name}", deadline_secs=9)
+        await call(self.incus, "start", "-q", f"local:{name}", deadline_secs=9)
 
     async def exec(self, name: str, *argv: str, **options: Any) -> Completed:
         options.setdefault("deadline_secs", 1000)
-        return await self.incus.run(
-            "exec", "-q", "--force-noninteractive", "-T", f"local:{name}", "--", *argv, **options
+        return await call(
+            self.incus,
+            "exec",
+            "-q",
+            "--force-noninteractive",
+            "-T",
+            f"local:{name}",
+            "--",
+            *argv,
+            **options,
         )
 
     async def ready(self, name: str) -> Completed:

@@ -44,8 +44,7 @@ class Host:
         fingerprint = VM_FINGERPRINT if vm else "fa4e" * 16
         context = sample_remote_context(snapshot=str(self.snapshot), fingerprint=fingerprint)
         plan = make_plan(spec, context)
-        document = commands.create_document(plan)
-        await self.incus.run(*commands.create(plan), stdin=document, deadline_secs=9)
+        await self.incus.perform(commands.create(plan))
         self.calls.clear()
         return plan
 
@@ -167,7 +166,7 @@ async def test_the_daemon_goes_while_a_vm_boots(host: Host, autojump_clock: Mock
 async def test_a_vm_that_a_dead_process_started(host: Host, autojump_clock: MockClock) -> None:
     """It may have announced itself long ago: it is looked into at once."""
     plan = await host.created(VM)
-    await host.incus.run(*commands.start(plan), deadline_secs=9)
+    await host.incus.perform(commands.start(plan))
     await trio.sleep(2 * BOOT_SECS)
     began = trio.current_time()
 
@@ -204,7 +203,9 @@ def test_the_dry_run_shows_the_listening_too() -> None:
         spec = JobSpec(command="true", instance_type=instance_type)
         plan = make_plan(spec, sample_remote_context())
         shown = _shown("job", plan)
-        line = shlex.join(["incus", "monitor", "--project", "pikaci", *commands.monitor(plan)[1:]])
+        line = shlex.join(
+            ["incus", "monitor", "--project", "pikaci", *commands.monitor(plan).args[1:]]
+        )
 
         assert count == shown.splitlines().count(line)
 

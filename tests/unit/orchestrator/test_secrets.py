@@ -18,7 +18,7 @@ from orchestrator import commands
 from orchestrator.cli import exit_code, pikaci
 from orchestrator.errors import UsageError
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
-from orchestrator.incus import Incus
+from orchestrator.incus import Incus, stdin_of
 from orchestrator.job_task import JobTask
 from orchestrator.plan import make_plan, nonce
 from orchestrator.queue import Capacity, Queue
@@ -28,6 +28,7 @@ from states import events as ev
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
 from states.spec import SecretSource
+from tests.calls import call
 from tests.samples import sample_remote_context, sample_shell_job
 from tests.unit.orchestrator.rig import Rig, open_rig
 
@@ -256,7 +257,7 @@ async def test_a_runner_that_was_started_needs_no_secret_again(
             plan, nonce(rig.journal.key, plan.instance), {"TOKEN": MARK}, lease_secs=999
         )
         with trio.move_on_after(50):
-            await rig.bench.incus.run(*commands.run(plan), stdin=stdin, deadline_secs=100)
+            await rig.bench.incus.perform(commands.run(plan, stdin=stdin_of(lambda: stdin)))
         monkeypatch.delenv(HOST)
         await recover(rig.bench, Queue(Capacity(jobs=1)))
         job = rig.journal.job("r.1")
@@ -288,7 +289,7 @@ async def test_a_client_inherits_only_what_it_needs(
     for name, value in wanted.items():
         monkeypatch.setenv(name, value)
 
-    done = await Incus(tmp_path / "conf", program=str(program)).run("list", deadline_secs=30)
+    done = await call(Incus(tmp_path / "conf", program=str(program)), "list", deadline_secs=30)
 
     had = dict(line.split("=", 1) for line in done.stdout.decode().splitlines())
     assert MARK not in had.values()

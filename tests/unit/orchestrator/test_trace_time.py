@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestrator import commands
 from orchestrator.collect import collect_command
-from orchestrator.incus import Incus
+from orchestrator.incus import Incus, stdin_of
 from orchestrator.plan import make_plan
 from orchestrator.tracing.effects import command_of, effect_of
 from orchestrator.tracing.parts import afterwards, parts
@@ -67,17 +67,18 @@ def test_every_command_of_a_job_is_known_by_its_effect() -> None:
     made = {
         "create": commands.create(plan),
         "start": commands.start(plan),
-        "ready": commands.wait_ready(plan),
-        "run": commands.run(plan),
+        "ready": commands.ready(plan),
+        "run": commands.run(plan, stdin=stdin_of(bytes)),
         "cancel": commands.cancel(plan, now=True),
         "collect": commands.collect(plan, collect_command(plan.artifacts, want_log=True)),
-        "pull": commands.pull(plan, "/artifacts/result.json"),
+        "pull": commands.pull_result(plan),
         "delete": commands.delete(plan),
     }
 
-    assert made.keys() == {effect_of(incus.argv(*args)) for args in made.values()}
-    assert "run" == effect_of(incus.argv(*commands.follow(plan, 7)))
-    assert "incus exec" == command_of(incus.argv(*commands.run(plan)))
+    assert made.keys() == {effect_of(incus.argv(effect)) for effect in made.values()}
+    assert list(made) == [effect.name for effect in made.values()]
+    assert "run" == effect_of(incus.argv(commands.follow(plan, 7)))
+    assert "incus exec" == command_of(incus.argv(commands.run(plan, stdin=stdin_of(bytes))))
     assert ("incus", "exec") == (effect_of(()), effect_of(("incus", "exec", "--", "sh", "-c")))
 
 

@@ -10,6 +10,8 @@ import pytest
 import trio
 
 from orchestrator.fake_incus import Image, daemon, words
+from orchestrator.incus import Deadline
+from orchestrator.instances import instance_status
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import Outcome
@@ -151,6 +153,6 @@ async def test_ready_is_running(tmp_path: Path) -> None:
                 await trio.sleep(0.01)
             (name,) = rig.fake.instances()
             shown = rig.fake.instances()[name].shown_status
-            status = await rig.bench.incus.instance_status(name, deadline_secs=9)
+            status = await instance_status(rig.bench.incus, name, deadline=Deadline(9))
 
     assert ("Ready", "Running") == (shown, status)

@@ -1,0 +1,25 @@
+"""The incus command: effects are made as data, and performed through one client.
+
+`Effect` says what is to be done, and `Incus.perform` and `Incus.query` are the only two doors.
+"""
+
+from orchestrator.incus.client import Call, Incus, Into, to_sink
+from orchestrator.incus.effect import Deadline, Effect, Retry, Stdin, request, stdin_of
+from orchestrator.incus.process import Completed, Sink, Spawn, spawn_process
+
+__all__ = [
+    "Call",
+    "Completed",
+    "Deadline",
+    "Effect",
+    "Incus",
+    "Into",
+    "Retry",
+    "Sink",
+    "Spawn",
+    "Stdin",
+    "request",
+    "spawn_process",
+    "stdin_of",
+    "to_sink",
+]

@@ -1,0 +1,261 @@
+"""The incus command, awaited. Everything that pikaci asks of Incus goes through `Incus`.
+
+`perform` owns what every command needs: the project, a configuration directory of our own (a
+user's can hold aliases and another default remote), bytes for stdin (an open pipe would be read
+for ever), the deadline, the bound of its output, the retries, and the mapping of errors to types.
+What starts the process is a `Spawn`: `spawn_process`, or the fake's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import msgspec
+import trio
+
+from orchestrator import incus_errors
+from orchestrator.incus.effect import NEVER, Deadline, Effect, Retry, request
+from orchestrator.incus.process import Completed, Sink, Spawn, spawn_process
+from orchestrator.incus_errors import (
+    AnswerUnreadable,
+    DeadlinePassed,
+    IncusMissing,
+    OutputTooLong,
+)
+from orchestrator.patience import answered, retrying
+
+_T = TypeVar("_T")
+Into = Callable[[], AbstractAsyncContextManager[Sink]]
+
+# All that a client has of our environment, by name. The rest is not for it: among it are the
+# jobs' secrets, which would stand in its /proc/PID/environ, and INCUS_REMOTE or INCUS_PROJECT,
+# which would send a call elsewhere.
+_INHERITED = (
+    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG",
+    "INCUS_DIR", "INCUS_SOCKET",
+    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR",
+    "SSH_AUTH_SOCK", "SSL_CERT_DIR", "SSL_CERT_FILE",
+    "ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "all_proxy", "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Call:
+    """What an observer is told of one try of an effect, when it ends.
+
+    `exit_code` is None if it was cut off.
+    """
+
+    effect: str
+    argv: tuple[str, ...]
+    duration_secs: float
+    exit_code: int | None
+    error: str
+
+
+def to_sink(sink: Sink) -> Into:
+    """One sink that takes the output of every try."""
+
+    @asynccontextmanager
+    async def into() -> AsyncIterator[Sink]:
+        yield sink
+
+    return into
+
+
+class Incus:
+    """One daemon's one project, as the `incus` command reaches it.
+
+    `conf` is a directory of ours for INCUS_CONF. `observe` hears of every call as it ends.
+    """
+
+    def __init__(
+        self,
+        conf: Path,
+        *,
+        project: str = "pikaci",
+        remote: str = "local",
+        program: str = "incus",
+        spawn: Spawn = spawn_process,
+        observe: Callable[[Call], None] | None = None,
+    ) -> None:
+        self.conf = conf
+        self.project = project
+        self.remote = remote
+        self.program = program
+        self._spawn = spawn
+        self._observe = observe
+
+    def observed(self, observe: Callable[[Call], None]) -> Incus:
+        """The same daemon, with another observer."""
+        return Incus(
+            self.conf,
+            project=self.project,
+            remote=self.remote,
+            program=self.program,
+            spawn=self._spawn,
+            observe=observe,
+        )
+
+    def argv(self, effect: Effect) -> tuple[str, ...]:
+        """The very command that `perform` runs; what `--dry-run` prints."""
+        verb, *rest = effect.args
+        project = ("--project", self.project) if effect.in_project else ()
+        return (self.program, verb, *project, *rest)
+
+    def name(self, resource: str) -> str:
+        """An instance's or image's name with its remote in front."""
+        return f"{self.remote}:{resource}"
+
+    def path(self, path: str, *, in_project: bool = True) -> str:
+        """A path of Incus's API with its remote, and with the project that it is asked of."""
+        mark = "&" if "?" in path else "?"
+        project = f"{mark}project={quote(self.project)}" if in_project else ""
+        return f"{self.remote}:{path}{project}"
+
+    async def perform(self, effect: Effect, *, into: Into | None = None) -> Completed:
+        """Run the command to its end, and again as its retry rule says.
+
+        Its output goes `into` a sink that is opened for each try, or is returned. Raises a type of
+        `IncusError`: `DeadlinePassed`, `OutputTooLong`, or what `incus_errors` reads from its
+        stderr. A command that ended is never one whose connection broke off: that is an error,
+        whatever the exit code. What a sink or the effect's `stdin` raises comes as it is. When
+        cancelled, the command is killed, and what it did in Incus may have been done or not.
+        """
+        silent = 0
+
+        async def once() -> Completed:
+            nonlocal silent
+            while True:
+                completed, printed = await self._once(effect, into)
+                silent += 1
+                if printed or completed.exit_code != 0 or silent >= effect.retry.silent_tries:
+                    return completed
+
+        return await retrying(once, on=effect.retry.on, secs=effect.retry.secs)
+
+    async def query(
+        self,
+        path: str,
+        kind: type[_T],
+        *,
+        deadline: Deadline,
+        retry: Retry = NEVER,
+        in_project: bool = True,
+    ) -> _T:
+        """What Incus's API answers at the path, as a value of this type.
+
+        `AnswerUnreadable` when it is none; other errors are those of `perform`.
+        """
+        effect = request(self.path(path, in_project=in_project), deadline=deadline)
+
+        async def once() -> _T:
+            completed, _ = await self._once(effect, None)
+            try:
+                # Of an empty list, the command prints nothing.
+                return msgspec.json.decode(completed.stdout.strip() or b"[]", type=kind)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                shown = completed.stdout[:200].decode("utf-8", "replace")
+                raise AnswerUnreadable(
+                    f"incus query {path.partition('?')[0]} gave no answer that can be read",
+                    details=f"{error}: {shown!r}",
+                ) from None
+
+        return await retrying(once, on=retry.on, secs=retry.secs)
+
+    async def _once(self, effect: Effect, into: Into | None) -> tuple[Completed, int]:
+        """One try, and how many bytes it printed."""
+        if effect.answer_secs:
+            return await answered(lambda: self._try(effect, into), secs=effect.answer_secs)
+        return await self._try(effect, into)
+
+    async def _try(self, effect: Effect, into: Into | None) -> tuple[Completed, int]:
+        argv = self.argv(effect)
+        output = _Output(argv, effect.max_bytes)
+        began: float | None = None
+        completed: Completed | None = None
+        error = ""
+        try:
+            with trio.move_on_after(effect.deadline.secs):
+                stdin = b"" if effect.stdin is None else await effect.stdin()
+                began = trio.current_time()
+                async with (into or output.keep)() as sink:
+                    completed = await self._spawn(
+                        argv, env=self._environment(), stdin=stdin, sink=output.bounded(sink)
+                    )
+            if completed is None:
+                raise _late(effect, argv)
+            completed = output.of(completed)
+            broken = incus_errors.broken_off(completed.argv, completed.exit_code, completed.stderr)
+            if broken is not None:
+                raise broken
+            if effect.exit_codes is not None and completed.exit_code not in effect.exit_codes:
+                raise incus_errors.failed_call(argv, completed.exit_code, completed.stderr)
+        except FileNotFoundError:
+            error = f"there is no command {self.program}"
+            raise IncusMissing(error, resolution=IncusMissing.hint) from None
+        except incus_errors.IncusError as failure:
+            error = failure.brief
+            raise
+        finally:
+            if self._observe is not None and began is not None:
+                code = completed.exit_code if completed is not None else None
+                self._observe(Call(effect.name, argv, trio.current_time() - began, code, error))
+        return completed, output.size
+
+    def _environment(self) -> dict[str, str]:
+        self.conf.mkdir(parents=True, exist_ok=True, mode=0o700)
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        return {**inherited, "INCUS_CONF": str(self.conf), "LC_ALL": "C.UTF-8"}
+
+
+class _Output:
+    """What one try prints: counted, bounded, and kept where no sink takes it."""
+
+    def __init__(self, argv: tuple[str, ...], max_bytes: int) -> None:
+        self.size = 0
+        self._argv = argv
+        self._max_bytes = max_bytes
+        self._kept = bytearray()
+
+    @asynccontextmanager
+    async def keep(self) -> AsyncIterator[Sink]:
+        async def sink(chunk: bytes) -> None:
+            self._kept += chunk
+
+        yield sink
+
+    def bounded(self, sink: Sink) -> Sink:
+        async def bounded(chunk: bytes) -> None:
+            left = self._max_bytes - self.size
+            self.size += len(chunk)
+            if chunk := chunk[: max(0, left)]:
+                await sink(chunk)
+            if self.size > self._max_bytes:
+                raise OutputTooLong(
+                    f"incus {incus_errors.verb(self._argv)} printed more than"
+                    f" {self._max_bytes} bytes, and was stopped",
+                    details=incus_errors.pasted(self._argv),
+                )
+
+        return bounded
+
+    def of(self, completed: Completed) -> Completed:
+        return Completed(completed.argv, completed.exit_code, bytes(self._kept), completed.stderr)
+
+
+def _late(effect: Effect, argv: tuple[str, ...]) -> DeadlinePassed:
+    limit = effect.deadline
+    return DeadlinePassed(
+        f"incus {incus_errors.verb(argv)} did not end within {limit.secs:g} s",
+        details=incus_errors.pasted(argv),
+        resolution="`pikaci doctor` says whether the daemon answers"
+        + (f"; deadlines.{limit.setting} sets the limit" if limit.setting else ""),
+    )

@@ -1,0 +1,101 @@
+"""A process from its start to its end: bytes in, bytes out, nothing left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from orchestrator.errors import one_error
+
+Sink = Callable[[bytes], Awaitable[None]]
+
+MAX_STDERR_BYTES = 64 * 1024
+_CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ended. `stdout` is empty when a sink took it."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Spawn(Protocol):
+    """Starts `argv`, feeds `stdin`, gives stdout to `sink`, and awaits the end.
+
+    When cancelled, or when the sink raises, the process and its group are killed and reaped before
+    it returns.
+    """
+
+    async def __call__(
+        self, argv: Sequence[str], *, env: dict[str, str], stdin: bytes, sink: Sink
+    ) -> Completed: ...
+
+
+async def spawn_process(
+    argv: Sequence[str], *, env: dict[str, str], stdin: bytes, sink: Sink
+) -> Completed:
+    """Run a real process in a session of its own, so that a Ctrl-C at our terminal is ours."""
+    process = await trio.lowlevel.open_process(
+        list(argv),
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=env,
+    )
+    stderr = bytearray()
+    try:
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                if stdin:
+                    nursery.start_soon(_feed, process, stdin)
+                nursery.start_soon(_read_stderr, process, stderr)
+                await _read_stdout(process, sink)
+                exit_code = await process.wait()
+    finally:
+        if process.returncode is None:
+            _kill_group(process.pid)
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    await trio.aclose_forcefully(stream)
+    return Completed(tuple(argv), exit_code, b"", bytes(stderr))
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+async def _feed(process: trio.Process, data: bytes) -> None:
+    assert process.stdin is not None
+    try:
+        async with process.stdin:
+            await process.stdin.send_all(data)
+    except trio.BrokenResourceError:
+        pass  # it ended without reading all: its exit code tells why
+
+
+async def _read_stdout(process: trio.Process, sink: Sink) -> None:
+    assert process.stdout is not None
+    while chunk := await process.stdout.receive_some(_CHUNK):
+        await sink(bytes(chunk))
+
+
+async def _read_stderr(process: trio.Process, into: bytearray) -> None:
+    assert process.stderr is not None
+    while chunk := await process.stderr.receive_some(_CHUNK):
+        into += chunk[: MAX_STDERR_BYTES - len(into)]
