@@ -20,9 +20,6 @@ from orchestrator.evidence import Evidence, NoResult, in_words
 from orchestrator.incus import Completed, Incus, to_sink
 from orchestrator.incus_errors import (
     DeadlinePassed,
-    IncusError,
-    InstanceNotFound,
-    OutcomeUnknown,
     OutputTooLong,
 )
 from orchestrator.patience import Patience, limit
@@ -55,38 +52,13 @@ async def reset_artifacts(directory: Path, *, secs: float) -> None:
 
 
 class Attempt:
-    """The effects of one plan. `directory` is the attempt's own on the host.
+    """The effects of one plan. `directory` is the attempt's own on the host."""
 
-    `create_answered` is None before the instance was asked for, and False while it is not known
-    whether it was made.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        directory: Path,
-        incus: Incus,
-        nonce: str,
-        *,
-        create_answered: bool | None = None,
-    ) -> None:
+    def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
         self.plan = plan
         self.evidence = Evidence(plan, directory, incus, nonce)
-        self.create_answered = create_answered
         self._incus = incus
         self._nonce = nonce
-
-    async def create(self) -> None:
-        """Create the instance with all its devices, in one call."""
-        self.create_answered = False
-        try:
-            await self._incus.perform(commands.create(self.plan))
-        except (DeadlinePassed, OutcomeUnknown):
-            raise
-        except IncusError:
-            self.create_answered = True
-            raise
-        self.create_answered = True
 
     async def start(self) -> None:
         """Start the instance, and return when the runner and every planned mount are there."""
@@ -184,16 +156,3 @@ class Attempt:
     async def cancel(self, *, now: bool = False) -> None:
         """Have the runner end the job's processes, and return when they are dead."""
         await self._incus.perform(commands.cancel(self.plan, now=now))
-
-    async def release(self) -> bool:
-        """Delete the instance; True when Incus is known to have none of this name.
-
-        False after a create whose answer was never seen: it may still appear.
-        """
-        if self.create_answered is None:
-            return True
-        try:
-            await self._incus.perform(commands.delete(self.plan))
-        except InstanceNotFound:
-            return self.create_answered
-        return True

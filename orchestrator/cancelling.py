@@ -6,7 +6,8 @@ import trio
 
 from orchestrator.attempt import Attempt
 from orchestrator.incus_errors import IncusError, InstanceNotRunning
-from orchestrator.patience import interrupted
+from orchestrator.intents import IntentSwitch
+from states.ending import Intent
 from states.errors import PikaciError
 
 # A cancelled job is dead and its verdict written within 10 s; a slow delete is done later.
@@ -15,17 +16,17 @@ CANCEL_SECS = 7.0
 COLLECT_SECS = 2.5
 
 
-async def end_in_guest(attempt: Attempt, *hurry: trio.Event) -> bool:
+async def end_in_guest(attempt: Attempt, intent: IntentSwitch) -> bool:
     """Have the runner kill the job, and fetch what it left; True when it is known to be dead.
 
-    When one of `hurry` is set, now or meanwhile, the grace period ends.
+    When the intent is to cancel now, or becomes so meanwhile, there is no grace period.
     """
     stopped = False
     with trio.move_on_after(CANCEL_SECS):
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_end_grace, attempt, hurry)
-                await attempt.cancel(now=any(event.is_set() for event in hurry))
+                nursery.start_soon(_end_grace, attempt, intent)
+                await attempt.cancel(now=intent.value >= Intent.CANCEL_NOW)
                 stopped = True
                 nursery.cancel_scope.cancel()
         except* InstanceNotRunning:
@@ -41,7 +42,7 @@ async def end_in_guest(attempt: Attempt, *hurry: trio.Event) -> bool:
     return stopped
 
 
-async def _end_grace(attempt: Attempt, hurry: tuple[trio.Event, ...]) -> None:
+async def _end_grace(attempt: Attempt, intent: IntentSwitch) -> None:
     """End the grace period when asked to, or when it is longer than a cancel may take."""
-    await interrupted(HURRY_AFTER_SECS, *hurry)
+    await intent.reaches(Intent.CANCEL_NOW, within_secs=HURRY_AFTER_SECS)
     await attempt.cancel(now=True)

@@ -17,9 +17,14 @@ MAX_BRIEF, MAX_DETAILS = 300, 4000
 
 
 class IncusError(PikaciError):
-    """An incus command failed. `retryable`: the same call may succeed later."""
+    """An incus command failed.
+
+    `retryable`: the same call may succeed later. `answered`: nothing of what was asked for can
+    still happen; else it is not known whether it was, or will be, carried out.
+    """
 
     retryable: ClassVar[bool] = False
+    answered: ClassVar[bool] = True
     hint: ClassVar[str] = ""
     says: ClassVar[str] = ""
 
@@ -47,6 +52,7 @@ class OutcomeUnknown(IncusError):
     """The connection broke in the middle: the call may have been carried out or not."""
 
     retryable = True
+    answered = False
 
 
 class InstanceBusy(IncusError):
@@ -59,10 +65,13 @@ class DeadlinePassed(IncusError):
     """The command did not end in time, and was killed."""
 
     retryable = True
+    answered = False
 
 
 class OutputTooLong(IncusError):
     """The command printed more than it may, and was killed."""
+
+    answered = False
 
 
 class AnswerUnreadable(IncusError):

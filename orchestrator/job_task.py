@@ -21,10 +21,12 @@ from orchestrator.attempt import Attempt, reset_artifacts
 from orchestrator.cancelling import end_in_guest
 from orchestrator.errors import cause_of, unforeseen
 from orchestrator.evidence import NoResult
+from orchestrator.held_lease import HeldLease
 from orchestrator.image.store import Images
 from orchestrator.incus_errors import IncusError
+from orchestrator.intents import IntentSwitch
 from orchestrator.journal import JournalError, Lease, NotTheWriter
-from orchestrator.patience import interrupted, limit, retrying
+from orchestrator.patience import limit, retrying
 from orchestrator.plan import Plan, PlanContext, instance_name, lease_secs, make_plan, nonce
 from orchestrator.queue import Queue
 from orchestrator.record import Record
@@ -32,17 +34,17 @@ from orchestrator.result import GuestStatus
 from orchestrator.secret_values import SecretMissing
 from orchestrator.workbench import Workbench
 from states import events as ev
+from states.ending import Action, Intent, end_plan, release_plan
 from states.errors import PikaciError
 from states.events import ImageRef
 from states.job import Job
+from states.lease import LeaseState, taken_over
 from states.lifecycle import State
 from states.outcome import Failure, FailureKind, Outcome, Verdict
 from states.spec import JobSpec
 
 MAX_RETRY_DELAY_SECS = 30.0
 CANCELLED_RELEASE_SECS = 30.0
-# A create that was never answered may still appear for this long.
-UNANSWERED_CREATE_SECS = 30.0
 
 _OUTCOMES = {
     GuestStatus.PASSED: Outcome.PASSED,
@@ -72,7 +74,7 @@ class JobTask:
         adopted: bool = False,
     ) -> None:
         self.settled = trio.Event()
-        self.cancel_asked = trio.Event()
+        self.intent = IntentSwitch(bench.intent)
         self._record = Record(bench.journal, job)
         self._bench = bench
         self._images = images
@@ -80,11 +82,9 @@ class JobTask:
         self._adopted = adopted
         self._incus = bench.incus.observed(self._record.called)
         self._attempt: Attempt | None = None
-        # Instances that may still appear, or that an earlier attempt left, and until when.
-        self._lingering: list[tuple[Attempt, float]] = []
+        # By attempt: the current one's, and those of earlier ones that may still appear.
+        self._leases: dict[int, HeldLease] = {}
         self._scope = trio.CancelScope()
-        self._hurry_asked = trio.Event()
-        self._hurry = (self._hurry_asked, bench.hurry)
         self._reason = "interrupted"
         self._adopt(leases)
 
@@ -97,9 +97,7 @@ class JobTask:
         """Have the job end as cancelled; `now`: without a grace period. Twice is harmless."""
         if not self._scope.cancel_called:
             self._reason = reason
-        if now:
-            self._hurry_asked.set()
-        self.cancel_asked.set()
+        self.intent.rise(Intent.CANCEL_NOW if now else Intent.CANCEL)
         self._scope.cancel()
 
     async def run(self) -> None:
@@ -129,7 +127,7 @@ class JobTask:
                 raise cause from error
             await self._fail(unforeseen(cause))
         finally:
-            if ours and not self._bench.leave.is_set():
+            if ours:
                 with trio.CancelScope(shield=True):
                     await self._end()
 
@@ -157,7 +155,7 @@ class JobTask:
             case State.ARTIFACTS_RESET | State.DEVICES_CONFIGURED:
                 # Left half made, or for so long that its guest would end itself too early. What
                 # there is of it goes, and a new attempt has a new name.
-                await self._release()
+                await self._let_attempt_go()
                 await self._record.emit(ev.Restarted(**self._record.next()))
             case _:
                 await self._run_command()
@@ -178,15 +176,13 @@ class JobTask:
         )
         keep_secs = self._bench.keep_secs or 0
         lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
-        attempt = self._attempt = self._make_attempt(self.job.attempt, image, lease_ends)
-        instance = attempt.plan.instance
-        # Intent first: a create that nobody remembers could not be undone.
+        number = self.job.attempt
+        attempt = self._attempt = self._make_attempt(number, image, lease_ends)
+        lease = self._leases[number] = self._make_lease(attempt.plan, LeaseState.INTENDED)
+        await lease.open(lease_ends)
+        await lease.create(commands.create(attempt.plan))
         await self._record.emit(
-            ev.LeaseOpened(**self._record.note(), instance=instance, deadline=lease_ends)
-        )
-        await attempt.create()
-        await self._record.emit(
-            ev.DevicesConfigured(**self._record.next(), instance=instance, image=image)
+            ev.DevicesConfigured(**self._record.next(), instance=lease.instance, image=image)
         )
 
     async def _find_image(self, spec: JobSpec) -> ImageRef:
@@ -237,14 +233,7 @@ class JobTask:
 
     # The attempt, made new or taken over.
 
-    def _make_attempt(
-        self,
-        number: int,
-        image: ImageRef | None,
-        lease_ends: datetime,
-        *,
-        create_answered: bool | None = None,
-    ) -> Attempt:
+    def _make_attempt(self, number: int, image: ImageRef | None, lease_ends: datetime) -> Attempt:
         job, bench = self.job, self._bench
         assert job.spec is not None
         assert job.snapshot is not None
@@ -268,7 +257,16 @@ class JobTask:
             bench.root.attempt_dir(job.id, number),
             self._incus,
             nonce(bench.journal.key, plan.instance),
-            create_answered=create_answered,
+        )
+
+    def _make_lease(self, plan: Plan, state: LeaseState) -> HeldLease:
+        return HeldLease(
+            self._bench.journal,
+            self._incus,
+            job=self.job.id,
+            instance=plan.instance,
+            delete=commands.delete(plan),
+            state=state,
         )
 
     def _adopt(self, leases: Sequence[Lease]) -> None:
@@ -277,26 +275,22 @@ class JobTask:
             instance_name(self._bench.journal.owner, self.job.id, number): number
             for number in range(1, self.job.attempt + 1)
         }
-        for lease in leases:
-            number = names[lease.instance]
+        for row in leases:
+            number = names[row.instance]
             current = number == self.job.attempt
-            attempt = self._make_attempt(
-                number,
-                self.job.image if current else None,
-                lease.deadline,
-                create_answered=current and self.job.instance is not None,
+            image = self.job.image if current else None
+            attempt = self._make_attempt(number, image, row.deadline)
+            made = current and self.job.instance is not None
+            self._leases[number] = self._make_lease(
+                attempt.plan, taken_over(made=made, kept=row.kept)
             )
             if current:
                 self._attempt = attempt
-            else:
-                self._linger(attempt)
 
     def _the_attempt(self) -> Attempt:
         if self._attempt is None:
             # Its lease was ended by somebody else; the next call says that it is gone.
-            self._attempt = self._make_attempt(
-                self.job.attempt, self.job.image, datetime.now(UTC), create_answered=True
-            )
+            self._attempt = self._make_attempt(self.job.attempt, self.job.image, datetime.now(UTC))
         return self._attempt
 
     async def _retry(self, fault: PikaciError) -> bool:
@@ -311,7 +305,7 @@ class JobTask:
             return False
         delay = min(2.0 ** (self.job.retries + 1), MAX_RETRY_DELAY_SECS) * random.uniform(0.5, 1.5)
         failure = self._record.failure(fault)
-        await self._release()
+        await self._let_attempt_go()
         await self._record.emit(
             ev.Retried(**self._record.next(), failure=failure, delay_secs=round(delay, 3))
         )
@@ -324,83 +318,77 @@ class JobTask:
         failure = self._record.failure(fault)
         await self._record.emit(ev.Failed(**self._record.next(), failure=failure))
 
+    # The end, as `end_plan` has it: of the job, and of its instances.
+
+    async def _let_attempt_go(self) -> None:
+        """Delete the attempt's instance, before another attempt begins.
+
+        What cannot be deleted now, or may still appear, is deleted at the job's end.
+        """
+        lease = self._leases.get(self.job.attempt)
+        if lease is not None:
+            action = release_plan(lease.state, self.intent.value)
+            if action in (Action.DELETE, Action.RELEASE):
+                await lease.do(action, self.intent)
+        # Not before: who is cancelled here lets it go at the end.
+        self._attempt = None
+
     async def _end(self) -> None:
         if not self.job.ended:
-            await self._end_cancelled()
-        self.settled.set()
-        await self._release()
-        for attempt, until in self._lingering:
-            await self._end_lingering(attempt, until)
+            self.intent.rise(Intent.CANCEL)
+        lease = self._leases.get(self.job.attempt)
+        failed: set[Action] = set()
+        while True:
+            if self.job.ended:
+                self.settled.set()
+            action = end_plan(
+                self.job.state,
+                self._state_before_cancel(),
+                lease.state if lease else None,
+                self.intent.value,
+                keep=self._keeps_guest(),
+                failed=failed | (lease.failed if lease else set()),
+            )
+            if action in (Action.DONE, Action.LEAVE):
+                break
+            await self._do(action, lease, failed)
+        for number, earlier in self._leases.items():
+            if number != self.job.attempt:
+                await earlier.let_go(self.intent)
 
-    async def _end_cancelled(self) -> None:
-        """Kill the job in its guest, save what there is of it, and say so; in bounded time."""
-        phase = self.job.state
-        if phase is State.CANCELLING:
-            phase = self.job.phases[-2].state  # asked for before; it goes on
-        else:
-            await self._record.emit(ev.CancelRequested(**self._record.next(), reason=self._reason))
-        runs = phase in (State.INSTANCE_READY, State.RUNNING)
-        dead = (
-            self._attempt is not None and runs and await end_in_guest(self._attempt, *self._hurry)
-        )
-        if not (dead or await self._release()):
-            # Not known to be dead, so it is not said to be. The lease is open.
-            return
+    async def _do(self, action: Action, lease: HeldLease | None, failed: set[Action]) -> None:
+        record = self._record
+        match action:
+            case Action.REQUEST:
+                await record.emit(ev.CancelRequested(**record.next(), reason=self._reason))
+            case Action.KILL:
+                if not await end_in_guest(self._the_attempt(), self.intent):
+                    failed.add(action)
+                    return
+                await self._confirm()
+            case Action.CONFIRM:
+                await self._confirm()
+            case Action.KEEP:
+                assert lease is not None
+                keep = timedelta(seconds=self._bench.keep_secs or 0)
+                await lease.keep(datetime.now(UTC) + keep)
+            case _:
+                assert lease is not None
+                cancelled = self.job.state in (State.CANCELLING, State.CANCELLED)
+                secs = CANCELLED_RELEASE_SECS if cancelled else float("inf")
+                await lease.do(action, self.intent, secs=secs)
+
+    async def _confirm(self) -> None:
         failure = Failure(
-            kind=FailureKind.CANCELLED, phase=phase, message=f"cancelled: {self._reason}"
+            kind=FailureKind.CANCELLED,
+            phase=self._state_before_cancel(),
+            message=f"cancelled: {self._reason}",
         )
         await self._record.emit(ev.Cancelled(**self._record.next(), failure=failure))
 
-    async def _release(self) -> bool:
-        """Delete the attempt's instance, or keep it for debugging; the lease says which.
+    def _state_before_cancel(self) -> State:
+        job = self.job
+        return job.phases[-2].state if job.state is State.CANCELLING else job.state
 
-        True when the guest is known to be dead.
-        """
-        dead = self._attempt is None or await self._release_instance(self._attempt)
-        # Not before: who is cancelled here releases it at the end.
-        self._attempt = None
-        return dead
-
-    async def _release_instance(self, attempt: Attempt) -> bool:
-        if attempt.create_answered is None:
-            return True
-        plan = attempt.plan
-        keep_secs = self._bench.keep_secs
-        if keep_secs is not None and self.job.verdict not in (None, Verdict.PASSED):
-            deadline = datetime.now(UTC) + timedelta(seconds=keep_secs)
-            await self._record.emit(
-                ev.LeaseKept(**self._record.note(), instance=plan.instance, deadline=deadline)
-            )
-            return True
-        cancelled = self.job.state in (State.CANCELLING, State.CANCELLED)
-        with trio.move_on_after(CANCELLED_RELEASE_SECS if cancelled else float("inf")):
-            deleted = await self._delete(attempt)
-            if deleted is False:
-                self._linger(attempt)
-            return deleted is not None
-        return False
-
-    async def _delete(self, attempt: Attempt) -> bool | None:
-        """What `Attempt.release` says; None when it failed, and the instance is the reaper's."""
-        instance = attempt.plan.instance
-        try:
-            if not await attempt.release():
-                return False
-        except PikaciError as error:
-            message = f"{instance} is left to `pikaci reap`: {error.brief}"
-            await self._record.emit(ev.Warned(**self._record.note(), message=message))
-            return None
-        await self._record.emit(ev.LeaseEnded(**self._record.note(), instance=instance))
-        return True
-
-    def _linger(self, attempt: Attempt) -> None:
-        self._lingering.append((attempt, trio.current_time() + UNANSWERED_CREATE_SECS))
-
-    async def _end_lingering(self, attempt: Attempt, until: float) -> None:
-        """An instance that was absent: absent for so long, it will not appear any more."""
-        if await self._delete(attempt) is False:
-            secs = max(0.0, until - trio.current_time())
-            if await interrupted(secs, *self._hurry, self._bench.leave):
-                return  # the lease stays open, for the next start
-            attempt.create_answered = True
-            await self._delete(attempt)
+    def _keeps_guest(self) -> bool:
+        return self._bench.keep_secs is not None and self.job.verdict not in (None, Verdict.PASSED)

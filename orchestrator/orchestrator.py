@@ -58,6 +58,7 @@ from orchestrator.submission import (
 from orchestrator.tending import tending
 from orchestrator.workbench import Workbench
 from states import events as ev
+from states.ending import Intent
 from states.job import Job, fold, verdict_of
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -388,7 +389,7 @@ class Orchestrator:
         Those that run do so in their guests. What the block awaits next is cancelled.
         """
         self._closed = True
-        self.bench.leave.set()
+        self.bench.intent.rise(Intent.DETACH)
         self._nursery.cancel_scope.cancel()
 
     def drives(self, job: str) -> bool:

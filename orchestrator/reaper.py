@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 import trio
 
 from orchestrator import locks
-from orchestrator.incus_errors import IncusError
+from orchestrator.incus_errors import IncusError, InstanceNotFound
 from orchestrator.instances import list_instances
 from orchestrator.plan import instance_name
-from orchestrator.recovery import delete_instance
+from orchestrator.recovery import delete_effect
 from orchestrator.workbench import Workbench
 
 OWNER, RUN, DEADLINE = "user.pikaci.owner", "user.pikaci.run", "user.pikaci.deadline"
@@ -77,7 +77,9 @@ async def reap(bench: Workbench, doomed: list[Doomed]) -> dict[str, str]:
     async def delete(instance: str) -> None:
         async with slots:
             try:
-                await delete_instance(bench, instance)
+                await bench.incus.perform(delete_effect(bench, instance))
+            except InstanceNotFound:
+                pass
             except IncusError as error:
                 problems[instance] = error.brief
 

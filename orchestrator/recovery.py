@@ -16,19 +16,20 @@ import trio
 
 from orchestrator import commands, locks
 from orchestrator.errors import contained
+from orchestrator.held_lease import HeldLease
 from orchestrator.hold import REASON, listening
 from orchestrator.image.store import Images
-from orchestrator.incus import Deadline
-from orchestrator.incus_errors import IncusError, InstanceNotFound
-from orchestrator.job_task import UNANSWERED_CREATE_SECS, JobTask
+from orchestrator.incus import Deadline, Effect
+from orchestrator.job_task import JobTask
 from orchestrator.journal import Lease
-from orchestrator.patience import interrupted
 from orchestrator.queue import Queue
 from orchestrator.record import Record
 from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.workbench import Workbench, now
 from states import events as ev
+from states.ending import Intent
 from states.job import Job
+from states.lease import taken_over
 from states.lifecycle import State
 
 DELETE_SECS = 120.0
@@ -99,7 +100,7 @@ async def recover(
     A job whose command has not begun, and that has a `missing_secret`, is left as it is, unless
     this is to `wait_for_secrets`. `tasks` gets the jobs that go on, by id, for as long as they do.
     `only` these jobs, by id, when given. With `cancel` they are ended; `hurry`: without a grace
-    period. When this is cancelled its jobs are too, unless the bench is told to leave them.
+    period. When this is cancelled its jobs are too, unless the intent is to detach.
     What one job or run could not go on for, as its part of the journal is damaged, is returned;
     the others go on.
     """
@@ -169,10 +170,10 @@ async def _recover_session(
                         job=task.job.id, message=f"waits for a secret: {lacking.brief}", **now()
                     )
                     await bench.journal.append(warned)
-                while not (task.cancel_asked.is_set() or _can_go_on(task.job)):
-                    await interrupted(LOOK_FOR_SECRETS_SECS, bench.leave, task.cancel_asked)
-                    if bench.leave.is_set():
-                        return
+                while task.intent.value is Intent.RUN and not _can_go_on(task.job):
+                    await task.intent.reaches(Intent.CANCEL, within_secs=LOOK_FOR_SECRETS_SECS)
+                if task.intent.value is Intent.DETACH:
+                    return
                 Record(bench.journal, task.job).waited(ev.WaitFor.SECRET, since)
                 await task.run()
             finally:
@@ -196,15 +197,16 @@ def _can_go_on(job: Job) -> bool:
 
 async def end_lease(bench: Workbench, lease: Lease) -> None:
     """Delete the instance of a job that has ended, and end its lease when it is gone."""
-    try:
-        if not await delete_instance(bench, lease.instance) and not _was_made(bench, lease):
-            # Its create may still be going on. When that began is not known: it may have waited.
-            await trio.sleep(UNANSWERED_CREATE_SECS)
-            await delete_instance(bench, lease.instance)
-        await bench.journal.append(ev.LeaseEnded(job=lease.job, instance=lease.instance, **now()))
-    except IncusError as error:
-        message = f"{lease.instance} could not be deleted: {error.brief}"
-        await bench.journal.append(ev.Warned(job=lease.job, message=message, **now()))
+    state = taken_over(made=lease.kept or _was_made(bench, lease), kept=lease.kept)
+    held = HeldLease(
+        bench.journal,
+        bench.incus,
+        job=lease.job,
+        instance=lease.instance,
+        delete=delete_effect(bench, lease.instance),
+        state=state,
+    )
+    await held.let_go(bench.intent)
 
 
 def _was_made(bench: Workbench, lease: Lease) -> bool:
@@ -215,16 +217,8 @@ def _was_made(bench: Workbench, lease: Lease) -> bool:
     )
 
 
-async def delete_instance(bench: Workbench, instance: str) -> bool:
-    """Delete an instance by force; False when there was none.
-
-    A daemon that is away is waited for, and an instance that is just being made, or deleted.
-    """
-    effect = commands.delete_instance(
+def delete_effect(bench: Workbench, instance: str) -> Effect:
+    """The deletion of an instance whose plan is not known any more."""
+    return commands.delete_instance(
         bench.incus.name(instance), deadline=Deadline(DELETE_SECS), daemon_secs=DELETE_SECS
     )
-    try:
-        await bench.incus.perform(effect)
-    except InstanceNotFound:
-        return False
-    return True

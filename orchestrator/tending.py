@@ -10,10 +10,12 @@ import trio
 
 from orchestrator import reaper
 from orchestrator.errors import contained
+from orchestrator.intents import IntentSwitch
 from orchestrator.job_task import JobTask
 from orchestrator.queue import Queue
 from orchestrator.recovery import recover
 from orchestrator.workbench import Workbench
+from states.ending import Intent
 
 # Kept guests end at their deadlines, and what could not be deleted is tried again.
 EVERY_SECS = 60.0
@@ -29,7 +31,7 @@ async def tending(
     their guests, and are the next start's. `take_up_lost` goes on with those that this process
     has lost, as its journal could not be written for a while.
     """
-    aside = replace(bench, leave=trio.Event(), keep_secs=None)
+    aside = replace(bench, intent=IntentSwitch(bench.intent), keep_secs=None)
     # What cancels the block must not reach its jobs before they are told to leave.
     scope = trio.CancelScope(shield=True)
 
@@ -58,5 +60,5 @@ async def tending(
         try:
             yield
         finally:
-            aside.leave.set()
+            aside.intent.rise(Intent.DETACH)
             scope.cancel()

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import trio
-
 from orchestrator.incus import Incus
+from orchestrator.intents import IntentSwitch
 from orchestrator.journal import Journal
 from orchestrator.plan import Host
 from orchestrator.settings import StateRoot
@@ -30,8 +29,8 @@ class Workbench:
     """The daemon, the journal and the directories; who listens; and how jobs are treated.
 
     `on_log` gets a job's id and each piece of its log. `keep_secs` is how long the guest of a
-    job that did not pass is kept for debugging, None for not at all. `hurry` is set when a
-    cancelled job should get no grace period; `leave`, when jobs go on without this process.
+    job that did not pass is kept for debugging, None for not at all. `intent` is what this process
+    wants of all its jobs.
     """
 
     root: StateRoot
@@ -40,5 +39,4 @@ class Workbench:
     host: Host = field(default_factory=Host)
     keep_secs: float | None = None
     on_log: Callable[[str, bytes], None] = ignore_log
-    hurry: trio.Event = field(default_factory=trio.Event)
-    leave: trio.Event = field(default_factory=trio.Event)
+    intent: IntentSwitch = field(default_factory=IntentSwitch)

@@ -104,7 +104,7 @@ async def _resume(root: StateRoot, output: str) -> int:
         problems: dict[str, str] = {}
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
-                await nursery.start(cancel_on_signals, scope, bench.hurry)
+                await nursery.start(cancel_on_signals, scope, bench.intent)
                 faults = await recover(bench, Queue(default_capacity()))
                 try:
                     problems = await reaper.reap(bench, await reaper.unneeded(bench))

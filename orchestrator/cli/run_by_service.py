@@ -10,6 +10,7 @@ from orchestrator.cli.find import existing_journal
 from orchestrator.cli.signals import cancel_on_signals
 from orchestrator.cli.watch import Watch, open_watch
 from orchestrator.errors import UsageError
+from orchestrator.intents import IntentSwitch
 from orchestrator.locks import RootHeld
 from orchestrator.service.client import Client, ServiceProblem, open_client
 from orchestrator.service.serving import default_socket
@@ -18,6 +19,7 @@ from orchestrator.settings import StateRoot
 from orchestrator.snapshot import Snapshot
 from orchestrator.submission import Request
 from states import events as ev
+from states.ending import Intent
 
 CANCEL_SECS = 60.0
 
@@ -50,13 +52,13 @@ async def _run(request: Request, root: StateRoot, watch: Watch) -> int:
         if snapshot is not None:
             path = root.snapshots / snapshot.hash
             watch.snapshot(Snapshot(snapshot.hash, path, snapshot.commit, snapshot.dirty))
-        hurry = trio.Event()
+        intent = IntentSwitch()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
-                await nursery.start(cancel_on_signals, scope, hurry)
+                await nursery.start(cancel_on_signals, scope, intent)
                 await _watch(client, run, watch)
             if scope.cancelled_caught:
-                await _cancel(client, run, watch, hurry)
+                await _cancel(client, run, watch, intent)
             nursery.cancel_scope.cancel()
     with existing_journal(root, only_reading=True) as journal:
         jobs = [journal.job(job.id) for job in run.jobs]
@@ -98,7 +100,7 @@ async def _watch(client: Client, run: RunDocument, watch: Watch) -> None:
             nursery.start_soon(log, job.id)
 
 
-async def _cancel(client: Client, run: RunDocument, watch: Watch, hurry: trio.Event) -> None:
+async def _cancel(client: Client, run: RunDocument, watch: Watch, intent: IntentSwitch) -> None:
     """End the run's jobs; at a second signal without a grace period."""
 
     async def end(*, now: bool) -> None:
@@ -107,7 +109,7 @@ async def _cancel(client: Client, run: RunDocument, watch: Watch, hurry: trio.Ev
                 nursery.start_soon(client.cancel, job.id, Cancel(now=now, reason="interrupted"))
 
     async def sooner() -> None:
-        await hurry.wait()
+        await intent.reaches(Intent.CANCEL_NOW, within_secs=float("inf"))
         await end(now=True)
 
     with trio.move_on_after(CANCEL_SECS):

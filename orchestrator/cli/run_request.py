@@ -66,7 +66,7 @@ async def _run(
         watch.begin(run, request)
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
-                await nursery.start(cancel_on_signals, scope, bench.hurry)
+                await nursery.start(cancel_on_signals, scope, bench.intent)
                 await run_jobs(
                     bench,
                     request,

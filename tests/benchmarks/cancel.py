@@ -22,6 +22,7 @@ from orchestrator.settings import StateRoot, open_incus
 from orchestrator.submission import Request
 from orchestrator.workbench import Workbench
 from states import events as ev
+from states.ending import Intent
 from states.spec import JobSpec
 
 OBEYS, IGNORES = "echo begun; sleep 600", "trap '' TERM; echo begun; while :; do sleep 1; done"
@@ -60,7 +61,7 @@ async def _once(base: Path, command: str, *, now: bool) -> tuple[float, float]:
             on_log=lambda job, chunk: begun.set() if b"begun" in chunk else None,
         )
         if now:
-            bench.hurry.set()
+            bench.intent.rise(Intent.CANCEL_NOW)
 
         async def cancel() -> None:
             await begun.wait()

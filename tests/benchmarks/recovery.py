@@ -16,6 +16,7 @@ import trio
 
 from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import left, recover
+from states.ending import Intent
 from states.lifecycle import State
 from states.outcome import Outcome
 from states.spec import JobSpec
@@ -55,7 +56,7 @@ async def _finish(rig: Rig, jobs: int) -> None:
 
 
 async def _leave(rig: Rig, jobs: int) -> None:
-    rig.bench.leave.set()
+    rig.bench.intent.rise(Intent.DETACH)
     spec = JobSpec(command="echo done")
     tasks = [await rig.submit(spec, number=number, run="left") for number in range(jobs)]
     for task in tasks:

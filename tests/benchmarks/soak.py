@@ -28,6 +28,7 @@ from pathlib import Path
 import trio
 
 from orchestrator import reaper
+from orchestrator.instances import list_instances
 from orchestrator.journal import open_journal
 from orchestrator.settings import StateRoot, open_incus
 from orchestrator.workbench import Workbench
@@ -190,7 +191,7 @@ class Soak:
                 table["duplicates"] += endings > 1
                 self._check_job(job)
             bench = Workbench(root=self.root, journal=journal, incus=open_incus())
-            there = await reaper.list_instances(bench)
+            there = await list_instances(bench.incus)
             leaked = {i.name for i in there if i.config.get(reaper.OWNER) == journal.owner}
             table["leaks"] = len(leaked | {lease.instance for lease in journal.open_leases()})
 

@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 import orchestrator.cli
-from orchestrator import job_task, recovery, settings
+from orchestrator import held_lease, settings
 from orchestrator.incus import Completed, Incus, Sink, spawn_process
 from tests.kill.fake_daemon import FakeClient
 from tests.kill.points import Points, WatchedSpawn, watch_files, watch_journal
@@ -52,9 +52,8 @@ def live(options: Options, root: Path, args: Sequence[str]) -> None:
     incus = Incus(root.parent / "conf", spawn=spawn)
     settings.open_incus = lambda host=None: incus
     if options.unanswered_secs is not None:
-        for module in (job_task, recovery):
-            assert "UNANSWERED_CREATE_SECS" in vars(module)
-            vars(module)["UNANSWERED_CREATE_SECS"] = options.unanswered_secs
+        assert "UNANSWERED_CREATE_SECS" in vars(held_lease)
+        vars(held_lease)["UNANSWERED_CREATE_SECS"] = options.unanswered_secs
     os.environ["PIKACI_STATE_ROOT"] = str(root)
     watch_journal(points)
     watch_files(points, root)

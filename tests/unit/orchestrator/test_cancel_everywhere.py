@@ -16,6 +16,7 @@ from orchestrator.journal import open_journal
 from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
 from states import events as ev
+from states.ending import Intent
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Outcome
@@ -154,7 +155,7 @@ def cancel_twice(life: Life) -> None:
 
 
 def detach(life: Life) -> None:
-    life.rig.bench.leave.set()
+    life.rig.bench.intent.rise(Intent.DETACH)
     life.process.terminate()
 
 

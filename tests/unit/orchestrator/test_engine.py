@@ -18,6 +18,7 @@ from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
 from orchestrator.submission import Request
 from states import events as ev
+from states.ending import Intent
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Outcome, Verdict, overall
@@ -171,7 +172,7 @@ async def test_a_cancelled_run_leaves_the_jobs_that_it_took_over(
     """They were not asked to end: their guests go on, and the next start follows them."""
     async with open_rig(tmp_path) as rig:
         task = await rig.submit(sample_shell_job(command="sleep 500"), run="dead")
-        rig.bench.leave.set()
+        rig.bench.intent.rise(Intent.DETACH)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(task.run)
             await trio.sleep(10)

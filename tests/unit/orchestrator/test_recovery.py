@@ -15,6 +15,7 @@ from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import overdue, recover
 from orchestrator.workbench import now
 from states import events as ev
+from states.ending import Intent
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Outcome
@@ -29,7 +30,7 @@ TALKS = "echo one; sleep 100; echo two"
 async def die_when(rig: Rig, spec: JobSpec, dead: Callable[[Job], bool], run: str = "r") -> None:
     """Submit a job and drive it until `dead`; then stop short, as kill -9 does."""
     task = await rig.submit(spec, run=run)
-    rig.bench.leave.set()
+    rig.bench.intent.rise(Intent.DETACH)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(task.run)
         while not dead(task.job):
@@ -160,7 +161,7 @@ def test_an_instance_that_may_still_appear_is_waited_for_however_old_its_lease_i
 
             rig.journal.observe(lose)
             rig.fake.late("create", secs=20)
-            rig.bench.leave.set()
+            rig.bench.intent.rise(Intent.DETACH)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon((await rig.submit(JobSpec(command="true"))).run)
                 await trio.sleep(60)
