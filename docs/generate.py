@@ -9,17 +9,38 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
 
+from orchestrator import commands
 from orchestrator.contract import contract
+from orchestrator.incus import Effect
+from orchestrator.incus_errors import (
+    AgentAway,
+    AlreadyDone,
+    DaemonUnreachable,
+    IncusError,
+    InstanceBusy,
+    OutcomeUnknown,
+)
+from orchestrator.plan import Host, PlanContext, make_plan
 from orchestrator.report import RunReport
 from orchestrator.service.api import OPERATIONS
+from states import lease
 from states.events import Entry
 from states.lifecycle import TABLE, TERMINAL, State
 from states.spec import Deadlines, JobSpec
+
+FAULTS: dict[type[IncusError], str] = {
+    DaemonUnreachable: "no daemon answers",
+    AgentAway: "no agent answers",
+    OutcomeUnknown: "the connection broke off",
+    InstanceBusy: "the instance is busy",
+    AlreadyDone: "it is just being deleted",
+}
 
 BEGIN, END = "<!-- generated -->", "<!-- end -->"
 DOCS = Path(__file__).resolve().parent
@@ -76,6 +97,50 @@ def diagram() -> str:
         shown = ", ".join(f"`{source.value}`" for source in sources)
         lines.append(f"| `{trigger}` | {shown} | `{dest.value}` |")
     return "\n".join(lines)
+
+
+def lease_diagram() -> str:
+    """The lease's table as a state diagram in Mermaid."""
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> intended: lease opened"]
+    for event, sources, dest in lease.TABLE:
+        lines += [f"    {source.value} --> {dest.value}: {event.value}" for source in sources]
+    return "\n".join([*lines, "    gone --> [*]", "```"])
+
+
+def effects() -> str:
+    """What pikaci does in Incus for a job with default settings."""
+    context = PlanContext(
+        host=Host(),
+        owner="owner",
+        run="run",
+        job="job",
+        name="job",
+        attempt=1,
+        snapshot="/snapshot",
+        commit="",
+        fingerprint="",
+        lease_ends=datetime.fromtimestamp(0, UTC),
+    )
+    plan = make_plan(JobSpec(command="true"), context)
+    lines = [
+        "| effect | deadline | set by | run again after | for | at most |",
+        "|---|---|---|---|---|---|",
+    ]
+    seen = set()
+    for effect in commands.of(plan):
+        if effect.name not in seen:
+            seen.add(effect.name)
+            lines.append(_effect_row(effect))
+    return "\n".join(lines)
+
+
+def _effect_row(effect: Effect) -> str:
+    setting = f"`{effect.deadline.setting}`" if effect.deadline.setting else ""
+    faults = ", ".join(FAULTS[kind] for kind in effect.retry.on)
+    patience = f"{effect.retry.secs:g} s" if effect.retry.on else ""
+    size = f"{effect.max_bytes >> 20:,} MiB"
+    cells = (f"`{effect.name}`", f"{effect.deadline.secs:g} s", setting, faults, patience, size)
+    return f"| {' | '.join(cells)} |"
 
 
 def keys() -> str:
@@ -155,6 +220,8 @@ def operations() -> str:
 
 BLOCKS = {
     "states.md": diagram,
+    "lease.md": lease_diagram,
+    "effects.md": effects,
     "job-file.md": keys,
     "guest-contract.md": contract_table,
     "service.md": operations,
