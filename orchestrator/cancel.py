@@ -7,8 +7,8 @@ from contextlib import nullcontext, suppress
 
 import trio
 
-from orchestrator.errors import UsageError, cause_of
-from orchestrator.hold import ask_to_cancel
+from orchestrator.errors import UsageError, one_error
+from orchestrator.hold import HolderSilent, ask_to_cancel
 from orchestrator.job_task import JobTask
 from orchestrator.locks import session_of, share_root
 from orchestrator.queue import Capacity, Queue
@@ -30,8 +30,10 @@ async def cancel_jobs(
     """Return when the jobs (their runs by their ids) have ended; the caller has a deadline.
 
     `tasks` are the jobs of this process, None when it has no part in the state root yet.
-    `hurry`: without a grace period. A `fault` of a job, which this process has lost, is raised.
+    `hurry`: without a grace period. A `fault` of a job, which this process has lost, is raised, and
+    `HolderSilent` when the others have ended.
     """
+    silent: list[HolderSilent] = []
 
     async def end(session: str) -> None:
         def alive() -> list[str]:
@@ -50,7 +52,14 @@ async def cancel_jobs(
                 task.cancel(reason, now=hurry)
             for task in ours:
                 await task.settled.wait()
-            if not ours and not await ask_to_cancel(bench.root.locks, session, asked, now=hurry):
+            try:
+                heard = bool(ours) or await ask_to_cancel(
+                    bench.root.locks, session, asked, now=hurry
+                )
+            except HolderSilent as error:
+                silent.append(error)
+                return
+            if not heard:
                 # Its process is dead, or only just begins to listen.
                 share = share_root(bench.root.path) if tasks is None else nullcontext()
                 with suppress(UsageError), share:
@@ -60,9 +69,9 @@ async def cancel_jobs(
             if alive():
                 await trio.sleep(ASK_AGAIN_SECS)
 
-    try:
+    with one_error():
         async with trio.open_nursery() as nursery:
             for session in {session_of(run) for run in jobs.values()}:
                 nursery.start_soon(end, session)
-    except ExceptionGroup as group:
-        raise cause_of(group) from None
+    if silent:
+        raise silent[0]

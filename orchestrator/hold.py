@@ -12,15 +12,26 @@ import msgspec
 import trio
 
 from orchestrator.job_task import JobTask
-from orchestrator.locks import session_of
+from orchestrator.locks import holder_pid, session_of
+from states.errors import PikaciError
 
 REASON = "asked for with `pikaci cancel`"
 MAX_REQUEST_BYTES = 1 << 20
 REQUEST_SECS = 10.0
+# A process that lives says at once that it has read a request.
+HEARD_SECS = 5.0
+HEARD, ENDED = b"heard\n", b"ended\n"
+
+
+class HolderSilent(PikaciError):
+    """The process that holds a run lives, and does not answer."""
 
 
 class CancelRequest(msgspec.Struct, frozen=True):
-    """One line of JSON. `now`: without a grace period. The answer is a line when they are dead."""
+    """One line of JSON. `now`: without a grace period.
+
+    The answer is a line when it was read, and another when the jobs are dead.
+    """
 
     jobs: tuple[str, ...]
     now: bool = False
@@ -38,12 +49,13 @@ async def listening(locks: Path, run: str, tasks: Mapping[str, JobTask]) -> Asyn
             try:
                 with trio.fail_after(REQUEST_SECS):
                     request = await _read_request(stream)
+                await stream.send_all(HEARD)
                 asked = [tasks[job] for job in request.jobs if job in tasks]
                 for task in asked:
                     task.cancel(REASON, now=request.now)
                 for task in asked:
                     await task.settled.wait()
-                await stream.send_all(b"ended\n")
+                await stream.send_all(ENDED)
             except (msgspec.MsgspecError, trio.BrokenResourceError, trio.TooSlowError):
                 pass  # a client that went away, or none of ours
 
@@ -64,16 +76,47 @@ async def listening(locks: Path, run: str, tasks: Mapping[str, JobTask]) -> Asyn
 async def ask_to_cancel(locks: Path, run: str, jobs: Sequence[str], *, now: bool) -> bool:
     """Have the process that holds the run cancel the jobs; True when it has said that they ended.
 
-    False when no process listens, or it went away before its answer.
+    False when no process listens, or it went away before its answer. Raises `HolderSilent` when
+    one listens, and does not even say that it has read the request.
     """
+    heard = False
     with _socket_address(locks, run) as address:
         try:
             async with await trio.open_unix_socket(address) as stream:
                 request = CancelRequest(tuple(jobs), now)
                 await stream.send_all(msgspec.json.encode(request) + b"\n")
-                return bool(await stream.receive_some())
+                answer = b""
+                with trio.move_on_after(HEARD_SECS):
+                    answer = bytes(await stream.receive_some())
+                    heard = True
+                while answer and ENDED not in answer:
+                    more = bytes(await stream.receive_some())
+                    answer = more and answer + more
         except (OSError, trio.BrokenResourceError):
             return False
+    if not heard:
+        raise _silent(locks, run)
+    return bool(answer)
+
+
+def _silent(locks: Path, run: str) -> HolderSilent:
+    pid = holder_pid(locks, run)
+    if pid is None:
+        return HolderSilent(f"the process that holds the run {run} does not answer")
+    stopped = _process_state(pid) in ("T", "t")
+    return HolderSilent(
+        f"process {pid} holds the run {run} and does not answer"
+        + (": it is stopped" if stopped else ""),
+        resolution=(f"`kill -CONT {pid}` lets it go on; " if stopped else "")
+        + f"`kill -9 {pid}` ends it, and `pikaci cancel` then does its work",
+    )
+
+
+def _process_state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return ""
 
 
 async def _read_request(stream: trio.SocketStream) -> CancelRequest:

@@ -175,9 +175,15 @@ def _flock(file: TextIO, kind: int) -> bool:
     return True
 
 
+def holder_pid(locks: Path, run: str) -> int | None:
+    """The process that holds the run; None when it has not written its id."""
+    try:
+        return int((locks / session_of(run)).read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def holder(locks: Path, run: str) -> str:
     """The process that holds the run, in words."""
-    try:
-        return f"process {int((locks / session_of(run)).read_text())}"
-    except (OSError, ValueError):
-        return "another process"
+    pid = holder_pid(locks, run)
+    return "another process" if pid is None else f"process {pid}"

@@ -158,3 +158,20 @@ def test_a_second_interrupt_skips_the_grace_period(
     assert 130 == running.returncode
     assert last == log_lines(pikaci)[-1]
     assert_clean(pikaci)
+
+
+def test_a_stopped_process_is_named_by_cancel(pikaci: Command) -> None:
+    """It holds its jobs and cannot answer: that is said, with what to type, and does not hang."""
+    running = run(pikaci, TALKS.format(secs=600))
+    running.send_signal(signal.SIGSTOP)
+    asked = pikaci("cancel", "--all")
+    running.send_signal(signal.SIGCONT)
+    again = pikaci("cancel", "--all", "--now")
+    running.communicate(timeout=SECS)
+
+    assert 4 == asked.returncode
+    assert f"process {running.pid} holds the run" in asked.stderr
+    assert "does not answer: it is stopped" in asked.stderr
+    assert f"`kill -CONT {running.pid}` lets it go on" in asked.stderr
+    assert (0, 130) == (again.returncode, running.returncode)
+    assert_clean(pikaci)
