@@ -115,6 +115,36 @@ class Late:
 
 
 @dataclass(frozen=True)
+class BreakOff:
+    target: str
+    secs: float
+    exit_code: int
+
+    async def __call__(self, world: World) -> None:
+        world.break_something()
+        world.fake.break_off(self.target, secs=self.secs, exit_code=self.exit_code)
+
+
+@dataclass(frozen=True)
+class Garble:
+    target: str
+    prints: bytes
+
+    async def __call__(self, world: World) -> None:
+        world.break_something()
+        world.fake.garble(self.target, prints=self.prints)
+
+
+@dataclass(frozen=True)
+class Flood:
+    target: str
+
+    async def __call__(self, world: World) -> None:
+        world.break_something()
+        world.fake.flood(self.target)
+
+
+@dataclass(frozen=True)
 class Spoil:
     how: str
 
@@ -156,7 +186,7 @@ class Wait:
 
 Step = (
     Run | Resume | Cancel | Interrupt | Kill | DaemonDown | DaemonUp | Fail | Hang | Late | Spoil
-    | Meddle | Go | Wait
+    | BreakOff | Garble | Flood | Meddle | Go | Wait
 )  # fmt: skip
 
 SMALL = st.integers(0, 3)
@@ -202,6 +232,13 @@ FAULTS = st.one_of(
     st.builds(
         Late, st.sampled_from(["create", "start", "delete"]), st.sampled_from([0.5, 5.0, 25.0])
     ),
+    st.builds(BreakOff, CALLS, st.sampled_from([0.5, 5.0, 130.0]), st.sampled_from([1, 255])),
+    st.builds(
+        Garble,
+        st.sampled_from(["query", "create", "pikaci-ready", "pikaci-collect"]),
+        st.sampled_from([b"", b"[[[", b'[{"name":1}]', b"\xff\x00", b"null"]),
+    ),
+    st.builds(Flood, st.sampled_from(["pikaci-ready", "pikaci-incus-run cancel", "delete"])),
     st.builds(Spoil, st.sampled_from(["missing", "empty", "torn", "foreign"])),
     st.builds(Meddle, SMALL, st.booleans()),
 )
