@@ -20,6 +20,10 @@ class KeyTaken(UsageError):
     """A key stands for other jobs already."""
 
 
+class SnapshotError(PikaciError):
+    """A workspace cannot be read, or there is no room for its snapshot."""
+
+
 class NoJobs(PikaciError):
     """The job file has no jobs."""
 

@@ -18,25 +18,25 @@ from pathlib import Path
 
 import trio
 
-from orchestrator.workspace_files import commit_of, workspace_files
-from states.errors import PikaciError
+from orchestrator.errors import SnapshotError
+from orchestrator.workspace_files import workspace_files
 
 _FORMAT = b"pikaci snapshot 1\0"
 UNFINISHED = ".new-"
 
 
-class SnapshotError(PikaciError):
-    """A workspace cannot be read, or there is no room for its snapshot."""
-
-
 @dataclass(frozen=True)
 class Snapshot:
-    """A published snapshot; `commit` and `dirty` are None outside a repository."""
+    """A published snapshot; `commit` and `dirty` are None outside a repository.
+
+    `warnings` are one line each: what a user may not expect of the files that it has.
+    """
 
     hash: str
     path: Path
     commit: str | None
     dirty: bool | None
+    warnings: tuple[str, ...] = ()
 
 
 async def publish(
@@ -67,17 +67,16 @@ def _publish(
     owner: tuple[int, int],
 ) -> Snapshot:
     try:
-        names = workspace_files(workspace, exclude=exclude, include=include)
-        commit, dirty = commit_of(workspace, exclude=exclude)
-        found = _hash_tree(workspace, names)
+        files = workspace_files(workspace, exclude=exclude, include=include)
+        found = _hash_tree(workspace, files.names)
         if not (snapshots / found).exists():
-            found = _copy(workspace, snapshots, names, owner)
+            found = _copy(workspace, snapshots, files.names, owner)
     except OSError as error:
         raise SnapshotError(
             f"the snapshot of {workspace} cannot be made: {error}",
             resolution="look at the file's permissions and the disk's space",
         ) from error
-    return Snapshot(found, snapshots / found, commit, dirty)
+    return Snapshot(found, snapshots / found, files.commit, files.dirty, files.warnings)
 
 
 def _copy(workspace: Path, snapshots: Path, names: list[bytes], owner: tuple[int, int]) -> str:

@@ -1,156 +1,242 @@
 """Which files of a workspace belong to it: what git does not ignore, and what a list adds.
 
-Outside a repository the same rules hold, by an empty repository made for the question. Git is
-asked with everything off by which a repository could run code.
+Outside a repository the same rules hold. A repository inside the workspace, a submodule or not,
+brings its own files by its own rules.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.errors import UsageError
-from states.errors import PikaciError
+from orchestrator.git.isolated import Git
+from orchestrator.git.repository import (
+    NotARepository,
+    Repository,
+    find_repository,
+    repository_at,
+)
+from orchestrator.git.settings import UserSettings
+from orchestrator.git.tree import GITLINK, Entry, Tree
 
-GIT_SECS = 120
-_HARDENED = (
-    "-c", "core.fsmonitor=false",
-    "-c", "core.hooksPath=/dev/null",
-    "-c", "core.quotePath=false",
-    "-c", "safe.directory=*",
-)  # fmt: skip
+MAX_DEPTH = 400  # nested directories: what copies and deletes a tree is recursive
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class WorkspaceFiles:
+    """The relative names of all files and links of a workspace, sorted, and where they come from.
+
+    `commit` is what is checked out, and `dirty` whether the tree differs from it. Both are None
+    outside a repository; before the first commit, only `commit` is.
+    """
+
+    names: list[bytes]
+    commit: str | None
+    dirty: bool | None
+    warnings: tuple[str, ...]
 
 
 def workspace_files(
     workspace: Path, *, exclude: tuple[Path, ...], include: tuple[str, ...]
-) -> list[bytes]:
-    """The relative names of all files and links that a snapshot takes, sorted.
+) -> WorkspaceFiles:
+    """The files that a snapshot takes.
 
     `exclude` are directories that never belong; `include` are globs of ignored files that do.
-    Raises `UsageError` for a socket, pipe or device that is not ignored, by name.
+    Raises `UsageError` for a socket, pipe or device that is not ignored, and for a tree that is
+    too deep; `SnapshotError` for a repository that cannot be read. Nothing is written then.
     """
-    names: set[bytes] = set()
-    outside = frozenset(os.fsencode(one.resolve()) for one in exclude)
+    root = Path(os.path.realpath(workspace))
+    excluded = tuple(
+        os.fsencode(path.relative_to(root))
+        for path in (Path(os.path.realpath(one)) for one in exclude)
+        if path.is_relative_to(root) and path != root
+    )
     with tempfile.TemporaryDirectory(prefix="pikaci-git-") as scratch:
-        _list(workspace, b"", Path(scratch), names, outside)
+        reader = _Reader(root, excluded, Path(scratch))
+        reader.read()
     for glob in include:
-        names.update(_included(workspace, glob))
-    excluded = [
-        os.fsencode(path.relative_to(workspace))
-        for path in (one.resolve() for one in exclude)
-        if path.is_relative_to(workspace)
-    ]
-    return sorted(
+        reader.names.update(_included(root, glob))
+    names = sorted(
         name
-        for name in names
-        if b".git" not in name.split(b"/")
-        and not any(name == e or name.startswith(e + b"/") for e in excluded)
+        for name in reader.names
+        if b".git" not in name.split(b"/") and not _below(name, excluded)
     )
+    dirty = reader.dirty if reader.in_repository else None
+    return WorkspaceFiles(names, reader.commit, dirty, tuple(reader.warnings))
 
 
-def commit_of(workspace: Path, *, exclude: tuple[Path, ...] = ()) -> tuple[str | None, bool | None]:
-    """The commit that is checked out, and whether the tree differs from it.
+@dataclass
+class _Reader:
+    """Reads a workspace, and the trees inside it, one after the other."""
 
-    (None, None) outside a repository; a repository without a commit is dirty. What lies in
-    `exclude` makes no tree dirty.
-    """
-    if not _in_repository(workspace):
-        return None, None
-    head = _git(workspace, "rev-parse", "--verify", "--quiet", "HEAD", check=False)
-    commit = head.stdout.decode().strip() or None
-    root = workspace.resolve()
-    outside = [
-        f":(exclude,literal){one.relative_to(root)}"
-        for one in (path.resolve() for path in exclude)
-        if one.is_relative_to(root)
-    ]
-    status = _git(
-        workspace, *_without_filters(workspace), "status", "--porcelain", "-z", "--", ".", *outside
-    )
-    return commit, commit is None or bool(status.stdout)
+    root: Path
+    excluded: tuple[bytes, ...]
+    scratch: Path
+    names: set[bytes] = field(default_factory=set)
+    in_repository: bool = False
+    commit: str | None = None
+    dirty: bool = False
+    warnings: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._settings = UserSettings(self.root, self.scratch)
+        self._trees = 0
+        self._directories: dict[bytes, bool] = {}
+        self._empty: list[bytes] = []
+        self._plain: list[bytes] = []
 
-def _without_filters(workspace: Path) -> list[str]:
-    """Options that turn off the filters of the repository's own configuration: each is a command.
+    def read(self) -> None:
+        tree, entries = self._first()
+        trees = list(self._read(tree, entries))
+        while trees:
+            tree = trees.pop()
+            trees.extend(self._read(tree, tree.entries()))
+        if self._empty:
+            self.warnings.append(
+                f"submodules that are not initialised are empty: {_shown(self._empty)}"
+            )
+        if self._plain:
+            self.warnings.append(
+                "submodules without a repository of their own are taken as plain directories:"
+                f" {_shown(self._plain)}"
+            )
 
-    Those of the user's configuration (of git-lfs, say) stay.
-    """
-    named = _git(
-        workspace,
-        "config", "--local", "--includes", "--name-only", "-z",
-        "--get-regexp", r"^filter\..*\.(clean|process)$",
-        check=False,
-    ).stdout.split(b"\0")  # fmt: skip
-    return [
-        option for name in sorted(set(named)) if name for option in ("-c", f"{os.fsdecode(name)}=")
-    ]
+    def _first(self) -> tuple[Tree, list[Entry]]:
+        repository = find_repository(self.root)
+        if repository is not None:
+            inside = os.fsencode(self.root.relative_to(repository.tree))
+            prefix = b"" if inside == b"." else inside + b"/"
+            tree = Tree(self._git(repository.tree, repository), repository, prefix=prefix)
+            entries = tree.entries()
+            if entries or not prefix:
+                self.in_repository = True
+                self.commit = repository.head()
+                return tree, entries
+            self.warnings.append(
+                f"the repository {repository.tree} ignores all of {self.root}, which is taken as"
+                " a tree of its own, without a commit"
+            )
+        tree = Tree(self._git(self.root, None), None)
+        return tree, tree.entries()
 
+    def _git(self, tree: Path, repository: Repository | None) -> Git:
+        self._trees += 1
+        return Git(tree, repository, self._settings, self.scratch / str(self._trees))
 
-def _list(
-    root: Path, below: bytes, scratch: Path, names: set[bytes], outside: frozenset[bytes]
-) -> None:
-    """Add the files of the tree at `root`, whose names begin with `below` in the workspace."""
-    git_dir = None if _in_repository(root) else _empty_repository(scratch)
-    listed = _git(
-        root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", git_dir=git_dir
-    )
-    for name in listed.stdout.split(b"\0"):
-        if not name:
-            continue
-        path = os.path.join(os.fsencode(root), name)
-        try:
-            mode = os.lstat(path).st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # tracked, and deleted in the tree
-        if stat.S_ISDIR(mode):
-            # A repository inside this one: git names it, and looks no further.
-            inner = name.rstrip(b"/")
-            _list(root / os.fsdecode(inner), below + inner + b"/", scratch, names, outside)
-        else:
-            names.add(below + name)
-    _refuse_specials(root, git_dir, outside)
-
-
-def _refuse_specials(root: Path, git_dir: Path | None, outside: frozenset[bytes]) -> None:
-    """Git passes over sockets, pipes and devices in silence; a job would miss them."""
-    ignored = {
-        os.path.join(os.fsencode(root), name.rstrip(b"/"))
-        for name in _git(
-            root,
-            "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory",
-            git_dir=git_dir,
-        ).stdout.split(b"\0")
-    } | outside  # fmt: skip
-    specials = list(_specials(os.fsencode(root), ignored))
-    if not specials:
-        return
-    relative = [os.path.relpath(path, os.fsencode(root)) for path in specials]
-    asked = _git(
-        root, "check-ignore", "-z", "--stdin",
-        git_dir=git_dir, stdin=b"\0".join(relative), check=False,
-    )  # fmt: skip
-    kept = sorted(set(relative) - set(asked.stdout.split(b"\0")))
-    if kept:
-        shown = ", ".join(ascii(os.fsdecode(name))[1:-1] for name in kept[:5])
-        raise UsageError(
-            f"{root}: not a file, directory or link: {shown}",
-            resolution="remove it, or name it in .gitignore",
-        )
-
-
-def _specials(directory: bytes, ignored: set[bytes]) -> Iterator[bytes]:
-    with os.scandir(directory) as entries:
+    def _read(self, tree: Tree, entries: list[Entry]) -> Iterator[Tree]:
+        """Take the files of a tree; yields the trees inside it that have their own rules."""
+        self.warnings.extend(tree.told[:_SHOWN])
+        inner: set[bytes] = set()
         for entry in entries:
-            if entry.name == b".git" or entry.path in ignored or entry.is_symlink():
+            name = entry.name
+            if _below(name, self.excluded):
                 continue
-            if entry.is_dir():
-                yield from _specials(entry.path, ignored)
-            elif not entry.is_file():
-                yield entry.path
+            if name.count(b"/") > MAX_DEPTH:
+                raise UsageError(
+                    f"{self.root}: more than {MAX_DEPTH} nested directories: {_shown([name])}",
+                    resolution="name one of them in .gitignore",
+                )
+            mode = self._mode(name)
+            submodule = entry.mode == GITLINK
+            self.dirty |= not entry.mode or (mode is None and not entry.sparse)
+            if mode is None:
+                if submodule and not entry.sparse:
+                    self._empty.append(name)
+            elif not stat.S_ISDIR(mode):
+                self.names.add(name)
+                self.dirty |= submodule
+            elif submodule or entry.nested:
+                inner.add(name)
+                if (found := self._inner(entry)) is not None:
+                    yield found
+            else:
+                self.dirty = True  # a directory in the place of a file; git lists what it has
+        self._refuse_specials(tree, inner)
+        if self.in_repository and not self.dirty:
+            self.dirty = self._differs(tree, [one.name for one in entries if one.mode == GITLINK])
+
+    def _inner(self, entry: Entry) -> Tree | None:
+        """The tree of a submodule, or of a repository that no other one knows."""
+        directory = self.root / os.fsdecode(entry.name)
+        below = entry.name + b"/"
+        try:
+            if (repository := repository_at(directory)) is not None:
+                git = self._git(directory, repository)
+                return Tree(git, repository, below, commit=entry.object)
+        except NotARepository:
+            if not entry.mode:
+                raise
+        if all(name == ".git" for name in os.listdir(directory)):
+            self._empty.append(entry.name)
+            return None
+        self._plain.append(entry.name)
+        self.dirty = True
+        return Tree(self._git(directory, None), None, below)
+
+    def _mode(self, name: bytes) -> int | None:
+        """The mode of what is there under the name; None for nothing, and behind a link."""
+        if not self._is_directory(os.path.dirname(name)):
+            return None
+        try:
+            return os.lstat(os.path.join(os.fsencode(self.root), name)).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # tracked, and deleted in the tree
+
+    def _is_directory(self, name: bytes) -> bool:
+        """Whether no part of the name is a link: the index may name files behind one."""
+        if name not in self._directories:
+            mode = self._mode(name) if name else stat.S_IFDIR
+            self._directories[name] = mode is not None and stat.S_ISDIR(mode)
+        return self._directories[name]
+
+    def _differs(self, tree: Tree, links: list[bytes]) -> bool:
+        if tree.repository is None:
+            return False
+        commit = tree.repository.head()
+        if commit is None or (tree.commit and commit.encode() != tree.commit):
+            return True
+        return any(not _below(name, self.excluded) for name in tree.changes(commit, links))
+
+    def _refuse_specials(self, tree: Tree, inner: set[bytes]) -> None:
+        """Git passes over sockets, pipes and devices in silence; a job would miss them."""
+        skipped = tree.ignored() | inner | set(self.excluded)
+        found = set(_specials(os.fsencode(self.root), tree.below, skipped))
+        if kept := tree.not_ignored(found):
+            raise UsageError(
+                f"{self.root}: not a file, directory or link: {_shown(list(kept))}",
+                resolution="remove it, or name it in .gitignore",
+            )
+
+
+def _below(name: bytes, directories: tuple[bytes, ...]) -> bool:
+    return any(name == one or name.startswith(one + b"/") for one in directories)
+
+
+def _shown(names: list[bytes]) -> str:
+    listed = ", ".join(ascii(os.fsdecode(name))[1:-1][:200] for name in sorted(names)[:_SHOWN])
+    return listed if len(names) <= _SHOWN else f"{listed} and {len(names) - _SHOWN} more"
+
+
+def _specials(root: bytes, below: bytes, skipped: set[bytes]) -> Iterator[bytes]:
+    """The names of sockets, pipes and devices in a directory of the workspace."""
+    todo = [below]
+    while todo:
+        directory = todo.pop()
+        with os.scandir(os.path.join(root, directory)) as entries:
+            for entry in entries:
+                name = directory + entry.name
+                if entry.name == b".git" or name in skipped or entry.is_symlink():
+                    continue
+                if entry.is_dir():
+                    todo.append(name + b"/")
+                elif not entry.is_file():
+                    yield name
 
 
 def _included(workspace: Path, glob: str) -> Iterator[bytes]:
@@ -173,47 +259,3 @@ def _included(workspace: Path, glob: str) -> Iterator[bytes]:
         for one in below:
             if one.is_symlink() or one.is_file():
                 yield os.fsencode(one.relative_to(workspace))
-
-
-def _in_repository(directory: Path) -> bool:
-    inside = _git(directory, "rev-parse", "--is-inside-work-tree", check=False)
-    return inside.stdout.strip() == b"true"
-
-
-def _empty_repository(scratch: Path) -> Path:
-    git_dir = scratch / "empty"
-    if not git_dir.exists():
-        _git(scratch, "init", "--quiet", "--bare", str(git_dir))
-    return git_dir
-
-
-def _git(
-    directory: Path,
-    *args: str,
-    git_dir: Path | None = None,
-    stdin: bytes = b"",
-    check: bool = True,
-) -> subprocess.CompletedProcess[bytes]:
-    where = [f"--git-dir={git_dir}", f"--work-tree={directory}"] if git_dir else []
-    env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    try:
-        done = subprocess.run(
-            ["git", *_HARDENED, *where, *args],
-            cwd=directory,
-            input=stdin,
-            capture_output=True,
-            timeout=GIT_SECS,
-            env={**env, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8"},
-        )
-    except FileNotFoundError:
-        raise PikaciError(
-            "there is no command git, which says what belongs to the workspace",
-            resolution="apt-get install git",
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise PikaciError(f"git {args[0]} did not end within {GIT_SECS} s in {directory}") from None
-    if check and done.returncode != 0:
-        raise PikaciError(
-            f"git {args[0]} failed in {directory}", details=done.stderr.decode("utf-8", "replace")
-        )
-    return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import click
 import trio
 
 from orchestrator.cli.signals import cancel_on_signals
@@ -15,7 +16,9 @@ from orchestrator.locks import RootHeld, share_root
 from orchestrator.orchestrator import new_run_id
 from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.settings import StateRoot, default_capacity, open_incus
+from orchestrator.snapshot import Snapshot
 from orchestrator.submission import Request
+from orchestrator.terminal import plain
 from orchestrator.workbench import Workbench
 from states.spec import JobSpec
 
@@ -63,6 +66,12 @@ async def _run(
             on_log=lambda job, chunk: watch.log(job, chunk) if ours(job) else None,
         )
         journal.observe(lambda entry: watch.entry(entry) if ours(entry.job) else None)
+
+        def started(snapshot: Snapshot) -> None:
+            for warning in snapshot.warnings:
+                click.echo(f"warning: {plain(warning)}", err=True)
+            watch.snapshot(snapshot)
+
         watch.begin(run, request)
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
@@ -72,7 +81,7 @@ async def _run(
                     request,
                     parallel=parallel or default_capacity().jobs,
                     run=run,
-                    started=watch.snapshot,
+                    started=started,
                 )
             nursery.cancel_scope.cancel()
         jobs = [journal.job(row.id) for row in journal.jobs(run=run)]

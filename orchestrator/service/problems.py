@@ -8,13 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.errors import KeyTaken, NotFound, UsageError
+from orchestrator.errors import KeyTaken, NotFound, SnapshotError, UsageError
 from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
 from orchestrator.journal import JournalError
 from orchestrator.room import QueueFull
 from orchestrator.service.types import ProblemDocument
 from orchestrator.service.web.rendering import page
-from orchestrator.snapshot import SnapshotError
 from states.errors import PikaciError, SpecError
 
 # The first that fits.

@@ -27,3 +27,17 @@ def host(fake: FakeIncus, tmp_path: Path) -> Host:
 def jumping_clock() -> MockClock:
     """Sleeps take no time; a worker thread has time, on a busy machine too, before the clock jumps."""
     return MockClock(autojump_threshold=0.4)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    made = tmp_path / "workspace"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path) -> Path:
+    made = tmp_path / "snapshots"
+    made.mkdir(mode=0o700)
+    return made

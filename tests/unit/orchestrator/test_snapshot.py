@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,38 +15,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import UsageError
 from orchestrator.snapshot import Snapshot, publish
-
-OWNER = (1000, 100)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    made = tmp_path / "workspace"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def snapshots(tmp_path: Path) -> Path:
-    made = tmp_path / "snapshots"
-    made.mkdir(mode=0o700)
-    return made
-
-
-def git(directory: Path, *args: str) -> str:
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.com"]
-    command = ["git", *identity, *args]
-    return subprocess.run(
-        command, cwd=directory, check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
-def names(snapshot: Snapshot) -> set[str]:
-    return {
-        str(path.relative_to(snapshot.path))
-        for path in snapshot.path.rglob("*")
-        if path.is_symlink() or not path.is_dir()
-    }
+from tests.unit.orchestrator.workspaces import OWNER, git, names
 
 
 @pytest.mark.parametrize("repository", [True, False], ids=["repository", "plain"])
@@ -186,58 +154,6 @@ async def test_two_publishers_of_one_tree_both_succeed(workspace: Path, snapshot
     assert [results[0].hash] == os.listdir(snapshots)
 
 
-async def test_the_commit_and_its_changes_are_known(workspace: Path, snapshots: Path) -> None:
-    """Outside a repository neither; in one the commit, and whether the tree differs."""
-    (workspace / "a").write_text("1")
-    outside = await publish(workspace, snapshots, owner=OWNER)
-    git(workspace, "init", "-q")
-    git(workspace, "add", "a")
-    git(workspace, "commit", "-qm", "a")
-    clean = await publish(workspace, snapshots, owner=OWNER)
-    (workspace / "b").touch()
-    dirty = await publish(workspace, snapshots, owner=OWNER)
-
-    head = git(workspace, "rev-parse", "HEAD")
-    assert (None, None) == (outside.commit, outside.dirty)
-    assert (head, False) == (clean.commit, clean.dirty)
-    assert (head, True) == (dirty.commit, dirty.dirty)
-
-
-async def test_repositories_inside_belong_with_their_own_rules(
-    workspace: Path, snapshots: Path
-) -> None:
-    """A nested repository's files go in, without what it ignores; a deleted one stays out."""
-    git(workspace, "init", "-q")
-    inner = workspace / "inner"
-    inner.mkdir()
-    git(inner, "init", "-q")
-    (inner / ".gitignore").write_text("*.o\n")
-    (inner / "x.c").touch()
-    (inner / "x.o").touch()
-    (workspace / "gone").touch()
-    git(workspace, "add", "gone")
-    (workspace / "gone").unlink()
-
-    snapshot = await publish(workspace, snapshots, owner=OWNER)
-
-    assert {"inner/.gitignore", "inner/x.c"} == names(snapshot)
-
-
-async def test_a_repository_cannot_run_code(workspace: Path, snapshots: Path) -> None:
-    """Its own configuration's programs are not started."""
-    git(workspace, "init", "-q")
-    trap = workspace.parent / "sprung"
-    script = workspace.parent / "trap.sh"
-    script.write_text(f"#!/bin/sh\ntouch {trap}\n")
-    script.chmod(0o755)
-    git(workspace, "config", "core.fsmonitor", str(script))
-    (workspace / "a").touch()
-
-    await publish(workspace, snapshots, owner=OWNER)
-
-    assert not trap.exists()
-
-
 NAMES = st.text("abc./é", min_size=1, max_size=4).filter(
     lambda name: all(part not in ("", ".", "..") for part in name.split("/"))
 )
@@ -318,37 +234,3 @@ async def test_an_include_does_not_reach_through_a_link(
     snapshot = await publish(workspace, snapshots, include=("link/*",), owner=(1000, 100))
 
     assert (snapshot.path / "link").is_symlink()
-
-
-async def test_the_state_root_makes_no_tree_dirty(workspace: Path, snapshots: Path) -> None:
-    """Our own files are no change of the user's."""
-    git(workspace, "init")
-    (workspace / "a").write_text("a")
-    git(workspace, "add", "-A")
-    git(workspace, "commit", "-m", "a")
-    (workspace / "state").mkdir()
-    (workspace / "state" / "journal").write_text("j")
-
-    snapshot = await publish(
-        workspace, snapshots, exclude=(workspace / "state",), owner=(1000, 100)
-    )
-
-    assert snapshot.dirty is False
-
-
-async def test_a_repository_s_filter_does_not_run(
-    workspace: Path, snapshots: Path, tmp_path: Path
-) -> None:
-    """A clean filter in a workspace's configuration is a command of whoever made the workspace."""
-    git(workspace, "init")
-    (workspace / "a").write_text("a")
-    (workspace / ".gitattributes").write_text("a filter=evil\n")
-    git(workspace, "add", "-A")
-    git(workspace, "commit", "-m", "a")
-    git(workspace, "config", "filter.evil.clean", f"touch {tmp_path}/ran; cat")
-    (workspace / "a").write_text("b")
-
-    snapshot = await publish(workspace, snapshots, owner=(1000, 100))
-
-    assert snapshot.dirty is True
-    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,143 @@
+"""A tree as git sees it: which files it has, which it ignores, what differs from the commit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from orchestrator.git.isolated import Git
+from orchestrator.git.process import refused
+from orchestrator.git.repository import Repository, Unreadable
+
+GITLINK = b"160000"
+# Git tells of these and goes on, with a tree that is not the whole one. It always passes over a
+# .gitignore that is a link, and over a directory that has just been deleted.
+_LEFT_OUT = re.compile(
+    rb"(could not open directory|unable to access) .*: "
+    rb"(?!Too many levels of symbolic links|No such file or directory)"
+)
+
+
+class Entry(NamedTuple):
+    """A name that git lists. `mode` and `object` are empty for an untracked one.
+
+    `nested` is a repository that no other one knows, `sparse` what a sparse checkout leaves out.
+    """
+
+    name: bytes
+    mode: bytes = b""
+    object: bytes = b""
+    nested: bool = False
+    sparse: bool = False
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The part of git's work tree that lies below `prefix`, in a workspace below `below`.
+
+    Both are empty or end with a slash. All names here are those in the workspace. `commit` is
+    what an outer repository says of this one, if it says anything.
+    """
+
+    git: Git
+    repository: Repository | None
+    below: bytes = b""
+    prefix: bytes = b""
+    commit: bytes = b""
+    told: list[str] = field(default_factory=list)
+
+    def entries(self) -> list[Entry]:
+        """All that is tracked, and all that is not ignored. Git's warnings go to `told`.
+
+        Raises `Unreadable` when git cannot read all of it.
+        """
+        listed = self.git.run(
+            "ls-files", "-z", "-t", "--stage", "--cached", "--others", "--exclude-standard",
+            *self._pathspec(),
+        )  # fmt: skip
+        for line in listed.stderr.splitlines():
+            if _LEFT_OUT.search(line):
+                raise refused(self.git.tree, listed.stderr)
+            if not line.startswith(b"ignoring "):  # an optional part of the index
+                self.told.append(f"git: {ascii(line.decode('utf-8', 'replace'))[1:-1][:500]}")
+        entries = []
+        for line in filter(None, listed.stdout.split(b"\0")):
+            # `? NAME`, or `H MODE OBJECT STAGE<tab>NAME`
+            tag, rest = line[:1], line[2:]
+            head, name = (b"", rest) if tag == b"?" else rest.split(b"\t", 1)
+            if not name.startswith(self.prefix):
+                continue  # a submodule in the place of the workspace
+            mode, object, _ = head.split(b" ") if head else (b"", b"", b"")
+            shown = self._in_workspace(name)
+            entries.append(
+                Entry(shown, mode, object, nested=name.endswith(b"/"), sparse=tag == b"S")
+            )
+        return entries
+
+    def ignored(self) -> set[bytes]:
+        """What git ignores; a directory whose content is all ignored is named alone."""
+        listed = self.git.run(
+            "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory",
+            *self._pathspec(),
+        ).stdout.split(b"\0")  # fmt: skip
+        return {
+            self._in_workspace(name)
+            for name in listed
+            if name.startswith(self.prefix) and name != self.prefix
+        }
+
+    def not_ignored(self, names: set[bytes]) -> set[bytes]:
+        """Those of the names that no rule ignores."""
+        if not names:
+            return names
+        # `./`, as git takes a name that begins with a colon for a pattern.
+        asked = {b"./" + self.prefix + name[len(self.below) :]: name for name in names}
+        ignored = self.git.run(
+            "check-ignore", "-z", "--stdin", stdin=b"\0".join(asked), success=(0, 1)
+        ).stdout
+        return names - {asked[name] for name in ignored.split(b"\0") if name}
+
+    def changes(self, commit: str, links: list[bytes]) -> set[bytes]:
+        """Tracked files whose names, modes or contents differ from the commit's.
+
+        Filters do not run: a file with one counts as changed, unless the index knows its times.
+        `links` are the submodules in the index. They are compared with the commit, and not with
+        their directories.
+        """
+        changed: set[bytes] = set()
+        if links:
+            # Git would open the repositories that lie there.
+            staged = self.git.run(
+                "diff-index", "--cached", "--name-only", "-z", "--no-renames", commit,
+                *self._pathspec(),
+            ).stdout  # fmt: skip
+            changed |= {self._in_workspace(name) for name in staged.split(b"\0") if name}
+            self.git.forget([self.prefix + name[len(self.below) :] for name in links])
+        self.git.check_out(commit)
+        status = self.git.run(
+            "status", "--porcelain", "-z", "--untracked-files=no", "--no-renames",
+            "--ignore-submodules=all", *self._pathspec(),
+        ).stdout  # fmt: skip
+        known = set(links)
+        for line in filter(None, status.split(b"\0")):
+            name = self._in_workspace(line[3:])
+            if name not in known:
+                changed.add(name)
+        return changed
+
+    def _pathspec(self) -> list[bytes]:
+        return [b"--", b":(top,literal)" + self.prefix] if self.prefix else []
+
+    def _in_workspace(self, name: bytes) -> bytes:
+        """The name in the workspace of a name in git's work tree.
+
+        Raises `Unreadable` when it leaves the tree: somebody has written the index by hand.
+        """
+        inside = name[len(self.prefix) :].removesuffix(b"/")
+        if {b"", b".", b".."} & set(inside.split(b"/")):
+            raise Unreadable(
+                f"{self.git.tree}: git's index has an invalid path: {ascii(inside)[1:]}",
+                resolution="remove the file `index` of the repository, then: git reset",
+            )
+        return self.below + inside
