@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 from orchestrator.git.process import make_git_dir, run_git
-from orchestrator.git.repository import Repository, Unreadable, read
+from orchestrator.git.repository import REPAIR, Repository, Unreadable, read
 from orchestrator.git.settings import UserSettings, is_kept, settings_of
 
 
@@ -98,7 +98,7 @@ class Git:
 
 def _check_is_file(path: Path) -> None:
     if path.exists() and not path.is_file():
-        raise Unreadable(f"{path}: git's file is not a regular file")
+        raise Unreadable(f"{path}: git's file is not a regular file", resolution=REPAIR)
 
 
 def _copy_patterns(source: Path, target: Path) -> None:

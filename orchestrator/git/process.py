@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.errors import SnapshotError
-from orchestrator.git.repository import Unreadable
+from orchestrator.git.repository import REPAIR, Unreadable
 
 GIT_SECS = 120
 _SHOWN = 2000  # characters of what git says
@@ -55,7 +55,7 @@ def refused(where: Path, stderr: bytes) -> Unreadable:
     return Unreadable(
         f"{where}: git cannot read this repository",
         details=stderr.decode("utf-8", "replace").strip()[:_SHOWN],
-        resolution="repair the repository: `git fsck` and `git status` say what is wrong",
+        resolution=REPAIR,
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from orchestrator.errors import SnapshotError
 
 MAX_BYTES = 256 * 1024 * 1024  # of one of git's files; packed-refs is the largest that is read
+REPAIR = "repair the repository: `git fsck` and `git status` say what is wrong"
 _LINKS = 5  # symbolic refs in a row, as git has it
 _ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -57,7 +58,7 @@ class Repository:
                 break
         raise Unreadable(
             f"{self.git_dir}: git's HEAD leads to no commit: {where.decode('latin-1')!a}",
-            resolution="repair the repository: `git fsck` and `git status` say what is wrong",
+            resolution=REPAIR,
         )
 
     def _ref(self, name: bytes) -> bytes | None:
@@ -157,7 +158,7 @@ def read(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise Unreadable(f"{path}: {error.strerror}") from None
+        raise Unreadable(f"{path}: {error.strerror}", resolution=REPAIR) from None
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
@@ -166,7 +167,7 @@ def read(path: Path) -> bytes | None:
             what = "larger than 256 MiB" if stat.S_ISREG(status.st_mode) else "not a regular file"
             raise Unreadable(
                 f"{path}: git's file is {what}",
-                resolution="repair the repository: `git fsck` and `git status` say what is wrong",
+                resolution=REPAIR,
             )
         return file.read(MAX_BYTES)
 

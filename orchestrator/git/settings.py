@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator.errors import SnapshotError
 from orchestrator.git.process import git_environment, make_git_dir, run_git
-from orchestrator.git.repository import NotARepository, Repository, Unreadable, read
+from orchestrator.git.repository import REPAIR, NotARepository, Repository, Unreadable, read
 
 # Settings that say how files and index are compared. None of them can name a program.
 _KEPT = frozenset(
@@ -101,7 +101,7 @@ def _read_settings(path: Path, env: Mapping[str, str], scratch: Path) -> dict[st
     try:
         content = read(path)
     except IsADirectoryError:
-        raise Unreadable(f"{path}: git's file is a directory") from None
+        raise Unreadable(f"{path}: git's file is a directory", resolution=REPAIR) from None
     if not content:
         return {}
     listed = run_git(

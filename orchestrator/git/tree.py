@@ -14,8 +14,8 @@ GITLINK = b"160000"
 # Git tells of these and goes on, with a tree that is not the whole one. It always passes over a
 # .gitignore that is a link, and over a directory that has just been deleted.
 _LEFT_OUT = re.compile(
-    rb"(could not open directory|unable to access) .*: "
-    rb"(?!Too many levels of symbolic links|No such file or directory)"
+    rb"warning: (could not open directory|unable to access) "
+    rb"(?!.*: (Too many levels of symbolic links|No such file or directory)$)"
 )
 
 

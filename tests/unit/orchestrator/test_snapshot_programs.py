@@ -74,11 +74,11 @@ class Trap:
             if tree.exists()
         ]
 
-    def set(self, settings: dict[str, str], place: str) -> None:
-        """Write the settings into every repository's configuration."""
+    def set(self, settings: dict[str, str], place: str, *, only: str = "") -> None:
+        """Write the settings into the configuration of every repository, or of one alone."""
         text = "".join(self._setting(key, value) for key, value in settings.items())
         text += self._setting("protocol.allow", "always")
-        for tree in self.repositories():
+        for tree in [self.workspace / only] if only else self.repositories():
             with open(tree / ".git" / "config", "a") as config:
                 if place == "config":
                     config.write(text)
@@ -153,6 +153,16 @@ async def test_no_setting_of_a_repository_runs_a_program(
 async def test_no_file_of_settings_runs_a_program(trap: Trap, snapshots: Path, place: str) -> None:
     """Wherever the settings stand, and all of them at once."""
     trap.set(PROGRAMS, place)
+
+    await publish(trap.workspace, snapshots, owner=OWNER)
+
+    assert [] == os.listdir(trap.ran)
+
+
+@pytest.mark.parametrize("trap", ["unchanged", "changed"], indirect=True)
+async def test_no_setting_of_a_submodule_alone_runs_a_program(trap: Trap, snapshots: Path) -> None:
+    """The workspace's own repository need not know the name of a filter there."""
+    trap.set(PROGRAMS, "config", only="sub")
 
     await publish(trap.workspace, snapshots, owner=OWNER)
 
