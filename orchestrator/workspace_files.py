@@ -65,7 +65,7 @@ def workspace_files(
     names = sorted(
         name
         for name in reader.names
-        if b".git" not in name.split(b"/") and not _below(name, excluded)
+        if b".git" not in name.split(b"/") and not (excluded and _below(name, excluded))
     )
     dirty = reader.dirty if reader.in_repository else None
     return WorkspaceFiles(names, reader.commit, dirty, tuple(reader.warnings))
@@ -86,6 +86,7 @@ class _Reader:
 
     def __post_init__(self) -> None:
         self._settings = UserSettings(self.root, self.scratch)
+        self._base = os.fsencode(self.root) + b"/"
         self._trees = 0
         self._directories: dict[bytes, bool] = {}
         self._empty: list[bytes] = []
@@ -135,13 +136,8 @@ class _Reader:
         inner: set[bytes] = set()
         for entry in entries:
             name = entry.name
-            if _below(name, self.excluded):
+            if self.excluded and _below(name, self.excluded):
                 continue
-            if name.count(b"/") > MAX_DEPTH:
-                raise UsageError(
-                    f"{self.root}: more than {MAX_DEPTH} nested directories: {_shown([name])}",
-                    resolution="name one of them in .gitignore",
-                )
             mode = self._mode(name)
             submodule = entry.mode == GITLINK
             self.dirty |= not entry.mode or (mode is None and not entry.sparse)
@@ -181,19 +177,26 @@ class _Reader:
 
     def _mode(self, name: bytes) -> int | None:
         """The mode of what is there under the name; None for nothing, and behind a link."""
-        if not self._is_directory(os.path.dirname(name)):
+        parent = name.rpartition(b"/")[0]
+        if parent and not self._is_directory(parent):
             return None
         try:
-            return os.lstat(os.path.join(os.fsencode(self.root), name)).st_mode
+            return os.lstat(self._base + name).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return None  # tracked, and deleted in the tree
 
     def _is_directory(self, name: bytes) -> bool:
         """Whether no part of the name is a link: the index may name files behind one."""
-        if name not in self._directories:
-            mode = self._mode(name) if name else stat.S_IFDIR
-            self._directories[name] = mode is not None and stat.S_ISDIR(mode)
-        return self._directories[name]
+        known = self._directories.get(name)
+        if known is None:
+            if name.count(b"/") >= MAX_DEPTH:
+                raise UsageError(
+                    f"{self.root}: more than {MAX_DEPTH} nested directories: {_shown([name])}",
+                    resolution="name one of them in .gitignore",
+                )
+            mode = self._mode(name)
+            known = self._directories[name] = mode is not None and stat.S_ISDIR(mode)
+        return known
 
     def _differs(self, tree: Tree, links: list[bytes]) -> bool:
         if tree.repository is None:

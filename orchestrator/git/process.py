@@ -40,7 +40,7 @@ def run_git(
             resolution="apt-get install git",
         ) from None
     except subprocess.TimeoutExpired:
-        raise Unreadable(
+        raise SnapshotError(
             f"{where}: git did not end within {GIT_SECS} s",
             resolution="look for a pipe or a device in the place of one of git's files:"
             " `find . -type p`",

@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import SnapshotError
+from orchestrator.errors import SnapshotError, UsageError
 
 MAX_BYTES = 256 * 1024 * 1024  # of one of git's files; packed-refs is the largest that is read
 REPAIR = "repair the repository: `git fsck` and `git status` say what is wrong"
@@ -21,7 +21,7 @@ _LINKS = 5  # symbolic refs in a row, as git has it
 _ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-class Unreadable(SnapshotError):
+class Unreadable(SnapshotError, UsageError):
     """There is a repository, and it cannot be read."""
 
 

@@ -18,6 +18,8 @@ _LEFT_OUT = re.compile(
     rb"(?!.*: (Too many levels of symbolic links|No such file or directory)$)"
 )
 
+_INVALID = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)")  # a part that is empty, `.` or `..`
+
 
 class Entry(NamedTuple):
     """A name that git lists. `mode` and `object` are empty for an untracked one.
@@ -135,7 +137,7 @@ class Tree:
         Raises `Unreadable` when it leaves the tree: somebody has written the index by hand.
         """
         inside = name[len(self.prefix) :].removesuffix(b"/")
-        if {b"", b".", b".."} & set(inside.split(b"/")):
+        if _INVALID.search(inside):
             raise Unreadable(
                 f"{self.git.tree}: git's index has an invalid path: {ascii(inside)[1:]}",
                 resolution="remove the file `index` of the repository, then: git reset",

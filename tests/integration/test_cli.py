@@ -80,6 +80,39 @@ def test_exit_code_and_document_of_a_run(
 
 
 @pytest.mark.incus
+@pytest.mark.parametrize("output", ["human", "json"])
+def test_a_snapshot_s_warnings_are_told_on_stderr(pikaci: Command, output: str) -> None:
+    """A submodule that is not initialised is named, and the run goes on without it."""
+    pikaci.write(JOBS)
+    (pikaci.workspace / "sub").mkdir()
+    add_gitlink = ["git", "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub"]
+    for command in (["git", "init", "-q"], add_gitlink):
+        subprocess.run(command, cwd=pikaci.workspace, check=True)
+
+    done = pikaci("run", "good", "--output", output)
+
+    assert 0 == done.returncode
+    assert "warning: submodules that are not initialised are empty: sub\n" == done.stderr
+
+
+def test_a_repository_that_git_cannot_read_is_told_in_git_s_words(pikaci: Command) -> None:
+    """Before a job is submitted, or a snapshot made."""
+    pikaci.write(JOBS)
+    for command in (
+        ["git", "init", "-q"],
+        ["git", "config", "core.repositoryFormatVersion", "1"],
+        ["git", "config", "extensions.refStorage", "reftable"],
+    ):
+        subprocess.run(command, cwd=pikaci.workspace, check=True)
+
+    done = pikaci("run", "good")
+
+    assert (2, "") == (done.returncode, "".join(done.stdout.splitlines()[1:]))
+    assert "git cannot read this repository" in done.stderr and "refstorage" in done.stderr
+    assert [] == list((pikaci.root / "snapshots").iterdir())
+
+
+@pytest.mark.incus
 def test_the_record_of_a_job_has_all_that_it_was(pikaci: Command) -> None:
     """Snapshot, image, instance, phases with durations, attempts."""
     pikaci.write(JOBS)
