@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from orchestrator.errors import SnapshotError
 from orchestrator.git.repository import REPAIR, Unreadable
 
 GIT_SECS = 120
+SLOW_SECS = 3  # after these it is looked for a pipe that git waits for
+_OPENED = (b".gitattributes", b".gitignore", b"HEAD", b"commondir")
 _SHOWN = 2000  # characters of what git says
 _OURS = {
     "core.attributesfile": "/dev/null",
@@ -30,24 +33,69 @@ def run_git(
     stdin: bytes = b"",
     success: tuple[int, ...] = (0,),
 ) -> subprocess.CompletedProcess[bytes]:
+    """Run git, and wait for it at most `GIT_SECS`. `where` is what errors name.
+
+    Raises `Unreadable` with git's words for any exit code but those of `success`, and for a pipe
+    that it waits for.
+    """
     try:
-        done = subprocess.run(
-            ["git", *args], cwd=cwd, input=stdin, capture_output=True, timeout=GIT_SECS, env=env
+        git = subprocess.Popen(
+            ["git", *args],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
     except FileNotFoundError:
         raise SnapshotError(
             "there is no command git, which says what belongs to the workspace",
             resolution="apt-get install git",
         ) from None
+    with git:
+        try:
+            out, err = _output(git, stdin, where)
+        finally:
+            git.kill()  # does nothing to one that has ended
+    if git.returncode not in success:
+        raise refused(where, err)
+    return subprocess.CompletedProcess(git.args, git.returncode, out, err)
+
+
+def _output(git: subprocess.Popen[bytes], stdin: bytes, where: Path) -> tuple[bytes, bytes]:
+    try:
+        return git.communicate(stdin, timeout=SLOW_SECS)
+    except subprocess.TimeoutExpired:
+        if (pipe := _pipe_below(where)) is not None:
+            raise Unreadable(
+                f"{os.fsdecode(pipe)!a}: git's file is not a regular file",
+                resolution="remove it",
+            ) from None
+    try:
+        return git.communicate(timeout=GIT_SECS)
     except subprocess.TimeoutExpired:
         raise SnapshotError(
             f"{where}: git did not end within {GIT_SECS} s",
-            resolution="look for a pipe or a device in the place of one of git's files:"
-            " `find . -type p`",
+            resolution="look for what makes `git status` slow there",
         ) from None
-    if done.returncode not in success:
-        raise refused(where, done.stderr)
-    return done
+
+
+def _pipe_below(directory: Path) -> bytes | None:
+    """A pipe that git may have opened, as it has the name of one of git's files."""
+    todo = [os.fsencode(directory)]
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    elif entry.name in _OPENED and stat.S_ISFIFO(
+                        entry.stat(follow_symlinks=False).st_mode
+                    ):
+                        return entry.path
+        except OSError:
+            continue  # what cannot be read is not what git waits for
+    return None
 
 
 def refused(where: Path, stderr: bytes) -> Unreadable:

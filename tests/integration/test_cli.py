@@ -95,6 +95,7 @@ def test_a_snapshot_s_warnings_are_told_on_stderr(pikaci: Command, output: str) 
     assert "warning: submodules that are not initialised are empty: sub\n" == done.stderr
 
 
+@pytest.mark.incus
 def test_a_repository_that_git_cannot_read_is_told_in_git_s_words(pikaci: Command) -> None:
     """Before a job is submitted, or a snapshot made."""
     pikaci.write(JOBS)

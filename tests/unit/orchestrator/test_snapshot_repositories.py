@@ -312,14 +312,34 @@ async def test_a_repository_inside_that_cannot_be_read_stops_the_run(
         await publish(workspace, snapshots, owner=OWNER)
 
 
-@pytest.mark.parametrize("name", [".gitignore", "d/.gitignore"])
-async def test_a_git_that_hangs_is_stopped(
+@pytest.mark.parametrize("name", [".gitignore", "d/.gitignore", "inner/.git/HEAD"])
+async def test_a_pipe_that_git_waits_for_is_named(
     workspace: Path, snapshots: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe in the place of a file that git opens, say."""
-    monkeypatch.setattr(process, "GIT_SECS", 0.5)
+    """Git opens such files, and would wait for ever."""
+    monkeypatch.setattr(process, "SLOW_SECS", 0.5)
     fill(workspace)
+    fill_inner(workspace, "inner")
     as_fifo(workspace / name)
+
+    with pytest.raises(SnapshotError, match=f"{name}.*not a regular file"):
+        await publish(workspace, snapshots, owner=OWNER)
+
+    assert [] == published(snapshots)
+
+
+async def test_a_git_that_hangs_is_stopped(
+    workspace: Path, snapshots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system that does not answer, say."""
+    monkeypatch.setattr(process, "SLOW_SECS", 0.1)
+    monkeypatch.setattr(process, "GIT_SECS", 0.1)
+    fill(workspace)
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 1000\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}{os.pathsep}{os.environ['PATH']}")
 
     with pytest.raises(SnapshotError, match="did not end within"):
         await publish(workspace, snapshots, owner=OWNER)
