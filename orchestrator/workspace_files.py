@@ -132,7 +132,7 @@ class _Reader:
 
     def _read(self, tree: Tree, entries: list[Entry]) -> Iterator[Tree]:
         """Take the files of a tree; yields the trees inside it that have their own rules."""
-        self.warnings.extend(tree.told[:_SHOWN])
+        self.warnings.extend(tree.told[: max(0, _SHOWN - len(self.warnings))])
         inner: set[bytes] = set()
         for entry in entries:
             name = entry.name

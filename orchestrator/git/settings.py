@@ -130,4 +130,4 @@ def is_kept(key: str) -> bool:
 
 
 def _is_true(value: str) -> bool:
-    return value.lower() in ("true", "yes", "on") or (value.isdecimal() and int(value) != 0)
+    return value.lower() in ("true", "yes", "on") or (value.isdecimal() and value.strip("0") != "")
