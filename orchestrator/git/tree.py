@@ -65,16 +65,21 @@ class Tree:
                 self.told.append(f"git: {ascii(line.decode('utf-8', 'replace'))[1:-1][:500]}")
         entries = []
         for line in filter(None, listed.stdout.split(b"\0")):
-            # `? NAME`, or `H MODE OBJECT STAGE<tab>NAME`
-            tag, rest = line[:1], line[2:]
-            head, name = (b"", rest) if tag == b"?" else rest.split(b"\t", 1)
-            if not name.startswith(self.prefix):
-                continue  # a submodule in the place of the workspace
-            mode, object, _ = head.split(b" ") if head else (b"", b"", b"")
-            shown = self._in_workspace(name)
-            entries.append(
-                Entry(shown, mode, object, nested=name.endswith(b"/"), sparse=tag == b"S")
-            )
+            # `? NAME`, or `H MODE OBJECT STAGE<tab>NAME`; `S` for what a sparse checkout leaves out
+            if line.startswith(b"? "):
+                head, name = b"", line[2:]
+            else:
+                head, _, name = line.partition(b"\t")
+            if name.startswith(self.prefix):  # else a submodule in the place of the workspace
+                entries.append(
+                    Entry(
+                        self._in_workspace(name),
+                        head[2:8],
+                        head[9:-2],
+                        name.endswith(b"/"),
+                        head.startswith(b"S"),
+                    )
+                )
         return entries
 
     def ignored(self) -> set[bytes]:
