@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -11,32 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import SnapshotError, UsageError
+from orchestrator.errors import SnapshotError
 from orchestrator.git import process
 from orchestrator.snapshot import publish
 from tests.unit.orchestrator.workspaces import (
     OWNER,
-    add_gitlink,
-    commit_all,
+    TRACKED,
+    fill,
+    fill_inner,
     git,
     names,
     published,
 )
-
-
-def fill(workspace: Path) -> str:
-    """A commit with tracked, ignored and tracked ignored files; returns it."""
-    for name in ("a", "d/b", "d/deep/c.o", "secret"):
-        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
-        (workspace / name).write_text(f"{name}\n")
-    (workspace / ".gitignore").write_text("*.o\n/secret\n")
-    if not (workspace / ".git").exists():
-        git(workspace, "init", "-q")
-    git(workspace, "add", "-f", "d/deep/c.o")
-    return commit_all(workspace)
-
-
-TRACKED = {".gitignore", "a", "d/b", "d/deep/c.o"}
 
 
 def append(path: Path, text: str) -> None:
@@ -303,19 +288,6 @@ async def test_a_repository_that_cannot_be_read_stops_the_run(
     assert [] == published(snapshots)
 
 
-async def test_a_repository_inside_that_cannot_be_read_stops_the_run(
-    workspace: Path, snapshots: Path
-) -> None:
-    """Submodule or not: its files cannot be told."""
-    fill(workspace)
-    commit = fill_inner(workspace, "sub")
-    add_gitlink(workspace, "sub", commit)
-    with_config("[core]\nrepositoryFormatVersion = 99\n")(workspace / "sub")
-
-    with pytest.raises(SnapshotError, match="/sub: git cannot read this repository"):
-        await publish(workspace, snapshots, owner=OWNER)
-
-
 @pytest.mark.parametrize("name", [".gitignore", "d/.gitignore", "inner/.git/HEAD"])
 async def test_a_pipe_that_git_waits_for_is_named(
     workspace: Path, snapshots: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -402,219 +374,3 @@ async def test_an_empty_git_directory_is_no_repository(
     snapshot = await publish(workspace, snapshots, owner=OWNER)
 
     assert ({"d/a"}, None, None) == (names(snapshot), snapshot.commit, snapshot.dirty)
-
-
-def fill_inner(workspace: Path, name: str) -> str:
-    inner = workspace / name
-    inner.mkdir()
-    (inner / ".gitignore").write_text("*.o\n")
-    (inner / "x.c").touch()
-    (inner / "x.o").touch()
-    return commit_all(inner)
-
-
-async def test_repositories_inside_belong_with_their_own_rules(
-    workspace: Path, snapshots: Path
-) -> None:
-    """A nested repository's files go in, without what it ignores; a deleted file stays out."""
-    git(workspace, "init", "-q")
-    fill_inner(workspace, "inner")
-    fill_inner(workspace / "inner", "deeper")
-    (workspace / "gone").touch()
-    git(workspace, "add", "gone")
-    (workspace / "gone").unlink()
-
-    snapshot = await publish(workspace, snapshots, owner=OWNER)
-
-    assert {
-        f"{one}/{name}" for one in ("inner", "inner/deeper") for name in (".gitignore", "x.c")
-    } == names(snapshot)
-
-
-def with_gitfile(target: str) -> Callable[[Path], object]:
-    def change(directory: Path) -> None:
-        directory.mkdir()
-        (directory / ".git").write_text(f"gitdir: {target}\n")
-        (directory / "x").touch()
-
-    return change
-
-
-def with_dot_git(make: Callable[[Path], object]) -> Callable[[Path], object]:
-    def change(directory: Path) -> None:
-        directory.mkdir()
-        make(directory / ".git")
-
-    return change
-
-
-NOT_INITIALISED: dict[str, tuple[Callable[[Path], object], set[str]]] = {
-    "absent": (lambda it: None, set()),
-    "empty": (lambda it: it.mkdir(), set()),
-    "empty .git": (with_dot_git(lambda it: it.mkdir()), set()),
-    "plain files": (lambda it: (it.mkdir(), (it / "x").touch()), {"sub/x"}),
-    "gitfile that leads nowhere": (with_gitfile("../.git/modules/sub"), {"sub/x"}),
-    "gitfile that leads outside": (with_gitfile("/nonexistent/sub"), {"sub/x"}),
-    "gitfile that leads to itself": (with_gitfile(".git"), {"sub/x"}),
-    "gitfile that leads to its directory": (with_gitfile("."), {"sub/x"}),
-    "gitfile that is none": (with_dot_git(lambda it: it.write_text("x")), set()),
-    ".git that leads nowhere": (with_dot_git(lambda it: it.symlink_to("x")), set()),
-    ".git that leads to itself": (with_dot_git(lambda it: it.symlink_to(".git")), set()),
-    ".git that is a pipe": (with_dot_git(os.mkfifo), set()),
-    ".git that is not whole": (
-        with_dot_git(lambda it: (it.mkdir(), (it / "HEAD").write_text("ref: refs/heads/x"))),
-        set(),
-    ),
-    "another work tree's repository": (
-        lambda it: (
-            fill_inner(it.parent.parent, "other"),
-            git(it.parent.parent / "other", "config", "core.worktree", "/etc"),
-            with_gitfile(str(it.parent.parent / "other" / ".git"))(it),
-        ),
-        {"sub/x"},
-    ),
-}
-
-
-@pytest.mark.parametrize("shape", NOT_INITIALISED)
-async def test_a_submodule_that_is_not_initialised_is_told(
-    workspace: Path, snapshots: Path, shape: str
-) -> None:
-    """The run goes on with the files that are there, and a warning names the submodule."""
-    fill(workspace)
-    add_gitlink(workspace, "sub")
-    make, files = NOT_INITIALISED[shape]
-    make(workspace / "sub")
-
-    snapshot = await publish(workspace, snapshots, owner=OWNER)
-
-    assert TRACKED | files == names(snapshot)
-    (warning,) = snapshot.warnings
-    assert warning.endswith(": sub")
-    assert snapshot.dirty is (bool(files) or shape == "absent")
-
-
-async def test_many_submodules_are_told_in_one_line(workspace: Path, snapshots: Path) -> None:
-    """With the first names, harmless for a terminal."""
-    fill(workspace)
-    for number in range(8):
-        add_gitlink(workspace, f"sub\x1b{number}")
-
-    snapshot = await publish(workspace, snapshots, owner=OWNER)
-
-    (warning,) = snapshot.warnings
-    assert warning.isprintable() and "sub\\x1b4 and 3 more" in warning
-
-
-async def test_a_submodule_without_repository_as_workspace_is_a_tree_of_its_own(
-    workspace: Path, snapshots: Path
-) -> None:
-    """The repository around it has no file of it."""
-    fill(workspace)
-    add_gitlink(workspace, "sub")
-    (workspace / "sub").mkdir()
-    (workspace / "sub" / "x").touch()
-
-    snapshot = await publish(workspace / "sub", snapshots, owner=OWNER)
-
-    assert ({"x"}, None, None) == (names(snapshot), snapshot.commit, snapshot.dirty)
-    (warning,) = snapshot.warnings
-    assert str(workspace) in warning
-
-
-@pytest.mark.parametrize(
-    ("rule", "inside"),
-    [
-        ("/tmp/*", "tmp"),
-        ("/tmp/*", "tmp/tree"),
-        ("/tmp/", "tmp/tree"),
-        ("/tmp/*", "tmp/tree/d"),
-        ("tree", "tmp/tree"),
-        ("tmp", "tmp/tree/d"),
-        ("*", "tmp/tree"),
-    ],
-)
-async def test_a_workspace_that_an_outer_repository_ignores_is_a_tree_of_its_own(
-    workspace: Path, snapshots: Path, rule: str, inside: str
-) -> None:
-    """All its files are taken but those that it ignores itself, and a warning says why."""
-    fill(workspace)
-    (workspace / ".gitignore").write_text(rule)
-    for directory in ("tmp/tree/d", "tmp/tree", "tmp"):
-        (workspace / directory).mkdir(parents=True, exist_ok=True)
-        (workspace / directory / "x").touch()
-        (workspace / directory / "x.o").touch()
-        (workspace / directory / ".gitignore").write_text("*.o\n")
-
-    snapshot = await publish(workspace / inside, snapshots, owner=OWNER)
-
-    taken = names(snapshot)
-    assert {"x", ".gitignore"} <= taken and "x.o" not in taken
-    assert (None, None) == (snapshot.commit, snapshot.dirty)
-    (warning,) = snapshot.warnings
-    assert str(workspace) in warning and "ignores" in warning
-
-
-async def test_an_ignored_directory_with_tracked_files_belongs_to_the_repository(
-    workspace: Path, snapshots: Path
-) -> None:
-    """Tracked files always belong, and what is ignored beside them stays out."""
-    (workspace / "build").mkdir()
-    (workspace / "build" / "kept").touch()
-    commit = commit_all(workspace)
-    (workspace / ".git" / "info" / "exclude").write_text("/build/\n")
-    (workspace / "build" / "made").touch()
-
-    snapshot = await publish(workspace / "build", snapshots, owner=OWNER)
-
-    assert ({"kept"}, commit, False) == (names(snapshot), snapshot.commit, snapshot.dirty)
-
-
-def write_index(workspace: Path, name: bytes) -> None:
-    """An index of one file, whose name git would never take."""
-    entry = bytes(24) + (0o100644).to_bytes(4, "big") + bytes(12) + b"\1" * 20
-    entry += len(name).to_bytes(2, "big") + name
-    entry += bytes(8 - len(entry) % 8)
-    index = b"DIRC" + (2).to_bytes(4, "big") + (1).to_bytes(4, "big") + entry
-    (workspace / ".git" / "index").write_bytes(index + hashlib.sha1(index).digest())
-
-
-@pytest.mark.parametrize("name", ["../secret", "d/../../secret", "{outside}", "./a", "d//b"])
-async def test_an_index_cannot_reach_outside_the_workspace(
-    workspace: Path, snapshots: Path, name: str
-) -> None:
-    """A name that git would never write is refused, before anything is copied."""
-    git(workspace, "init", "-q")
-    secret = workspace.parent / "secret"
-    secret.write_text("s")
-    (workspace / "d").mkdir()
-    write_index(workspace, name.format(outside=secret).encode())
-
-    with pytest.raises(SnapshotError, match="invalid path"):
-        await publish(workspace, snapshots, owner=OWNER)
-
-    assert [] == published(snapshots)
-
-
-async def test_an_index_cannot_reach_through_a_link(workspace: Path, snapshots: Path) -> None:
-    """A tracked directory may have become a link, to anywhere."""
-    fill(workspace)
-    outside = workspace.parent / "outside"
-    (workspace / "d").rename(outside)
-    (workspace / "d").symlink_to(outside)
-    (workspace / ".git" / "info" / "exclude").write_text("/d\n")
-
-    snapshot = await publish(workspace, snapshots, owner=OWNER)
-
-    assert {".gitignore", "a"} == names(snapshot)
-    assert snapshot.dirty is True
-
-
-async def test_a_tree_that_is_too_deep_is_refused(workspace: Path, snapshots: Path) -> None:
-    """In so many words, and without a traceback."""
-    deep = workspace.joinpath(*["d"] * 500)
-    deep.mkdir(parents=True)
-    (deep / "x").touch()
-
-    with pytest.raises(UsageError, match="400 nested directories"):
-        await publish(workspace, snapshots, owner=OWNER)

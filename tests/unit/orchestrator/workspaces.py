@@ -9,6 +9,8 @@ from pathlib import Path
 from orchestrator.snapshot import Snapshot
 
 OWNER = (1000, 100)
+# What `fill` makes, and git does not ignore.
+TRACKED = {".gitignore", "a", "d/b", "d/deep/c.o"}
 
 
 def git(directory: Path, *args: str, stdin: str | None = None) -> str:
@@ -50,3 +52,25 @@ def names(snapshot: Snapshot) -> set[str]:
 
 def published(snapshots: Path) -> list[str]:
     return os.listdir(snapshots)
+
+
+def fill(workspace: Path) -> str:
+    """A commit with tracked, ignored and tracked ignored files; returns it."""
+    for name in ("a", "d/b", "d/deep/c.o", "secret"):
+        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / name).write_text(f"{name}\n")
+    (workspace / ".gitignore").write_text("*.o\n/secret\n")
+    if not (workspace / ".git").exists():
+        git(workspace, "init", "-q")
+    git(workspace, "add", "-f", "d/deep/c.o")
+    return commit_all(workspace)
+
+
+def fill_inner(workspace: Path, name: str) -> str:
+    """A repository in a directory of the workspace, with a commit; returns the commit."""
+    inner = workspace / name
+    inner.mkdir()
+    (inner / ".gitignore").write_text("*.o\n")
+    (inner / "x.c").touch()
+    (inner / "x.o").touch()
+    return commit_all(inner)
