@@ -373,11 +373,10 @@ class Orchestrator:
 
     def statistics(self) -> Statistics:
         """What the jobs of this process do, in numbers."""
-        waiting = self.queue.waiting
-        oldest = min((place.since for place in waiting), default=None)
-        age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+        oldest = self.queue.oldest
+        age = (datetime.now(UTC) - oldest.since).total_seconds() if oldest else 0.0
         return Statistics(
-            queued=len(waiting),
+            queued=self.queue.queued,
             running=len(self.queue.held),
             ended=dict(self._ended),
             oldest_queued_secs=max(0.0, age),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.web.summaries import Summaries, Summary
@@ -66,15 +67,15 @@ class Run:
 def now(orchestrator: Orchestrator, summaries: Summaries) -> Now:
     """What goes on in this service."""
     held = [summaries(place.job) for place in orchestrator.queue.held]
-    waiting = orchestrator.queue.waiting
+    queue = orchestrator.queue
+    waiting = list(islice(queue.waiting(), MAX_WAITING))
     return Now(
         # One that has ended has its place until its guest is gone.
         running=tuple(sorted((job for job in held if job.end is None), key=_age)),
         waiting=tuple(
-            Waiting(summaries(place.job), orchestrator.queue.waits_for(place.job))
-            for place in waiting[:MAX_WAITING]
+            Waiting(summaries(place.job), queue.waits_for(place.job)) for place in waiting
         ),
-        more=max(0, len(waiting) - MAX_WAITING),
+        more=queue.queued - len(waiting),
     )
 
 
