@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -26,8 +28,9 @@ class Arrivals:
     """Wakes who waits for the next entry, or piece of log, of a job; or of any, by ``""``."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, trio.Event] = {}
-        self._logs: dict[str, trio.Event] = {}
+        # Of what somebody waits for, and for as long as somebody does.
+        self._entries: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+        self._logs: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
 
     def entry(self, job: str = "") -> trio.Event:
         """Set when an entry of the job has been written. Take it before you look at what is."""
@@ -52,7 +55,8 @@ class JobHandle:
     """A job of an orchestrator's state root. What it tells is read from the journal.
 
     So a reader holds nothing but its place: however slow it is, it loses nothing, and nobody
-    waits for it.
+    waits for it. Methods that are awaited read in a worker thread, or know the job without
+    reading; the properties read at once, and hold up the loop for as long as the disk takes.
     """
 
     def __init__(self, orchestrator: Orchestrator, id: str) -> None:
@@ -79,7 +83,18 @@ class JobHandle:
     @property
     def directory(self) -> Path:
         """Where the log, the result and the artifacts of its current attempt are, or will be."""
-        return self._orchestrator.bench.root.attempt_dir(self.id, max(1, self.job.attempt))
+        return self._directory(self.job)
+
+    async def fetch(self) -> Job:
+        """`job`, without holding up the loop."""
+        known = self._orchestrator.known(self.id)
+        if known is not None:
+            return known
+        return await self._orchestrator.reading.journal(lambda: self.job)
+
+    async def fetch_directory(self) -> Path:
+        """`directory`, without holding up the loop."""
+        return self._directory(await self.fetch())
 
     async def wait(self) -> Job:
         """Return the job when it has ended, however it did.
@@ -87,10 +102,11 @@ class JobHandle:
         Raises what kept this process from going on with it (`JournalError`, say); the job is
         then the next start's.
         """
+        await trio.lowlevel.checkpoint()
         while True:
             arrival = self._orchestrator.arrivals.entry(self.id)
-            if self.ended:
-                return self.job
+            if await self._has_ended():
+                return await self.fetch()
             await self._next(arrival)
 
     async def events(self) -> AsyncIterator[ev.AnyEvent]:
@@ -114,11 +130,13 @@ class JobHandle:
 
         Waits for the next one of a job that has not ended.
         """
-        await trio.lowlevel.checkpoint()
         while True:
             arrival = self._orchestrator.arrivals.entry(self.id)
-            ended = self.ended
-            batch = self._journal.entries(self.id, after=after, limit=BATCH)
+            # In this order: what was written when it ended is read.
+            ended = await self._has_ended()
+            batch = await self._orchestrator.reading.journal(
+                lambda: self._journal.entries(self.id, after=after, limit=BATCH)
+            )
             if batch or ended:
                 return batch
             await self._next(arrival)
@@ -128,25 +146,22 @@ class JobHandle:
 
         It begins anew when the job does, in another attempt.
         """
-        attempt = self.job.attempt
+        job = await self.fetch()
         while True:
             arrival = self._orchestrator.arrivals.log(self.id)
-            job = self.job
-            if job.attempt != attempt:
-                attempt, after = job.attempt, 0
-            path = self.directory / "guest.log"
-            chunk = b""
-            if path.exists():
-                with path.open("rb") as file:
-                    file.seek(after)
-                    chunk = file.read(LOG_BYTES)
+            path = self._directory(job) / "guest.log"
+            chunk = await self._orchestrator.reading.apart(partial(_piece, path, after))
             if chunk:
                 after += len(chunk)
                 yield chunk
-                await trio.lowlevel.checkpoint()
-            elif job.ended:
+                continue
+            if job.ended:
                 return
-            else:
+            # Only now, at the end of what there is: has it ended, or begun anew?
+            before, job = job, await self.fetch()
+            if job.attempt != before.attempt:
+                after = 0
+            elif not job.ended:
                 await self._next(arrival)
 
     async def cancel(self, *, reason: str = "asked for", now: bool = False) -> None:
@@ -157,6 +172,15 @@ class JobHandle:
         """What the job waits for before it can begin, in words; empty when for nothing."""
         return self._orchestrator.queue.waits_for(self.id)
 
+    def _directory(self, job: Job) -> Path:
+        return self._orchestrator.bench.root.attempt_dir(self.id, max(1, job.attempt))
+
+    async def _has_ended(self) -> bool:
+        known = self._orchestrator.known(self.id)
+        if known is not None:
+            return known.ended
+        return await self._orchestrator.reading.journal(lambda: self.ended)
+
     async def _next(self, arrival: trio.Event) -> None:
         fault = self._orchestrator.fault(self.id)
         if fault is not None:
@@ -166,6 +190,15 @@ class JobHandle:
         else:
             with trio.move_on_after(FOREIGN_SECS):
                 await arrival.wait()
+
+
+def _piece(path: Path, start: int) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(LOG_BYTES)
+    except FileNotFoundError:
+        return b""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 A process that runs jobs has a session, by whose name the ids of its runs begin. It holds the
 session's lock, and with it all these runs, and shares the root with others that do the same. A
 service has the root for itself.
+
+What is not awaited here waits for the disk, and for another process that looks at a lock just now:
+in a trio program it belongs in a thread (`slow_files.in_thread`).
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from typing import TextIO
 import trio
 
 from orchestrator.errors import UsageError
+from orchestrator.slow_files import in_thread
 
 LOOKS = 3
+LOOK_AGAIN_SECS = 0.05
 
 
 def session_of(run: str) -> str:
@@ -125,9 +130,10 @@ def _lock(path: Path) -> TextIO | None:
 @asynccontextmanager
 async def submitting(snapshots: Path) -> AsyncIterator[None]:
     """A snapshot that is found or made in the block is not deleted before its end."""
-    with _opened(snapshots) as directory:
-        # Who looks for snapshots to delete has it for a moment.
-        await trio.to_thread.run_sync(fcntl.flock, directory, fcntl.LOCK_SH)
+    async with in_thread(_opened(snapshots)) as directory:
+        # Who deletes snapshots has it meanwhile. No thread waits: jobs want them all.
+        while not await trio.to_thread.run_sync(_flock, directory, fcntl.LOCK_SH):
+            await trio.sleep(LOOK_AGAIN_SECS)
         yield
 
 
@@ -135,12 +141,7 @@ async def submitting(snapshots: Path) -> AsyncIterator[None]:
 def no_submissions(snapshots: Path) -> Iterator[bool]:
     """Nobody is `submitting` in the block; False when somebody is."""
     with _opened(snapshots) as directory:
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield _flock(directory, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -167,7 +168,7 @@ def _sign(file: TextIO) -> None:
         os.write(file.fileno(), f"{os.getpid()}\n".encode())
 
 
-def _flock(file: TextIO, kind: int) -> bool:
+def _flock(file: TextIO | int, kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

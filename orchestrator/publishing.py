@@ -13,6 +13,7 @@ from orchestrator.errors import UsageError, cause_of
 from orchestrator.image.store import Images
 from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
 from orchestrator.settings import StateRoot
+from orchestrator.slow_files import look_up
 from orchestrator.snapshot import Snapshot, publish
 from orchestrator.submission import Request, real_path
 from states.errors import PikaciError
@@ -31,11 +32,16 @@ class Publisher:
         self._workspace = workspace
         self._limiter = trio.CapacityLimiter(PUBLISHERS)
 
-    def tree(self, workspace: Path | None) -> Path:
+    async def tree(self, workspace: Path | None) -> Path:
         """The real path of the workspace that is meant; `UsageError` when it can be none."""
         named = workspace or self._workspace
-        tree = real_path(named) if named is not None else None
-        if tree is None or not os.path.isdir(tree):
+
+        def find() -> Path | None:
+            tree = real_path(named) if named is not None else None
+            return tree if tree is not None and os.path.isdir(tree) else None
+
+        tree = await look_up(f"the workspace {named}", find)
+        if tree is None:
             raise UsageError(
                 f"{named or 'no workspace'}: there is no such directory",
                 resolution="name an existing directory as the workspace",
@@ -49,7 +55,7 @@ class Publisher:
 
     async def publish(self, workspace: Path | None, *, include: tuple[str, ...] = ()) -> Snapshot:
         """The workspace as it is now."""
-        tree = self.tree(workspace)
+        tree = await self.tree(workspace)
         async with self._limiter:
             return await publish(
                 tree,
@@ -67,7 +73,7 @@ class Publisher:
         images = [(spec.image, spec.instance_type) for spec in request.specs.values()]
         if request.snapshot is not None:
             await _look_up(self._images, images)
-            if not request.snapshot.path.is_dir():
+            if not await trio.to_thread.run_sync(request.snapshot.path.is_dir):
                 raise UsageError(
                     f"the snapshot {request.snapshot.hash[:12]} is not here any more",
                     resolution="publish the workspace again",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -23,7 +23,10 @@ EVERY_SECS = 60.0
 
 @asynccontextmanager
 async def tending(
-    bench: Workbench, queue: Queue, tasks: dict[str, JobTask], take_up_lost: Callable[[], None]
+    bench: Workbench,
+    queue: Queue,
+    tasks: dict[str, JobTask],
+    take_up_lost: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[None]:
     """Meanwhile, what dead processes left goes on, and instances that nobody needs go.
 
@@ -38,9 +41,6 @@ async def tending(
     async def go_on() -> None:
         await recover(aside, queue, tasks=tasks, wait_for_secrets=True)
 
-    async def again() -> None:
-        take_up_lost()
-
     async def reap() -> None:
         await reaper.reap(aside, await reaper.unneeded(aside))
 
@@ -50,7 +50,7 @@ async def tending(
         with scope:
             async with trio.open_nursery() as nursery:
                 while True:
-                    await contained(faults, again)
+                    await contained(faults, take_up_lost)
                     nursery.start_soon(contained, faults, go_on)
                     await contained(faults, reap)
                     await trio.sleep(EVERY_SECS)

@@ -55,7 +55,7 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
 
     async def shown_metrics(request: Request) -> Response:
         """For Prometheus."""
-        return Response(metrics.render(), headers={"Content-Type": MEDIA_TYPE})
+        return Response(await metrics.render(), headers={"Content-Type": MEDIA_TYPE})
 
     async def healthz(request: Request) -> Response:
         """It lives."""

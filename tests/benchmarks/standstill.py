@@ -1,7 +1,8 @@
 """The longest standstill of a busy service's loop, on the fake: `python -m tests.benchmarks.standstill`.
 
-200 clients submit 5,000 jobs, a part of them in runs of 50, while 100 readers ask for pages, the
-board and metrics and follow events and logs. The clients are a process of their own.
+200 clients submit 5,000 jobs, half of them in runs of 50, while 100 readers ask for pages, the
+board and metrics, and follow events and logs. (An argument is another number of jobs, with as many
+fewer clients and readers.) The clients are a process of their own.
 
 Three measures, because the machine is shared:
 
@@ -35,7 +36,8 @@ from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Incus
 from orchestrator.service.serving import Doors, serve
 
-CLIENTS, JOBS, READERS = 200, 5000, 100
+JOBS = 5000
+JOBS_OF_A_CLIENT, JOBS_OF_A_READER = 25, 50
 LONG_SECS, TICK_SECS = 0.05, 0.005
 # What readers ask for, a part of them each; they pause between two answers.
 PAGES = ("/v1/jobs?limit=200", "/", "/metrics", "/v1/statistics")
@@ -167,13 +169,13 @@ async def crowd(socket: str, jobs: int, workspace: str) -> None:
                         pass
 
     async with trio.open_nursery() as readers:
-        for number in range(READERS):
+        for number in range(jobs // JOBS_OF_A_READER):
             readers.start_soon(read, number)
         async with trio.open_nursery() as submitters:
             submitters.start_soon(submit)
             while not snapshot:  # the others use what the first one has published
                 await trio.sleep(0.05)
-            for _ in range(CLIENTS - 1):
+            for _ in range(jobs // JOBS_OF_A_CLIENT - 1):
                 submitters.start_soon(submit)
         readers.cancel_scope.cancel()
     if errors:
