@@ -54,6 +54,7 @@ from orchestrator.submission import (
     Request,
     check_form,
     check_same,
+    real_path,
     refusal,
     rejections,
     submissions,
@@ -96,6 +97,17 @@ def _check_trio() -> None:
             "an orchestrator is opened in a trio program",
             resolution="from asyncio or from threads, go through a portal: see docs/embed.md",
         ) from None
+
+
+def _judged(request: Request) -> tuple[Request, bool]:
+    """The request with real paths, and whether a spec is refused. It waits for the file system."""
+    check_form(request)
+    refused = any(refusal(spec) is not None for spec in request.specs.values())
+    request = replace(request, workspace=real_path(request.workspace))
+    if not refused:
+        real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
+        request = replace(request, specs=real)
+    return request, refused
 
 
 def _closed() -> UsageError:
@@ -325,12 +337,8 @@ class Orchestrator:
     async def _submit_run(
         self, request: Request, *, wait: bool, started: Callable[[Snapshot], None]
     ) -> RunHandle:
-        check_form(request)
-        refused = any(refusal(spec) is not None for spec in request.specs.values())
-        request = await look_up(
-            f"the paths of {request.workspace}",
-            partial(with_real_paths, request, workspace_only=refused),
-        )
+        what = f"the workspace {request.workspace}, or a directory that a job mounts"
+        request, refused = await look_up(what, partial(_judged, request))
         if request.key and (there := await self._submitted_before(request)):
             return there
         if not refused:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -79,19 +79,11 @@ def real_path(workspace: Path) -> Path:
         return workspace  # it has a NUL, and so is not there
 
 
-def with_real_paths(request: Request, *, workspace_only: bool) -> Request:
-    """The request with the real path of its workspace, and of its specs' host directories.
+def with_real_paths(spec: JobSpec) -> JobSpec:
+    """The spec with the real paths of its host directories, as Incus wants them.
 
-    `SpecError` for a directory that is not absolute, or is none. It waits for the file system.
+    `SpecError` for one that is not absolute, or is no directory.
     """
-    specs = request.specs
-    if not workspace_only:
-        specs = {name: _with_real_paths(spec) for name, spec in specs.items()}
-    return replace(request, workspace=real_path(request.workspace), specs=specs)
-
-
-def _with_real_paths(spec: JobSpec) -> JobSpec:
-    """The spec with the real paths of its host directories, as Incus wants them."""
 
     def real(key: str, value: str) -> str:
         if not os.path.isabs(value) or not os.path.isdir(value):

@@ -110,7 +110,10 @@ def _show(orchestrator: Orchestrator, entry: ev.Entry) -> None:
     from orchestrator.cli.summary import shown_verdict
     from orchestrator.terminal import plain
     from states import events as ev
+    from states.job import fold
 
     if isinstance(entry, ev.Event):
-        job = orchestrator.journal.job(entry.job)
+        begins = isinstance(entry, ev.Submitted | ev.Rejected)
+        job = fold([entry]) if begins else orchestrator.known(entry.job)
+        job = job or orchestrator.journal.job(entry.job)
         click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")

@@ -51,7 +51,8 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
         return route
 
     async def document(request: Request) -> Response:
-        return Response(openapi(), media_type="application/json")
+        made = await trio.to_thread.run_sync(openapi)
+        return Response(made, media_type="application/json")
 
     async def shown_metrics(request: Request) -> Response:
         """For Prometheus."""
