@@ -19,7 +19,7 @@ import gc
 import linecache
 import os
 import random
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -66,7 +66,7 @@ class Steps(trio.abc.Instrument):
         self.count = 0
         self.longest: Counter[str] = Counter()
         self.long: Counter[str] = Counter()
-        self._began = 0.0
+        self._began = time.thread_time()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._began = time.thread_time()
@@ -182,12 +182,15 @@ async def crowd(socket: str, jobs: int, workspace: str) -> None:
         print(f"errors: {dict(errors)}")
 
 
-async def idle(secs: float) -> None:
-    """The machine's noise, measured in a process that does nothing else."""
+async def idle() -> None:
+    """The machine's noise until TERM, as a process has it that does nothing else."""
     lateness = Lateness()
-    with trio.move_on_after(secs):
-        await lateness.measure()
-    print(_shown("idle process, late", lateness.late))
+    with trio.open_signal_receiver(signal.SIGTERM) as received:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lateness.measure)
+            await anext(received)
+            nursery.cancel_scope.cancel()
+    print(_shown("an idle process, late", lateness.late))
 
 
 def _shown(name: str, found: list[float]) -> str:
@@ -206,7 +209,7 @@ async def measured(jobs: int) -> None:
             queue_jobs=2 * jobs,
         )
         door = base / "service.sock"
-        steps, lateness, pauses = Steps(), Lateness(), Pauses()
+        lateness, pauses = Lateness(), Pauses()
         async with FakeIncus.open() as fake, trio.open_nursery() as nursery:
             incus = Incus(base / "conf", spawn=fake)
             say: Any = lambda text: None  # noqa: E731
@@ -216,7 +219,8 @@ async def measured(jobs: int) -> None:
                 await trio.sleep(0.05)
             await trio.sleep(0.5)
             began, spent = time.perf_counter(), time.process_time()
-            calm = subprocess.Popen([sys.executable, "-m", __spec__.name, "idle", "600"])
+            calm = await trio.lowlevel.open_process([sys.executable, "-m", __spec__.name, "idle"])
+            steps = Steps()
             trio.lowlevel.add_instrument(steps)
             nursery.start_soon(lateness.measure)
             me = [sys.executable, "-m", __spec__.name, "crowd", str(door), str(jobs)]
@@ -226,7 +230,7 @@ async def measured(jobs: int) -> None:
                 calm.terminate()
             took, cpu = time.perf_counter() - began, time.process_time() - spent
             trio.lowlevel.remove_instrument(steps)
-            calm.wait()
+            await calm.wait()
             nursery.cancel_scope.cancel()
     print(f"{jobs} jobs submitted in {took:.1f} s, {cpu:.1f} s of CPU, {steps.count} steps")
     print(f"step: {sum(steps.long.values())} over 50 ms, the longest:")
@@ -241,21 +245,8 @@ def main() -> None:
     match sys.argv[1:]:
         case ["crowd", socket, jobs, workspace]:
             trio.run(crowd, socket, int(jobs), workspace)
-        case ["idle", secs]:
-            import signal
-
-            async def until_told() -> None:
-                with trio.open_signal_receiver(signal.SIGTERM) as received:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(watch, received, nursery.cancel_scope)
-                        await idle(float(secs))
-                        nursery.cancel_scope.cancel()
-
-            async def watch(received: Any, scope: trio.CancelScope) -> None:
-                await anext(received)
-                scope.cancel()
-
-            trio.run(until_told)
+        case ["idle"]:
+            trio.run(idle)
         case rest:
             trio.run(measured, int(rest[0]) if rest else JOBS)
 
