@@ -92,7 +92,7 @@ async def ask_to_cancel(locks: Path, run: str, jobs: Sequence[str], *, now: bool
         except (OSError, trio.BrokenResourceError):
             return False
     if not heard:
-        raise _silent(locks, run)
+        raise await trio.to_thread.run_sync(_silent, locks, run)
     return bool(answer)
 
 

@@ -27,7 +27,7 @@ _NOT_WATCHED = ("fake_incus/", "testing.py", "cli/")
 NOT_YET = {
     "attempt.py": "opens and writes the log",
     "evidence.py": "writes result and manifest, syncs the log, asks for its size",
-    "incus.py": "makes the client's configuration directory before every call",
+    "incus/client.py": "makes the client's configuration directory before every call",
     "job_task.py": "asks the journal for its owner and key, as do others that plan an instance",
     "recovery.py": "reads the journal, takes locks",
     "reaper.py": "reads the journal, looks at locks",

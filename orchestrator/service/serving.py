@@ -19,6 +19,7 @@ from orchestrator.incus import Incus
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.app import LocalOnly, make_app
 from orchestrator.service.connections import serve_connections
+from orchestrator.service.garbage import collect_when_idle
 from orchestrator.service.sd_notify import sd_notify
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
@@ -74,6 +75,7 @@ async def serve(
                     say(f"listening on {_shown(listener)}, for who has the token")
                 say(f"serving {settings.root.path} on {doors.socket} as process {os.getpid()}")
                 async with trio.open_nursery() as nursery:
+                    nursery.start_soon(collect_when_idle, orchestrator)
                     nursery.start_soon(_stop_on_signals, received, stopping, nursery.cancel_scope)
                     async with trio.open_nursery() as servers:
                         for way in ways:
