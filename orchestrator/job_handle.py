@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from orchestrator.orchestrator import Orchestrator
 
 BATCH = 500
+# What a follower of a log is given at once, and what is read at once.
 LOG_BYTES = 1 << 16
+READ_BYTES = 4 * LOG_BYTES
+# A follower that has all there is reads again after this time at the earliest: each look costs.
+GATHER_SECS = 0.02
 # Nobody tells this process what another one writes of its jobs.
 FOREIGN_SECS = 0.5
 
@@ -150,10 +154,11 @@ class JobHandle:
         while True:
             arrival = self._orchestrator.arrivals.log(self.id)
             path = self._directory(job) / "guest.log"
-            chunk = await self._orchestrator.reading.apart(partial(_piece, path, after))
-            if chunk:
-                after += len(chunk)
-                yield chunk
+            read = await self._orchestrator.reading.apart(partial(_read, path, after))
+            if read:
+                after += len(read)
+                for start in range(0, len(read), LOG_BYTES):
+                    yield read[start : start + LOG_BYTES]
                 continue
             if job.ended:
                 return
@@ -163,6 +168,7 @@ class JobHandle:
                 after = 0
             elif not job.ended:
                 await self._next(arrival)
+                await trio.sleep(GATHER_SECS)
 
     async def cancel(self, *, reason: str = "asked for", now: bool = False) -> None:
         """End the job, and return when it is dead; `now`: without a grace period."""
@@ -192,11 +198,11 @@ class JobHandle:
                 await arrival.wait()
 
 
-def _piece(path: Path, start: int) -> bytes:
+def _read(path: Path, start: int) -> bytes:
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(start)
-            return file.read(LOG_BYTES)
+            return file.read(READ_BYTES)
     except FileNotFoundError:
         return b""
 

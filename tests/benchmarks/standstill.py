@@ -221,6 +221,7 @@ async def measured(jobs: int) -> None:
             began, spent = time.perf_counter(), time.process_time()
             calm = await trio.lowlevel.open_process([sys.executable, "-m", __spec__.name, "idle"])
             steps = Steps()
+            pauses.pauses.clear()
             trio.lowlevel.add_instrument(steps)
             nursery.start_soon(lateness.measure)
             me = [sys.executable, "-m", __spec__.name, "crowd", str(door), str(jobs)]
@@ -230,6 +231,7 @@ async def measured(jobs: int) -> None:
                 calm.terminate()
             took, cpu = time.perf_counter() - began, time.process_time() - spent
             trio.lowlevel.remove_instrument(steps)
+            collections = list(pauses.pauses)
             await calm.wait()
             nursery.cancel_scope.cancel()
     print(f"{jobs} jobs submitted in {took:.1f} s, {cpu:.1f} s of CPU, {steps.count} steps")
@@ -238,7 +240,7 @@ async def measured(jobs: int) -> None:
         print(f"  {longest * 1000:6.1f} ms  {name}")
     print(_shown("turn", lateness.turns))
     print(_shown("late", lateness.late))
-    print(_shown("collections of garbage", pauses.pauses))
+    print(_shown("collections of garbage", collections))
 
 
 def main() -> None:

@@ -59,7 +59,9 @@ async def test_a_job_is_submitted_watched_and_read() -> None:
         log = (await served.http.get(f"/v1/jobs/{job['id']}/log")).content
 
     assert "submitted" == job["state"]
-    assert "result_collected" == [kind for _, kind, _ in seen][-1]
+    # Notes of the end of its instance may stand behind it.
+    notes = {ev.tag(note) for note in ev.Note.__subclasses__()}
+    assert "result_collected" == [kind for _, kind, _ in seen if kind not in notes][-1]
     assert ("passed", 0) == (ended["verdict"], ended["exit_code"])
     assert b"one\ntwo\n" == log.split(b"\n", 1)[1]
 
