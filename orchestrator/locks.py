@@ -21,7 +21,6 @@ from typing import TextIO
 import trio
 
 from orchestrator.errors import UsageError
-from orchestrator.slow_files import in_thread
 
 LOOKS = 3
 LOOK_AGAIN_SECS = 0.05
@@ -130,11 +129,22 @@ def _lock(path: Path) -> TextIO | None:
 @asynccontextmanager
 async def submitting(snapshots: Path) -> AsyncIterator[None]:
     """A snapshot that is found or made in the block is not deleted before its end."""
-    async with in_thread(_opened(snapshots)) as directory:
-        # Who deletes snapshots has it meanwhile. No thread waits: jobs want them all.
-        while not await trio.to_thread.run_sync(_flock, directory, fcntl.LOCK_SH):
-            await trio.sleep(LOOK_AGAIN_SECS)
+    # Who deletes snapshots has it meanwhile. No thread waits for that: jobs want them all.
+    while (directory := await trio.to_thread.run_sync(_shared, snapshots)) is None:
+        await trio.sleep(LOOK_AGAIN_SECS)
+    try:
         yield
+    finally:
+        os.close(directory)
+
+
+def _shared(directory: Path) -> int | None:
+    """A descriptor that shares the lock of the directory; None when somebody has it alone."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    if _flock(descriptor, fcntl.LOCK_SH):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 @contextmanager

@@ -143,7 +143,7 @@ class Orchestrator:
         self._nursery: trio.Nursery
         self._closed = False
         self._submissions: set[trio.CancelScope] = set()  # those that are being made
-        self._submitted = trio.Event()  # set when one of them has been
+        self._submission_ended = trio.Event()
         self._runs = 0
         self._ended: Counter[Verdict] = Counter()
         self._faults: dict[str, Exception] = {}
@@ -240,7 +240,7 @@ class Orchestrator:
             while self._submissions:
                 for scope in self._submissions:
                     scope.cancel()
-                await self._submitted.wait()
+                await self._submission_ended.wait()
 
     # Submitting.
 
@@ -301,11 +301,11 @@ class Orchestrator:
         *,
         wait: bool,
     ) -> JobHandle:
-        self._check_open()
-        tree = await self._publisher.tree(workspace)
-        request = Request(tree, {name: spec}, key=key, snapshot=snapshot)
-        run = await self.submit_run(request, wait=wait)
-        (job,) = run.jobs
+        def judge() -> tuple[Request, bool]:
+            tree = self._publisher.tree(workspace)
+            return _judged(Request(tree, {name: spec}, key=key, snapshot=snapshot))
+
+        (job,) = (await self._submit("the workspace", judge, wait=wait)).jobs
         if refused := refusal(spec):
             raise refused
         return job
@@ -322,23 +322,39 @@ class Orchestrator:
         When one must be rejected, those that must are recorded so, and are all that the run has.
         `started` hears of the snapshot before the first job begins. Errors are those of `submit`.
         """
+        paths = f"the workspace {request.workspace}"
+        return await self._submit(paths, partial(_judged, request), wait=wait, started=started)
+
+    async def _submit(
+        self,
+        paths: str,
+        judge: Callable[[], tuple[Request, bool]],
+        *,
+        wait: bool,
+        started: Callable[[Snapshot], None] = lambda snapshot: None,
+    ) -> RunHandle:
+        """Submit what `judge` returns, which looks at `paths`, whole or not at all."""
         self._check_open()
         with trio.CancelScope() as scope:
             self._submissions.add(scope)
             try:
-                return await self._submit_run(request, wait=wait, started=started)
+                request, refused = await look_up(f"{paths}, or a directory of a job", judge)
+                return await self._submit_judged(request, refused, wait=wait, started=started)
             finally:
                 self._submissions.remove(scope)
-                self._submitted.set()
-                self._submitted = trio.Event()
+                self._submission_ended.set()
+                self._submission_ended = trio.Event()
         # By `_close`, before it was written.
         raise _closed()
 
-    async def _submit_run(
-        self, request: Request, *, wait: bool, started: Callable[[Snapshot], None]
+    async def _submit_judged(
+        self,
+        request: Request,
+        refused: bool,
+        *,
+        wait: bool,
+        started: Callable[[Snapshot], None],
     ) -> RunHandle:
-        what = f"the workspace {request.workspace}, or a directory that a job mounts"
-        request, refused = await look_up(what, partial(_judged, request))
         if request.key and (there := await self._submitted_before(request)):
             return there
         if not refused:

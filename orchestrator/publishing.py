@@ -32,16 +32,14 @@ class Publisher:
         self._workspace = workspace
         self._limiter = trio.CapacityLimiter(PUBLISHERS)
 
-    async def tree(self, workspace: Path | None) -> Path:
-        """The real path of the workspace that is meant; `UsageError` when it can be none."""
+    def tree(self, workspace: Path | None) -> Path:
+        """The real path of the workspace that is meant; `UsageError` when it can be none.
+
+        It waits for the file system.
+        """
         named = workspace or self._workspace
-
-        def find() -> Path | None:
-            tree = real_path(named) if named is not None else None
-            return tree if tree is not None and os.path.isdir(tree) else None
-
-        tree = await look_up(f"the workspace {named}", find)
-        if tree is None:
+        tree = real_path(named) if named is not None else None
+        if tree is None or not os.path.isdir(tree):
             raise UsageError(
                 f"{named or 'no workspace'}: there is no such directory",
                 resolution="name an existing directory as the workspace",
@@ -55,7 +53,9 @@ class Publisher:
 
     async def publish(self, workspace: Path | None, *, include: tuple[str, ...] = ()) -> Snapshot:
         """The workspace as it is now."""
-        tree = await self.tree(workspace)
+        tree = await look_up(
+            f"the workspace {workspace or self._workspace}", lambda: self.tree(workspace)
+        )
         async with self._limiter:
             return await publish(
                 tree,
