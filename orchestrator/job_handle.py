@@ -109,8 +109,11 @@ class JobHandle:
         await trio.lowlevel.checkpoint()
         while True:
             arrival = self._orchestrator.arrivals.entry(self.id)
-            if await self._has_ended():
-                return await self.fetch()
+            job = self._orchestrator.known(self.id)
+            if job is None:
+                job = await self._orchestrator.reading.journal(self._if_ended)
+            if job is not None and job.ended:
+                return job
             await self._next(arrival)
 
     async def events(self) -> AsyncIterator[ev.AnyEvent]:
@@ -180,6 +183,9 @@ class JobHandle:
 
     def _directory(self, job: Job) -> Path:
         return self._orchestrator.bench.root.attempt_dir(self.id, max(1, job.attempt))
+
+    def _if_ended(self) -> Job | None:
+        return self.job if self.ended else None
 
     async def _has_ended(self) -> bool:
         known = self._orchestrator.known(self.id)
