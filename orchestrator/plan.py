@@ -18,6 +18,25 @@ from states.spec import Deadlines, InstanceType, JobSpec, SecretSource
 
 Devices = dict[str, dict[str, str]]
 
+# Syscalls that reach what guests of one kernel share, in the words of `security.syscalls.deny`.
+# Key rings belong to a uid, and every container's uid 1000 is the same one; the kernel's log has
+# lines that any process can cause. ENOSYS is what programs expect of a kernel without key rings,
+# EPERM of one that keeps its log for root.
+_DENIED = (
+    "add_key errno 38",
+    "keyctl errno 38",
+    "request_key errno 38",
+    "syslog errno 1",
+)
+# Sockets that no network namespace holds: AF_VSOCK (40) reaches the hypervisor, VMs and other
+# guests, AF_QIPCRTR (42) other guests. The kernel reads 32 bits of the argument, so the mask: a
+# family with a bit above them is the same family. io_uring makes sockets that no filter sees.
+_DENIED_WITHOUT_NETWORK = (
+    "io_uring_setup errno 38",
+    "socket errno 97 [0,40,SCMP_CMP_MASKED_EQ,0xffffffff]",
+    "socket errno 97 [0,42,SCMP_CMP_MASKED_EQ,0xffffffff]",
+)
+
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """Where instances are made: an incus remote, and what in it is ours."""
@@ -201,6 +220,8 @@ def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
     }
     if spec.instance_type is InstanceType.CONTAINER:
         config["limits.processes"] = str(spec.processes)
+        denied = _DENIED + (_DENIED_WITHOUT_NETWORK if spec.network == "none" else ())
+        config["security.syscalls.deny"] = "\n".join(denied)
     else:
         # Images that nobody signed do not boot with it; for a guest that lives for one job it
         # guards nothing, so those that are signed do without it too.
