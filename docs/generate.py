@@ -32,7 +32,7 @@ from orchestrator.service.api import OPERATIONS
 from states import lease
 from states.events import Entry
 from states.lifecycle import TABLE, TERMINAL, State
-from states.spec import Deadlines, JobSpec
+from states.spec import MIN_PROCESSES, Deadlines, JobSpec
 
 FAULTS: dict[type[IncusError], str] = {
     DaemonUnreachable: "no daemon answers",
@@ -56,7 +56,7 @@ KEY_NOTES = {
     "cpus": "processors of the guest",
     "memory": "memory of the guest",
     "disk": "size of the guest's root disk",
-    "processes": "processes in the guest (containers)",
+    "processes": "processes and threads in the guest (containers)",
     "network": "`none`, or the name of an Incus network",
     "scratch": "a throw-away writable copy of the workspace, at the same path",
     "env": "variables for the command; public, so no secrets",
@@ -157,6 +157,8 @@ def _rows(kind: type[msgspec.Struct], notes: dict[str, str]) -> list[str]:
         rules = schema[field.name]
         low, high = rules.get("minimum"), rules.get("maximum")
         allowed = f"{low} to {high}" if low is not None else ""
+        if field.name == "processes":  # the door asks for more than what journals may hold
+            allowed = f"{MIN_PROCESSES} to {high}"
         if "pattern" in rules and field.name in ("memory", "disk"):
             allowed = "such as `512MiB`, `4GiB`"
         default = "required" if field.required else f"`{_toml(field)}`"

@@ -18,6 +18,8 @@ from states.errors import SpecError, WritableWorkspace
 
 MAX_COMMAND_BYTES = 131_000  # the kernel passes at most 131,071 bytes in one argument
 MAX_TIMEOUT_SECS = 7 * 24 * 3600
+# A guest with systemd, its runner and the execs beside them need up to 20, threads included.
+MIN_PROCESSES = 64
 
 _END = r"$(?![\s\S])"  # Python's `$` alone lets a line break stand at the end
 SIZE_PATTERN = rf"^[1-9][0-9]{{0,6}}(kB|MB|GB|TB|KiB|MiB|GiB|TiB){_END}"
@@ -184,6 +186,7 @@ def check(spec: JobSpec) -> None:
         raise WritableWorkspace
     check_form(spec)
     _check_command(spec.command)
+    _check_processes(spec)
     _check_env(spec.env)
     _check_secrets(spec)
     for index, glob in enumerate(spec.artifacts):
@@ -250,6 +253,16 @@ def _check_command(command: str) -> None:
             "command",
             f"has {size} bytes, which is too long to pass to the guest",
             allowed=f"at most {MAX_COMMAND_BYTES} bytes; put long scripts into the workspace",
+        )
+
+
+def _check_processes(spec: JobSpec) -> None:
+    # A rule of the door: specs with fewer ran once, and stand in journals.
+    if spec.processes < MIN_PROCESSES and spec.instance_type is InstanceType.CONTAINER:
+        raise SpecError(
+            "processes",
+            f"{spec.processes} is too few: the guest itself needs about 20",
+            allowed=f"{MIN_PROCESSES} to 1000000",
         )
 
 

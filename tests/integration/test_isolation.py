@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import platform
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ NUMBERS = {
     "syslog": (103, 116),
     "socket": (41, 198),
     "io_uring_setup": (425, 425),
+    "inotify_init1": (294, 26),
 }
 NUMBER = {name: pair[platform.machine() == "aarch64"] for name, pair in NUMBERS.items()}
 USER_RING, SESSION_RING = -4, -3
@@ -115,3 +117,17 @@ async def test_programs_that_ask_for_key_rings_go_on(runs: Runs) -> None:
     )
 
     assert (Outcome.PASSED, b"pikaci\npikaci\n") == (job.outcome, output_of(job))
+
+
+async def test_a_job_cannot_use_up_the_inotify_instances_of_all_guests(runs: Runs) -> None:
+    """They are the host's root's, whoever makes them: sixteen such jobs leave some."""
+    host = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    limit = "/proc/sys/user/max_inotify_instances"
+    take = f'$n++ while syscall({NUMBER["inotify_init1"]}, 0) >= 0; print "$n\\n"'
+    job = await runs.run_one(
+        JobSpec(command=f"! echo {host} >{limit}; ulimit -Sn hard; perl -e '{take}'")
+    )
+
+    *refused, taken = output_of(job).splitlines()
+    assert b"Permission denied" in b"".join(refused)
+    assert host // 25 < int(taken) < host // 16
