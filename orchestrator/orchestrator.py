@@ -27,6 +27,7 @@ from orchestrator import locks
 from orchestrator.cancel import cancel_jobs
 from orchestrator.errors import NotFound, UsageError, cause_of
 from orchestrator.hold import listening
+from orchestrator.host_paths import MountRule, directories
 from orchestrator.image.store import Images
 from orchestrator.incus import Incus
 from orchestrator.job_handle import Arrivals, JobHandle, RunHandle
@@ -94,6 +95,7 @@ class Orchestrator:
         session: str,
         workspace: Path | None,
         queue_jobs: int,
+        allow_mounts: tuple[Path, ...] | None,
     ) -> None:
         self.session = session
         self.queue = Queue(capacity)
@@ -103,6 +105,7 @@ class Orchestrator:
         self._images = Images(bench.incus)
         self._publisher = Publisher(bench.root, self._images, workspace)
         self._room = Room(queue_jobs)
+        self._mount_rule = MountRule((bench.root.path,), allow_mounts)
         self._tasks: dict[str, JobTask] = {}
         self._nursery: trio.Nursery
         self._closed = False
@@ -146,6 +149,7 @@ class Orchestrator:
                 exclusive=exclusive,
                 workspace=settings.workspace,
                 queue_jobs=settings.queue_jobs,
+                allow_mounts=settings.allow_mounts,
             ) as orchestrator:
                 yield orchestrator
 
@@ -160,6 +164,7 @@ class Orchestrator:
         exclusive: bool = False,
         workspace: Path | None = None,
         queue_jobs: int = QUEUE_JOBS,
+        allow_mounts: tuple[Path, ...] | None = None,
     ) -> AsyncIterator[Orchestrator]:
         """`open`, over a journal that is open. `session` is the name of its first run."""
         try:
@@ -174,7 +179,7 @@ class Orchestrator:
         hold = locks.hold_root if exclusive else locks.share_root
         error: Exception | None = None
         with hold(root.path), locks.hold_run(root.locks, session):
-            self = cls(bench, capacity, session, workspace, queue_jobs)
+            self = cls(bench, capacity, session, workspace, queue_jobs, allow_mounts)
             async with (
                 tending(self.bench, self.queue, self._tasks, self._take_up_lost),
                 listening(root.locks, session, self._tasks),
@@ -278,6 +283,8 @@ class Orchestrator:
         if not refused:
             real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
             request = replace(request, specs=real)
+            for spec in filter(directories, real.values()):
+                await trio.to_thread.run_sync(self._mount_rule.check, spec)
         if request.key and (there := self._submitted(request)):
             return there
         if not refused:

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Where to listen; service.sock in the state root when not given.",
 )
+@click.option(
+    "--allow-mounts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIRECTORY",
+    help="Jobs may mount what is below this directory (several times); none by default.",
+)
 @click.option("--listen", metavar="ADDRESS:PORT", help="Listen on TCP too; needs --token-file.")
 @click.option(
     "--token-file",
@@ -49,14 +56,15 @@ def command(
     memory: str | None,
     queue_jobs: int | None,
     socket_path: Path | None,
+    allow_mounts: tuple[Path, ...],
     listen: str | None,
     token_file: Path | None,
 ) -> int:
     """Hold a state root and take jobs over HTTP; what dead processes left goes on too.
 
     It needs the right to use Incus, and no more. On the host that right (the group incus-admin)
-    is as good as root: whoever can submit a job can be root there. So its socket is its user's
-    alone, and TCP needs a token.
+    is as good as root. Jobs may mount only what --allow-mounts names, but whoever can submit one
+    reads what this user can read. So its socket is its user's alone, and TCP needs a token.
 
     TERM or Ctrl-C end it, with exit code 0: jobs go on in their guests, and are taken over at its
     next start. A second signal does not wait for answers that are being given.
@@ -84,6 +92,7 @@ def command(
             jobs=parallel or default_capacity().jobs, cpus=cpus, memory=_bytes(memory)
         ),
         queue_jobs=queue_jobs or QUEUE_JOBS,
+        allow_mounts=_directories(allow_mounts),
     )
     doors = Doors(
         socket=(socket_path or default_socket(root)).absolute(),
@@ -92,6 +101,16 @@ def command(
     )
     trio.run(partial(serve, settings, doors, say=click.echo, on_entry=_show))
     return 0
+
+
+def _directories(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in paths:
+        if not path.is_dir():
+            raise UsageError(
+                f"--allow-mounts {path}: there is no such directory",
+                resolution="name an existing directory",
+            )
+    return tuple(path.absolute() for path in paths)
 
 
 def _bytes(memory: str | None) -> int | None:

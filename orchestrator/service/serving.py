@@ -110,8 +110,8 @@ def _token(doors: Doors) -> str:
         return ""
     if doors.token_file is None:
         raise UsageError(
-            f"--listen {doors.listen} needs --token-file: whoever reaches this service can be"
-            " root on this host",
+            f"--listen {doors.listen} needs --token-file: whoever can submit a job reads what"
+            " this user can read",
             resolution="for example: (umask 077; openssl rand -hex 32 > token), and"
             " --token-file token",
         )

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import platform
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from states.outcome import Outcome
 from states.spec import JobSpec
+from tests.integration.command import SECS, Command
 from tests.integration.running import Runs, output_of
 
 pytestmark = pytest.mark.incus
@@ -131,3 +133,52 @@ async def test_a_job_cannot_use_up_the_inotify_instances_of_all_guests(runs: Run
     *refused, taken = output_of(job).splitlines()
     assert b"Permission denied" in b"".join(refused)
     assert host // 25 < int(taken) < host // 16
+
+
+MOUNTS = """
+schema = 1
+[jobs.incus]
+command = "true"
+run_as_root = true
+mounts = [{ source = "/var/lib/incus", path = "/mnt/incus" }]
+"""
+DATA = """
+schema = 1
+[jobs.data]
+command = "cat /mnt/data/words"
+mounts = [{ source = "data", path = "/mnt/data" }]
+"""
+
+
+def test_a_job_that_mounts_incus_s_own_directory_does_not_run(pikaci: Command) -> None:
+    """Its guest would talk to the daemon's socket, and be root on the host."""
+    pikaci.write(MOUNTS)
+    done = pikaci("run")
+    planned = pikaci("run", "--dry-run")
+
+    assert (2, 2) == (done.returncode, planned.returncode)
+    for stderr in (done.stderr, planned.stderr):
+        assert "jobs.incus.mounts[0].source '/var/lib/incus' is" in stderr
+    assert not (pikaci.root / "journal.sqlite3").exists()
+
+
+def test_a_service_mounts_what_its_operator_allows(pikaci: Command) -> None:
+    """`pikaci run` that goes through it says what to type."""
+    data = pikaci.workspace / "data"
+    data.mkdir()
+    (data / "words").write_text("of the host\n")
+    pikaci.write(DATA)
+
+    def run_by_service(*options: str) -> subprocess.CompletedProcess[str]:
+        service = pikaci.run_until("serving", "serve", *options)
+        try:
+            return pikaci("run")
+        finally:
+            service.terminate()
+            service.communicate(timeout=SECS)
+
+    refused = run_by_service()
+    allowed = run_by_service("--allow-mounts", str(data))
+
+    assert (2, 0) == (refused.returncode, allowed.returncode)
+    assert f"pikaci serve --allow-mounts {data}" in refused.stderr

@@ -466,6 +466,34 @@ async def test_host_directories_are_real_or_refused(tmp_path: Path) -> None:
         assert str(tmp_path / "deps") == getattr(job.job.spec, "workspace_deps", "")
 
 
+async def test_a_directory_that_controls_the_host_is_refused_before_anything_is_submitted(
+    tmp_path: Path,
+) -> None:
+    """The state root is one, by whatever name; so is what contains it."""
+    async with open_fake() as (orchestrator, _):
+        root = orchestrator.bench.root.path
+        (tmp_path / "link").symlink_to(root)
+        for source in (root, root / "snapshots", root.parent, tmp_path / "link"):
+            with pytest.raises(SpecError, match="could control this host") as caught:
+                await orchestrator.submit(
+                    JobSpec(command="true", mounts=(Mount(str(source), "/mnt/data"),))
+                )
+            assert "mounts[0].source" == caught.value.key
+        assert [] == orchestrator.journal.jobs()
+
+
+async def test_jobs_mount_what_the_settings_allow(tmp_path: Path) -> None:
+    """And nothing else, by any key."""
+    (tmp_path / "allowed/deep").mkdir(parents=True)
+    async with open_fake(allow_mounts=(tmp_path / "allowed",)) as (orchestrator, _):
+        spec = JobSpec(command="true", nix_store=str(tmp_path / "allowed/deep"))
+        job = await orchestrator.submit(spec)
+        with pytest.raises(SpecError, match="not among the directories"):
+            await orchestrator.submit(JobSpec(command="true", nix_store=str(tmp_path)))
+
+        assert Verdict.PASSED == (await job.wait()).verdict
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
