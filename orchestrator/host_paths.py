@@ -150,7 +150,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Control:
-    """A path that gives control over the host; `real` without links, `place` if it is there."""
+    """A path that gives control over the host; `real` without links."""
 
     path: str
     whose: str
@@ -198,11 +198,13 @@ def _unescaped(field: str) -> str:
 
 
 def _place(path: str, mounts: Mapping[int, _Mount]) -> _Place | None:
-    """The place of a path without links. None when it is not there, or cannot be looked at."""
-    try:
-        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
+    """The place of a path without links, or where it would be. None when no mount tells."""
+    there, missing = path, ""
+    while (fd := _opened(there)) is None:
+        if there in ("/", ""):
+            return None
+        there, name = os.path.split(there)
+        missing = os.path.join(name, missing)
     try:
         with open(f"/proc/self/fdinfo/{fd}") as lines:
             number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
@@ -211,8 +213,16 @@ def _place(path: str, mounts: Mapping[int, _Mount]) -> _Place | None:
     mount = mounts.get(number)
     if mount is None:
         return None
-    below = os.path.relpath(path, mount.point)
-    return _Place(mount.device, os.path.normpath(os.path.join(mount.root, below)), mount.kind)
+    whole = os.path.join(mount.root, os.path.relpath(there, mount.point), missing)
+    return _Place(mount.device, os.path.normpath(whole), mount.kind)
+
+
+def _opened(path: str) -> int | None:
+    # Only to be looked at: it needs no right but to pass its parents.
+    try:
+        return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
 
 
 def _bound_sockets() -> set[str]:
@@ -228,5 +238,7 @@ def _bound_sockets() -> set[str]:
 def _is_socket(path: str) -> bool:
     try:
         return stat.S_ISSOCK(os.stat(path).st_mode)
+    except PermissionError:
+        return True  # root can look, and it is root who mounts
     except OSError:
         return False

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from states.outcome import Outcome
-from states.spec import JobSpec
+from states.spec import MIN_PROCESSES, JobSpec
 from tests.integration.command import SECS, Command
 from tests.integration.running import Runs, output_of
 
@@ -133,6 +133,17 @@ async def test_a_job_cannot_use_up_the_inotify_instances_of_all_guests(runs: Run
     *refused, taken = output_of(job).splitlines()
     assert b"Permission denied" in b"".join(refused)
     assert host // 25 < int(taken) < host // 16
+
+
+@pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
+async def test_the_fewest_processes_are_enough_for_a_job(runs: Runs, root: bool) -> None:
+    """For the guest, its runner, what the host calls meanwhile, and a command with some more."""
+    command = "for _ in $(seq 20); do sleep 0.5 & done; wait; echo done"
+    job = await runs.run_one(
+        JobSpec(command=command, processes=MIN_PROCESSES, run_as_root=root, artifacts=("**",))
+    )
+
+    assert (Outcome.PASSED, b"done\n") == (job.outcome, output_of(job))
 
 
 MOUNTS = """

@@ -170,6 +170,7 @@ MountRule((Path("a/root").absolute(),)).check(naming(Path(sys.argv[1]).absolute(
         ("--bind a/root/deep alias", "alias", "lies below "),
         ("--bind a alias", "alias", "contains "),
         ("--bind a alias", "alias/root/deep", "lies below "),
+        ("--bind a alias; rm -r a/root", "alias", "contains "),
         ("--bind a/beside alias", "alias", ""),
         ("-t tmpfs none alias", "alias", ""),
         ("-t proc none alias", "alias", "is on proc"),
