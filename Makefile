@@ -4,6 +4,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-annotate --custom-compile-command 'make lock'
 SHELL_FILES := .ci/chromium .ci/common .ci/guest-deps .ci/incus .ci/nix .ci/run .ci/venv \
 	nix/guest/init nix/guest/pikaci-deadline nix/guest/pikaci-incus-run nix/guest/pikaci-ready
+# More than a small machine has cores: tests on the real Incus wait for most of their time.
+WORKERS ?= 4
 
 .PHONY: help run setup venv nix browser test lint format docs lock clean
 
@@ -30,7 +32,7 @@ test: venv nix browser
 else
 test: setup nix browser  ## Run all tests, those on a real Incus included
 endif
-	@$(BIN)/pytest --cov
+	@$(BIN)/pytest --cov --numprocesses $(WORKERS) --dist loadgroup
 
 nix:
 	@.ci/nix
