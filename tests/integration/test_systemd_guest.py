@@ -19,7 +19,8 @@ from states.spec import JobSpec
 from tests.calls import call
 from tests.integration.running import Runs, output_of
 
-pytestmark = pytest.mark.incus
+# One builds the image, and workers would wait for each other.
+pytestmark = [pytest.mark.incus, pytest.mark.xdist_group("systemd")]
 NAME = f"test-systemd-{os.getpid()}"
 
 
