@@ -200,7 +200,9 @@ def test_a_client_that_was_killed_has_broken_off() -> None:
     assert isinstance(broken_off(["incus", "exec"], -9, b""), OutcomeUnknown)
 
 
-async def test_a_job_outlives_an_agent_that_stops(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_a_job_outlives_an_agent_that_stops(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     """Its exec then ends with 255, which is no exit code of the command's."""
     async with open_rig(tmp_path) as rig:
         rig.fake.break_off("pikaci-incus-run", secs=5, exit_code=255)
