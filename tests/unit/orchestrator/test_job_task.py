@@ -59,7 +59,9 @@ async def test_the_effects_come_in_their_order(tmp_path: Path, autojump_clock: M
         await rig.live(JobSpec(command="true"))
 
         calls = [entry.argv for entry in rig.notes(ev.Called)]
-        story = [ev.tag(type(entry)) for entry in rig.entries() if not isinstance(entry, ev.Called)]
+        # On a slow machine it has waited for this or that.
+        aside = (ev.Called, ev.Waited)
+        story = [ev.tag(type(entry)) for entry in rig.entries() if not isinstance(entry, aside)]
 
     assert ["create", "start", "exec", "exec", "exec", "delete"] == [
         argv[1] for argv in calls if argv[1] != "query"
