@@ -49,8 +49,11 @@ def remove(alias: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    """No image of a test stays."""
+def clean(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """No image of a test stays; and none waits for another test's build."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     yield
     remove(ALIAS)
 
