@@ -168,7 +168,7 @@ def test_an_endless_header_is_not_read_into_memory(tmp_path: Path) -> None:
     assert "too large" in manifest.problem
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.binary(max_size=3000), cut=st.integers(0, 4000), chunk=st.integers(1, 700))
 def test_no_stream_gets_out(tmp_path_factory: pytest.TempPathFactory, data, cut, chunk) -> None:  # type: ignore[no-untyped-def]
     """Truncated and damaged archives never raise, and write only below the directory."""
