@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -15,6 +16,7 @@ from orchestrator.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.secret_values import described
 from orchestrator.settings import StateRoot, open_incus
 from orchestrator.submission import Request, refusal
+from orchestrator.terminal import plain_lines
 from states.errors import SpecError
 from states.outcome import EXIT_CODES, Verdict
 from states.spec import InstanceType, JobSpec
@@ -34,7 +36,8 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
             raise SpecError(f"jobs.{name}.{error.key}", error.brief, allowed=error.resolution)
         lease = timedelta(seconds=lease_secs(spec) + keep_secs)
         plan = _plan(name, spec, root, lease)
-        click.echo(_shown(name, plan))
+        text = _shown(name, plan)
+        click.echo(plain_lines(text) if sys.stdout.isatty() else text)
     return EXIT_CODES[Verdict.PASSED]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -25,9 +24,9 @@ from orchestrator.cli.options import (
 @output_option
 def command(workspace: Path | None, state_root: Path | None, last: int, output: str) -> int:
     """List the runs of a workspace with their jobs, the newest first."""
-    import msgspec
 
     from orchestrator.cli.find import existing_journal
+    from orchestrator.cli.output import print_json
     from orchestrator.cli.summary import shown_verdict
     from orchestrator.report import run_report
 
@@ -39,10 +38,10 @@ def command(workspace: Path | None, state_root: Path | None, last: int, output: 
         ]
     reports = [run_report(jobs[0].run, jobs) for jobs in newest]
     if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(reports)).decode() + "\n")
+        print_json(reports, indent=True)
     elif output == "jsonl":
         for report in reports:
-            sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+            print_json(report)
     else:
         for jobs in newest:
             began = jobs[0].phases[0].entered_at.astimezone()
