@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from orchestrator.cli.options import (
     real_workspace,
@@ -76,6 +75,7 @@ def show(
     from datetime import UTC, datetime
 
     from orchestrator.cli.find import existing_journal, find_jobs
+    from orchestrator.cli.output import print_json
     from orchestrator.cli.trace_show import show_job, show_run
     from orchestrator.tracing.story import JobStory, job_story, run_story
     from orchestrator.tracing.timeline import timeline
@@ -92,7 +92,7 @@ def show(
         ]
     story = job_story(jobs[0]) if len(jobs) == 1 else run_story(jobs)
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(story)).decode() + "\n")
+        print_json(story, indent=True)
     elif isinstance(story, JobStory):
         show_job(story, holder="" if story.verdict else _holder(root, story.run))
     else:
@@ -179,7 +179,7 @@ def replay(file: Path) -> int:
     Exit code 1, and where and why, when an event is not legal, is missing, comes twice, or is
     another job's, and when the file is no whole trace.
     """
-    from orchestrator.cli import print_error
+    from orchestrator.cli.ending import print_error
     from orchestrator.terminal import plain
     from states import trace
     from states.errors import TraceError
@@ -252,6 +252,7 @@ def _read(file: Path) -> bytes:
 
 
 def _described(entry: Entry) -> str:
+    from orchestrator.terminal import first_line
     from states import events as ev
 
     match entry:
@@ -271,7 +272,6 @@ def _described(entry: Entry) -> str:
         case ev.ResultCollected():
             return f"result_collected: {entry.message}"
         case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried():
-            first = entry.failure.message.splitlines()[0]
-            return f"{ev.tag(type(entry))}: {first}"
+            return f"{ev.tag(type(entry))}: {first_line(entry.failure.message)}"
         case _:
             return ev.tag(type(entry))
