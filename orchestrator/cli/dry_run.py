@@ -11,6 +11,7 @@ import msgspec
 
 from orchestrator import commands
 from orchestrator.collect import collect_command
+from orchestrator.evidence import most_kept
 from orchestrator.incus import stdin_of
 from orchestrator.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.secret_values import described
@@ -70,7 +71,9 @@ def _shown(name: str, plan: Plan) -> str:
         commands.start(plan),
         commands.ready(plan),
         commands.run(plan, stdin=stdin_of(bytes)),
-        commands.collect(plan, collect_command(plan.artifacts, want_log=False)),
+        commands.collect(
+            plan, collect_command(plan.artifacts, want_log=False, max_log_bytes=most_kept(plan))
+        ),
         commands.delete(plan),
     ]
     create, *rest = [shlex.join(incus.argv(call)) for call in calls]
