@@ -29,6 +29,7 @@ def command(workspace: Path | None, state_root: Path | None, last: int, output: 
     from orchestrator.cli.output import print_json
     from orchestrator.cli.summary import shown_verdict
     from orchestrator.report import run_report
+    from orchestrator.terminal import plain
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
@@ -47,5 +48,5 @@ def command(workspace: Path | None, state_root: Path | None, last: int, output: 
             began = jobs[0].phases[0].entered_at.astimezone()
             click.echo(f"{jobs[0].run}  {began:%Y-%m-%d %H:%M:%S}")
             for job in jobs:
-                click.echo(f"  {job.id}  {job.name}  {shown_verdict(job)}")
+                click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")
     return 0

@@ -65,7 +65,7 @@ class LiveWatch:
     def entry(self, entry: ev.Entry) -> None:
         if isinstance(entry, ev.LeaseKept):
             name = self._jobs[entry.job].name
-            self._console.print(Text(f"{name}: {describe_kept(entry)}"), soft_wrap=True)
+            self._console.print(Text(plain(f"{name}: {describe_kept(entry)}")), soft_wrap=True)
         if isinstance(entry, ev.Event):
             job = step(self._jobs.get(entry.job, Job()), entry)
             self._jobs[entry.job] = job
@@ -91,7 +91,7 @@ class LiveWatch:
         for job in list(self._jobs.values()):
             until = job.monotonic if job.ended else time.monotonic()
             table.add_row(
-                Text(job.name),
+                Text(plain(job.name)),
                 Text(shown_verdict(job), style=_STYLES.get(job.verdict, "yellow")),
                 Text(f"{until - self._began[job.id]:.1f} s", style="dim"),
                 Text(self._last_line.get(job.id, ""), "dim"),

@@ -15,6 +15,7 @@ from orchestrator.cli.options import (
     state_root_option,
     workspace_option,
 )
+from orchestrator.cli.output import print_bytes
 
 if TYPE_CHECKING:
     from orchestrator.journal import Journal
@@ -77,11 +78,11 @@ class _Copier:
             self._write(self._filter.end() + RESET)
 
     def _write(self, text: str | bytes) -> None:
-        if isinstance(text, str):
-            sys.stdout.write(text)
+        if isinstance(text, bytes):
+            print_bytes(text)
         else:
-            sys.stdout.buffer.write(text)
-        sys.stdout.flush()
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 def _copy(journal: Journal, job_id: str, *, follow: bool) -> None:

@@ -18,7 +18,20 @@ def print_json(value: Any, *, indent: bool = False) -> None:
     """
     data = msgspec.json.encode(value)
     text = (msgspec.json.format(data) if indent else data).decode()
-    shown = STEERING_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    print_bytes(_escaped(text).encode() + b"\n")
+
+
+def print_document(data: bytes) -> None:
+    """Print a document byte for byte; on a terminal its steering characters as JSON escapes."""
+    print_bytes(_escaped(data.decode()).encode() if sys.stdout.isatty() else data)
+
+
+def print_bytes(data: bytes) -> None:
+    """Print bytes behind the text that was printed before them."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(shown.encode() + b"\n")
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
+
+
+def _escaped(text: str) -> str:
+    return STEERING_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

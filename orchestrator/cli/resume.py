@@ -67,6 +67,7 @@ async def _resume(root: StateRoot, output: str) -> int:
     from orchestrator.recovery import left, missing_secret, recover
     from orchestrator.report import run_report
     from orchestrator.settings import default_capacity, open_incus
+    from orchestrator.terminal import plain
     from orchestrator.workbench import Workbench
     from states import events as ev
     from states.errors import PikaciError
@@ -88,13 +89,13 @@ async def _resume(root: StateRoot, output: str) -> int:
                 print_json(entry)
             elif output == "human" and isinstance(entry, ev.Event):
                 job = journal.job(entry.job)
-                click.echo(f"  {job.id}  {job.name}  {shown_verdict(job)}")
+                click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")
 
         if output == "human":
             for run in sorted(theirs):
                 click.echo(f"  run {run} is held by {locks.holder(root.locks, run)}: left alone")
             for job in jobs:
-                click.echo(f"  {job.id}  {job.name}  was left {job.state.value}")
+                click.echo(f"  {job.id}  {plain(job.name)}  was left {job.state.value}")
         lacking = {job.id: error for job in jobs if (error := missing_secret(job))}
         for id, error in lacking.items():
             print_error(PikaciError(f"{id}: {error.brief}", resolution=error.resolution))

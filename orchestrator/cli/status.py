@@ -32,7 +32,7 @@ def command(
     from orchestrator.cli.output import print_json
     from orchestrator.cli.summary import shown_verdict
     from orchestrator.report import job_report, run_report
-    from orchestrator.terminal import first_line
+    from orchestrator.terminal import first_line, plain
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
@@ -44,12 +44,12 @@ def command(
         for job in jobs:
             print_json(job_report(job))
     else:
-        width = max(len(job.name) for job in jobs)
+        width = max(len(plain(job.name)) for job in jobs)
         for job in jobs:
             spent = sum(phase.duration_ms or 0 for phase in job.phases) / 1000
             failure = first_line(job.failure.message) if job.failure else ""
             click.echo(
-                f"{job.id}  {job.name.ljust(width)}  {shown_verdict(job):20}"
+                f"{job.id}  {plain(job.name).ljust(width)}  {shown_verdict(job):20}"
                 f"  {spent:8.2f} s  {failure}".rstrip()
             )
     return 0

@@ -66,7 +66,7 @@ def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colour
         if job.verdict is not Verdict.PASSED:
             _write_failure(out, job, colours=colours)
         for warning in job.warnings:
-            out.write(paint(YELLOW, f"warning: {job.name}: {plain(warning)}") + "\n")
+            out.write(paint(YELLOW, plain(f"warning: {job.name}: {warning}")) + "\n")
     passed = sum(job.verdict is Verdict.PASSED for job in jobs)
     verdict = paint(BOLD + COLOURS[report.outcome], WORDS[report.outcome])
     out.write(f"{verdict}: {passed} of {len(jobs)} jobs passed (exit code {report.exit_code})\n")
@@ -75,7 +75,7 @@ def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colour
 
 def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
     paint = painter(colours)
-    title = f"{job.name}: {shown_verdict(job)}"
+    title = plain(f"{job.name}: {shown_verdict(job)}")
     out.write("\n" + paint(BOLD, title) + "\n")
     if job.artifacts and job.state is not State.REJECTED:
         _write_log_end(out, Path(job.artifacts) / "guest.log", colours=colours)
@@ -88,14 +88,15 @@ def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
         if job.failure.resolution:
             out.write(f"  -> {plain(job.failure.resolution)}\n")
     if job.artifacts:
-        out.write(paint(DIM, f"log: {job.artifacts}/guest.log; `pikaci trace {job.id}`") + "\n")
+        where = plain(f"log: {job.artifacts}/guest.log; `pikaci trace {job.id}`")
+        out.write(paint(DIM, where) + "\n")
     out.write("\n")
 
 
 def _write_log_end(out: TextIO, log: Path, *, colours: bool) -> None:
     end = read_log_end(log, colours=colours)
     if not end.whole:
-        out.write(f"  ... the log's end; all {end.size} bytes: {log}\n")
+        out.write(plain(f"  ... the log's end; all {end.size} bytes: {log}") + "\n")
     paint = painter(colours)
     for line in end.lines:
         out.write(f"{paint(DIM, '  | ')}{line.rstrip()}{RESET if colours else ''}\n")

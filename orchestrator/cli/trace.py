@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,7 +143,9 @@ def export(
     with existing_journal(root, only_reading=True) as journal:
         data = _exported(journal, [row.id for row in find_jobs(journal, run_or_job)], form)
     if output is None:
-        sys.stdout.buffer.write(data)
+        from orchestrator.cli.output import print_document
+
+        print_document(data)
         return 0
     try:
         output.write_bytes(data)

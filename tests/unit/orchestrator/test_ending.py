@@ -7,6 +7,8 @@ import os
 import pty
 import subprocess
 import sys
+import tty
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from orchestrator.journal import open_journal
 from orchestrator.settings import StateRoot
 from states import events as ev
 from states.errors import PikaciError
-from tests.samples import sample_life
+from states.lifecycle import State
+from states.outcome import Failure, FailureKind
+from tests.samples import sample_life, sample_note
+from tests.unit.orchestrator.test_terminal import steering
 
 COMMAND = "from orchestrator.cli import main; main()"
 SECS = 60.0
@@ -246,3 +251,67 @@ def test_telling_never_raises(monkeypatch: pytest.MonkeyPatch, broken: Exception
 
     monkeypatch.setattr(click, "echo", echo)
     assert 4 == ending.tell(PikaciError("x"))
+
+
+HOSTILE = (
+    "\x1b]0;title\x07\x1b[2J\x9b2J\x08\x7f\u202e\u2066\u200f\u061c \x1b[31mred\ttab\nnext\x1bPq\x9c"
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list",
+        "list --output json",
+        "list --output jsonl",
+        "status",
+        "status --output json",
+        "status --output jsonl",
+        "status --nonsense\x1b[2J",
+        "status no\x1b[2Jthing",
+        "logs",
+        "logs -f",
+        "trace",
+        "trace -v",
+        "trace --json",
+        "trace export",
+        "trace export --format perfetto",
+        "trace export --format otlp",
+        "trace export --format mermaid",
+        "trace export --format html",
+    ],
+)
+def test_a_terminal_gets_nothing_that_steers_it(root: Path, words: str) -> None:
+    """Whatever a guest, or a journal, gives to be shown."""
+    (root / "attempt" / "guest.log").write_bytes(HOSTILE.encode() + b"\xff\302\000\2332J\n\x9b2J")
+    life = sample_life(ev.Submitted, ev.ArtifactsReset, ev.Failed)
+    failure = Failure(
+        kind=FailureKind.INFRASTRUCTURE, phase=State.SUBMITTED, message=HOSTILE, resolution=HOSTILE
+    )
+    life[0] = msgspec.structs.replace(life[0], name=HOSTILE)
+    life[1] = msgspec.structs.replace(life[1], artifacts=str(root / "attempt"))
+    life[2] = msgspec.structs.replace(life[2], failure=failure)
+    warned = msgspec.structs.replace(sample_note(ev.Warned), message=HOSTILE)
+
+    async def write() -> None:
+        with open_journal(StateRoot(root).journal) as journal:
+            for entry in (*life, warned):
+                await journal.append(msgspec.structs.replace(entry, job="s.1", **run(entry)))
+
+    def run(entry: ev.Entry) -> dict[str, str]:
+        return {"run": "s"} if isinstance(entry, ev.Submitted) else {}
+
+    trio.run(write)
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    process = start(root, *words.split(" "), stdout=slave, stderr=slave, stdin=slave)
+    os.close(slave)
+    shown = b""
+    with suppress(OSError):  # EIO: nobody has the terminal any more
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    os.close(master)
+
+    assert process.wait(SECS) in (0, 2)
+    assert shown
+    assert [] == steering(shown.decode(), colours=True)
