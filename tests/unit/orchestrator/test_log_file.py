@@ -17,6 +17,7 @@ from orchestrator import log_file
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.log_file import HEADROOM_BYTES, LogFile, limit_line
+from states.lifecycle import State
 from states.outcome import Outcome
 from states.spec import JobSpec, size_in_bytes
 from tests.unit.orchestrator.rig import open_rig
@@ -197,6 +198,38 @@ async def test_an_archive_that_does_not_end_costs_no_verdict(
 
     assert (Outcome.FAILED, 3) == (job.outcome, job.exit_code)
     assert any("did not end within 300 s" in warning for warning in job.warnings), job.warnings
+
+
+async def test_a_cancelled_job_is_not_kept_waiting_by_what_its_guest_sends(
+    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive without an end is cut off within the time that a cancellation has."""
+    real = FakeIncus.__call__
+
+    async def endless(self, argv, *, env, stdin, sink):  # type: ignore[no-untyped-def]
+        if "pikaci-collect" not in argv:
+            return await real(self, argv, env=env, stdin=stdin, sink=sink)
+        member = tarfile.TarInfo("one")
+        member.size = 1 << 29
+        await sink(member.tobuf(tarfile.GNU_FORMAT))
+        while True:
+            await sink(b"x" * 1000)
+            await trio.sleep(0.5)
+
+    monkeypatch.setattr(FakeIncus, "__call__", endless)
+    async with open_rig(tmp_path) as rig, trio.open_nursery() as nursery:
+        task = await rig.submit(JobSpec(command="sleep 1000", artifacts=("one",)))
+        nursery.start_soon(task.run)
+        while task.job.state is not State.RUNNING:
+            await trio.sleep(0.1)
+        task.cancel("asked")
+        began = trio.current_time()
+        await task.settled.wait()
+
+        assert trio.current_time() - began <= 10
+    assert State.CANCELLED == task.job.state
+    directory = rig.bench.root.attempt_dir(task.job.id, 1)
+    assert [] == [path.name for path in directory.rglob("one")]
 
 
 def test_sizes_are_as_everywhere() -> None:
