@@ -32,25 +32,28 @@ MAX_REFUSED = 1000
 # Of names that the guest does not send, behind the archive.
 MAX_REST_BYTES = 1 << 20
 
-# $1: where; $2: the artifacts' expression; then the names that are wanted in any case. The first
-# two figures are the bytes that an artifact, and the log, may have. find follows no link, and tar
-# opens neither links nor pipes. Names are matched twice: as characters, and as bytes for those
-# that are not UTF-8. What is larger, and what tar passes over, is named behind the archive.
+# $1: where; $2: the artifacts' expression, empty for none; then the names that are wanted in any
+# case. The first two figures are the bytes that an artifact, and the log, may have. find follows no
+# link, and tar opens neither links nor pipes. Names are matched twice: as characters, and as bytes
+# for those that are not UTF-8. What is too large, and sockets, which tar passes over, are named
+# behind the archive, with a letter for what they are.
 _SCRIPT = """\
 cd "$1" || exit; match=$2; shift 2
 large='-size +{max_bytes}c' large_log='-size +{max_log_bytes}c'
 taken() {
-  for locale in C.UTF-8 C; do
-    LC_ALL=$locale find . -xdev -mindepth 1 -regextype posix-extended -regex "$match" "$@" -print0
+  format=$1; shift
+  [ -z "$match" ] || for locale in C.UTF-8 C; do
+    LC_ALL=$locale find . -xdev -mindepth 1 -regextype posix-extended -regex "$match" \
+      "$@" -printf "$format"
   done | LC_ALL=C sort -zu
 }
-{ find "$@" -maxdepth 0 ! $large_log -print0 2>/dev/null; taken ! -type d ! -type s ! $large
+{ find "$@" -maxdepth 0 ! $large_log -print0 2>/dev/null
+  taken '%p\\0' ! -type d ! -type s ! $large
 } | tar --create --file=- --format=gnu --no-recursion --hard-dereference --ignore-failed-read \
   --null --verbatim-files-from --files-from=-
 code=$?
-printf 'large\\0'; taken -type f $large
-printf 'large log\\0'; find "$@" -maxdepth 0 $large_log -print0 2>/dev/null
-printf 'sockets\\0'; taken -type s
+find "$@" -maxdepth 0 $large_log -printf 'l%p\\0' 2>/dev/null
+taken '%y%p\\0' '(' -type s -o -type f $large ')'
 exit $code"""
 
 
@@ -90,7 +93,7 @@ def collect_command(
     sent.
     """
     wanted = [f"./{RESULT}", *([f"./{LOG}"] if want_log else [])]
-    match = rf"\./({any_of(globs)})"
+    match = rf"\./({any_of(globs)})" if globs else ""
     script = _SCRIPT.replace("{max_bytes}", str(max_bytes))
     script = script.replace("{max_log_bytes}", str(max_log_bytes))
     return ["sh", "-c", script, "pikaci-collect", contract().artifacts, match, *wanted]
@@ -259,19 +262,18 @@ class Collector:
         return ""
 
     def _take_rest(self, rest: bytes) -> None:
-        """What the guest named behind the archive, under a word for each kind."""
+        """What the guest named behind the archive."""
         reasons = {
-            "large": f"is larger than {self._max_bytes} bytes",
-            "large log": f"is larger than {self._max_log_bytes} bytes",
-            "sockets": "is not a regular file",
+            b"f": f"is larger than {self._max_bytes} bytes",
+            b"l": f"is larger than {self._max_log_bytes} bytes",
+            b"s": "is not a regular file",
         }
-        reason = ""
-        for name in rest.split(b"\0")[:-1]:
-            text = name.decode("utf-8", "surrogateescape")
-            if text in reasons:
-                reason = reasons[text]
-            elif text and reason:
-                self._refuse(text.removeprefix("./"), reason)
+        for entry in rest.split(b"\0")[:-1]:
+            letter = entry[:1]
+            name = entry[1:].removeprefix(b"./").decode("utf-8", "surrogateescape")
+            if letter in reasons and name not in self._seen:  # a glob may take the log too
+                self._seen.add(name)
+                self._refuse(name, reasons[letter])
 
     def _refuse(self, name: str, reason: str) -> None:
         shown = name if _is_text(name) and _is_printable(name) else ascii(name)[1:-1]

@@ -98,12 +98,11 @@ class Evidence:
         artifacts = self.directory / "artifacts"
         max_log_bytes = most_kept(self.plan)
         collector: Collector
-        manifest: Manifest
         enough = trio.CancelScope()
 
         @asynccontextmanager
         async def receive() -> AsyncIterator[Sink]:
-            nonlocal collector, manifest
+            nonlocal collector
             # A second time, when the first did not bring all of it.
             self.warnings.clear()
             new_log.unlink(missing_ok=True)
@@ -125,6 +124,8 @@ class Evidence:
             finally:
                 with trio.CancelScope(shield=True):
                     manifest = await trio.to_thread.run_sync(collector.finish)
+                # However it ended: what was taken lies there.
+                self._report(manifest)
 
         command = collect_command(
             self.plan.artifacts, want_log=want_log, max_log_bytes=max_log_bytes
@@ -142,7 +143,6 @@ class Evidence:
             if collector.result is None:
                 raise
             cut_off = error.brief
-        self._report(manifest)
         if cut_off:
             self.warnings.append(f"not all was collected: {cut_off}")
         self._keep_longer_log(new_log)
