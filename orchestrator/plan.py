@@ -14,7 +14,7 @@ from datetime import datetime
 import msgspec
 
 from orchestrator.contract import contract
-from states.spec import Deadlines, InstanceType, JobSpec, SecretSource
+from states.spec import Deadlines, InstanceType, JobSpec, SecretSource, size_in_bytes
 
 Devices = dict[str, dict[str, str]]
 
@@ -89,6 +89,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     secrets: dict[str, SecretSource]
     artifacts: tuple[str, ...]
+    log_bytes: int
     deadlines: Deadlines
     lease_ends: datetime
 
@@ -149,6 +150,7 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         },
         secrets=spec.secrets,
         artifacts=spec.artifacts,
+        log_bytes=size_in_bytes(spec.log_bytes),
         deadlines=spec.deadlines,
         lease_ends=context.lease_ends,
     )

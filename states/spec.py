@@ -132,7 +132,8 @@ class JobSpec(
     """A job as a user describes it.
 
     Sizes are Incus's ("4GiB"). `timeout_secs` bounds the command alone, not the phases around
-    it. `env` is public; `secrets` says where the values of other variables come from.
+    it. `log_bytes` bounds the log: of what is printed past it nothing is kept.
+    `env` is public; `secrets` says where the values of other variables come from.
     `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
     are host directories for the contract's three optional devices. `retries` is how often an
     infrastructure fault before the command's start is tried again. Where jobs wait for their turn,
@@ -150,6 +151,7 @@ class JobSpec(
     memory: _Size = "4GiB"
     disk: _Size = "10GiB"
     processes: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 4096
+    log_bytes: _Size = "2GiB"
     network: _Network = "none"
     scratch: bool = False
     env: dict[_EnvName, str] = msgspec.field(default_factory=dict)

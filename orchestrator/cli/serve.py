@@ -66,8 +66,9 @@ def command(
     is as good as root. Jobs may mount only what --allow-mounts names, but whoever can submit one
     reads what this user can read. So its socket is its user's alone, and TCP needs a token.
 
-    TERM or Ctrl-C end it, with exit code 0: jobs go on in their guests, and are taken over at its
-    next start. A second signal does not wait for answers that are being given.
+    TERM, Ctrl-C or a closed terminal end it, with exit code 0: jobs go on in their guests, and
+    are taken over at its next start. A second signal does not wait for answers that are being
+    given.
     """
     import trio
 
@@ -80,6 +81,7 @@ def command(
         ) from None
     from functools import partial
 
+    from orchestrator.cli.signals import stop_signals
     from orchestrator.queue import Capacity
     from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
 
@@ -99,7 +101,7 @@ def command(
         listen=listen,
         token_file=token_file,
     )
-    trio.run(partial(serve, settings, doors, say=click.echo, on_entry=_show))
+    trio.run(partial(serve, settings, doors, say=_say, on_entry=_show, stop_signals=stop_signals()))
     return 0
 
 
@@ -125,6 +127,16 @@ def _bytes(memory: str | None) -> int | None:
     return None if memory is None else size_in_bytes(memory)
 
 
+def _say(line: str) -> None:
+    """A line on stdout, as long as somebody takes it: a service does not end for want of that."""
+    from orchestrator.cli.streams import StreamBroken, drop
+
+    try:
+        click.echo(line)
+    except (OSError, StreamBroken):
+        drop(1)
+
+
 def _show(orchestrator: Orchestrator, entry: ev.Entry) -> None:
     from orchestrator.cli.summary import shown_verdict
     from orchestrator.terminal import plain
@@ -132,4 +144,4 @@ def _show(orchestrator: Orchestrator, entry: ev.Entry) -> None:
 
     if isinstance(entry, ev.Event):
         job = orchestrator.journal.job(entry.job)
-        click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")
+        _say(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")

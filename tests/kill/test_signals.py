@@ -6,10 +6,14 @@ next start, as a killed process of either kind does.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +23,7 @@ import pytest
 from orchestrator import locks
 from orchestrator.journal import open_journal
 from states import events as ev
-from tests.integration.command import AT_THE_GATE, SECS, Command, wait_until
+from tests.integration.command import AT_THE_GATE, PIKACI, SECS, Command, wait_until
 
 pytestmark = pytest.mark.incus
 
@@ -35,6 +39,7 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 SIGNALS: dict[str, Callable[[subprocess.Popen[str]], None]] = {
     "SIGTERM": subprocess.Popen.terminate,
     "SIGINT": partial(subprocess.Popen.send_signal, sig=signal.SIGINT),
+    "SIGHUP": partial(subprocess.Popen.send_signal, sig=signal.SIGHUP),
     "SIGKILL": subprocess.Popen.kill,
     "SIGKILL-group": kill_group,
 }
@@ -91,7 +96,7 @@ def outcome(pikaci: Command) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_run_that_is_told_to_end_cancels(pikaci: Command, how: str, kind: str) -> None:
     """Exit code 130; what the job had printed is there."""
     code = end(run(pikaci, COMMANDS[kind]), how)
@@ -110,6 +115,7 @@ def test_a_run_that_is_told_to_end_cancels(pikaci: Command, how: str, kind: str)
         (run, "SIGKILL-group", -9),
         (serve, "SIGTERM", 0),
         (serve, "SIGINT", 0),
+        (serve, "SIGHUP", 0),
         (serve, "SIGKILL", -9),
         (serve, "SIGKILL-group", -9),
     ],
@@ -123,6 +129,51 @@ def test_a_job_whose_process_is_gone_goes_on(
     resumed = pikaci("resume")
 
     assert (code, ("failed", 1)) == (ended, outcome(pikaci)), resumed.stdout + resumed.stderr
+    assert [b"one", b"two"] == pikaci.log_lines()
+    assert_clean(pikaci)
+
+
+def test_a_run_whose_terminal_is_closed_cancels(pikaci: Command) -> None:
+    """It writes to that terminal no more, and still sees its job to its end."""
+    master, slave = pty.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    ends = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
+    running = subprocess.Popen(
+        [PIKACI, "run", "--", TALKS.format(secs=600)],
+        cwd=pikaci.workspace,
+        env={**pikaci.env, "TERM": "xterm"},
+        start_new_session=True,
+        preexec_fn=take_terminal,
+        **ends,
+    )
+    os.close(slave)
+
+    def talked() -> bool:
+        while select.select([master], [], [], 0)[0]:
+            os.read(master, 65536)
+        return b"one" in pikaci.log_lines()
+
+    wait_until(talked)
+    # What closes a terminal's window does: to its processes, and to each write that comes.
+    os.close(master)
+
+    assert 130 == running.wait(SECS)
+    assert ("cancelled", 130) == outcome(pikaci)
+    assert_clean(pikaci)
+
+
+def test_a_run_that_ignores_a_closed_terminal_goes_on(pikaci: Command) -> None:
+    """As `nohup` starts it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        running = run(pikaci, TALKS.format(secs=3))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert 1 == end(running, "SIGHUP")
     assert [b"one", b"two"] == pikaci.log_lines()
     assert_clean(pikaci)
 

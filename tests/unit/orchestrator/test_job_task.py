@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from orchestrator.cli.summary import write_summary
 from orchestrator.job_task import MAX_RETRY_DELAY_SECS
 from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
+from orchestrator.report import run_report
+from orchestrator.service.types import job_document
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
@@ -246,6 +250,13 @@ async def test_a_delete_that_fails_leaves_the_verdict_and_the_lease(
         assert Outcome.PASSED == job.outcome
         assert 1 == len(rig.journal.open_leases())
         assert any("stuck" in note.message for note in rig.notes(ev.Warned))
+        told, out = rig.journal.job(job.id), io.StringIO()
+        report = run_report(job.run, [told])
+        write_summary(out, report, [told], colours=False)
+        (warning,) = report.jobs[0].warnings
+        assert "is left to `pikaci reap`" in warning
+        assert f"warning: {job.name}: {warning}\n" in out.getvalue()
+        assert warning in job_document(told, "").warnings
         await sweep(rig)
         assert settled(rig)
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from orchestrator import commands
-from orchestrator.cli import exit_code, pikaci
+from orchestrator.cli import pikaci
+from orchestrator.cli.ending import exit_code
 from orchestrator.errors import UsageError
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.incus import Incus, stdin_of
