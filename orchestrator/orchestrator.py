@@ -29,6 +29,7 @@ from orchestrator import locks
 from orchestrator.cancel import cancel_jobs
 from orchestrator.errors import NotFound, UsageError, cause_of
 from orchestrator.hold import listening
+from orchestrator.host_paths import MountRule, directories
 from orchestrator.image.store import Images
 from orchestrator.incus import Incus
 from orchestrator.job_handle import Arrivals, JobHandle, RunHandle
@@ -99,17 +100,6 @@ def _check_trio() -> None:
         ) from None
 
 
-def _judged(request: Request) -> tuple[Request, bool]:
-    """The request with real paths, and whether a spec is refused. It waits for the file system."""
-    check_form(request)
-    refused = any(refusal(spec) is not None for spec in request.specs.values())
-    request = replace(request, workspace=real_path(request.workspace))
-    if not refused:
-        real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
-        request = replace(request, specs=real)
-    return request, refused
-
-
 def _closed() -> UsageError:
     return UsageError("the orchestrator is closed", resolution="submit in the block that opened it")
 
@@ -127,6 +117,7 @@ class Orchestrator:
         session: str,
         workspace: Path | None,
         queue_jobs: int,
+        allow_mounts: tuple[Path, ...] | None,
     ) -> None:
         self.session = session
         self.queue = Queue(capacity)
@@ -137,6 +128,7 @@ class Orchestrator:
         self._publisher = Publisher(bench.root, self._images, workspace)
         self.reading = Reading()
         self._room = Room(queue_jobs)
+        self._mount_rule = MountRule((bench.root.path,), allow_mounts)
         self._tasks: dict[str, JobTask] = {}
         # The jobs of these tasks, as the entries that were told of make them.
         self._jobs: WeakKeyDictionary[JobTask, Job] = WeakKeyDictionary()
@@ -190,6 +182,7 @@ class Orchestrator:
                 exclusive=exclusive,
                 workspace=settings.workspace,
                 queue_jobs=settings.queue_jobs,
+                allow_mounts=settings.allow_mounts,
             ) as orchestrator:
                 yield orchestrator
 
@@ -204,6 +197,7 @@ class Orchestrator:
         exclusive: bool = False,
         workspace: Path | None = None,
         queue_jobs: int = QUEUE_JOBS,
+        allow_mounts: tuple[Path, ...] | None = None,
     ) -> AsyncIterator[Orchestrator]:
         """`open`, over a journal that is open. `session` is the name of its first run."""
         _check_trio()
@@ -212,7 +206,7 @@ class Orchestrator:
         hold = locks.hold_root if exclusive else locks.share_root
         error: Exception | None = None
         async with in_thread(hold(root.path)), in_thread(locks.hold_run(root.locks, session)):
-            self = cls(bench, capacity, session, workspace, queue_jobs)
+            self = cls(bench, capacity, session, workspace, queue_jobs, allow_mounts)
             try:
                 async with (
                     tending(self.bench, self.queue, self._tasks, self._take_up_lost),
@@ -303,7 +297,7 @@ class Orchestrator:
     ) -> JobHandle:
         def judge() -> tuple[Request, bool]:
             tree = self._publisher.tree(workspace)
-            return _judged(Request(tree, {name: spec}, key=key, snapshot=snapshot))
+            return self._judge(Request(tree, {name: spec}, key=key, snapshot=snapshot))
 
         (job,) = (await self._submit("the workspace", judge, wait=wait)).jobs
         if refused := refusal(spec):
@@ -323,7 +317,7 @@ class Orchestrator:
         `started` hears of the snapshot before the first job begins. Errors are those of `submit`.
         """
         paths = f"the workspace {request.workspace}"
-        return await self._submit(paths, partial(_judged, request), wait=wait, started=started)
+        return await self._submit(paths, partial(self._judge, request), wait=wait, started=started)
 
     async def _submit(
         self,
@@ -389,6 +383,18 @@ class Orchestrator:
             if number % STARTED_AT_ONCE == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         return self._handle(run, submitted)
+
+    def _judge(self, request: Request) -> tuple[Request, bool]:
+        """The request with real paths, and whether a spec is refused. It waits for the disk."""
+        check_form(request)
+        refused = any(refusal(spec) is not None for spec in request.specs.values())
+        request = replace(request, workspace=real_path(request.workspace))
+        if not refused:
+            real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
+            for spec in filter(directories, real.values()):
+                self._mount_rule.check(spec)
+            request = replace(request, specs=real)
+        return request, refused
 
     def _check_open(self) -> None:
         if self._closed:

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Where to listen; service.sock in the state root when not given.",
 )
+@click.option(
+    "--allow-mounts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIRECTORY",
+    help="Jobs may mount what is below this directory (several times); none by default.",
+)
 @click.option("--listen", metavar="ADDRESS:PORT", help="Listen on TCP too; needs --token-file.")
 @click.option(
     "--token-file",
@@ -49,17 +56,19 @@ def command(
     memory: str | None,
     queue_jobs: int | None,
     socket_path: Path | None,
+    allow_mounts: tuple[Path, ...],
     listen: str | None,
     token_file: Path | None,
 ) -> int:
     """Hold a state root and take jobs over HTTP; what dead processes left goes on too.
 
     It needs the right to use Incus, and no more. On the host that right (the group incus-admin)
-    is as good as root: whoever can submit a job can be root there. So its socket is its user's
-    alone, and TCP needs a token.
+    is as good as root. Jobs may mount only what --allow-mounts names, but whoever can submit one
+    reads what this user can read. So its socket is its user's alone, and TCP needs a token.
 
-    TERM or Ctrl-C end it, with exit code 0: jobs go on in their guests, and are taken over at its
-    next start. A second signal does not wait for answers that are being given.
+    TERM, Ctrl-C or a closed terminal end it, with exit code 0: jobs go on in their guests, and
+    are taken over at its next start. A second signal does not wait for answers that are being
+    given.
     """
     import trio
 
@@ -72,6 +81,7 @@ def command(
         ) from None
     from functools import partial
 
+    from orchestrator.cli.signals import stop_signals
     from orchestrator.queue import Capacity
     from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
 
@@ -84,14 +94,25 @@ def command(
             jobs=parallel or default_capacity().jobs, cpus=cpus, memory=_bytes(memory)
         ),
         queue_jobs=queue_jobs or QUEUE_JOBS,
+        allow_mounts=_directories(allow_mounts),
     )
     doors = Doors(
         socket=(socket_path or default_socket(root)).absolute(),
         listen=listen,
         token_file=token_file,
     )
-    trio.run(partial(serve, settings, doors, say=click.echo, on_entry=_show))
+    trio.run(partial(serve, settings, doors, say=_say, on_entry=_show, stop_signals=stop_signals()))
     return 0
+
+
+def _directories(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in paths:
+        if not path.is_dir():
+            raise UsageError(
+                f"--allow-mounts {path}: there is no such directory",
+                resolution="name an existing directory",
+            )
+    return tuple(path.absolute() for path in paths)
 
 
 def _bytes(memory: str | None) -> int | None:
@@ -106,6 +127,16 @@ def _bytes(memory: str | None) -> int | None:
     return None if memory is None else size_in_bytes(memory)
 
 
+def _say(line: str) -> None:
+    """A line on stdout, as long as somebody takes it: a service does not end for want of that."""
+    from orchestrator.cli.streams import StreamBroken, drop
+
+    try:
+        click.echo(line)
+    except (OSError, StreamBroken):
+        drop(1)
+
+
 def _show(orchestrator: Orchestrator, entry: ev.Entry) -> None:
     from orchestrator.cli.summary import shown_verdict
     from orchestrator.terminal import plain
@@ -116,4 +147,4 @@ def _show(orchestrator: Orchestrator, entry: ev.Entry) -> None:
         begins = isinstance(entry, ev.Submitted | ev.Rejected)
         job = fold([entry]) if begins else orchestrator.known(entry.job)
         job = job or orchestrator.journal.job(entry.job)
-        click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")
+        _say(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")

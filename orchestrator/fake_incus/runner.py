@@ -88,7 +88,7 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
             environment={
                 name: value
                 for name, value in given.items()
-                if name not in (own.grace_secs, own.lease_secs, own.scratch)
+                if name not in (own.grace_secs, own.lease_secs, own.scratch, own.log_bytes)
             },
             nonce=nonce,
             print=job.output.write,

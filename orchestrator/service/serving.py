@@ -6,7 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +50,13 @@ async def serve(
     *,
     say: Callable[[str], None],
     on_entry: Callable[[Orchestrator, ev.Entry], None],
+    stop_signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
     incus: Incus | None = None,
 ) -> None:
-    """Serve until TERM or INT: then no new jobs; those that run go on, and are the next start's.
+    """Serve until one of `stop_signals`; then no new jobs.
 
-    A second signal does not wait for answers that are being given. `UsageError` when the state
-    root is in use, or a door cannot be opened.
+    Jobs that run go on, and are the next start's. A second signal does not wait for answers that
+    are being given. `UsageError` when the state root is in use, or a door cannot be opened.
     """
     token = _token(doors)
     async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
@@ -65,7 +66,7 @@ async def serve(
         try:
             with (
                 ExitStack() as sockets,
-                trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received,
+                trio.open_signal_receiver(*stop_signals) as received,
             ):
                 ways: list[tuple[ASGIApp, socket.socket]] = []
                 ways.append((LocalOnly(app), sockets.enter_context(unix_socket(doors.socket))))
@@ -112,8 +113,8 @@ def _token(doors: Doors) -> str:
         return ""
     if doors.token_file is None:
         raise UsageError(
-            f"--listen {doors.listen} needs --token-file: whoever reaches this service can be"
-            " root on this host",
+            f"--listen {doors.listen} needs --token-file: whoever can submit a job reads what"
+            " this user can read",
             resolution="for example: (umask 077; openssl rand -hex 32 > token), and"
             " --token-file token",
         )

@@ -15,12 +15,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from orchestrator.job_handle import JobHandle
+from orchestrator.log_end import read_log_end
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.api import JobsQuery, decoded_query, find_jobs
 from orchestrator.service.artifacts import list_artifacts
 from orchestrator.service.web import board
 from orchestrator.service.web.job import drawing, settings, steps
-from orchestrator.service.web.log_end import read_log_end
 from orchestrator.service.web.rendering import page
 from orchestrator.service.web.same_origin import require_same_origin
 from orchestrator.service.web.static_files import static

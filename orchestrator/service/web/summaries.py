@@ -9,7 +9,7 @@ from datetime import datetime
 
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.web.words import VERDICTS, state_words
-from orchestrator.terminal import plain
+from orchestrator.terminal import first_line
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State
@@ -65,7 +65,7 @@ def summary(job: Job) -> Summary:
         submitted=first.entered_at,
         begin=turn.entered_at if turn else None,
         end=last.entered_at if job.ended else None,
-        message=plain(message.strip().partition("\n")[0][:MAX_MESSAGE]),
+        message=first_line(message)[:MAX_MESSAGE],
         workspace=job.workspace,
         commit=(job.snapshot.commit or "")[:12] if job.snapshot else "",
         dirty=bool(job.snapshot and job.snapshot.dirty),

@@ -148,7 +148,7 @@ _JOBS = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(_JOBS, min_size=1, max_size=12), st.data())
 def test_limits_hold_and_everybody_has_a_turn(
     drawn: list[tuple[str, int, int, str]], data: st.DataObject
