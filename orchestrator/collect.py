@@ -124,7 +124,7 @@ class Collector:
         self._max_files = max_files
         self._log_path = log_path
         self._max_log_bytes = max_log_bytes
-        self._fed = 0
+        self._silent = True
         self._taken = 0  # bytes of artifacts
         self._problem = ""
         self._broken = False
@@ -137,25 +137,18 @@ class Collector:
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the archive; those past the limits are dropped."""
-        self._fed += len(chunk)
-        if self.enough:
+        self._silent = self._silent and not chunk
+        if self._broken:
             return
         try:
             self._archive.feed(chunk)
         except BadArchive as error:
             self._break(f"the archive cannot be read: {error}")
-        if self._fed > self._max_fed:
-            self._break(f"the guest sent more than {self._max_fed} bytes")
 
     @property
     def silent(self) -> bool:
         """Whether nothing at all was fed."""
-        return self._fed == 0
-
-    @property
-    def enough(self) -> bool:
-        """Whether nothing that may still come is of use."""
-        return self._broken or (self._archive.ended and len(self._archive.rest) >= MAX_REST_BYTES)
+        return self._silent
 
     def _break(self, problem: str) -> None:
         self._broken = True

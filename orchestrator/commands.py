@@ -203,8 +203,10 @@ def cancel(plan: Plan, *, now: bool = False) -> Effect:
     )
 
 
-def collect(plan: Plan, guest_command: list[str]) -> Effect:
+def collect(plan: Plan, guest_command: list[str], *, log_bytes: int = 0) -> Effect:
     """Run the collecting command, which prints a tar archive, in the guest.
+
+    `log_bytes` are those of a log in it, at most.
 
     An archive has an end, also one without a member: a silent command has lost it.
     """
@@ -214,7 +216,7 @@ def collect(plan: Plan, guest_command: list[str]) -> Effect:
         tuple(guest_command),
         deadline=Deadline(plan.deadlines.collect_secs, "collect_secs"),
         retry=_patient(plan, EXEC_AWAY_OR_UNKNOWN, silent_tries=SILENT_TRIES),
-        max_bytes=ARCHIVE_BYTES + plan.log_bytes,
+        max_bytes=ARCHIVE_BYTES + log_bytes,
     )
 
 

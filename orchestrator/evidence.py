@@ -98,7 +98,6 @@ class Evidence:
         artifacts = self.directory / "artifacts"
         max_log_bytes = most_kept(self.plan)
         collector: Collector
-        enough = trio.CancelScope()
 
         @asynccontextmanager
         async def receive() -> AsyncIterator[Sink]:
@@ -116,8 +115,6 @@ class Evidence:
 
             async def sink(chunk: bytes) -> None:
                 await trio.to_thread.run_sync(collector.feed, chunk)
-                if collector.enough:
-                    enough.cancel()
 
             try:
                 yield sink
@@ -132,12 +129,12 @@ class Evidence:
         )
         cut_off = ""
         try:
-            with enough:
-                ended = await self._incus.perform(
-                    commands.collect(self.plan, command), into=receive
-                )
-                if ended.exit_code != 0 and collector.result is None:
-                    raise failed_call(ended.argv, ended.exit_code, ended.stderr)
+            ended = await self._incus.perform(
+                commands.collect(self.plan, command, log_bytes=max_log_bytes if want_log else 0),
+                into=receive,
+            )
+            if ended.exit_code != 0 and collector.result is None:
+                raise failed_call(ended.argv, ended.exit_code, ended.stderr)
         except (DeadlinePassed, OutputTooLong) as error:
             # The result comes first. What comes behind it without end costs no verdict.
             if collector.result is None:

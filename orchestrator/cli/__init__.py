@@ -16,8 +16,9 @@ def main() -> None:
         from orchestrator.cli.ending import run
 
         code = run()
-        # An interrupt from here on has nothing to say.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        with contextlib.suppress(ValueError):  # in a thread
+            # An interrupt from here on has nothing to say.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
         code = 130
     except BaseException as error:
