@@ -50,11 +50,11 @@ class JobInGuest:
         async def sink(chunk: bytes) -> None:
             log.extend(chunk)
             if words in log:
-                exec.cancel()
+                client.cancel()
 
-        with trio.CancelScope() as exec:
+        with trio.CancelScope() as client:
             await self.run(into=to_sink(sink))
-        assert exec.cancelled_caught
+        assert client.cancelled_caught
 
     async def runner(self, *args: str) -> Completed:
         return await self.lab.exec(self.plan.instance, contract().runner, *args)
