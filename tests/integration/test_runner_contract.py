@@ -70,11 +70,18 @@ class JobInGuest:
             }
 
     async def result(self) -> Any:
-        done = await self.lab.exec(self.plan.instance, "cat", contract().result)
-        return json.loads(done.stdout)
+        return json.loads(await self._read(contract().result))
 
     async def log(self) -> bytes:
-        return (await self.lab.exec(self.plan.instance, "cat", contract().log)).stdout
+        return await self._read(contract().log)
+
+    async def _read(self, path: str) -> bytes:
+        """A file that is not empty. Incus may lose what an exec prints that ends at once."""
+        for _ in range(3):
+            done = await self.lab.exec(self.plan.instance, "cat", path)
+            if done.stdout:
+                break
+        return done.stdout
 
 
 async def planned(lab: Lab, tree: Path, command: str, **spec: Any) -> JobInGuest:

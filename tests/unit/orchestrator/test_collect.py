@@ -490,7 +490,7 @@ def test_a_guest_that_sends_for_ever_is_not_read_for_ever(tmp_path: Path) -> Non
     ),
     sizes=st.lists(st.integers(1, 3000), min_size=1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_how_an_archive_is_cut_up_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, bytes]], sizes: list[int]
 ) -> None:
