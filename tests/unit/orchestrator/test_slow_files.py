@@ -115,6 +115,27 @@ async def test_a_context_manager_in_a_thread_is_left_as_ever(
     assert threading.current_thread().name not in threads
 
 
+async def test_a_context_manager_is_left_where_there_is_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A lock is not kept because the machine has no threads left."""
+    left = []
+
+    @contextmanager
+    def manager() -> Iterator[None]:
+        yield
+        left.append(True)
+
+    async def none_left(*args: object, **options: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        async with in_thread(manager()):
+            monkeypatch.setattr(trio.to_thread, "run_sync", none_left)
+
+    assert [True] == left
+
+
 async def test_a_journal_that_is_closed_waits_for_who_reads_it() -> None:
     """And whoever comes later is told."""
     reading = Reading()
