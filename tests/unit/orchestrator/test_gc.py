@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from orchestrator.cli import pikaci
 from orchestrator.gc import Bounds, Freed, collect_garbage
 from orchestrator.journal import JobRow, Journal, open_journal
 from orchestrator.journal_file import connect_to_read
+from orchestrator.journal_reader import JournalReader
 from orchestrator.settings import StateRoot
 from orchestrator.snapshot import publish
 from states import events as ev
@@ -295,8 +297,8 @@ async def test_a_journal_that_cannot_be_written_yet_is_no_hindrance(ground: Grou
     await ground.run("old")
     await ground.run("new")
 
-    with closing(connect_to_read(ground.root.journal)) as connection:
-        journal = Journal(connection, connection, ground.root.journal)
+    path = ground.root.journal
+    with closing(JournalReader(partial(connect_to_read, path), path)) as journal:
         done = collect_garbage(ground.root, journal, Bounds(runs=1), dry_run=False)
 
     assert 1 == done.runs

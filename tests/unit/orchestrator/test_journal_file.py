@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from orchestrator.doctor import _journal
 from orchestrator.journal import Journal, JournalError, open_journal
-from orchestrator.journal_file import SCHEMA_VERSION
+from orchestrator.journal_schema import SCHEMA_VERSION
 from orchestrator.settings import StateRoot
 from states.lifecycle import State
 from states.outcome import Verdict
