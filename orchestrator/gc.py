@@ -92,7 +92,7 @@ def collect_garbage(
     # In this order: nobody takes up a run again that was not alive, and is settled.
     snapshots = {path: _size(path) for path in _entries(root.snapshots)}
     living = _living(root.locks)
-    runs = _runs(root, journal)
+    runs = _runs(root, journal, damaged=bounds.damaged)
     known = {run.id for run in runs}
     named = {path.name: size for path, size in snapshots.items()}
     free = {run.id for run in runs if run.settled} - living
@@ -144,13 +144,16 @@ def _with_unreadable_jobs(journal: JournalReader, runs: Sequence[_Run]) -> list[
     return [run for run, jobs in rows.items() if any(journal.look(row).damage for row in jobs)]
 
 
-def _runs(root: StateRoot, journal: JournalReader) -> list[_Run]:
-    """All runs, the oldest first."""
-    leased = {lease.job for lease in journal.open_leases()}
-    return [_run(root, run, rows, leased) for run, rows in journal.runs().items()]
+def _runs(root: StateRoot, journal: JournalReader, *, damaged: bool) -> list[_Run]:
+    """All runs, the oldest first. With `damaged`, nobody waits for jobs that cannot be read."""
+    open_jobs = {lease.job for lease in journal.open_leases()}
+    open_jobs |= {
+        row.id for row in journal.unfinished() if not (damaged and journal.look(row).damage)
+    }
+    return [_run(root, run, rows, open_jobs) for run, rows in journal.runs().items()]
 
 
-def _run(root: StateRoot, run: str, jobs: Sequence[JobRow], leased: Collection[str]) -> _Run:
+def _run(root: StateRoot, run: str, jobs: Sequence[JobRow], open_jobs: Collection[str]) -> _Run:
     times = [job.moved for job in jobs if job.moved is not None]
     # A damaged journal may hold any name; only a plain one is a directory of ours.
     plain = all(
@@ -162,7 +165,7 @@ def _run(root: StateRoot, run: str, jobs: Sequence[JobRow], leased: Collection[s
         directories=directories,
         snapshots=frozenset(job.snapshot for job in jobs if job.snapshot),
         ended_at=max(times, default=None),
-        settled=plain and all(job.ended and job.id not in leased for job in jobs),
+        settled=plain and not any(job.id in open_jobs for job in jobs),
         size=sum(map(_size, directories.values())),
     )
 

@@ -22,14 +22,17 @@ from states import events as ev
 from states import recorded
 from states.errors import EntryError, PikaciError
 from states.job import Job, Phase, fold
-from states.lifecycle import State
+from states.lifecycle import TABLE, State
 from states.spec import CheckedSpec
 
-_TYPES = ", ".join(f"'{ev.tag(kind)}'" for kind in ev.EVENT_TYPES)
+_TYPES = ", ".join(f"'{trigger}'" for trigger, _, _ in TABLE)
+_LEADS_TO = " ".join(f"WHEN '{trigger}' THEN '{state}'" for trigger, _, state in TABLE)
 # Without reading them: whether there are as many events as the last one's number says, all JSON
-# and of types that are known here.
+# and of types that are known here, and whether that one (of which `body` is) led to the state.
 _READABLE = (
-    "SELECT count(*) = (SELECT max(seq) FROM entries WHERE job = ?1) FROM entries"
+    "SELECT count(*) = (SELECT max(seq) FROM entries WHERE job = ?1)"
+    f" AND (CASE json_extract(CAST(body AS TEXT), '$.type') {_LEADS_TO} END)"
+    " IS (SELECT state FROM jobs WHERE id = ?1), max(seq) FROM entries"
     " WHERE job = ?1 AND seq IS NOT NULL AND iif(json_valid(CAST(body AS TEXT)),"
     f" json_extract(CAST(body AS TEXT), '$.type') IN ({_TYPES}), 0)"
 )

@@ -119,6 +119,20 @@ async def test_runs_whose_jobs_were_written_in_turn_are_still_two_runs(ground: G
     assert ["q"] == ground.runs
 
 
+@pytest.mark.parametrize("missing", ["snapshots", "locks", "jobs"])
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_directory_that_is_not_there_has_nothing_to_delete(
+    ground: Ground, missing: str, dry_run: bool
+) -> None:
+    """Whichever of the state root's is gone: the rest is cleaned up as ever."""
+    await ground.run("old")
+    shutil.rmtree(ground.root.path / missing)
+
+    done = ground.gc(runs=0, dry_run=dry_run)
+
+    assert (1, ()) == (done.runs, done.problems)
+
+
 async def test_runs_of_an_age_go(ground: Ground) -> None:
     """`age` is since the last job of the run ended."""
     await ground.run("old", age=timedelta(days=31))
