@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from states import events as ev
 from states.job import verdict_of
 from states.lifecycle import TABLE, TERMINAL, State
@@ -14,18 +16,17 @@ from states.outcome import Outcome, Verdict
 MAX_MESSAGE = 1000
 LONG_AGO = datetime.fromtimestamp(0, UTC)  # for a time that a damaged row does not tell
 # An event leads to one state, wherever it comes from.
-_DESTINATIONS = {trigger: state for trigger, _, state in TABLE}
+_LEADS_TO = {trigger: state for trigger, _, state in TABLE}
+_DESTINATIONS = {kind: _LEADS_TO[ev.tag(kind)] for kind in ev.EVENT_TYPES}
 _STATES = {state.value: state for state in State}
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
 
 
-@dataclass(frozen=True, slots=True)
-class JobRow:
+class JobRow(msgspec.Struct, frozen=True, gc=False):
     """A job in a list, from columns that every event keeps up to date.
 
-    `begun` is when the job first left the queue, `moved` when it came into its state; a time is
-    None where there is none, or where a damaged row does not tell. `message` says why the job did
-    not pass. `snapshot`, `commit` and `dirty` are the tree that it sees.
+    `message` says why the job did not pass. `snapshot`, `commit` and `dirty` are the tree that it
+    sees. Times are ISO 8601, None where there is none, or where a damaged row does not tell.
     """
 
     id: str
@@ -35,14 +36,29 @@ class JobRow:
     state: State
     verdict: Verdict | None
     attempt: int
-    submitted: datetime | None
-    begun: datetime | None
-    moved: datetime | None
+    submitted_at: str | None
+    begun_at: str | None
+    moved_at: str | None
     workspace: str
     snapshot: str | None
     commit: str | None
     dirty: bool
     message: str
+
+    @property
+    def submitted(self) -> datetime | None:
+        """When it came."""
+        return _moment(self.submitted_at)
+
+    @property
+    def begun(self) -> datetime | None:
+        """When it first left the queue."""
+        return _moment(self.begun_at)
+
+    @property
+    def moved(self) -> datetime | None:
+        """When it came into its state."""
+        return _moment(self.moved_at)
 
 
 @dataclass(frozen=True)
@@ -61,31 +77,28 @@ COLUMNS = (
     "jobs.id, run, name, ended, state, verdict, attempt, submitted_at, begun_at, moved_at,"
     " workspace, snapshot, revision, dirty, message"
 )
-_TIMES = slice(7, 10)
 
 
 def job_row(values: tuple[Any, ...]) -> JobRow:
     """The row of the values of `COLUMNS`."""
-    id, run, name, ended, state, verdict, attempt = values[:7]
+    id, run, name, ended, state, verdict, attempt, submitted, begun, moved = values[:10]
     workspace, snapshot, commit, dirty, message = values[10:]
-    submitted, begun, moved = map(_moment, values[_TIMES])
     return JobRow(
-        id=id,
-        run=run,
-        name=name,
-        ended=bool(ended),
-        # Nothing is known of a job whose state was damaged.
-        state=_STATES.get(state, State.NEW),
-        verdict=_VERDICTS.get(verdict),
-        attempt=attempt,
-        submitted=submitted,
-        begun=begun,
-        moved=moved,
-        workspace=workspace,
-        snapshot=snapshot,
-        commit=commit,
-        dirty=bool(dirty),
-        message=message,
+        id,
+        run,
+        name,
+        ended == 1,
+        _STATES.get(state, State.NEW),  # nothing is known of a job whose state was damaged
+        _VERDICTS.get(verdict),
+        attempt,
+        submitted,
+        begun,
+        moved,
+        workspace,
+        snapshot,
+        commit,
+        dirty == 1,
+        message,
     )
 
 
@@ -97,49 +110,47 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def first_values(entry: ev.Submitted | ev.Rejected) -> dict[str, Any]:
-    """The columns of a job that has just come."""
-    at = entry.at.isoformat()
-    values = {
-        "id": entry.job,
-        "run": entry.run,
-        "name": entry.name,
-        "key": None,
-        "attempt": 0,
-        "submitted_at": at,
-        "workspace": entry.workspace,
-        "snapshot": None,
-        "revision": None,
-        "dirty": None,
-        **_moved(entry),
-    }
+def first_values(entry: ev.Submitted | ev.Rejected, number: int | None) -> tuple[Any, ...]:
+    """A new row, for `INSERT_JOB`; `number` is its first entry's."""
+    key: str | None = None
+    tree: tuple[Any, ...] = (None, None, None)
     if isinstance(entry, ev.Submitted):
-        seen = entry.snapshot
-        values |= {"key": entry.key or None, "attempt": 1}
-        values |= {"snapshot": seen.hash, "revision": seen.commit, "dirty": seen.dirty}
-    return values
+        key = entry.key or None
+        tree = (entry.snapshot.hash, entry.snapshot.commit, entry.snapshot.dirty)
+    attempt = int(isinstance(entry, ev.Submitted))
+    state, verdict, ended, at, message = _moved(entry)
+    return (
+        *(entry.job, entry.run, entry.name, number, key, state, verdict, ended, attempt),
+        *(at, at, entry.workspace, *tree, message),
+    )
 
 
-def next_values(entry: ev.Event) -> dict[str, Any]:
-    """What an event changes in the columns of its job; `anew` is 1 when an attempt begins."""
-    begins = isinstance(entry, ev.ArtifactsReset)
-    return {
-        "job": entry.job,
-        "begun_at": entry.at.isoformat() if begins else None,
-        "anew": isinstance(entry, ev.Retried | ev.Restarted),
-        **_moved(entry),
-    }
+INSERT_JOB = (
+    "INSERT INTO jobs (id, run, name, first_entry, key, state, verdict, ended, attempt,"
+    " submitted_at, moved_at, workspace, snapshot, revision, dirty, message)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
-def _moved(entry: ev.Event) -> dict[str, Any]:
-    state = _DESTINATIONS[ev.tag(type(entry))]
-    return {
-        "state": state,
-        "verdict": verdict_of(entry),
-        "ended": state in TERMINAL,
-        "moved_at": entry.at.isoformat(),
-        "message": _message(entry)[:MAX_MESSAGE],
-    }
+def next_values(entry: ev.Event) -> tuple[Any, ...]:
+    """What an event changes in the row of its job, for `MOVE_JOB`."""
+    moved = _moved(entry)
+    begun = moved[3] if isinstance(entry, ev.ArtifactsReset) else None
+    return (*moved, isinstance(entry, ev.Retried | ev.Restarted), begun, entry.job)
+
+
+MOVE_JOB = (
+    "UPDATE jobs SET state = ?, verdict = ?, ended = ?, moved_at = ?, message = ?,"
+    " attempt = attempt + ?, begun_at = coalesce(begun_at, ?) WHERE id = ?"
+)
+
+
+def _moved(entry: ev.Event) -> tuple[State, Verdict | None, bool, str, str]:
+    """State, verdict, whether it has ended, when, and why it did not pass."""
+    state, at = _DESTINATIONS[type(entry)], entry.at.isoformat()
+    if state not in TERMINAL:
+        return state, None, False, at, ""
+    return state, verdict_of(entry), True, at, _message(entry)[:MAX_MESSAGE]
 
 
 def _message(entry: ev.Event) -> str:

@@ -17,21 +17,10 @@ import trio
 
 from orchestrator.journal_errors import NotTheWriter, mapped_errors
 from orchestrator.journal_file import transaction
-from orchestrator.journal_rows import first_values, next_values
+from orchestrator.journal_rows import INSERT_JOB, MOVE_JOB, first_values, next_values
 from states import events as ev
 from states.errors import WritableWorkspace
 
-_INSERT_JOB = (
-    "INSERT INTO jobs (id, run, name, first_entry, ended, key, state, verdict, attempt,"
-    " submitted_at, moved_at, workspace, snapshot, revision, dirty, message)"
-    " VALUES (:id, :run, :name, :entry, :ended, :key, :state, :verdict, :attempt,"
-    " :submitted_at, :moved_at, :workspace, :snapshot, :revision, :dirty, :message)"
-)
-_MOVE_JOB = (
-    "UPDATE jobs SET state = :state, verdict = :verdict, ended = :ended, moved_at = :moved_at,"
-    " message = :message, attempt = attempt + :anew, begun_at = coalesce(begun_at, :begun_at)"
-    " WHERE id = :job"
-)
 _decoder = msgspec.json.Decoder(ev.Written)
 
 
@@ -51,8 +40,9 @@ class _Part:
         # Here, so that who brought an entry that cannot be encoded, or that nobody could read
         # again, is who hears of it.
         self.bodies = tuple(msgspec.json.encode(entry) for entry in self.entries)
-        for entry, body in zip(self.entries, self.bodies, strict=True):
+        for body in self.bodies:
             _decoder.decode(body)
+        for entry in self.entries:
             if isinstance(entry, ev.Submitted) and entry.spec.writable_workspace:
                 raise WritableWorkspace  # a bug: no door lets such a spec in
 
@@ -153,39 +143,39 @@ class JournalWriter:
         return error
 
     def _insert(self, entry: ev.Entry, body: bytes) -> None:
-        execute = self._connection.execute
         seq = entry.seq if isinstance(entry, ev.Event) else None
-        row = execute(
+        row = self._connection.execute(
             "INSERT INTO entries (job, seq, body) VALUES (?, ?, ?)", (entry.job, seq, body)
         ).lastrowid
-        match entry:
-            case ev.Submitted() | ev.Rejected():
-                values = first_values(entry)
-                if values["key"] is not None and self._run_of(values["key"]) not in (
-                    None,
-                    entry.run,
-                ):
-                    raise sqlite3.IntegrityError(f"{values['key']} is the key of another run")
-                execute(_INSERT_JOB, {**values, "entry": row})
+        if isinstance(entry, ev.Event):
+            self._move(entry, row)
+        else:
+            self._change_lease(entry)
+
+    def _move(self, event: ev.AnyEvent, number: int | None) -> None:
+        if not isinstance(event, ev.Submitted | ev.Rejected):
+            self._connection.execute(MOVE_JOB, next_values(event))
+            return
+        key = event.key if isinstance(event, ev.Submitted) else ""
+        if key and self._run_of(key) not in (None, event.run):
+            raise sqlite3.IntegrityError(f"{key} is the key of another run")
+        self._connection.execute(INSERT_JOB, first_values(event, number))
+
+    def _change_lease(self, note: ev.AnyNote) -> None:
+        execute = self._connection.execute
+        match note:
             case ev.LeaseOpened():
                 execute(
                     "INSERT INTO leases (instance, job, opened_at, deadline) VALUES (?, ?, ?, ?)",
-                    (
-                        entry.instance,
-                        entry.job,
-                        entry.at.isoformat(),
-                        entry.deadline.isoformat(),
-                    ),
+                    (note.instance, note.job, note.at.isoformat(), note.deadline.isoformat()),
                 )
             case ev.LeaseKept():
                 execute(
                     "UPDATE leases SET kept = 1, deadline = ? WHERE instance = ?",
-                    (entry.deadline.isoformat(), entry.instance),
+                    (note.deadline.isoformat(), note.instance),
                 )
             case ev.LeaseEnded():
-                execute("UPDATE leases SET ended = 1 WHERE instance = ?", (entry.instance,))
-            case ev.Event():
-                execute(_MOVE_JOB, next_values(entry))
+                execute("UPDATE leases SET ended = 1 WHERE instance = ?", (note.instance,))
 
     def _run_of(self, key: str) -> str | None:
         # On the writing connection: what others have not committed yet is waited for.
