@@ -73,7 +73,7 @@ def directories(rig: Rig) -> list[str]:
     return os.listdir(jobs) if jobs.exists() else []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(RUNS, st.booleans())
 def test_no_submission_takes_a_writable_job_to_its_directory(
     run: list[JobSpec], by_engine: bool
@@ -109,7 +109,7 @@ def test_the_door_lets_in_a_run_or_refuses_it(run: list[JobSpec]) -> None:
     assert not any(checked.spec.writable_workspace for checked in judged.checked.values())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(specs(writable=True))
 def test_nobody_appends_a_writable_job(spec: JobSpec) -> None:
     """Not even who makes the event by hand."""
@@ -123,7 +123,7 @@ def test_nobody_appends_a_writable_job(spec: JobSpec) -> None:
     run_quickly(main)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(specs(writable=True).map(of_this_host))
 def test_a_recorded_writable_job_is_not_begun(spec: JobSpec) -> None:
     """Whatever wrote it into the journal: the job fails, and nothing was touched."""

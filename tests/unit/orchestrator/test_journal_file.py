@@ -508,7 +508,11 @@ def test_columns_that_came_later_are_those_that_would_have_been_written(
         with open_journal(tmp_path / "old") as old, open_journal(tmp_path / "new") as new:
             for row in old.jobs():
                 await new.append(*(entry for _, entry in old.entries(row.id)))
-            assert {row.id: row for row in old.jobs()} == {row.id: row for row in new.jobs()}
+            for before, after in zip(old.jobs(), new.jobs(), strict=True):
+                # A moment may be written in more than one way.
+                names = {*before.__struct_fields__, "submitted", "begun", "moved"}
+                for name in names - {"submitted_at", "begun_at", "moved_at"}:
+                    assert getattr(before, name) == getattr(after, name), name
 
     trio.run(copy)
 

@@ -164,7 +164,7 @@ async def test_gc_takes_one_that_nobody_can_end_when_it_is_asked_to(tmp_path: Pa
 
 @damages
 async def test_its_siblings_are_recovered(
-    tmp_path: Path, jumping_clock: MockClock, damage: str
+    tmp_path: Path, autojump_clock: MockClock, damage: str
 ) -> None:
     """In the same run and in others; it is left as it is, and named."""
     async with open_rig(tmp_path / "root") as rig:
@@ -224,7 +224,7 @@ async def test_its_instance_is_needed_until_its_deadline(
     assert [late] == [one.instance for one in overdue]
 
 
-async def test_its_lease_ends_behind_its_deadline(tmp_path: Path, jumping_clock: MockClock) -> None:
+async def test_its_lease_ends_behind_its_deadline(tmp_path: Path, autojump_clock: MockClock) -> None:
     """Nobody drives it, so its instance goes when it has ended by itself anyway."""
     async with open_rig(tmp_path / "root") as rig:
         await write(rig.journal, "bad", upto=4)
@@ -253,7 +253,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rig], None]:
 @damages
 async def test_resume_names_it_and_goes_on(
     tmp_path: Path,
-    jumping_clock: MockClock,
+    autojump_clock: MockClock,
     on: Callable[[Rig], None],
     capsys: pytest.CaptureFixture[str],
     damage: str,
@@ -278,7 +278,7 @@ async def test_resume_names_it_and_goes_on(
 @damages
 async def test_cancel_all_ends_the_others_and_names_it(
     tmp_path: Path,
-    jumping_clock: MockClock,
+    autojump_clock: MockClock,
     on: Callable[[Rig], None],
     capsys: pytest.CaptureFixture[str],
     damage: str,
