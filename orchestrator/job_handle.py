@@ -78,13 +78,6 @@ class JobHandle:
             raise NotFound(f"there is no job {self.id!r}", resolution="`pikaci list` shows them")
         return self._journal.job(self.id)
 
-    def look(self) -> Job:
-        """The job as it stands; of one that cannot be read what else is known, and its `damage`."""
-        row = self._journal.find(self.id)
-        if row is None:
-            raise NotFound(f"there is no job {self.id!r} any more: gc deleted it")
-        return self._journal.look(row)
-
     @property
     def ended(self) -> bool:
         """Whether it has its verdict."""

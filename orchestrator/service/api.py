@@ -15,6 +15,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from orchestrator.errors import NotFound
 from orchestrator.job_handle import BATCH, JobHandle, RunHandle
 from orchestrator.journal import JobRow
 from orchestrator.orchestrator import Orchestrator, Statistics
@@ -186,7 +187,7 @@ async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> tuple[list[
 async def get_job(orchestrator: Orchestrator, request: Request) -> Response:
     """A job as it stands."""
     job = await _job(orchestrator, request)
-    return _json(_document(orchestrator, await job.fetch()))
+    return _json(await _document_of(orchestrator, job))
 
 
 async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
@@ -194,7 +195,7 @@ async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
     job = await _job(orchestrator, request)
     asked = await _body(request, Cancel)
     await job.cancel(reason=asked.reason, now=asked.now)
-    return _json(_document(orchestrator, await job.fetch()))
+    return _json(await _document_of(orchestrator, job))
 
 
 async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
@@ -417,6 +418,12 @@ async def _job(orchestrator: Orchestrator, request: Request) -> JobHandle:
 
 def _document(orchestrator: Orchestrator, job: Job) -> JobDocument:
     return job_document(job, orchestrator.queue.waits_for(job.id))
+
+
+async def _document_of(orchestrator: Orchestrator, job: JobHandle) -> JobDocument:
+    for found in await orchestrator.fetch_jobs([job.id]):
+        return _document(orchestrator, found)
+    raise NotFound(f"there is no job {job.id!r} any more: `pikaci gc` took it")
 
 
 async def _documents(orchestrator: Orchestrator, run: RunHandle) -> list[JobDocument]:

@@ -224,7 +224,9 @@ async def test_its_instance_is_needed_until_its_deadline(
     assert [late] == [one.instance for one in overdue]
 
 
-async def test_its_lease_ends_behind_its_deadline(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_its_lease_ends_behind_its_deadline(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     """Nobody drives it, so its instance goes when it has ended by itself anyway."""
     async with open_rig(tmp_path / "root") as rig:
         await write(rig.journal, "bad", upto=4)
