@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -13,13 +13,12 @@ import msgspec
 from orchestrator.contract import contract
 from orchestrator.errors import KeyTaken, UsageError
 from orchestrator.snapshot import Snapshot
-from orchestrator.workbench import now
+from orchestrator.workbench import boot_id, now
 from states import events as ev
 from states.errors import SpecError
 from states.job import Job
 from states.outcome import Failure, FailureKind
-from states.spec import NAME_PATTERN, JobSpec, Mount, check
-from states.spec import check_form as check_spec_form
+from states.spec import NAME_PATTERN, CheckedSpec, JobSpec, Mount, check_form
 
 
 @dataclass(frozen=True)
@@ -38,17 +37,48 @@ class Request:
     snapshot: Snapshot | None = None
 
 
-def check_form(request: Request) -> None:
-    """Raise `UsageError` or `SpecError` for what a journal could not tell of, not even refused."""
+@dataclass(frozen=True)
+class Judged:
+    """A request whose specs were judged, once. Nothing of it runs when one is refused.
+
+    The host directories of specs that are not refused have their real paths.
+    """
+
+    request: Request
+    checked: Mapping[str, CheckedSpec]
+    refused: Mapping[str, SpecError]
+
+
+def judge(request: Request) -> Judged:
+    """Let the specs in, or not: the one door that every submission comes through.
+
+    Raises `UsageError` or `SpecError` for what a journal could not tell of, not even refused.
+    """
+    _check_names(request)
+    request = replace(request, workspace=real_path(request.workspace))
+    checked: dict[str, CheckedSpec] = {}
+    refused: dict[str, SpecError] = {}
+    for name, spec in request.specs.items():
+        try:
+            checked[name] = CheckedSpec(spec)
+        except SpecError as error:
+            check_form(spec)
+            refused[name] = error
+    if not refused:
+        checked = {name: _with_real_paths(spec) for name, spec in checked.items()}
+        request = replace(request, specs={name: spec.spec for name, spec in checked.items()})
+    return Judged(request, checked, refused)
+
+
+def _check_names(request: Request) -> None:
     if not request.specs:
         raise UsageError("there are no jobs to submit", resolution="submit at least one")
-    for name, spec in request.specs.items():
+    for name in request.specs:
         if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
             raise UsageError(
                 f"{name!r} is no name for a job",
                 resolution="allowed: letters, digits and ._/-, at most 128",
             )
-        check_spec_form(spec)
     for what, text in (("workspace", str(request.workspace)), ("key", request.key)):
         if not isinstance(text, str) or not _is_unicode(text):
             raise UsageError(f"the {what} {text!r} is not Unicode", resolution="rename it")
@@ -62,15 +92,6 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def refusal(spec: JobSpec) -> SpecError | None:
-    """Why a spec is refused, or None."""
-    try:
-        check(spec)
-    except SpecError as error:
-        return error
-    return None
-
-
 def real_path(workspace: Path) -> Path:
     """The workspace as the journal tells of it to processes that stand elsewhere."""
     try:
@@ -79,11 +100,13 @@ def real_path(workspace: Path) -> Path:
         return workspace  # it has a NUL, and so is not there
 
 
-def with_real_paths(spec: JobSpec) -> JobSpec:
+def _with_real_paths(checked: CheckedSpec) -> CheckedSpec:
     """The spec with the real paths of its host directories, as Incus wants them.
 
-    `SpecError` for one that is not absolute, or is no directory.
+    `SpecError` for one that is not absolute, or is no directory. With other paths it is another
+    spec, which is judged too.
     """
+    spec = checked.spec
 
     def real(key: str, value: str) -> str:
         if not os.path.isabs(value) or not os.path.isdir(value):
@@ -108,10 +131,11 @@ def with_real_paths(spec: JobSpec) -> JobSpec:
             raise SpecError(
                 f"secrets.{name}.file", f"{source.file!r} is no absolute path", allowed="/a/file"
             )
-    return msgspec.structs.replace(spec, mounts=mounts, **changed)
+    real_spec = msgspec.structs.replace(spec, mounts=mounts, **changed)
+    return checked if real_spec == spec else CheckedSpec(real_spec)
 
 
-def rejections(request: Request, run: str) -> list[ev.Rejected]:
+def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
     """The records of the jobs that are refused; when there are any, nothing of the run runs."""
     return [
         ev.Rejected(
@@ -120,7 +144,8 @@ def rejections(request: Request, run: str) -> list[ev.Rejected]:
             run=run,
             name=name,
             spec=spec,
-            workspace=str(request.workspace),
+            workspace=str(judged.request.workspace),
+            boot=boot_id(),
             failure=Failure(
                 kind=FailureKind.CONFIG,
                 phase="new",
@@ -129,21 +154,23 @@ def rejections(request: Request, run: str) -> list[ev.Rejected]:
             ),
             **now(),
         )
-        for number, (name, spec) in enumerate(request.specs.items(), start=1)
-        if (error := refusal(spec)) is not None
+        for number, (name, spec) in enumerate(judged.request.specs.items(), start=1)
+        if (error := judged.refused.get(name)) is not None
     ]
 
 
-def submissions(request: Request, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
+def submissions(judged: Judged, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
     """The first events of the run's jobs, which see `snapshot`."""
+    request = judged.request
     return [
         ev.Submitted(
             job=f"{run}.{number}",
             seq=1,
             run=run,
             name=name,
-            spec=spec,
+            spec=checked.spec,
             workspace=str(request.workspace),
+            boot=boot_id(),
             snapshot=ev.SnapshotRef(
                 hash=snapshot.hash, commit=snapshot.commit, dirty=snapshot.dirty
             ),
@@ -151,7 +178,7 @@ def submissions(request: Request, run: str, snapshot: Snapshot) -> list[ev.Submi
             key=request.key,
             **now(),
         )
-        for number, (name, spec) in enumerate(request.specs.items(), start=1)
+        for number, (name, checked) in enumerate(judged.checked.items(), start=1)
     ]
 
 

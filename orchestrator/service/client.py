@@ -20,6 +20,7 @@ from orchestrator.service.types import (
     SubmitRun,
 )
 from states import events as ev
+from states import recorded
 from states.errors import PikaciError
 
 ANSWER_SECS = 120.0
@@ -28,7 +29,6 @@ BUSY = 503
 # A service that was restarted is back within this time, or is taken for gone.
 AWAY_SECS = 30.0
 _T = TypeVar("_T")
-_entry = msgspec.json.Decoder(ev.Entry)
 
 
 class ServiceProblem(PikaciError):
@@ -77,7 +77,7 @@ class Client:
                         elif "id" in fields:
                             after = int(fields["id"])
                             deadline = trio.current_time() + AWAY_SECS
-                            yield _entry.decode(fields["data"])
+                            yield recorded.decode(fields["data"].encode())
                             fields = {}
             except (httpx.TransportError, ServiceProblem) as error:
                 await self._again(error, deadline)
