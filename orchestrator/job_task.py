@@ -283,10 +283,8 @@ class JobTask:
             current = number == self.job.attempt
             image = self.job.image if current else None
             attempt = self._make_attempt(number, image, row.deadline)
-            made = current and self.job.instance is not None
-            self._leases[number] = self._make_lease(
-                attempt.plan, taken_over(made=made, kept=row.kept)
-            )
+            state = taken_over(made=row.made, kept=row.kept)
+            self._leases[number] = self._make_lease(attempt.plan, state)
             if current:
                 self._attempt = attempt
 

@@ -275,9 +275,10 @@ class JournalReader:
                     datetime.fromisoformat(opened),
                     datetime.fromisoformat(deadline),
                     bool(kept),
+                    bool(made),
                 )
-                for instance, job, run, opened, deadline, kept in self._select(
-                    "SELECT instance, job, run, opened_at, deadline, kept"
+                for instance, job, run, opened, deadline, kept, made in self._select(
+                    "SELECT instance, job, run, opened_at, deadline, kept, made"
                     " FROM leases JOIN jobs ON jobs.id = leases.job"
                     " WHERE leases.ended = 0 ORDER BY opened_at"
                 )

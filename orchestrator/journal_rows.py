@@ -63,7 +63,10 @@ class JobRow(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True)
 class Lease:
-    """An instance that may exist because of us, until Incus says that it does not."""
+    """An instance that may exist because of us, until Incus says that it does not.
+
+    `made`: its create is known to have been answered. `kept`: it stays for debugging.
+    """
 
     instance: str
     job: str
@@ -71,6 +74,7 @@ class Lease:
     opened_at: datetime
     deadline: datetime
     kept: bool
+    made: bool
 
 
 COLUMNS = (

@@ -155,6 +155,9 @@ class JournalWriter:
     def _move(self, event: ev.AnyEvent, number: int | None) -> None:
         if not isinstance(event, ev.Submitted | ev.Rejected):
             self._connection.execute(MOVE_JOB, next_values(event))
+            if isinstance(event, ev.DevicesConfigured):
+                made = "UPDATE leases SET made = 1 WHERE instance = ?"
+                self._connection.execute(made, (event.instance,))
             return
         key = event.key if isinstance(event, ev.Submitted) else ""
         if key and self._run_of(key) not in (None, event.run):

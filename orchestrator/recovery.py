@@ -207,28 +207,15 @@ def _can_go_on(job: Job) -> bool:
 
 async def end_lease(bench: Workbench, lease: Lease) -> None:
     """Delete the instance of a job that has ended, and end its lease when it is gone."""
-    state = taken_over(made=lease.kept or _was_made(bench, lease), kept=lease.kept)
     held = HeldLease(
         bench.journal,
         bench.incus,
         job=lease.job,
         instance=lease.instance,
         delete=delete_effect(bench, lease.instance),
-        state=state,
+        state=taken_over(made=lease.made, kept=lease.kept),
     )
     await held.let_go(bench.intent)
-
-
-def _was_made(bench: Workbench, lease: Lease) -> bool:
-    """Whether the create of the lease's instance is known to have been answered."""
-    try:
-        entries = bench.journal.entries(lease.job)
-    except JobUnreadable:
-        return False
-    return any(
-        isinstance(entry, ev.DevicesConfigured) and entry.instance == lease.instance
-        for _, entry in entries
-    )
 
 
 def delete_effect(bench: Workbench, instance: str) -> Effect:

@@ -1,6 +1,7 @@
 -- What lists, pages, gc and the reaper ask of a job, so that none of them folds its events.
 -- Times are ISO 8601; `begun_at` is when the job first left the queue, `moved_at` when it came into
--- its state. NULL where a damaged row does not tell.
+-- its state. NULL where a damaged row does not tell. A lease is `made` when the create of its
+-- instance is known to have been answered.
 
 ALTER TABLE jobs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE jobs ADD COLUMN submitted_at TEXT;
@@ -11,6 +12,7 @@ ALTER TABLE jobs ADD COLUMN snapshot TEXT;
 ALTER TABLE jobs ADD COLUMN revision TEXT;
 ALTER TABLE jobs ADD COLUMN dirty INTEGER;
 ALTER TABLE jobs ADD COLUMN message TEXT NOT NULL DEFAULT '';
+ALTER TABLE leases ADD COLUMN made INTEGER NOT NULL DEFAULT 0;
 
 CREATE TEMP TABLE events AS
 SELECT job, seq, body, json_extract(body, '$.type') AS type, json_extract(body, '$.at') AS at
@@ -52,5 +54,11 @@ UPDATE jobs SET (moved_at, message) = (
     FROM temp.events WHERE job = jobs.id ORDER BY seq DESC LIMIT 1
 )
 WHERE EXISTS (SELECT 1 FROM temp.events WHERE job = jobs.id);
+
+UPDATE leases SET made = EXISTS (
+    SELECT 1 FROM temp.events
+    WHERE job = leases.job AND type = 'devices_configured'
+    AND json_extract(body, '$.instance') = leases.instance
+);
 
 DROP TABLE temp.events;

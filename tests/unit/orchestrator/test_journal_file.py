@@ -489,6 +489,19 @@ def test_an_older_journal_that_cannot_be_written_is_read_whole(
     assert before == contents(path)
 
 
+@pytest.mark.parametrize("version", OLDER)
+def test_an_old_journal_says_which_leases_were_answered(tmp_path: Path, version: int) -> None:
+    """As its events do: an instance whose create was answered need not be waited for."""
+    path = tmp_path / "journal.sqlite3"
+    golden(path, version)
+
+    with open_journal(path) as journal:
+        for lease in journal.open_leases():
+            entries = [entry for _, entry in journal.entries(lease.job)]
+            made = {e.instance for e in entries if isinstance(e, ev.DevicesConfigured)}
+            assert lease.made == (lease.instance in made)
+
+
 def golden(path: Path, version: int) -> dict[str, Any]:
     """A journal that the pikaci of the version wrote, at the path; and what it made of it."""
     with closing(sqlite3.connect(path)) as connection:
