@@ -165,7 +165,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class Called(Note, frozen=True, tag="called"):
     """One incus command has ended; `argv` as one can paste it, secrets never in it.
 
-    `effect` is what it was for (`create`, `collect`); journals of old do not have it.
+    `effect` is what it was for (`create`, `collect`). Version 1 did not have it.
     """
 
     argv: tuple[str, ...]
@@ -173,6 +173,7 @@ class Called(Note, frozen=True, tag="called"):
     exit_code: int | None
     error: str = ""
     effect: str = ""
+    v: int = 2
 
 
 class LeaseOpened(Note, frozen=True, tag="lease_opened"):

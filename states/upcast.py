@@ -14,8 +14,33 @@ import msgspec
 
 Data = dict[str, Any]
 
+_RUNNER = "pikaci-incus-run"
+_SCRIPTS = {"pikaci-ready": "ready", "pikaci-collect": "collect"}
+_RUNNER_WORDS = {"cancel": "cancel", "follow": "follow"}
+
+
+def called_2(data: Data) -> Data:
+    """What a command was for stood in its words alone."""
+    return {**data, "effect": data.get("effect") or _effect_of(tuple(data["argv"])), "v": 2}
+
+
+def _effect_of(argv: tuple[str, ...]) -> str:
+    verb = argv[1] if len(argv) > 1 else "incus"
+    if verb == "exec" and "--" in argv:
+        inner = argv[argv.index("--") + 1 :]
+        if inner[:2] == ("sh", "-c") and len(inner) > 3:
+            return _SCRIPTS.get(inner[3], verb)
+        if inner[:1] == ("env",) and inner[-1].endswith(f"/{_RUNNER}"):
+            return "run"
+        if len(inner) > 1 and inner[0].endswith(f"/{_RUNNER}"):
+            return _RUNNER_WORDS.get(inner[1], verb)
+    return "pull" if verb == "file" else verb
+
+
 # By type and version, what makes the next version of it. An entry without `v` has version 1.
-STEPS: dict[tuple[str, int], Callable[[Data], Data]] = {}
+STEPS: dict[tuple[str, int], Callable[[Data], Data]] = {
+    ("called", 1): called_2,
+}
 
 
 @functools.cache

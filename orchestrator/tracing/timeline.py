@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from orchestrator.tracing.effects import command_of, effect_of
+from orchestrator.tracing.effects import command_of
 from states import events as ev
 from states.job import Job, step
 from states.outcome import Failure, Verdict
@@ -160,7 +160,7 @@ def _state(job: Job, entry: ev.Event, at: datetime) -> Span:
 
 def _call(entry: ev.Called, end: datetime, attempt: int) -> Span:
     return Span(
-        name=entry.effect or effect_of(entry.argv),
+        name=entry.effect or command_of(entry.argv),
         kind=Kind.CALL,
         begin=end - timedelta(milliseconds=max(0.0, entry.duration_ms)),
         end=end,

@@ -83,6 +83,7 @@ def overlapping() -> list[ev.Entry]:
     calls = [
         ev.Called(
             job="r.1",
+            effect=verb,
             argv=("incus", verb),
             duration_ms=1500.0,
             exit_code=0,
@@ -143,7 +144,9 @@ def test_the_page_is_whole_and_says_hostile_words_as_text() -> None:
         failed, failure=msgspec.structs.replace(failed.failure, message=HOSTILE)
     )
     first = msgspec.structs.replace(sample_event(ev.Submitted, 1), name=HOSTILE, run=HOSTILE)
-    call = msgspec.structs.replace(sample_note(), at=failed.at, argv=("incus", HOSTILE))
+    call = msgspec.structs.replace(
+        sample_note(), at=failed.at, argv=("incus", HOSTILE), effect=HOSTILE
+    )
     page = html([life(), timeline([first, call, failed])]).decode()
     tags = Tags(page)
 

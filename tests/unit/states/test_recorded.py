@@ -114,7 +114,7 @@ def test_keys_of_a_newer_pikaci_are_in_a_trace_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"type": "felt"}, {"v": 2}, {"argv": "incus"}], ids=["type", "version", "meaning"]
+    "changes", [{"type": "felt"}, {"v": 3}, {"argv": "incus"}], ids=["type", "version", "meaning"]
 )
 def test_a_note_that_only_a_newer_pikaci_reads_is_kept(changes: dict[str, Any]) -> None:
     """It moves nothing, so the job is as readable as it was."""
