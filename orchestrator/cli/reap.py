@@ -43,7 +43,7 @@ def command(dry_run: bool, expired: bool, workspace: Path | None, state_root: Pa
 
 async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
     from orchestrator import reaper
-    from orchestrator.cli import print_error
+    from orchestrator.cli.ending import print_error
     from orchestrator.journal import open_journal
     from orchestrator.locks import share_root
     from orchestrator.queue import Queue

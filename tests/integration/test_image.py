@@ -230,7 +230,7 @@ async def test_each_broken_promise_has_its_row(our_file: Path, incus: Incus) -> 
     """A runner that lets every job write to its tree, sets no variable, a home of root's, no tar."""
     runner = (guest_files() / "pikaci-incus-run").read_text()
     for right, wrong in (
-        (" scratch=0 job_env=()", " scratch=1 job_env=()"),
+        (" scratch=0 log_bytes", " scratch=1 log_bytes"),
         ("PIKACI_INCUS_SCRATCH=*) scratch=${pair#*=}", "PIKACI_INCUS_SCRATCH=*) scratch=1"),
         ("CARGO_INCREMENTAL=0", "CARGO_INCREMENTAL=1"),
         ("kill -s PWR 1", "true"),
