@@ -47,6 +47,7 @@ from orchestrator.settings import QUEUE_JOBS, Settings, open_incus
 from orchestrator.snapshot import Snapshot
 from orchestrator.submission import (
     Request,
+    asked_hash,
     check_form,
     check_same,
     real_path,
@@ -274,12 +275,14 @@ class Orchestrator:
             )
         check_form(request)
         request = replace(request, workspace=real_path(request.workspace))
+        asked = asked_hash(request) if request.key else ""
+        if request.key and (there := self._submitted(request)):
+            return there
+        sent = request
         refused = any(refusal(spec) is not None for spec in request.specs.values())
         if not refused:
             real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
             request = replace(request, specs=real)
-        if request.key and (there := self._submitted(request)):
-            return there
         if not refused:
             for spec in request.specs.values():
                 self.queue.capacity.check(spec)
@@ -294,12 +297,12 @@ class Orchestrator:
             async with submitting(self.bench.root.snapshots):
                 snapshot = await self._publisher.prepare(request)
                 started(snapshot)
-                events = submissions(request, run, snapshot)
+                events = submissions(request, run, snapshot, asked)
                 await self.journal.append(*events)
                 submitted = events
         except NotTheWriter:
             # Another task or process may have been faster with the same key.
-            if there := self._submitted(request):
+            if there := self._submitted(sent):
                 return there
             raise
         finally:
@@ -322,7 +325,9 @@ class Orchestrator:
         if run is None:
             return None
         handle = self.run(run)
-        check_same(request, [job.job for job in handle.jobs])
+        ((_, first),) = self.journal.entries(handle.jobs[0].id, limit=1)
+        assert isinstance(first, ev.Submitted)
+        check_same(request, first, [job.job for job in handle.jobs])
         return handle
 
     def _next_run(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import msgspec
@@ -49,7 +50,8 @@ def check_form(request: Request) -> None:
                 resolution="allowed: letters, digits and ._/-, at most 128",
             )
         check_spec_form(spec)
-    for what, text in (("workspace", str(request.workspace)), ("key", request.key)):
+    texts = [("workspace", str(request.workspace)), ("key", request.key)]
+    for what, text in [*texts, *(("glob", glob) for glob in request.include)]:
         if not isinstance(text, str) or not _is_unicode(text):
             raise UsageError(f"the {what} {text!r} is not Unicode", resolution="rename it")
 
@@ -134,8 +136,8 @@ def rejections(request: Request, run: str) -> list[ev.Rejected]:
     ]
 
 
-def submissions(request: Request, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
-    """The first events of the run's jobs, which see `snapshot`."""
+def submissions(request: Request, run: str, snapshot: Snapshot, asked: str) -> list[ev.Submitted]:
+    """The first events of the run's jobs, which see `snapshot`. `asked` is the request's hash."""
     return [
         ev.Submitted(
             job=f"{run}.{number}",
@@ -149,16 +151,30 @@ def submissions(request: Request, run: str, snapshot: Snapshot) -> list[ev.Submi
             ),
             contract=contract().version,
             key=request.key,
+            asked=asked,
             **now(),
         )
         for number, (name, spec) in enumerate(request.specs.items(), start=1)
     ]
 
 
-def check_same(request: Request, jobs: Iterable[Job]) -> None:
-    """`UsageError` when the key of the request stands for jobs that are others."""
-    there = {job.name: (job.spec, job.workspace) for job in jobs}
-    if there != {name: (spec, str(request.workspace)) for name, spec in request.specs.items()}:
+def asked_hash(request: Request) -> str:
+    """A hash over all that the request asks for, but for its key."""
+    asked = {field.name: getattr(request, field.name) for field in fields(request)}
+    del asked["key"]
+    encoded = msgspec.json.encode(asked, enc_hook=str, order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def check_same(request: Request, submitted: ev.Submitted, jobs: Iterable[Job]) -> None:
+    """`KeyTaken` when the key of the request stands for something else, `submitted` with `jobs`."""
+    if submitted.asked:
+        same = submitted.asked == asked_hash(request)
+    else:
+        there = {job.name: (job.spec, job.workspace) for job in jobs}
+        specs = {name: with_real_paths(spec) for name, spec in request.specs.items()}
+        same = there == {name: (spec, str(request.workspace)) for name, spec in specs.items()}
+    if not same:
         raise KeyTaken(
             f"the key {request.key!r} was used for another submission",
             resolution="use a new key for other jobs, or send the same jobs again",

@@ -20,6 +20,7 @@ from orchestrator.orchestrator import Orchestrator, Statistics
 from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.service.artifacts import list_artifacts, open_artifact
 from orchestrator.service.files import file_answer
+from orchestrator.service.limits import lasting
 from orchestrator.service.places import place_of_byte, place_of_line
 from orchestrator.service.problems import Problem
 from orchestrator.service.types import (
@@ -111,10 +112,8 @@ class Operation:
 
 async def submit(orchestrator: Orchestrator, request: Request) -> Response:
     """Submit a run; it is durable when this is answered. With an Idempotency-Key, once."""
+    key = _idempotency_key(request)
     asked = await _body(request, SubmitRun)
-    key = request.headers.get("Idempotency-Key", "")
-    if len(key) > _MAX_KEY or not key.isprintable():
-        raise Problem(400, f"the Idempotency-Key has more than {_MAX_KEY} printable characters")
     known = bool(key) and orchestrator.journal.run_of_key(key) is not None
     if not known:
         await trio.to_thread.run_sync(_check_secrets, asked)
@@ -200,6 +199,7 @@ async def events(orchestrator: Orchestrator, request: Request) -> Response:
         after = decoded_query({"after": last}, EventsQuery).after
     if job.ended and not await job.more(after):
         return Response(status_code=204)
+    lasting(request)
     return StreamingResponse(
         _server_sent(job, after),
         media_type=EVENT_STREAM,
@@ -234,6 +234,7 @@ async def moves(orchestrator: Orchestrator, request: Request) -> Response:
     if (last := request.headers.get("Last-Event-ID")) is not None:
         after = decoded_query({"after": last}, MovesQuery).after
     newest = orchestrator.journal.position()
+    lasting(request)
     return StreamingResponse(
         # A greater number is of another journal.
         _moves(orchestrator, newest if after is None else min(after, newest)),
@@ -268,13 +269,14 @@ async def log(orchestrator: Orchestrator, request: Request) -> Response:
     query = decoded_query(request.query_params, LogQuery)
     media = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
     if query.follow and request.method == "GET":
+        lasting(request)
         return StreamingResponse(
             job.log(after=query.after), headers={"X-Content-Type-Options": "nosniff", **media}
         )
     file = _open_log(job)
     if file is None:
         return Response(b"", headers=media)
-    return file_answer(file, os.fstat(file).st_size, request.headers.get("Range", ""), media)
+    return await file_answer(request, file, media)
 
 
 async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
@@ -321,7 +323,7 @@ async def artifact(orchestrator: Orchestrator, request: Request) -> Response:
         "Content-Disposition": "attachment",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return file_answer(file, os.fstat(file).st_size, request.headers.get("Range", ""), headers)
+    return await file_answer(request, file, headers)
 
 
 async def statistics(orchestrator: Orchestrator, request: Request) -> Response:
@@ -385,6 +387,20 @@ def _json(document: msgspec.Struct, status: int = 200) -> Response:
     )
 
 
+def _idempotency_key(request: Request) -> str:
+    """The key of the request, "" when it sends none."""
+    keys = request.headers.getlist("Idempotency-Key")
+    if not keys:
+        return ""
+    if len(keys) > 1 or not 0 < len(keys[0]) <= _MAX_KEY or not keys[0].isprintable():
+        raise Problem(
+            400,
+            "the Idempotency-Key is not valid",
+            resolution=f"send one, of 1 to {_MAX_KEY} printable characters, or none",
+        )
+    return keys[0]
+
+
 async def _body(request: Request, type: type[_T]) -> _T:
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -397,8 +413,10 @@ async def _body(request: Request, type: type[_T]) -> _T:
         raise Problem(
             422, f"the body: {error}", resolution="/v1/openapi.json has its form"
         ) from None
-    except msgspec.DecodeError as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(
+            400, f"the body is not JSON: {error}", resolution="JSON is sent as UTF-8"
+        ) from None
 
 
 def decoded_query(given: Mapping[str, str], type: type[_T]) -> _T:

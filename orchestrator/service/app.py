@@ -31,8 +31,13 @@ from states.errors import PikaciError
 LOCAL_HOSTS = ("pikaci", "localhost", "127.0.0.1", "[::1]")
 
 
-def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) -> Starlette:
-    """The application over an orchestrator. Once it is `stopping`, nothing can be submitted."""
+def make_app(
+    orchestrator: Orchestrator, *, stopping: trio.Event | None = None, streams: int | None = None
+) -> Starlette:
+    """The application over an orchestrator. Once it is `stopping`, nothing can be submitted.
+
+    So many `streams` last at once; `limits.MAX_STREAMS` when not given.
+    """
     stopping = trio.Event() if stopping is None else stopping
     metrics = Metrics(orchestrator)
     readiness = Readiness(orchestrator, stopping)
@@ -75,7 +80,7 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
-        middleware=[Middleware(Limits)],
+        middleware=[Middleware(Limits, streams=streams)],
         exception_handlers={
             PikaciError: on_pikaci_error,
             HTTPException: on_http_exception,

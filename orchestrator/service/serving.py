@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -19,6 +20,7 @@ from orchestrator.incus import Incus
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.app import LocalOnly, make_app
 from orchestrator.service.connections import serve_connections
+from orchestrator.service.descriptors import connections_of_a_door, raise_descriptor_limit
 from orchestrator.service.sd_notify import sd_notify
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
@@ -60,7 +62,11 @@ async def serve(
     async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
         orchestrator.journal.observe(lambda entry: on_entry(orchestrator, entry))
         stopping = trio.Event()
-        app = make_app(orchestrator, stopping=stopping)
+        connections = connections_of_a_door(
+            raise_descriptor_limit(), doors=1 if doors.listen is None else 2
+        )
+        # The other half is for requests that are answered at once.
+        app = make_app(orchestrator, stopping=stopping, streams=connections // 2)
         try:
             with (
                 ExitStack() as sockets,
@@ -77,7 +83,9 @@ async def serve(
                     nursery.start_soon(_stop_on_signals, received, stopping, nursery.cancel_scope)
                     async with trio.open_nursery() as servers:
                         for way in ways:
-                            servers.start_soon(serve_connections, *way, stopping)
+                            servers.start_soon(
+                                partial(serve_connections, *way, stopping, most=connections)
+                            )
                         sd_notify("READY=1")
                     nursery.cancel_scope.cancel()
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import trio
+from starlette.types import ASGIApp
 
 from orchestrator import JobSpec, Orchestrator
 from orchestrator.fake_incus import FakeIncus
@@ -60,8 +61,10 @@ class Served:
 
 
 @asynccontextmanager
-async def open_served(**options: Any) -> AsyncIterator[Served]:
-    """Serve for the length of the block; `options` go to `open_fake`."""
+async def open_served(
+    wrap: Callable[[ASGIApp], ASGIApp] = LocalOnly, most: int | None = None, **options: Any
+) -> AsyncIterator[Served]:
+    """Serve for the length of the block, `most` connections; `options` go to `open_fake`."""
     async with open_fake(**options) as (orchestrator, fake):
         path = orchestrator.bench.root.path / "service.sock"
         stopping = trio.Event()
@@ -71,7 +74,7 @@ async def open_served(**options: Any) -> AsyncIterator[Served]:
         async def serve(task_status: trio.TaskStatus[trio.lowlevel.Task]) -> None:
             task_status.started(trio.lowlevel.current_task())
             with serving:
-                await serve_connections(LocalOnly(app), door, stopping)
+                await serve_connections(wrap(app), door, stopping, most=most)
             ended.set()
 
         transport = httpx.AsyncHTTPTransport(uds=str(path))

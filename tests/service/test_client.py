@@ -19,7 +19,7 @@ async def test_a_stream_that_finds_the_service_busy_waits_for_its_turn(
     log = b""
     async with open_served() as served:
         job = (await served.submit("echo one; sleep 0.2; echo two"))["id"]
-        monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
+        monkeypatch.setattr(limits, "MAX_STREAMS", 1)
 
         async def read_log() -> None:
             nonlocal log

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs
 
 import trio
 from starlette.requests import Request
@@ -16,6 +15,7 @@ from starlette.routing import Route
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.api import JobsQuery, decoded_query, find_jobs
 from orchestrator.service.artifacts import list_artifacts
+from orchestrator.service.limits import read_form
 from orchestrator.service.web import board
 from orchestrator.service.web.job import drawing, settings, steps
 from orchestrator.service.web.log_end import read_log_end
@@ -30,6 +30,7 @@ from states.outcome import Verdict
 MAX_ARTIFACTS = 500
 MAX_CHANGED = 50
 CANCEL_SECS = 0.5
+MAX_FORM = 8192
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -109,7 +110,7 @@ class Pages:
         """End a job, as the API does; answered when that has begun."""
         require_same_origin(request)
         job = self.orchestrator.job(request.path_params["job"])
-        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        form = await read_form(request, MAX_FORM)
         with trio.move_on_after(CANCEL_SECS):
             # It goes on when nobody waits for it any more; the page shows how far it is.
             await job.cancel(reason="asked for on the page", now=form.get("now") == ["1"])
