@@ -48,6 +48,24 @@ class Arrivals:
             waiting.set()
 
 
+@dataclass(frozen=True)
+class LogPiece:
+    """Bytes of the log of an attempt; `end` is the number of the byte behind them."""
+
+    attempt: int
+    end: int
+    data: bytes
+
+
+def _piece(path: Path, start: int) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(LOG_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
 class JobHandle:
     """A job of an orchestrator's state root. What it tells is read from the journal.
 
@@ -146,6 +164,26 @@ class JobHandle:
                 await trio.lowlevel.checkpoint()
             elif job.ended:
                 return
+            else:
+                await self._next(arrival)
+
+    async def more_log(self, attempt: int, after: int) -> LogPiece:
+        """The next piece of the log behind the byte `after` of an attempt's; empty at its end.
+
+        Behind one attempt's log comes the next one's. Waits for a job that has not ended.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            arrival = self._orchestrator.arrivals.log(self.id)
+            job = self.job  # before its file: what was written until it ended is read
+            path = self._orchestrator.bench.root.attempt_dir(self.id, attempt) / "guest.log"
+            data = await trio.to_thread.run_sync(_piece, path, after)
+            if data:
+                return LogPiece(attempt, after + len(data), data)
+            if attempt < job.attempt:
+                attempt, after = attempt + 1, 0
+            elif job.ended:
+                return LogPiece(attempt, after, b"")
             else:
                 await self._next(arrival)
 

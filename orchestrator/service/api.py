@@ -20,10 +20,19 @@ from orchestrator.orchestrator import Orchestrator, Statistics
 from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.service.artifacts import list_artifacts, open_artifact
 from orchestrator.service.files import file_answer
+from orchestrator.service.follow import (
+    EVENT_STREAM,
+    KEEP_ALIVE,
+    LogFrames,
+    frames_of,
+    place_of_id,
+    stream_answer,
+)
 from orchestrator.service.limits import lasting
 from orchestrator.service.places import place_of_byte, place_of_line
 from orchestrator.service.problems import Problem
 from orchestrator.service.types import (
+    KEEP_ALIVE_SECS,
     Artifacts,
     Cancel,
     JobDocument,
@@ -41,10 +50,8 @@ from states import events as ev
 from states.lifecycle import State
 from states.outcome import Verdict
 
-KEEP_ALIVE_SECS = 15.0
 # Who watches all jobs has to come again after this time, and so is known to be alive.
 WATCH_SECS = 3600.0
-EVENT_STREAM = "text/event-stream"
 _MAX_KEY = 200
 _T = TypeVar("_T")
 
@@ -71,6 +78,12 @@ class LogQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`follow`: from the byte `after`, as it grows, to the job's end."""
 
     follow: bool = False
+    after: _Count = 0
+
+
+class FollowQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`after`: from this byte of the current attempt. The header Last-Event-ID goes before it."""
+
     after: _Count = 0
 
 
@@ -199,30 +212,23 @@ async def events(orchestrator: Orchestrator, request: Request) -> Response:
         after = decoded_query({"after": last}, EventsQuery).after
     if job.ended and not await job.more(after):
         return Response(status_code=204)
-    lasting(request)
-    return StreamingResponse(
-        _server_sent(job, after),
-        media_type=EVENT_STREAM,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return stream_answer(request, _server_sent(job, after))
 
 
 async def _server_sent(job: JobHandle, after: int) -> AsyncIterator[bytes]:
-    while True:
-        batch = None
-        with trio.move_on_after(KEEP_ALIVE_SECS):
-            batch = await job.more(after)
-        if batch is None:
-            yield b": still here\n\n"  # so that a connection that is gone is noticed
-        elif not batch:
-            return
-        else:
+    async def more() -> bytes:
+        nonlocal after
+        batch = await job.more(after)
+        if batch:
             after = batch[-1][0]
-            yield b"".join(
-                b"id: %d\nevent: %s\ndata: %s\n\n"
-                % (number, ev.tag(type(entry)).encode(), msgspec.json.encode(entry))
-                for number, entry in batch
-            )
+        return b"".join(
+            b"id: %d\nevent: %s\ndata: %s\n\n"
+            % (number, ev.tag(type(entry)).encode(), msgspec.json.encode(entry))
+            for number, entry in batch
+        )
+
+    async for frame in frames_of(more):
+        yield frame
 
 
 async def moves(orchestrator: Orchestrator, request: Request) -> Response:
@@ -234,13 +240,9 @@ async def moves(orchestrator: Orchestrator, request: Request) -> Response:
     if (last := request.headers.get("Last-Event-ID")) is not None:
         after = decoded_query({"after": last}, MovesQuery).after
     newest = orchestrator.journal.position()
-    lasting(request)
-    return StreamingResponse(
-        # A greater number is of another journal.
-        _moves(orchestrator, newest if after is None else min(after, newest)),
-        media_type=EVENT_STREAM,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    # A greater number is of another journal.
+    after = newest if after is None else min(after, newest)
+    return stream_answer(request, _moves(orchestrator, after))
 
 
 async def _moves(orchestrator: Orchestrator, after: int) -> AsyncIterator[bytes]:
@@ -260,7 +262,7 @@ async def _moves(orchestrator: Orchestrator, after: int) -> AsyncIterator[bytes]
         with trio.move_on_at(min(end, trio.current_time() + KEEP_ALIVE_SECS)) as waited:
             await arrival.wait()
         if waited.cancelled_caught:
-            yield b": still here\n\n"
+            yield KEEP_ALIVE
 
 
 async def log(orchestrator: Orchestrator, request: Request) -> Response:
@@ -276,7 +278,24 @@ async def log(orchestrator: Orchestrator, request: Request) -> Response:
     file = _open_log(job)
     if file is None:
         return Response(b"", headers=media)
-    return await file_answer(request, file, media)
+    return await file_answer(request, file, os.fstat(file).st_size, media)
+
+
+async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
+    """A job's log as server-sent events of base64, from a byte or behind Last-Event-ID.
+
+    An id is an attempt and a byte of its log, `1.4096`: behind one attempt's log comes the next
+    one's. The stream ends when the job has; behind the end the answer is 204.
+    """
+    job = _job(orchestrator, request)
+    after = decoded_query(request.query_params, FollowQuery).after
+    place = max(1, job.job.attempt), after
+    if (last := request.headers.get("Last-Event-ID")) is not None:
+        place = place_of_id(last)
+    frames = LogFrames(job, *place)
+    if await frames.over():
+        return Response(status_code=204)
+    return stream_answer(request, frames_of(frames.more))
 
 
 async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
@@ -323,7 +342,7 @@ async def artifact(orchestrator: Orchestrator, request: Request) -> Response:
         "Content-Disposition": "attachment",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return await file_answer(request, file, headers)
+    return await file_answer(request, file, os.fstat(file).st_size, headers)
 
 
 async def statistics(orchestrator: Orchestrator, request: Request) -> Response:
@@ -341,6 +360,7 @@ OPERATIONS = (
     Operation("GET", "/v1/events", moves, EVENT_STREAM, query=MovesQuery),
     Operation("GET", "/v1/jobs/{job}/events", events, EVENT_STREAM, query=EventsQuery),
     Operation("GET", "/v1/jobs/{job}/log", log, "text/plain", query=LogQuery),
+    Operation("GET", "/v1/jobs/{job}/log/events", follow_log, EVENT_STREAM, query=FollowQuery),
     Operation("GET", "/v1/jobs/{job}/log/place", log_place, Place, query=PlaceQuery),
     Operation("GET", "/v1/jobs/{job}/artifacts", artifacts, Artifacts),
     Operation("GET", "/v1/jobs/{job}/artifacts/{path:path}", artifact, "application/octet-stream"),

@@ -59,7 +59,7 @@ class Exchange:
             bug = BadRequest("internal error", 500)
             await self._connection.send(refusal(self._wire, bug))
             return True
-        if not self._wire.answered:
+        if not (self._wire.answered or self._silent):
             _log.warning("the answer to %s ended early", self._shown())
         return self._wire.answered
 

@@ -52,14 +52,14 @@ class FileAnswer(Response):
             yield chunk
 
 
-async def file_answer(request: Request, file: int, headers: dict[str, str]) -> Response:
-    """A file as it is now, or one range of it (RFC 9110); `file` is closed.
+async def file_answer(request: Request, file: int, size: int, headers: dict[str, str]) -> Response:
+    """The first `size` bytes of a file, or one range of them (RFC 9110); `file` is closed.
 
-    Several ranges are answered with the whole, as one may.
+    `size` is what the file has now: it may grow while it is sent. Several ranges
+    are answered with the whole, as one may.
     """
     kept = False
     try:
-        size = os.fstat(file).st_size
         headers = {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff", **headers}
         asked = request.headers.get("Range", "").strip()
         found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", asked, re.ASCII)
