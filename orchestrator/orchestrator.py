@@ -12,6 +12,7 @@ and never an exception in the block.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -65,6 +66,7 @@ from states.lifecycle import State
 from states.outcome import Verdict
 from states.spec import JobSpec, check
 
+_log = logging.getLogger(__name__)
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -110,6 +112,8 @@ class Orchestrator:
         self._runs = 0
         self._ended: Counter[Verdict] = Counter()
         self._faults: dict[str, Exception] = {}
+        # What upkeep could not do, by its duty; and jobs that this process lost.
+        self.fault_counts: Counter[str] = Counter()
         bench.journal.observe(self._on_entry)
 
     @classmethod
@@ -177,7 +181,7 @@ class Orchestrator:
         with hold(root.path), locks.hold_run(root.locks, session):
             self = cls(bench, capacity, session, workspace, queue_jobs)
             async with (
-                tending(self.bench, self.queue, self._tasks, self._take_up_lost),
+                tending(self.bench, self.queue, self._tasks, self._take_up_lost, self._on_fault),
                 listening(root.locks, session, self._tasks),
             ):
                 async with trio.open_nursery() as self._nursery:
@@ -415,6 +419,7 @@ class Orchestrator:
             cause = cause_of(group)
             assert isinstance(cause, Exception)
             self._faults[task.job.id] = cause
+            self._on_fault("job", cause, job=task.job.id)
         finally:
             del self._tasks[task.job.id]
             self._room.begun(task.job.id)
@@ -435,6 +440,11 @@ class Orchestrator:
                 self._nursery.start_soon(self._drive, task)
             del self._faults[id]
             self.arrivals.tell(id)
+
+    def _on_fault(self, duty: str, fault: BaseException, **about: str) -> None:
+        """What goes no further is counted and told, and never swallowed in silence."""
+        self.fault_counts[duty] += 1
+        _log.warning("upkeep: %s", fault, extra={"about": {"duty": duty, **about}})
 
     def _on_entry(self, entry: ev.Entry) -> None:
         self.arrivals.tell(entry.job)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +14,6 @@ from orchestrator.cli.options import (
     workspace_option,
 )
 from orchestrator.errors import UsageError
-
-if TYPE_CHECKING:
-    from orchestrator.orchestrator import Orchestrator
-    from states import events as ev
 
 
 @click.command("serve")
@@ -41,6 +37,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A private file with the token that clients on TCP must send.",
 )
+@click.option(
+    "--log",
+    "log_form",
+    type=click.Choice(["text", "json"]),
+    help="How the log is written; JSON under systemd, text elsewhere.",
+)
 def command(
     workspace: Path | None,
     state_root: Path | None,
@@ -51,27 +53,30 @@ def command(
     socket_path: Path | None,
     listen: str | None,
     token_file: Path | None,
+    log_form: str | None,
 ) -> int:
-    """Hold a state root and take jobs over HTTP; what dead processes left goes on too.
+    """Run the service: HTTP API and web page.
+
+    It takes jobs, and resumes those of dead processes. No other process runs jobs in its state
+    root; `pikaci run` there submits to the service.
 
     It needs the right to use Incus, and no more. On the host that right (the group incus-admin)
-    is as good as root: whoever can submit a job can be root there. So its socket is its user's
-    alone, and TCP needs a token.
+    is as good as root: whoever can submit a job can be root there. So only its own user can open
+    its socket, and TCP needs a token.
 
-    TERM or Ctrl-C end it, with exit code 0: jobs go on in their guests, and are taken over at its
-    next start. A second signal does not wait for answers that are being given.
+    TERM or Ctrl-C stops it, with exit code 0: jobs go on in their guests, and its next start takes
+    them over. A second signal does not wait for answers that are being given.
     """
     import trio
 
     try:
+        from orchestrator.service.logs import configure_logging, under_systemd
         from orchestrator.service.serving import Doors, default_socket, serve
     except ModuleNotFoundError as error:
         raise UsageError(
             f"`pikaci serve` needs the Python package {error.name}",
             resolution="pip install 'pikaci[service]'",
         ) from None
-    from functools import partial
-
     from orchestrator.queue import Capacity
     from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
 
@@ -90,7 +95,9 @@ def command(
         listen=listen,
         token_file=token_file,
     )
-    trio.run(partial(serve, settings, doors, say=click.echo, on_entry=_show))
+    as_json = under_systemd() if log_form is None else log_form == "json"
+    configure_logging(sys.stdout, as_json=as_json)
+    trio.run(serve, settings, doors)
     return 0
 
 
@@ -104,13 +111,3 @@ def _bytes(memory: str | None) -> int | None:
             f"--memory {memory} is no size", resolution="a size with its unit, for example 16GiB"
         )
     return None if memory is None else size_in_bytes(memory)
-
-
-def _show(orchestrator: Orchestrator, entry: ev.Entry) -> None:
-    from orchestrator.cli.summary import shown_verdict
-    from orchestrator.terminal import plain
-    from states import events as ev
-
-    if isinstance(entry, ev.Event):
-        job = orchestrator.journal.job(entry.job)
-        click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")

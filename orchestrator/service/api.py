@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -54,6 +55,7 @@ from states.outcome import Verdict
 WATCH_SECS = 3600.0
 _MAX_KEY = 200
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 _Handler = Callable[[Orchestrator, Request], Awaitable[Response]]
@@ -148,6 +150,8 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
             f"jobs.{rejected[0].name}: {failure.message}",
             resolution=f"{failure.resolution}; the run {run.id} is recorded as rejected",
         )
+    about = {"run": run.id, "jobs": len(documents), "key": key, "workspace": asked.workspace}
+    _log.info("known run" if known else "submitted run", extra={"about": about})
     return _json(RunDocument(id=run.id, jobs=tuple(documents)), 200 if known else 201)
 
 
@@ -184,10 +188,18 @@ async def get_job(orchestrator: Orchestrator, request: Request) -> Response:
     return _json(_document(_job(orchestrator, request)))
 
 
+def log_cancel(jobs: list[str], asked: Cancel) -> None:
+    """Say in the log who is cancelled, and why."""
+    for job in jobs:
+        about = {"job": job, "reason": asked.reason, "now": asked.now}
+        _log.info("cancel", extra={"about": about})
+
+
 async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
     """End a job; answered when it is dead. One that has ended stays as it is."""
     job = _job(orchestrator, request)
     asked = await _body(request, Cancel)
+    log_cancel([job.id], asked)
     await job.cancel(reason=asked.reason, now=asked.now)
     return _json(_document(job))
 
@@ -196,6 +208,7 @@ async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
     """End all jobs of a run; answered when they are dead."""
     run = orchestrator.run(request.path_params["run"])
     asked = await _body(request, Cancel)
+    log_cancel([job.id for job in run.jobs], asked)
     await orchestrator.cancel((job.id for job in run.jobs), reason=asked.reason, now=asked.now)
     return _json(RunDocument(id=run.id, jobs=tuple(_document(job) for job in run.jobs)))
 

@@ -113,7 +113,7 @@ class LocalOnly:
                         "this is not asked for by a local client",
                         resolution=f"send one of these as Host: {', '.join(LOCAL_HOSTS)}",
                     )
-                    await problem(refused)(scope, receive, send)
+                    await problem(refused, scope)(scope, receive, send)
                     return
         await self._app(scope, receive, send)
 

@@ -75,6 +75,8 @@ class Connection:
                     return False
             except BadRequest as error:
                 self.waits_since = trio.current_time()
+                about = {"status": error.status, "title": error.reason}
+                _log.info("refused what is no HTTP/1.1", extra={"about": about})
                 await self.send(refusal(self.wire, error))
                 return True
             if not self.wire.reusable:

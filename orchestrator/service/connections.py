@@ -73,7 +73,9 @@ class _Door:
                 connection = Connection(self._app, stream, self._stopping)
                 self._connections.add(connection)
                 handlers.start_soon(self._serve, connection)
-            elif self._told < MAX_TOLD:
+                continue
+            _log.warning("a connection is sent away: all %d are being answered", self._limit)
+            if self._told < MAX_TOLD:
                 self._told += 1
                 handlers.start_soon(self._send_away, stream)
             else:
@@ -94,6 +96,7 @@ class _Door:
         waiting = [found for found in self._connections if found.waits_since is not None]
         if not waiting:
             return False
+        _log.info("a connection that waits for its client is cut, for a new one")
         longest = min(waiting, key=lambda found: found.waits_since or 0.0)
         longest.cut()
         self._connections.remove(longest)

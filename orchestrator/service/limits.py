@@ -116,7 +116,7 @@ class Limits:
         try:
             kind.take(MAX_CHANGES if changes else MAX_REQUESTS)
         except Problem as busy:
-            await problem(busy)(scope, receive, send)
+            await problem(busy, scope)(scope, receive, send)
             return
         streams = MAX_STREAMS if self._most_streams is None else self._most_streams
         held = _Held(kind, self._streams, streams)
@@ -159,8 +159,8 @@ class Limits:
         except* _BodyTooLarge:
             if not begun:
                 error = Problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")
-                await problem(error)(scope, receive, send)
+                await problem(error, scope)(scope, receive, send)
         except* _TooSlow:
             if not begun:
                 error = Problem(408, f"the body did not come within {BODY_SECS:g} s")
-                await problem(error)(scope, receive, send)
+                await problem(error, scope)(scope, receive, send)

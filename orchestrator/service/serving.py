@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,9 +25,11 @@ from orchestrator.service.descriptors import connections_of_a_door, raise_descri
 from orchestrator.service.sd_notify import sd_notify
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
+from orchestrator.service.types import move
 from orchestrator.settings import Settings, StateRoot
-from orchestrator.terminal import plain
 from states import events as ev
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,6 @@ async def serve(
     settings: Settings,
     doors: Doors,
     *,
-    say: Callable[[str], None],
-    on_entry: Callable[[Orchestrator, ev.Entry], None],
     incus: Incus | None = None,
 ) -> None:
     """Serve until TERM or INT: then no new jobs; those that run go on, and are the next start's.
@@ -60,7 +61,7 @@ async def serve(
     """
     token = _token(doors)
     async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
-        orchestrator.journal.observe(lambda entry: on_entry(orchestrator, entry))
+        orchestrator.journal.observe(partial(_log_entry, orchestrator))
         stopping = trio.Event()
         connections = connections_of_a_door(
             raise_descriptor_limit(), doors=1 if doors.listen is None else 2
@@ -77,8 +78,10 @@ async def serve(
                 if doors.listen is not None:
                     listener = sockets.enter_context(tcp_socket(doors.listen))
                     ways.append((RequireToken(app, token), listener))
-                    say(f"listening on {_shown(listener)}, for who has the token")
-                say(f"serving {settings.root.path} on {doors.socket} as process {os.getpid()}")
+                    _log.info("listening on %s, with the token", _shown(listener))
+                _log.info(
+                    "serving %s on %s as process %d", settings.root.path, doors.socket, os.getpid()
+                )
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_stop_on_signals, received, stopping, nursery.cancel_scope)
                     async with trio.open_nursery() as servers:
@@ -92,17 +95,27 @@ async def serve(
             # However it came to this, jobs are not what ends.
             orchestrator.detach()
             for row in orchestrator.journal.unfinished():
-                say(f"  {row.id}  {plain(row.name)}  goes on, and is the next start's")
+                about = {"job": row.id, "name": row.name}
+                _log.info("the next start takes this job over", extra={"about": about})
 
 
 async def _stop_on_signals(
     received: AsyncIterator[int], stopping: trio.Event, hurry: trio.CancelScope
 ) -> None:
-    await anext(received)
+    _log.info("stopping, by signal %d", await anext(received))
     sd_notify("STOPPING=1")
     stopping.set()
     await anext(received)
     hurry.cancel()
+
+
+def _log_entry(orchestrator: Orchestrator, entry: ev.Entry) -> None:
+    row = orchestrator.journal.find(entry.job)
+    if row is not None and isinstance(entry, ev.Event):
+        told = move(row, entry)
+        about = {"job": told.job, "run": told.run, "name": told.name, "state": told.state.value}
+        verdict = {} if told.verdict is None else {"verdict": told.verdict.value}
+        _log.info("job", extra={"about": {**about, **verdict}})
 
 
 def _shown(listener: socket.socket) -> str:

@@ -12,7 +12,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.service.limits import read_form
-from orchestrator.service.problems import Problem, problem, wants_page
+from orchestrator.service.problems import Problem, log_refusal, problem, wants_page
+from orchestrator.service.types import ProblemDocument
 from orchestrator.service.web.rendering import page
 from orchestrator.service.web.same_origin import require_same_origin
 
@@ -65,7 +66,7 @@ class RequireToken:
             if request.method not in ("GET", "HEAD"):
                 require_same_origin(request)
         except Problem as error:
-            return problem(error)
+            return problem(error, request.scope)
         return None
 
     def _logged_in(self, request: Request) -> bool:
@@ -83,6 +84,7 @@ class RequireToken:
         token = form.get("token", [""])[0].strip()
         there = form.get("next", ["/"])[0]
         if not hmac.compare_digest(token.encode(), self._key):
+            log_refusal(request.scope, ProblemDocument(status=401, title="a wrong token"))
             return page("login.html", status=401, next=there, wrong=True)
         end = int(time.time()) + DAYS * 86_400
         answer = RedirectResponse(_own(there), status_code=303)
@@ -107,7 +109,8 @@ class RequireToken:
             there = "/" if path == "/login" else path + (f"?{query}" if query else "")
             return page("login.html", status=401, next=there, wrong=False)
         answer = problem(
-            Problem(401, "this needs the token", resolution="send Authorization: Bearer TOKEN")
+            Problem(401, "this needs the token", resolution="send Authorization: Bearer TOKEN"),
+            request.scope,
         )
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer

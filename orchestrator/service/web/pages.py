@@ -13,9 +13,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api import JobsQuery, decoded_query, find_jobs
+from orchestrator.service.api import JobsQuery, decoded_query, find_jobs, log_cancel
 from orchestrator.service.artifacts import list_artifacts
 from orchestrator.service.limits import read_form
+from orchestrator.service.types import Cancel
 from orchestrator.service.web import board
 from orchestrator.service.web.job import drawing, settings, steps
 from orchestrator.service.web.log_end import read_log_end
@@ -111,9 +112,11 @@ class Pages:
         require_same_origin(request)
         job = self.orchestrator.job(request.path_params["job"])
         form = await read_form(request, MAX_FORM)
+        asked = Cancel(now=form.get("now") == ["1"], reason="asked for on the page")
+        log_cancel([job.id], asked)
         with trio.move_on_after(CANCEL_SECS):
             # It goes on when nobody waits for it any more; the page shows how far it is.
-            await job.cancel(reason="asked for on the page", now=form.get("now") == ["1"])
+            await job.cancel(reason=asked.reason, now=asked.now)
         return RedirectResponse(f"/jobs/{job.id}", status_code=303)
 
     def _at(self) -> int:
