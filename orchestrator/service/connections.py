@@ -51,7 +51,7 @@ class _Door:
         self._app = app
         self._stopping = stopping
         self._most = most
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}  # as they came
         self._told = 0
 
     def stop(self) -> None:
@@ -71,7 +71,7 @@ class _Door:
                 continue
             if len(self._connections) < self._limit or self._make_room():
                 connection = Connection(self._app, stream, self._stopping)
-                self._connections.add(connection)
+                self._connections[connection] = None
                 handlers.start_soon(self._serve, connection)
                 continue
             _log.warning("a connection is sent away: all %d are being answered", self._limit)
@@ -89,7 +89,7 @@ class _Door:
         try:
             await connection.run()
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
 
     def _make_room(self) -> bool:
         """Cut the connection whose client has been awaited longest; False when there is none."""
@@ -99,7 +99,7 @@ class _Door:
         _log.info("a connection that waits for its client is cut, for a new one")
         longest = min(waiting, key=lambda found: found.waits_since or 0.0)
         longest.cut()
-        self._connections.remove(longest)
+        del self._connections[longest]
         return True
 
     async def _send_away(self, stream: trio.SocketStream) -> None:

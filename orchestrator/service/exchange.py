@@ -68,16 +68,15 @@ class Exchange:
             return await self._disconnected()
         self._connection.waits_since = self._since
         try:
-            event = await self._next_of_body()
+            body, ended = await self._next_of_body()
         finally:
             self._connection.waits_since = None
-        if isinstance(event, h11.Data):
-            return {"type": "http.request", "body": bytes(event.data), "more_body": True}
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": not ended}
 
-    async def _next_of_body(self) -> h11.Data | h11.EndOfMessage:
+    async def _next_of_body(self) -> tuple[bytes, bool]:
+        await trio.lowlevel.checkpoint()
         try:
-            while (event := self._wire.next_event()) is h11.NEED_DATA:
+            while (found := self._wire.next_of_body()) is None:
                 if self._wire.wants_continue:
                     go_on = h11.InformationalResponse(status_code=100, headers=[])
                     await self._connection.send(self._wire.send(go_on))
@@ -90,8 +89,7 @@ class Exchange:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._gone = True
         else:
-            assert isinstance(event, h11.Data | h11.EndOfMessage)
-            return event
+            return found
         await self._give_up()
         raise AssertionError
 
@@ -127,7 +125,8 @@ class Exchange:
 
     def _head(self, message: Message) -> bytes:
         # Who has answered wants no more of the body. What has not come yet is not waited for.
-        self._wire.discard_body()
+        if self._wire.body_unread:
+            self._wire.discard_body()
         close = self._connection.stopping.is_set() or self._wire.body_unread
         headers = list(message.get("headers", ()))
         head = self._wire.send(response(message["status"], headers, close=close))

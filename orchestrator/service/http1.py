@@ -14,6 +14,11 @@ import h11
 from starlette.types import Scope
 
 MAX_HEAD_BYTES = 1 << 14
+# Around the data of all chunks: each part of a body has its price.
+MAX_OVERHEAD_BYTES = 1 << 18
+PARTS_AT_ONCE = 256
+# h11 shows what it has not read by copying it.
+WINDOW_BYTES = 1 << 12
 
 # A line break is CR LF, and a field is one line.
 _SLOPPY_LINES = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
@@ -47,23 +52,23 @@ class Wire:
 
     def _begin(self, came: bytes, *, closed: bool) -> None:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
-        self._raw = bytearray()  # what h11 has not turned into an event
-        self._lines = bytearray()  # of a head, or of what follows the last chunk
+        self._ahead = bytearray(came)  # what h11 does not have yet
+        self._closed = closed  # the client sends no more than that
+        self._told_closed = False
+        self._raw = bytearray()  # what h11 has, and has not turned into an event
+        self._lines = bytearray()  # of a head, or around the data of chunks
+        self._overhead = 0
         self._untouched = True
-        if came:
-            self.feed(came)
-        if closed:
-            self.feed(b"")
 
     @property
     def pending(self) -> int:
         """How many bytes have come and are not read."""
-        return len(self._raw)
+        return len(self._ahead) + len(self._raw)
 
     @property
     def begun(self) -> bool:
         """Whether a part of a request's head has come."""
-        return bool(self._raw) and self._h11.their_state is h11.IDLE
+        return self.pending > 0 and self._h11.their_state is h11.IDLE
 
     @property
     def body_unread(self) -> bool:
@@ -87,18 +92,15 @@ class Wire:
 
     def feed(self, data: bytes) -> None:
         """Take what came; no bytes mean that the client sends no more."""
-        if self._untouched and data:
-            self._untouched = False
-            data = data.removeprefix(b"\r\n")  # some send one too many behind a body
-            if not data:
-                return
-        self._h11.receive_data(data)
-        self._raw += data
+        self._ahead += data
+        self._closed = self._closed or not data
 
     def next_event(self) -> Event:
         """The next part of a request, `NEED_DATA`, or `ConnectionClosed`. Raises `BadRequest`."""
         try:
             event: Any = self._h11.next_event()
+            while event is h11.NEED_DATA and self._hand_on():
+                event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
             raise BadRequest(str(error), error.error_status_hint) from None
         self._take_lines()
@@ -106,17 +108,30 @@ class Wire:
             self._check_lines()
             _check(event)
         elif isinstance(event, h11.Data):
+            self._overhead += len(self._lines) - len(event.data)
+            if self._overhead > MAX_OVERHEAD_BYTES:
+                raise BadRequest("its chunks are too small")
             self._lines.clear()
         elif isinstance(event, h11.EndOfMessage):
             self._check_lines()
         return event  # type: ignore[no-any-return]
 
+    def next_of_body(self) -> tuple[bytes, bool] | None:
+        """The next piece of the body, and whether it is the last; None when more has to come."""
+        found = bytearray()
+        for _ in range(PARTS_AT_ONCE):
+            event = self.next_event()
+            if isinstance(event, h11.EndOfMessage):
+                return bytes(found), True
+            if not isinstance(event, h11.Data):
+                break
+            found += event.data
+        return (bytes(found), False) if found else None
+
     def discard_body(self) -> None:
-        """Read over what has come of the request's body."""
+        """Read over what has come of the request's body, if that is not much."""
         try:
-            while self.body_unread:
-                if self.next_event() is h11.NEED_DATA:
-                    return
+            self.next_of_body()
         except BadRequest:
             pass  # the connection is closed behind the answer
 
@@ -126,12 +141,28 @@ class Wire:
 
     def next_request(self) -> None:
         """Go on to the next request, behind an exchange that left this `reusable`."""
-        came, closed = self._h11.trailing_data
-        self._begin(came, closed=closed)
+        self._begin(bytes(self._raw + self._ahead), closed=self._closed)
+
+    def _hand_on(self) -> bool:
+        """Give h11 a little more; False when there is nothing."""
+        if self._untouched and self._ahead:
+            self._untouched = False
+            if self._ahead.startswith(b"\r\n"):
+                del self._ahead[:2]  # some send one too many behind a body
+        if self._ahead:
+            part = bytes(self._ahead[:WINDOW_BYTES])
+            del self._ahead[:WINDOW_BYTES]
+            self._h11.receive_data(part)
+            self._raw += part
+            return True
+        if self._closed and not self._told_closed:
+            self._told_closed = True
+            self._h11.receive_data(b"")
+            return True
+        return False
 
     def _take_lines(self) -> None:
-        left = len(self._h11.trailing_data[0])
-        taken = len(self._raw) - left
+        taken = len(self._raw) - len(self._h11.trailing_data[0])
         self._lines += self._raw[:taken]
         del self._raw[:taken]
 

@@ -221,3 +221,14 @@ async def test_curl_gets_an_answer_each_way() -> None:
                 capture_stdout=True,
             )
             assert done.stdout.endswith(b" " + b"x" * 100_000), options
+
+
+@pytest.mark.parametrize(("count", "status"), [(10_000, 200), (100_000, 400)])
+async def test_a_body_of_tiny_chunks_has_a_bound(count: int, status: int) -> None:
+    """Each of them costs the service more than its client."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with serving() as address:
+        found = await answers_to(address, head + b"1\r\na\r\n" * count + b"0\r\n\r\n" + SECOND)
+
+    assert found[0].startswith(b"HTTP/1.1 %d" % status)
+    assert (2 if status == 200 else 1) == len(found)
