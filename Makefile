@@ -4,6 +4,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-annotate --custom-compile-command 'make lock'
 SHELL_FILES := .ci/chromium .ci/common .ci/guest-deps .ci/incus .ci/nix .ci/run .ci/venv \
 	nix/guest/init nix/guest/pikaci-deadline nix/guest/pikaci-incus-run nix/guest/pikaci-ready
+# More than a small machine has cores: tests on the real Incus wait for most of their time.
+WORKERS ?= 4
+# Where images of containers set it, every process of the tests would compile all of the code anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help run setup venv nix browser test lint format docs lock clean
 
@@ -28,9 +32,9 @@ ifeq ($(PIKACI_TEST_WITHOUT_INCUS),1)
 test: venv nix browser
 	@echo 'PIKACI_TEST_WITHOUT_INCUS=1: the tests on a real Incus are LEFT OUT'
 else
-test: setup nix browser  ## Run all tests, those on a real Incus included
+test: setup nix browser  ## Run all tests, those on a real Incus included (WORKERS=1: one at a time)
 endif
-	@$(BIN)/pytest --cov
+	@$(BIN)/pytest --cov --numprocesses $(WORKERS) --dist loadgroup
 
 nix:
 	@.ci/nix

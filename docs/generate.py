@@ -32,7 +32,7 @@ from orchestrator.service.api import OPERATIONS
 from states import lease
 from states.events import Entry
 from states.lifecycle import TABLE, TERMINAL, State
-from states.spec import Deadlines, JobSpec
+from states.spec import MIN_PROCESSES, Deadlines, JobSpec
 
 FAULTS: dict[type[IncusError], str] = {
     DaemonUnreachable: "no daemon answers",
@@ -56,8 +56,9 @@ KEY_NOTES = {
     "cpus": "processors of the guest",
     "memory": "memory of the guest",
     "disk": "size of the guest's root disk",
-    "processes": "processes in the guest (containers)",
+    "processes": "processes and threads in the guest (containers)",
     "network": "`none`, or the name of an Incus network",
+    "log_bytes": "how long the log may get; of what is printed past it nothing is kept",
     "scratch": "a throw-away writable copy of the workspace, at the same path",
     "env": "variables for the command; public, so no secrets",
     "secrets": 'variables from the host: `{ env = "NAME" }` or `{ file = "path" }`; see below',
@@ -157,7 +158,9 @@ def _rows(kind: type[msgspec.Struct], notes: dict[str, str]) -> list[str]:
         rules = schema[field.name]
         low, high = rules.get("minimum"), rules.get("maximum")
         allowed = f"{low} to {high}" if low is not None else ""
-        if "pattern" in rules and field.name in ("memory", "disk"):
+        if field.name == "processes":  # the door asks for more than what journals may hold
+            allowed = f"{MIN_PROCESSES} to {high}"
+        if "pattern" in rules and field.name in ("memory", "disk", "log_bytes"):
             allowed = "such as `512MiB`, `4GiB`"
         default = "required" if field.required else f"`{_toml(field)}`"
         lines.append(
@@ -202,6 +205,7 @@ def contract_table() -> str:
         "grace_secs": "seconds between TERM and KILL",
         "lease_secs": "seconds until the guest turns itself off, whatever then runs; 0: never",
         "scratch": "`1`: an overlay of the snapshot at its own path",
+        "log_bytes": "the log's limit, in bytes; 0: none",
         "nonce": "goes into the result; comes last",
     }
     lines += ["", "| name on stdin | what it is |", "|---|---|"]

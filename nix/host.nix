@@ -83,6 +83,10 @@ let
           ;
         token-file = if cfg.listen == null then null else "%d/token";
       }
+    ++ map (place: [
+      "--allow-mounts"
+      place
+    ]) cfg.allowMounts
   );
 
   positive =
@@ -157,6 +161,13 @@ in
       description = "A file with the token that clients on TCP must send; for root alone, not in the store.";
     };
 
+    allowMounts = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = [ ];
+      example = [ "/nix/store" ];
+      description = "Directories of the host below which jobs may mount; none by default.";
+    };
+
     images = lib.mkOption {
       type = lib.types.attrsOf (lib.types.listOf lib.types.path);
       default = { };
@@ -191,7 +202,7 @@ in
     assertions = [
       {
         assertion = (cfg.listen == null) == (cfg.tokenFile == null);
-        message = "services.pikaci.listen and services.pikaci.tokenFile want each other: whoever can submit a job can be root on this host.";
+        message = "services.pikaci.listen and services.pikaci.tokenFile want each other: whoever can submit a job reads what pikaci can read.";
       }
       {
         assertion =

@@ -85,17 +85,18 @@ class Attempt:
         patience = Patience(self.plan.deadlines.daemon_secs)
         give_up = trio.current_time() + secs
 
-        with self.evidence.log.open("ab" if running else "wb", buffering=0) as log:
+        async with self.evidence.open_log(self.evidence.log, resume=running) as log:
 
             async def sink(chunk: bytes) -> None:
                 nonlocal head
                 patience.reset()
-                log.write(chunk)
+                kept = await log.write(chunk)
                 if len(head) < len(LOG_HEADER):
                     head += chunk[: len(LOG_HEADER) - len(head)]
                     if head == LOG_HEADER:
                         await started()
-                on_log(chunk)
+                if kept:
+                    on_log(kept)
 
             async def stdin() -> bytes:
                 # Read here, and kept nowhere; after a restart they are read again.
@@ -115,10 +116,10 @@ class Attempt:
             async def exec_once() -> Completed:
                 nonlocal head
                 if head == LOG_HEADER:
-                    return await follow(self.evidence.log_bytes)
+                    return await follow(log.offset)
                 # The runner joins a job that it has started, and shows its log from the start.
                 head = b""
-                log.truncate(log.seek(0))
+                await log.restart()
                 effect = commands.run(
                     self.plan, secs=max(0.0, give_up - trio.current_time()), stdin=stdin
                 )

@@ -13,6 +13,7 @@ from orchestrator.job_task import JobTask
 from orchestrator.locks import session_of, share_root
 from orchestrator.queue import Capacity, Queue
 from orchestrator.recovery import recover
+from orchestrator.slow_files import in_thread
 from orchestrator.workbench import Workbench
 
 ASK_AGAIN_SECS = 0.1
@@ -43,7 +44,7 @@ async def cancel_jobs(
                 if session_of(run) == session and not bench.journal.ended(job)
             ]
 
-        while asked := alive():
+        while asked := await trio.to_thread.run_sync(alive):
             for error in map(fault, asked):
                 if error is not None:
                     raise error
@@ -61,12 +62,13 @@ async def cancel_jobs(
                 return
             if not heard:
                 # Its process is dead, or only just begins to listen.
-                share = share_root(bench.root.path) if tasks is None else nullcontext()
-                with suppress(UsageError), share:
-                    await recover(
-                        bench, Queue(Capacity(jobs=1)), only=asked, cancel=True, hurry=hurry
-                    )
-            if alive():
+                share = in_thread(share_root(bench.root.path)) if tasks is None else nullcontext()
+                with suppress(UsageError):
+                    async with share:
+                        await recover(
+                            bench, Queue(Capacity(jobs=1)), only=asked, cancel=True, hurry=hurry
+                        )
+            if await trio.to_thread.run_sync(alive):
                 await trio.sleep(ASK_AGAIN_SECS)
 
     with one_error():

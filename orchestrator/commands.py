@@ -42,7 +42,8 @@ CANCEL_CALL_SECS = 5.0  # for the exec around the runner's grace period
 PULL_LOG_SECS = 60.0
 PULL_RESULT_SECS = 10.0
 STATUS_SECS = 10.0
-# Of a log, and of an archive with what the job left. A monitor tells of the whole project.
+# Of a log, whose copy has a bound of its own; of an archive with what the job left, beside its log.
+# A monitor tells of the whole project.
 LOG_BYTES = 1 << 40
 ARCHIVE_BYTES = (1 << 30) + (64 << 20)
 MONITOR_BYTES = 64 << 20
@@ -174,6 +175,7 @@ def runner_stdin(plan: Plan, nonce: str, secrets: Mapping[str, str], *, lease_se
         names.grace_secs: str(plan.deadlines.grace_secs),
         names.lease_secs: str(lease_secs),
         names.scratch: "1" if plan.scratch else "0",
+        names.log_bytes: str(plan.log_bytes),
         names.nonce: nonce,
     }
     return b"".join(f"{key}={value}".encode() + b"\0" for key, value in pairs.items())
@@ -201,8 +203,10 @@ def cancel(plan: Plan, *, now: bool = False) -> Effect:
     )
 
 
-def collect(plan: Plan, guest_command: list[str]) -> Effect:
+def collect(plan: Plan, guest_command: list[str], *, log_bytes: int = 0) -> Effect:
     """Run the collecting command, which prints a tar archive, in the guest.
+
+    `log_bytes` are those of a log in it, at most.
 
     An archive has an end, also one without a member: a silent command has lost it.
     """
@@ -212,7 +216,7 @@ def collect(plan: Plan, guest_command: list[str]) -> Effect:
         tuple(guest_command),
         deadline=Deadline(plan.deadlines.collect_secs, "collect_secs"),
         retry=_patient(plan, EXEC_AWAY_OR_UNKNOWN, silent_tries=SILENT_TRIES),
-        max_bytes=ARCHIVE_BYTES,
+        max_bytes=ARCHIVE_BYTES + log_bytes,
     )
 
 

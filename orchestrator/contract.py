@@ -25,6 +25,7 @@ class Stdin(msgspec.Struct, frozen=True):
     grace_secs: str
     lease_secs: str
     scratch: str
+    log_bytes: str
 
 
 class User(msgspec.Struct, frozen=True):

@@ -28,12 +28,11 @@ from orchestrator.incus_errors import (
     failed_call,
 )
 from orchestrator.instances import instance_status
+from orchestrator.log_file import HEADROOM_BYTES, LogFile
 from orchestrator.plan import Plan
 from orchestrator.result import GuestResult, GuestStatus, parse_result
 from states.errors import PikaciError
 
-MAX_ARTIFACT_BYTES = 1 << 30
-MAX_ARTIFACT_FILES = 10_000
 STOPPING_SECS = 10.0
 
 
@@ -57,6 +56,10 @@ class Evidence:
         """How much of the log the host has."""
         return self.log.stat().st_size
 
+    def open_log(self, path: Path, *, resume: bool) -> LogFile:
+        """A copy of the log, within the job's limit."""
+        return LogFile(path, max_bytes=self.plan.log_bytes, resume=resume)
+
     async def collect(self, ended: Completed | None) -> GuestResult:
         """Fetch the result, the artifacts, and what the host lacks of the log.
 
@@ -77,6 +80,8 @@ class Evidence:
                 resolution=f"`pikaci image check {self.plan.image}` tries the image's runner",
             )
         self._store(collector.result or b"")
+        if self.log_bytes > self.plan.log_bytes:
+            self.warnings.append(f"the log was cut off at log_bytes = {self.plan.log_bytes}")
         if not result.log_complete:
             self.warnings.append("the guest could not write all of its log: was its disk full?")
         if ended is not None and ended.exit_code != result.exit_code:
@@ -91,12 +96,12 @@ class Evidence:
     async def _collect(self, *, want_log: bool) -> Collector:
         new_log = self.directory / "guest.log.new"
         artifacts = self.directory / "artifacts"
+        max_log_bytes = most_kept(self.plan)
         collector: Collector
-        manifest: Manifest
 
         @asynccontextmanager
         async def receive() -> AsyncIterator[Sink]:
-            nonlocal collector, manifest
+            nonlocal collector
             # A second time, when the first did not bring all of it.
             self.warnings.clear()
             new_log.unlink(missing_ok=True)
@@ -104,9 +109,8 @@ class Evidence:
             collector = Collector(
                 artifacts,
                 self.plan.artifacts,
-                max_bytes=MAX_ARTIFACT_BYTES,
-                max_files=MAX_ARTIFACT_FILES,
                 log_path=new_log if want_log else None,
+                max_log_bytes=max_log_bytes,
             )
 
             async def sink(chunk: bytes) -> None:
@@ -117,11 +121,18 @@ class Evidence:
             finally:
                 with trio.CancelScope(shield=True):
                     manifest = await trio.to_thread.run_sync(collector.finish)
+                # However it ended: what was taken lies there.
+                self._report(manifest)
 
-        command = collect_command(self.plan.artifacts, want_log=want_log)
+        command = collect_command(
+            self.plan.artifacts, want_log=want_log, max_log_bytes=max_log_bytes
+        )
         cut_off = ""
         try:
-            ended = await self._incus.perform(commands.collect(self.plan, command), into=receive)
+            ended = await self._incus.perform(
+                commands.collect(self.plan, command, log_bytes=max_log_bytes if want_log else 0),
+                into=receive,
+            )
             if ended.exit_code != 0 and collector.result is None:
                 raise failed_call(ended.argv, ended.exit_code, ended.stderr)
         except (DeadlinePassed, OutputTooLong) as error:
@@ -129,7 +140,6 @@ class Evidence:
             if collector.result is None:
                 raise
             cut_off = error.brief
-        self._report(manifest)
         if cut_off:
             self.warnings.append(f"not all was collected: {cut_off}")
         self._keep_longer_log(new_log)
@@ -214,10 +224,10 @@ class Evidence:
     async def _pull_log(self, path: str) -> None:
         """Take the log of a stopped guest, if it has more than the host."""
         new_log = self.directory / "guest.log.new"
-        with new_log.open("wb", buffering=0) as into:
+        async with self.open_log(new_log, resume=False) as into:
 
             async def sink(chunk: bytes) -> None:
-                into.write(chunk)
+                await into.write(chunk)
 
             try:
                 effect = commands.pull_log(self.plan, path)
@@ -225,6 +235,11 @@ class Evidence:
             except IncusError as error:
                 self.warnings.append(f"the log's last bytes may be missing: {error.brief}")
         self._keep_longer_log(new_log)
+
+
+def most_kept(plan: Plan) -> int:
+    """How many bytes of a job's log the host keeps, at most."""
+    return plan.log_bytes + HEADROOM_BYTES
 
 
 def in_words(status: str) -> str:

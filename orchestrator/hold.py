@@ -13,6 +13,7 @@ import trio
 
 from orchestrator.job_task import JobTask
 from orchestrator.locks import holder_pid, session_of
+from orchestrator.slow_files import in_thread
 from states.errors import PikaciError
 
 REASON = "asked for with `pikaci cancel`"
@@ -59,17 +60,13 @@ async def listening(locks: Path, run: str, tasks: Mapping[str, JobTask]) -> Asyn
             except (msgspec.MsgspecError, trio.BrokenResourceError, trio.TooSlowError):
                 pass  # a client that went away, or none of ours
 
-    with _socket_address(locks, run) as address:
-        bound = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        Path(address).unlink(missing_ok=True)
-        await bound.bind(address)
-        bound.listen()
+    async with in_thread(_bound(locks, run)) as bound:
+        door = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
         async with trio.open_nursery() as nursery:
-            await nursery.start(trio.serve_listeners, serve, [trio.SocketListener(bound)])
+            await nursery.start(trio.serve_listeners, serve, [door])
             try:
                 yield
             finally:
-                Path(address).unlink(missing_ok=True)
                 nursery.cancel_scope.cancel()
 
 
@@ -80,7 +77,7 @@ async def ask_to_cancel(locks: Path, run: str, jobs: Sequence[str], *, now: bool
     one listens, and does not even say that it has read the request.
     """
     heard = False
-    with _socket_address(locks, run) as address:
+    async with in_thread(_socket_address(locks, run)) as address:
         try:
             async with await trio.open_unix_socket(address) as stream:
                 request = CancelRequest(tuple(jobs), now)
@@ -95,7 +92,7 @@ async def ask_to_cancel(locks: Path, run: str, jobs: Sequence[str], *, now: bool
         except (OSError, trio.BrokenResourceError):
             return False
     if not heard:
-        raise _silent(locks, run)
+        raise await trio.to_thread.run_sync(_silent, locks, run)
     return bool(answer)
 
 
@@ -127,6 +124,22 @@ async def _read_request(stream: trio.SocketStream) -> CancelRequest:
             break
         data += chunk
     return msgspec.json.decode(data, type=CancelRequest)
+
+
+@contextmanager
+def _bound(locks: Path, run: str) -> Iterator[socket.socket]:
+    """The session's socket; nobody finds it any more when the block ends."""
+    with (
+        _socket_address(locks, run) as address,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound,
+    ):
+        Path(address).unlink(missing_ok=True)
+        bound.bind(address)
+        try:
+            bound.listen()
+            yield bound
+        finally:
+            Path(address).unlink(missing_ok=True)
 
 
 @contextmanager

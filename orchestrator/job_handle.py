@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
     from orchestrator.orchestrator import Orchestrator
 
 BATCH = 500
+# What a follower of a log is given at once, and what is read at once.
 LOG_BYTES = 1 << 16
+READ_BYTES = 4 * LOG_BYTES
+# A follower that has all there is reads again after this time at the earliest: each look costs.
+GATHER_SECS = 0.02
 # Nobody tells this process what another one writes of its jobs.
 FOREIGN_SECS = 0.5
 
@@ -26,8 +32,9 @@ class Arrivals:
     """Wakes who waits for the next entry, or piece of log, of a job; or of any, by ``""``."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, trio.Event] = {}
-        self._logs: dict[str, trio.Event] = {}
+        # Of what somebody waits for, and for as long as somebody does.
+        self._entries: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+        self._logs: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
 
     def entry(self, job: str = "") -> trio.Event:
         """Set when an entry of the job has been written. Take it before you look at what is."""
@@ -57,20 +64,12 @@ class LogPiece:
     data: bytes
 
 
-def _piece(path: Path, start: int) -> bytes:
-    try:
-        with path.open("rb", buffering=0) as file:
-            file.seek(start)
-            return file.read(LOG_BYTES)
-    except FileNotFoundError:
-        return b""
-
-
 class JobHandle:
     """A job of an orchestrator's state root. What it tells is read from the journal.
 
     So a reader holds nothing but its place: however slow it is, it loses nothing, and nobody
-    waits for it.
+    waits for it. Methods that are awaited read in a worker thread, or know the job without
+    reading; the properties read at once, and hold up the loop for as long as the disk takes.
     """
 
     def __init__(self, orchestrator: Orchestrator, id: str) -> None:
@@ -97,7 +96,18 @@ class JobHandle:
     @property
     def directory(self) -> Path:
         """Where the log, the result and the artifacts of its current attempt are, or will be."""
-        return self._orchestrator.bench.root.attempt_dir(self.id, max(1, self.job.attempt))
+        return self._directory(self.job)
+
+    async def fetch(self) -> Job:
+        """`job`, without holding up the loop."""
+        known = self._orchestrator.known(self.id)
+        if known is not None:
+            return known
+        return await self._orchestrator.reading.journal(lambda: self.job)
+
+    async def fetch_directory(self) -> Path:
+        """`directory`, without holding up the loop."""
+        return self._directory(await self.fetch())
 
     async def wait(self) -> Job:
         """Return the job when it has ended, however it did.
@@ -105,10 +115,14 @@ class JobHandle:
         Raises what kept this process from going on with it (`JournalError`, say); the job is
         then the next start's.
         """
+        await trio.lowlevel.checkpoint()
         while True:
             arrival = self._orchestrator.arrivals.entry(self.id)
-            if self.ended:
-                return self.job
+            job = self._orchestrator.known(self.id)
+            if job is None:
+                job = await self._orchestrator.reading.journal(self._if_ended)
+            if job is not None and job.ended:
+                return job
             await self._next(arrival)
 
     async def events(self) -> AsyncIterator[ev.AnyEvent]:
@@ -132,11 +146,13 @@ class JobHandle:
 
         Waits for the next one of a job that has not ended.
         """
-        await trio.lowlevel.checkpoint()
         while True:
             arrival = self._orchestrator.arrivals.entry(self.id)
-            ended = self.ended
-            batch = self._journal.entries(self.id, after=after, limit=BATCH)
+            # In this order: what was written when it ended is read.
+            ended = await self._has_ended()
+            batch = await self._orchestrator.reading.journal(
+                lambda: self._journal.entries(self.id, after=after, limit=BATCH)
+            )
             if batch or ended:
                 return batch
             await self._next(arrival)
@@ -146,26 +162,25 @@ class JobHandle:
 
         It begins anew when the job does, in another attempt.
         """
-        attempt = self.job.attempt
+        job = await self.fetch()
         while True:
             arrival = self._orchestrator.arrivals.log(self.id)
-            job = self.job
-            if job.attempt != attempt:
-                attempt, after = job.attempt, 0
-            path = self.directory / "guest.log"
-            chunk = b""
-            if path.exists():
-                with path.open("rb") as file:
-                    file.seek(after)
-                    chunk = file.read(LOG_BYTES)
-            if chunk:
-                after += len(chunk)
-                yield chunk
-                await trio.lowlevel.checkpoint()
-            elif job.ended:
+            path = self._directory(job) / "guest.log"
+            read = await self._orchestrator.reading.apart(partial(_read, path, after))
+            if read:
+                after += len(read)
+                for start in range(0, len(read), LOG_BYTES):
+                    yield read[start : start + LOG_BYTES]
+                continue
+            if job.ended:
                 return
-            else:
+            # Only now, at the end of what there is: has it ended, or begun anew?
+            before, job = job, await self.fetch()
+            if job.attempt != before.attempt:
+                after = 0
+            elif not job.ended:
                 await self._next(arrival)
+                await trio.sleep(GATHER_SECS)
 
     async def more_log(self, attempt: int, after: int) -> LogPiece:
         """The next piece of the log behind the byte `after` of an attempt's; empty at its end.
@@ -175,9 +190,9 @@ class JobHandle:
         await trio.lowlevel.checkpoint()
         while True:
             arrival = self._orchestrator.arrivals.log(self.id)
-            job = self.job  # before its file: what was written until it ended is read
+            job = await self.fetch()  # before its file: what it wrote until it ended is read
             path = self._orchestrator.bench.root.attempt_dir(self.id, attempt) / "guest.log"
-            data = await trio.to_thread.run_sync(_piece, path, after)
+            data = await self._orchestrator.reading.apart(partial(_read, path, after))
             if data:
                 return LogPiece(attempt, after + len(data), data)
             if attempt < job.attempt:
@@ -186,6 +201,7 @@ class JobHandle:
                 return LogPiece(attempt, after, b"")
             else:
                 await self._next(arrival)
+                await trio.sleep(GATHER_SECS)
 
     async def cancel(self, *, reason: str = "asked for", now: bool = False) -> None:
         """End the job, and return when it is dead; `now`: without a grace period."""
@@ -194,6 +210,18 @@ class JobHandle:
     def waits_for(self) -> str:
         """What the job waits for before it can begin, in words; empty when for nothing."""
         return self._orchestrator.queue.waits_for(self.id)
+
+    def _directory(self, job: Job) -> Path:
+        return self._orchestrator.bench.root.attempt_dir(self.id, max(1, job.attempt))
+
+    def _if_ended(self) -> Job | None:
+        return self.job if self.ended else None
+
+    async def _has_ended(self) -> bool:
+        known = self._orchestrator.known(self.id)
+        if known is not None:
+            return known.ended
+        return await self._orchestrator.reading.journal(lambda: self.ended)
 
     async def _next(self, arrival: trio.Event) -> None:
         fault = self._orchestrator.fault(self.id)
@@ -204,6 +232,15 @@ class JobHandle:
         else:
             with trio.move_on_after(FOREIGN_SECS):
                 await arrival.wait()
+
+
+def _read(path: Path, start: int) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(READ_BYTES)
+    except FileNotFoundError:
+        return b""
 
 
 @dataclass(frozen=True)

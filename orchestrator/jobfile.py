@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.errors import NoJobs, UsageError
+from orchestrator.host_paths import DIRECTORY_KEYS, MountRule
 from states.errors import SpecError
 from states.spec import NAME_PATTERN, JobSpec, SecretSource, check, from_validation_error
 
@@ -24,7 +25,6 @@ SCHEMA = 1
 MAX_BYTES = 1 << 20
 TOP_LEVEL = ("schema", "defaults", "jobs", "snapshot")
 _MERGED = ("env", "secrets", "deadlines")  # by name, where [defaults] and a job both have them
-_DIRECTORIES = ("workspace_deps", "workspace_build", "nix_store")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,11 @@ class JobFile:
     include: tuple[str, ...]
 
 
-def load(path: Path) -> JobFile:
-    """Read a job file. Raises `UsageError`, or `NoJobs` when it has none."""
+def load(path: Path, *, mount_rule: MountRule | None = None) -> JobFile:
+    """Read a job file. Raises `UsageError`, or `NoJobs` when it has none.
+
+    `mount_rule` says which directories of the host its jobs may mount.
+    """
     document = _parse(path, _read(path))
     _no_unknown(path, "", document, TOP_LEVEL)
     if document.get("schema") != SCHEMA or isinstance(document["schema"], bool):
@@ -53,7 +56,10 @@ def load(path: Path) -> JobFile:
             f"{path}: there are no jobs", resolution='add one: [jobs.NAME] command = "..."'
         )
     _decoded(path, "defaults", {"command": "true", **defaults})
-    jobs = {name: _job(path, name, defaults, table) for name, table in tables.items()}
+    jobs = {
+        name: _job(path, name, defaults, table, mount_rule or MountRule())
+        for name, table in tables.items()
+    }
     return JobFile(path, jobs, _include(path, document.get("snapshot", {})))
 
 
@@ -120,7 +126,9 @@ def _no_unknown(path: Path, prefix: str, table: dict[str, Any], known: Sequence[
             raise _bad(path, f"{prefix}{key}", f"is an unknown key{hint}", ", ".join(sorted(known)))
 
 
-def _job(path: Path, name: str, defaults: dict[str, Any], table: object) -> JobSpec:
+def _job(
+    path: Path, name: str, defaults: dict[str, Any], table: object, mount_rule: MountRule
+) -> JobSpec:
     key = f"jobs.{name}"
     if not re.fullmatch(NAME_PATTERN, name):
         raise _bad(
@@ -136,6 +144,7 @@ def _job(path: Path, name: str, defaults: dict[str, Any], table: object) -> JobS
     if not spec.writable_workspace:
         try:
             check(spec)
+            mount_rule.check(spec)
         except SpecError as error:
             raise _bad(path, f"{key}.{error.key}", error.brief, error.resolution) from None
     return spec
@@ -179,7 +188,7 @@ def _with_real_paths(path: Path, key: str, spec: JobSpec) -> JobSpec:
 
     changed: dict[str, Any] = {
         field: real(field, value)
-        for field in _DIRECTORIES
+        for field in DIRECTORY_KEYS
         if (value := getattr(spec, field)) is not None
     }
     changed["mounts"] = tuple(

@@ -265,11 +265,19 @@ class Journal:
             return [(number, _decoder.decode(body)) for number, body in rows]
 
     def job(self, job: str) -> Job:
-        """The job as its events make it; `JournalDamaged` when they do not make one."""
-        events = [entry for _, entry in self.entries(job) if isinstance(entry, ev.Event)]
+        """The job as its events make it, with all of its warnings, also those noted beside them.
+
+        `JournalDamaged` when the events do not make a job.
+        """
+        entries = [entry for _, entry in self.entries(job)]
+        events = [entry for entry in entries if isinstance(entry, ev.Event)]
+        noted = [entry.message for entry in entries if isinstance(entry, ev.Warned)]
         try:
             if events:
-                return fold(events)
+                found = fold(events)
+                # Once each: what upkeep fails at, it fails at again.
+                warnings = tuple(dict.fromkeys((*found.warnings, *noted)))
+                return msgspec.structs.replace(found, warnings=warnings)
             problem = "it has no events"
         except PikaciError as error:
             problem = error.brief

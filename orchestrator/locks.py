@@ -3,6 +3,9 @@
 A process that runs jobs has a session, by whose name the ids of its runs begin. It holds the
 session's lock, and with it all these runs, and shares the root with others that do the same. A
 service has the root for itself.
+
+What is not awaited here waits for the disk, and for another process that looks at a lock just now:
+in a trio program it belongs in a thread (`slow_files.in_thread`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import trio
 from orchestrator.errors import UsageError
 
 LOOKS = 3
+LOOK_AGAIN_SECS = 0.05
 
 
 def session_of(run: str) -> str:
@@ -125,22 +129,29 @@ def _lock(path: Path) -> TextIO | None:
 @asynccontextmanager
 async def submitting(snapshots: Path) -> AsyncIterator[None]:
     """A snapshot that is found or made in the block is not deleted before its end."""
-    with _opened(snapshots) as directory:
-        # Who looks for snapshots to delete has it for a moment.
-        await trio.to_thread.run_sync(fcntl.flock, directory, fcntl.LOCK_SH)
+    # Who deletes snapshots has it meanwhile. No thread waits for that: jobs want them all.
+    while (directory := await trio.to_thread.run_sync(_shared, snapshots)) is None:
+        await trio.sleep(LOOK_AGAIN_SECS)
+    try:
         yield
+    finally:
+        os.close(directory)
+
+
+def _shared(directory: Path) -> int | None:
+    """A descriptor that shares the lock of the directory; None when somebody has it alone."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    if _flock(descriptor, fcntl.LOCK_SH):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 @contextmanager
 def no_submissions(snapshots: Path) -> Iterator[bool]:
     """Nobody is `submitting` in the block; False when somebody is."""
     with _opened(snapshots) as directory:
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield _flock(directory, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -167,7 +178,7 @@ def _sign(file: TextIO) -> None:
         os.write(file.fileno(), f"{os.getpid()}\n".encode())
 
 
-def _flock(file: TextIO, kind: int) -> bool:
+def _flock(file: TextIO | int, kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

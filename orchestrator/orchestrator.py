@@ -15,11 +15,13 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import msgspec
 import trio
@@ -28,6 +30,7 @@ from orchestrator import locks
 from orchestrator.cancel import cancel_jobs
 from orchestrator.errors import NotFound, UsageError, cause_of
 from orchestrator.hold import listening
+from orchestrator.host_paths import MountRule, directories
 from orchestrator.image.store import Images
 from orchestrator.incus import Incus
 from orchestrator.job_handle import Arrivals, JobHandle, RunHandle
@@ -37,21 +40,23 @@ from orchestrator.journal import (
     Journal,
     JournalError,
     JournalUnwritable,
+    Lease,
     NotTheWriter,
     open_journal,
 )
 from orchestrator.locks import submitting
 from orchestrator.publishing import Publisher
 from orchestrator.queue import Capacity, Queue
+from orchestrator.reading import Reading
 from orchestrator.room import Room
-from orchestrator.settings import QUEUE_JOBS, Settings, open_incus
+from orchestrator.settings import QUEUE_JOBS, Settings, StateRoot, open_incus
+from orchestrator.slow_files import in_thread, look_up
 from orchestrator.snapshot import Snapshot
 from orchestrator.submission import (
     Request,
-    asked_hash,
+    as_sent,
     check_form,
     check_same,
-    real_path,
     refusal,
     rejections,
     submissions,
@@ -61,12 +66,16 @@ from orchestrator.tending import tending
 from orchestrator.workbench import Workbench
 from states import events as ev
 from states.ending import Intent
-from states.job import Job, fold, verdict_of
-from states.lifecycle import State
+from states.errors import SpecError
+from states.job import Job, fold, step, verdict_of
 from states.outcome import Verdict
-from states.spec import JobSpec, check
+from states.spec import JobSpec
 
 _log = logging.getLogger(__name__)
+# The other tasks have their turn when so many jobs of a run have been started.
+STARTED_AT_ONCE = 20
+# Other readers have theirs when so many jobs have been read.
+READ_AT_ONCE = 20
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -84,6 +93,20 @@ def new_run_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(8))
 
 
+def _check_trio() -> None:
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        raise UsageError(
+            "an orchestrator is opened in a trio program",
+            resolution="from asyncio or from threads, go through a portal: see docs/embed.md",
+        ) from None
+
+
+def _closed() -> UsageError:
+    return UsageError("the orchestrator is closed", resolution="submit in the block that opened it")
+
+
 class Orchestrator:
     """The jobs of one process in a state root. Made by `open`.
 
@@ -97,6 +120,7 @@ class Orchestrator:
         session: str,
         workspace: Path | None,
         queue_jobs: int,
+        allow_mounts: tuple[Path, ...] | None,
     ) -> None:
         self.session = session
         self.queue = Queue(capacity)
@@ -105,10 +129,16 @@ class Orchestrator:
         self._listener = bench.on_log
         self._images = Images(bench.incus)
         self._publisher = Publisher(bench.root, self._images, workspace)
+        self.reading = Reading()
         self._room = Room(queue_jobs)
+        self._mount_rule = MountRule((bench.root.path,), allow_mounts)
         self._tasks: dict[str, JobTask] = {}
+        # The jobs of these tasks, as the entries that were told of make them.
+        self._jobs: WeakKeyDictionary[JobTask, Job] = WeakKeyDictionary()
         self._nursery: trio.Nursery
         self._closed = False
+        self._submissions: set[trio.CancelScope] = set()  # those that are being made
+        self._submission_ended = trio.Event()
         self._runs = 0
         self._ended: Counter[Verdict] = Counter()
         self._faults: dict[str, Exception] = {}
@@ -133,13 +163,19 @@ class Orchestrator:
         more. `exclusive`: no other process uses the root meanwhile. `UsageError` when the root
         is in use so that this cannot be.
         """
-        root = settings.root
-        root.make()
-        with open_journal(root.journal) as journal:
+        _check_trio()
+
+        def prepare() -> tuple[StateRoot, Incus]:
+            root = settings.root
+            root.make()
+            return root, incus or open_incus(settings.host)
+
+        root, client = await look_up(f"the state root of {settings.workspace}", prepare)
+        async with in_thread(open_journal(root.journal)) as journal:
             bench = Workbench(
                 root=root,
                 journal=journal,
-                incus=incus or open_incus(settings.host),
+                incus=client,
                 host=settings.host,
                 keep_secs=settings.keep_secs,
             )
@@ -151,6 +187,7 @@ class Orchestrator:
                 exclusive=exclusive,
                 workspace=settings.workspace,
                 queue_jobs=settings.queue_jobs,
+                allow_mounts=settings.allow_mounts,
             ) as orchestrator:
                 yield orchestrator
 
@@ -165,35 +202,46 @@ class Orchestrator:
         exclusive: bool = False,
         workspace: Path | None = None,
         queue_jobs: int = QUEUE_JOBS,
+        allow_mounts: tuple[Path, ...] | None = None,
     ) -> AsyncIterator[Orchestrator]:
         """`open`, over a journal that is open. `session` is the name of its first run."""
-        try:
-            trio.lowlevel.current_task()
-        except RuntimeError:
-            raise UsageError(
-                "an orchestrator is opened in a trio program",
-                resolution="from asyncio or from threads, go through a portal: see docs/embed.md",
-            ) from None
+        _check_trio()
         root = bench.root
         session = session or new_run_id()
         hold = locks.hold_root if exclusive else locks.share_root
         error: Exception | None = None
-        with hold(root.path), locks.hold_run(root.locks, session):
-            self = cls(bench, capacity, session, workspace, queue_jobs)
-            async with (
-                tending(self.bench, self.queue, self._tasks, self._take_up_lost, self._on_fault),
-                listening(root.locks, session, self._tasks),
-            ):
-                async with trio.open_nursery() as self._nursery:
+        async with in_thread(hold(root.path)), in_thread(locks.hold_run(root.locks, session)):
+            self = cls(bench, capacity, session, workspace, queue_jobs, allow_mounts)
+            try:
+                async with (
+                    tending(
+                        self.bench, self.queue, self._tasks, self._take_up_lost, self._on_fault
+                    ),
+                    listening(root.locks, session, self._tasks),
+                    trio.open_nursery() as self._nursery,
+                ):
                     try:
                         yield self
                     except Exception as raised:
                         # By itself, not in the group that a nursery would make of it.
                         error = raised
                         self._nursery.cancel_scope.cancel()
-                self._closed = True
+                    finally:
+                        await self._close()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self.reading.aclose()
         if error is not None:
             raise error
+
+    async def _close(self) -> None:
+        """Take no more jobs. Submissions that are being made end first, whole or not at all."""
+        self._closed = True
+        with trio.CancelScope(shield=True):
+            while self._submissions:
+                for scope in self._submissions:
+                    scope.cancel()
+                await self._submission_ended.wait()
 
     # Submitting.
 
@@ -254,11 +302,13 @@ class Orchestrator:
         *,
         wait: bool,
     ) -> JobHandle:
-        request = Request(self._publisher.tree(workspace), {name: spec}, key=key, snapshot=snapshot)
-        run = await self.submit_run(request, wait=wait)
-        (job,) = run.jobs
-        if job.job.state is State.REJECTED:
-            check(spec)
+        def judge() -> tuple[Request, bool]:
+            tree = self._publisher.tree(workspace)
+            return self._judge(Request(tree, {name: spec}, key=key, snapshot=snapshot))
+
+        (job,) = (await self._submit("the workspace", judge, wait=wait)).jobs
+        if refused := refusal(spec):
+            raise refused
         return job
 
     async def submit_run(
@@ -273,27 +323,56 @@ class Orchestrator:
         When one must be rejected, those that must are recorded so, and are all that the run has.
         `started` hears of the snapshot before the first job begins. Errors are those of `submit`.
         """
-        if self._closed:
-            raise UsageError(
-                "the orchestrator is closed", resolution="submit in the block that opened it"
+        paths = f"the workspace {request.workspace}"
+        try:
+            return await self._submit(
+                paths, partial(self._judge, request), wait=wait, started=started
             )
-        check_form(request)
-        request = replace(request, workspace=real_path(request.workspace))
-        asked = asked_hash(request) if request.key else ""
-        if request.key and (there := self._submitted(request)):
+        except SpecError:
+            # What was submitted is the same, whatever has become of the host's directories.
+            if request.key and (there := await self._submitted_before(as_sent(request))):
+                return there
+            raise
+
+    async def _submit(
+        self,
+        paths: str,
+        judge: Callable[[], tuple[Request, bool]],
+        *,
+        wait: bool,
+        started: Callable[[Snapshot], None] = lambda snapshot: None,
+    ) -> RunHandle:
+        """Submit what `judge` returns, which looks at `paths`, whole or not at all."""
+        self._check_open()
+        with trio.CancelScope() as scope:
+            self._submissions.add(scope)
+            try:
+                request, refused = await look_up(f"{paths}, or a directory of a job", judge)
+                return await self._submit_judged(request, refused, wait=wait, started=started)
+            finally:
+                self._submissions.remove(scope)
+                self._submission_ended.set()
+                self._submission_ended = trio.Event()
+        # By `_close`, before it was written.
+        raise _closed()
+
+    async def _submit_judged(
+        self,
+        request: Request,
+        refused: bool,
+        *,
+        wait: bool,
+        started: Callable[[Snapshot], None],
+    ) -> RunHandle:
+        if request.key and (there := await self._submitted_before(request)):
             return there
-        sent = request
-        refused = any(refusal(spec) is not None for spec in request.specs.values())
-        if not refused:
-            real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
-            request = replace(request, specs=real)
         if not refused:
             for spec in request.specs.values():
                 self.queue.capacity.check(spec)
         run = self._next_run()
         if rejected := rejections(request, run):
             await self.journal.append(*rejected)
-            return self.run(run)
+            return self._handle(run, rejected)
         jobs = len(request.specs)
         submitted: list[ev.Submitted] = []
         await self._room.take(jobs, wait=wait)
@@ -301,38 +380,65 @@ class Orchestrator:
             async with submitting(self.bench.root.snapshots):
                 snapshot = await self._publisher.prepare(request)
                 started(snapshot)
-                events = submissions(request, run, snapshot, asked)
+                events = submissions(request, run, snapshot)
                 await self.journal.append(*events)
                 submitted = events
         except NotTheWriter:
             # Another task or process may have been faster with the same key.
-            if there := self._submitted(sent):
+            if there := await self._submitted_before(request):
                 return there
             raise
         finally:
             self._room.give_back(jobs, (event.job for event in submitted))
-        for event in submitted:
+        # They are durable: from here on nothing may keep them from beginning.
+        for number, event in enumerate(submitted, start=1):
             task = JobTask(self.bench, fold([event]), self._images, self.queue)
             self._tasks[event.job] = task
             self._nursery.start_soon(self._drive, task)
-        return self.run(run)
+            if number % STARTED_AT_ONCE == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        return self._handle(run, submitted)
+
+    def _judge(self, request: Request) -> tuple[Request, bool]:
+        """The request with real paths, and whether a spec is refused. It waits for the disk."""
+        check_form(request)
+        refused = any(refusal(spec) is not None for spec in request.specs.values())
+        request = as_sent(request)
+        if not refused:
+            real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
+            for spec in filter(directories, real.values()):
+                self._mount_rule.check(spec)
+            request = replace(request, specs=real)
+        return request, refused
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _closed()
+
+    def _handle(self, run: str, events: Sequence[ev.Event]) -> RunHandle:
+        return RunHandle(run, tuple(JobHandle(self, event.job) for event in events))
 
     async def snapshot(
         self, workspace: Path | None = None, *, include: tuple[str, ...] = ()
     ) -> Snapshot:
         """Publish a workspace as it is now; many jobs can be submitted to see it."""
+        self._check_open()
         return await self._publisher.publish(workspace, include=include)
 
-    def _submitted(self, request: Request) -> RunHandle | None:
+    async def _submitted_before(self, request: Request) -> RunHandle | None:
         """The run that was submitted under the request's key."""
-        run = self.journal.run_of_key(request.key)
-        if run is None:
-            return None
-        handle = self.run(run)
-        ((_, first),) = self.journal.entries(handle.jobs[0].id, limit=1)
-        assert isinstance(first, ev.Submitted)
-        check_same(request, first, [job.job for job in handle.jobs])
-        return handle
+
+        def find() -> RunHandle | None:
+            run = self.journal.run_of_key(request.key)
+            if run is None:
+                return None
+            handle = self.run(run)
+            ((_, first),) = self.journal.entries(handle.jobs[0].id, limit=1)
+            assert isinstance(first, ev.Submitted)
+            check_same(request, first, [job.job for job in handle.jobs])
+            return handle
+
+        return await self.reading.journal(find)
 
     def _next_run(self) -> str:
         self._runs += 1
@@ -346,8 +452,36 @@ class Orchestrator:
         return self.bench.journal
 
     def job(self, id: str) -> JobHandle:
-        """A job of the state root, whoever runs it. `NotFound` when there is none."""
+        """A job of the state root, whoever runs it. `NotFound` when there is none.
+
+        It reads the journal at once, as `run` does; `find_job` and `find_run` do not hold up the
+        loop meanwhile.
+        """
         return JobHandle(self, self._row(id).id)
+
+    async def find_job(self, id: str) -> JobHandle:
+        """`job`, without holding up the loop."""
+        if id in self._tasks:
+            return JobHandle(self, id)
+        return await self.reading.journal(lambda: self.job(id))
+
+    async def find_run(self, id: str) -> RunHandle:
+        """`run`, without holding up the loop."""
+        return await self.reading.journal(lambda: self.run(id))
+
+    async def fetch_jobs(self, ids: Sequence[str]) -> list[Job]:
+        """Jobs by their ids, as they stand. One that `pikaci gc` has just taken is left out."""
+
+        def read(some: Sequence[str]) -> list[Job]:
+            return [self.journal.job(id) for id in some if self.journal.find(id) is not None]
+
+        found = {id: job for id in ids if (job := self.known(id)) is not None}
+        unknown = [id for id in ids if id not in found]
+        for start in range(0, len(unknown), READ_AT_ONCE):
+            some = unknown[start : start + READ_AT_ONCE]
+            jobs = await self.reading.journal(partial(read, some))
+            found.update((job.id, job) for job in jobs)
+        return [found[id] for id in ids if id in found]
 
     def run(self, id: str) -> RunHandle:
         """A run of the state root. `NotFound` when there is none."""
@@ -369,7 +503,8 @@ class Orchestrator:
 
         `NotFound` when there is no such job; then none is ended. Errors are also those of `wait`.
         """
-        rows = [self._row(id) for id in jobs]
+        ids = list(jobs)
+        rows = await self.reading.journal(lambda: [self._row(id) for id in ids])
         alive = {row.id: row.run for row in rows if not row.ended}
         await cancel_jobs(
             self.bench,
@@ -382,11 +517,10 @@ class Orchestrator:
 
     def statistics(self) -> Statistics:
         """What the jobs of this process do, in numbers."""
-        waiting = self.queue.waiting
-        oldest = min((place.since for place in waiting), default=None)
-        age = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
+        oldest = self.queue.oldest
+        age = (datetime.now(UTC) - oldest.since).total_seconds() if oldest else 0.0
         return Statistics(
-            queued=len(waiting),
+            queued=self.queue.queued,
             running=len(self.queue.held),
             ended=dict(self._ended),
             oldest_queued_secs=max(0.0, age),
@@ -404,6 +538,11 @@ class Orchestrator:
     def drives(self, job: str) -> bool:
         """Whether the job is in the hands of this process."""
         return job in self._tasks
+
+    def known(self, job: str) -> Job | None:
+        """The job as it stands, when it is in the hands of this process: it need not be read."""
+        task = self._tasks.get(job)
+        return None if task is None else self._jobs.get(task, task.job)
 
     def fault(self, job: str) -> Exception | None:
         """Why this process could not go on with a job: its journal, or a bug."""
@@ -425,14 +564,20 @@ class Orchestrator:
             self._room.begun(task.job.id)
             self.arrivals.tell(task.job.id)
 
-    def _take_up_lost(self) -> None:
+    async def _take_up_lost(self) -> None:
         """Go on with the jobs that were lost with the journal, as the next start would."""
+
+        def read(id: str) -> tuple[Job, list[Lease]]:
+            leases = [lease for lease in self.journal.open_leases() if lease.job == id]
+            return self.journal.job(id), leases
+
         for id, fault in list(self._faults.items()):
-            if self._closed or type(fault) not in (JournalError, JournalUnwritable):
+            if type(fault) not in (JournalError, JournalUnwritable):
                 continue  # another start can do no more about it
-            job = self.journal.job(id)
+            job, leases = await self.reading.journal(partial(read, id))
+            if self._closed:
+                return
             if not job.ended:
-                leases = [lease for lease in self.journal.open_leases() if lease.job == id]
                 task = JobTask(
                     self.bench, job, self._images, self.queue, leases=leases, adopted=True
                 )
@@ -447,6 +592,11 @@ class Orchestrator:
         _log.warning("upkeep: %s", fault, extra={"about": {"duty": duty, **about}})
 
     def _on_entry(self, entry: ev.Entry) -> None:
+        task = self._tasks.get(entry.job)
+        if task is not None and isinstance(entry, ev.Event):
+            before = self._jobs.get(task, task.job)
+            if entry.seq == before.seq + 1:
+                self._jobs[task] = step(before, entry)
         self.arrivals.tell(entry.job)
         if isinstance(entry, ev.Event) and not isinstance(entry, ev.Submitted):
             self._room.begun(entry.job)

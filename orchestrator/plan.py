@@ -14,9 +14,28 @@ from datetime import datetime
 import msgspec
 
 from orchestrator.contract import contract
-from states.spec import Deadlines, InstanceType, JobSpec, SecretSource
+from states.spec import Deadlines, InstanceType, JobSpec, SecretSource, size_in_bytes
 
 Devices = dict[str, dict[str, str]]
+
+# Syscalls that reach what guests of one kernel share, in the words of `security.syscalls.deny`.
+# Key rings belong to a uid, and every container's uid 1000 is the same one; the kernel's log has
+# lines that any process can cause. ENOSYS is what programs expect of a kernel without key rings,
+# EPERM of one that keeps its log for root.
+_DENIED = (
+    "add_key errno 38",
+    "keyctl errno 38",
+    "request_key errno 38",
+    "syslog errno 1",
+)
+# Sockets that no network namespace holds: AF_VSOCK (40) reaches the hypervisor, VMs and other
+# guests, AF_QIPCRTR (42) other guests. The kernel reads 32 bits of the argument, so the mask: a
+# family with a bit above them is the same family. io_uring makes sockets that no filter sees.
+_DENIED_WITHOUT_NETWORK = (
+    "io_uring_setup errno 38",
+    "socket errno 97 [0,40,SCMP_CMP_MASKED_EQ,0xffffffff]",
+    "socket errno 97 [0,42,SCMP_CMP_MASKED_EQ,0xffffffff]",
+)
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +89,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     secrets: dict[str, SecretSource]
     artifacts: tuple[str, ...]
+    log_bytes: int
     deadlines: Deadlines
     lease_ends: datetime
 
@@ -130,6 +150,7 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         },
         secrets=spec.secrets,
         artifacts=spec.artifacts,
+        log_bytes=size_in_bytes(spec.log_bytes),
         deadlines=spec.deadlines,
         lease_ends=context.lease_ends,
     )
@@ -201,6 +222,8 @@ def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
     }
     if spec.instance_type is InstanceType.CONTAINER:
         config["limits.processes"] = str(spec.processes)
+        denied = _DENIED + (_DENIED_WITHOUT_NETWORK if spec.network == "none" else ())
+        config["security.syscalls.deny"] = "\n".join(denied)
     else:
         # Images that nobody signed do not boot with it; for a guest that lives for one job it
         # guards nothing, so those that are signed do without it too.

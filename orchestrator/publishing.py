@@ -13,6 +13,7 @@ from orchestrator.errors import UsageError, cause_of
 from orchestrator.image.store import Images
 from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
 from orchestrator.settings import StateRoot
+from orchestrator.slow_files import look_up
 from orchestrator.snapshot import Snapshot, publish
 from orchestrator.submission import Request, real_path
 from states.errors import PikaciError
@@ -32,7 +33,10 @@ class Publisher:
         self._limiter = trio.CapacityLimiter(PUBLISHERS)
 
     def tree(self, workspace: Path | None) -> Path:
-        """The real path of the workspace that is meant; `UsageError` when it can be none."""
+        """The real path of the workspace that is meant; `UsageError` when it can be none.
+
+        It waits for the file system.
+        """
         named = workspace or self._workspace
         tree = real_path(named) if named is not None else None
         if tree is None or not os.path.isdir(tree):
@@ -49,7 +53,9 @@ class Publisher:
 
     async def publish(self, workspace: Path | None, *, include: tuple[str, ...] = ()) -> Snapshot:
         """The workspace as it is now."""
-        tree = self.tree(workspace)
+        tree = await look_up(
+            f"the workspace {workspace or self._workspace}", lambda: self.tree(workspace)
+        )
         async with self._limiter:
             return await publish(
                 tree,
@@ -67,7 +73,7 @@ class Publisher:
         images = [(spec.image, spec.instance_type) for spec in request.specs.values()]
         if request.snapshot is not None:
             await _look_up(self._images, images)
-            if not request.snapshot.path.is_dir():
+            if not await trio.to_thread.run_sync(request.snapshot.path.is_dir):
                 raise UsageError(
                     f"the snapshot {request.snapshot.hash[:12]} is not here any more",
                     resolution="publish the workspace again",

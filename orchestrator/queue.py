@@ -8,15 +8,17 @@ fit yet: so a big job is not starved by small ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from typing import NoReturn
 
 import msgspec
 import trio
 
+from orchestrator.ranking import Ranking
 from states.errors import SpecError
 from states.job import Job
 from states.spec import JobSpec, size_in_bytes
@@ -66,14 +68,54 @@ class Place:
     after: str = ""  # the job that made way
 
 
+class _Line:
+    """The jobs of one priority that wait, by run and in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Place]] = {}
+        self._arrivals: dict[str, int] = {}
+        self._numbers = count()
+        self._order: Ranking[tuple[int, int]] = Ranking()  # runs, by jobs that run and arrival
+
+    def add(self, place: Place, running: int) -> None:
+        """A job comes; `running` is how many of its run run."""
+        if place.run not in self.runs:
+            self.runs[place.run] = {}
+            self._arrivals[place.run] = next(self._numbers)
+            self.rank(place.run, running)
+        self.runs[place.run][place.job] = place
+
+    def remove(self, place: Place) -> None:
+        """A job goes."""
+        del self.runs[place.run][place.job]
+        if not self.runs[place.run]:
+            del self.runs[place.run], self._arrivals[place.run]
+            self._order.remove(place.run)
+
+    def rank(self, run: str, running: int) -> None:
+        """So many jobs of the run, which waits here, run now."""
+        self._order.put(run, (running, self._arrivals[run]))
+
+    def first(self) -> Place:
+        """Who begins next."""
+        run = self._order.first()
+        assert run is not None
+        return next(iter(self.runs[run].values()))
+
+
 class Queue:
-    """The places of one process. A job waits in `place()`, and has its place until it leaves."""
+    """The places of one process. A job waits in `place()`, and has its place until it leaves.
+
+    No question takes longer because many wait.
+    """
 
     def __init__(self, capacity: Capacity) -> None:
         self.capacity = capacity
-        self._waiting: dict[int, dict[str, dict[str, Place]]] = {}  # by priority, run and job
+        self._lines: dict[int, _Line] = {}  # by priority
         self._places: dict[str, Place] = {}  # of those that wait, by job
+        self._ages: Ranking[datetime] = Ranking()  # of the same
         self._held: dict[str, Place] = {}
+        self._cpus = self._memory = 0  # of those that are held
         self._running: Counter[str] = Counter()  # by run
 
     @asynccontextmanager
@@ -95,9 +137,9 @@ class Queue:
             size_in_bytes(spec.memory),
             job.phases[-1].entered_at,
         )
-        runs = self._waiting.setdefault(place.priority, {})
-        runs.setdefault(place.run, {})[place.job] = place
+        self._lines.setdefault(place.priority, _Line()).add(place, self._running[place.run])
         self._places[place.job] = place
+        self._ages.put(place.job, place.since)
         self._admit()
         try:
             if not place.begin.is_set():
@@ -110,14 +152,21 @@ class Queue:
             self._leave(place)
 
     @property
-    def waiting(self) -> list[Place]:
-        """Who waits, those of the highest priority first."""
-        return [
-            place
-            for priority in sorted(self._waiting, reverse=True)
-            for places in self._waiting[priority].values()
-            for place in places.values()
-        ]
+    def queued(self) -> int:
+        """How many wait."""
+        return len(self._places)
+
+    @property
+    def oldest(self) -> Place | None:
+        """Who waits longest; None when nobody waits."""
+        job = self._ages.first()
+        return None if job is None else self._places[job]
+
+    def waiting(self) -> Iterator[Place]:
+        """Who waits, those of the highest priority first. Take what you need at once."""
+        for priority in sorted(self._lines, reverse=True):
+            for places in self._lines[priority].runs.values():
+                yield from places.values()
 
     @property
     def held(self) -> list[Place]:
@@ -136,22 +185,20 @@ class Queue:
         return self._lacking(place)
 
     def _leave(self, place: Place) -> None:
-        if self._held.pop(place.job, None) is not None:
-            self._running[place.run] -= 1
-            if not self._running[place.run]:
-                del self._running[place.run]
+        if place.job in self._held:
+            self._take(place, -1)
+            del self._held[place.job]
         else:
             self._remove(place)
         self._admit(after=place.job)
 
     def _remove(self, place: Place) -> None:
         del self._places[place.job]
-        runs = self._waiting[place.priority]
-        del runs[place.run][place.job]
-        if not runs[place.run]:
-            del runs[place.run]
-        if not runs:
-            del self._waiting[place.priority]
+        self._ages.remove(place.job)
+        line = self._lines[place.priority]
+        line.remove(place)
+        if not line.runs:
+            del self._lines[place.priority]
 
     def _admit(self, *, after: str = "") -> None:
         while len(self._held) < self.capacity.jobs:
@@ -160,17 +207,24 @@ class Queue:
                 return
             self._remove(first)
             self._held[first.job] = first
-            self._running[first.run] += 1
+            self._take(first, 1)
             first.after = after
             first.begin.set()
 
+    def _take(self, place: Place, sign: int) -> None:
+        """Count what a job takes when it begins, and, with -1, when it leaves."""
+        self._cpus += sign * place.cpus
+        self._memory += sign * place.memory
+        self._running[place.run] += sign
+        running = self._running[place.run]
+        if not running:
+            del self._running[place.run]
+        for line in self._lines.values():
+            if place.run in line.runs:
+                line.rank(place.run, running)
+
     def _first(self) -> Place | None:
-        if not self._waiting:
-            return None
-        runs = self._waiting[max(self._waiting)]
-        # A run came before another when it stands before it: dictionaries keep that order.
-        run = min(runs, key=lambda run: self._running[run])
-        return next(iter(runs[run].values()))
+        return self._lines[max(self._lines)].first() if self._lines else None
 
     def _lacking(self, place: Place) -> str:
         """What there is too little of for this job to begin, in words."""
@@ -178,11 +232,10 @@ class Queue:
             return ""  # alone, a job that an earlier start took on has its place
         if len(self._held) >= self.capacity.jobs:
             return f"a place: {len(self._held)} of {self.capacity.jobs} jobs run"
-        taken = sum(other.cpus for other in self._held.values())
-        if self.capacity.cpus is not None and taken + place.cpus > self.capacity.cpus:
-            return f"{place.cpus} cpus: {taken} of {self.capacity.cpus} are taken"
-        taken = sum(other.memory for other in self._held.values())
-        if self.capacity.memory is not None and taken + place.memory > self.capacity.memory:
-            asked, used, limit = map(shown_size, (place.memory, taken, self.capacity.memory))
+        limits = self.capacity
+        if limits.cpus is not None and self._cpus + place.cpus > limits.cpus:
+            return f"{place.cpus} cpus: {self._cpus} of {limits.cpus} are taken"
+        if limits.memory is not None and self._memory + place.memory > limits.memory:
+            asked, used, limit = map(shown_size, (place.memory, self._memory, limits.memory))
             return f"{asked} of memory: {used} of {limit} are taken"
         return ""

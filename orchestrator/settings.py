@@ -79,6 +79,8 @@ class Settings:
     Jobs see `workspace` when their submitter names no other; the state root is its own by
     default. `capacity` is what jobs may take at once, and `queue_jobs` how many may wait.
     `keep_secs` is how long the guest of a job that did not pass is kept, None for not at all.
+    Jobs may mount what is below a directory of `allow_mounts`, or, with None, whatever gives no
+    control over the host.
     """
 
     workspace: Path
@@ -87,6 +89,7 @@ class Settings:
     queue_jobs: int = QUEUE_JOBS
     host: Host = field(default_factory=Host)
     keep_secs: float | None = None
+    allow_mounts: tuple[Path, ...] | None = None
 
     def __post_init__(self) -> None:
         # A program may change its directory, and may have given text.

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import msgspec
@@ -29,7 +29,8 @@ class Request:
 
     `include` are globs of git-ignored files that the snapshot takes along. `key` makes it one
     submission however often it is sent, "" for none. A `snapshot` that is already published
-    is used as it is; else the workspace is published now.
+    is used as it is; else the workspace is published now. `asked` is a hash over what is asked
+    for, by which another request under the same key is told; `as_sent` sets it.
     """
 
     workspace: Path
@@ -37,6 +38,7 @@ class Request:
     include: tuple[str, ...] = ()
     key: str = ""
     snapshot: Snapshot | None = None
+    asked: str = ""
 
 
 def check_form(request: Request) -> None:
@@ -136,8 +138,8 @@ def rejections(request: Request, run: str) -> list[ev.Rejected]:
     ]
 
 
-def submissions(request: Request, run: str, snapshot: Snapshot, asked: str) -> list[ev.Submitted]:
-    """The first events of the run's jobs, which see `snapshot`. `asked` is the request's hash."""
+def submissions(request: Request, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
+    """The first events of the run's jobs, which see `snapshot`."""
     return [
         ev.Submitted(
             job=f"{run}.{number}",
@@ -151,25 +153,28 @@ def submissions(request: Request, run: str, snapshot: Snapshot, asked: str) -> l
             ),
             contract=contract().version,
             key=request.key,
-            asked=asked,
+            asked=request.asked,
             **now(),
         )
         for number, (name, spec) in enumerate(request.specs.items(), start=1)
     ]
 
 
-def asked_hash(request: Request) -> str:
-    """A hash over all that the request asks for, but for its key."""
+def as_sent(request: Request) -> Request:
+    """The request with the real path of its workspace and, when it has a key, its hash."""
+    request = replace(request, workspace=real_path(request.workspace))
+    if not request.key:
+        return request
     asked = {field.name: getattr(request, field.name) for field in fields(request)}
-    del asked["key"]
+    del asked["key"], asked["asked"]
     encoded = msgspec.json.encode(asked, enc_hook=str, order="deterministic")
-    return hashlib.sha256(encoded).hexdigest()
+    return replace(request, asked=hashlib.sha256(encoded).hexdigest())
 
 
 def check_same(request: Request, submitted: ev.Submitted, jobs: Iterable[Job]) -> None:
     """`KeyTaken` when the key of the request stands for something else, `submitted` with `jobs`."""
     if submitted.asked:
-        same = submitted.asked == asked_hash(request)
+        same = submitted.asked == request.asked
     else:
         there = {job.name: (job.spec, job.workspace) for job in jobs}
         specs = {name: with_real_paths(spec) for name, spec in request.specs.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -30,7 +30,7 @@ async def tending(
     bench: Workbench,
     queue: Queue,
     tasks: dict[str, JobTask],
-    take_up_lost: Callable[[], None],
+    take_up_lost: Callable[[], Awaitable[None]],
     on_fault: Callable[[str, BaseException], None],
 ) -> AsyncIterator[None]:
     """Meanwhile, what dead processes left goes on, and instances that nobody needs go.
@@ -53,9 +53,6 @@ async def tending(
             on_fault=partial(on_fault, "recover"),
         )
 
-    async def again() -> None:
-        take_up_lost()
-
     async def reap() -> None:
         doomed = await reaper.unneeded(aside)
         for one in doomed:
@@ -69,7 +66,7 @@ async def tending(
         with scope:
             async with trio.open_nursery() as nursery:
                 while True:
-                    await collect_errors(partial(on_fault, "take_up"), again)
+                    await collect_errors(partial(on_fault, "take_up"), take_up_lost)
                     nursery.start_soon(collect_errors, partial(on_fault, "recover"), go_on)
                     await collect_errors(partial(on_fault, "reap"), reap)
                     await trio.sleep(EVERY_SECS)

@@ -32,6 +32,7 @@ async def open_fake(
     guest_script: GuestScript = run_handful,
     capacity: Capacity | None = None,
     queue_jobs: int = QUEUE_JOBS,
+    allow_mounts: tuple[Path, ...] | None = None,
     on_entry: Callable[[Entry], None] | None = None,
 ) -> AsyncIterator[tuple[Orchestrator, FakeIncus]]:
     """An orchestrator on a fake Incus, over an empty workspace and an empty state root."""
@@ -43,6 +44,7 @@ async def open_fake(
             state_root=base / "root",
             capacity=capacity or Capacity(jobs=4),
             queue_jobs=queue_jobs,
+            allow_mounts=allow_mounts,
         )
         async with FakeIncus.open(guest_script=guest_script) as fake:
             incus = Incus(base / "conf", spawn=fake)

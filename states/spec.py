@@ -18,6 +18,8 @@ from states.errors import SpecError, WritableWorkspace
 
 MAX_COMMAND_BYTES = 131_000  # the kernel passes at most 131,071 bytes in one argument
 MAX_TIMEOUT_SECS = 7 * 24 * 3600
+# A guest with systemd, its runner and the execs beside them need up to 20, threads included.
+MIN_PROCESSES = 64
 
 _END = r"$(?![\s\S])"  # Python's `$` alone lets a line break stand at the end
 SIZE_PATTERN = rf"^[1-9][0-9]{{0,6}}(kB|MB|GB|TB|KiB|MiB|GiB|TiB){_END}"
@@ -130,7 +132,8 @@ class JobSpec(
     """A job as a user describes it.
 
     Sizes are Incus's ("4GiB"). `timeout_secs` bounds the command alone, not the phases around
-    it. `env` is public; `secrets` says where the values of other variables come from.
+    it. `log_bytes` bounds the log: of what is printed past it nothing is kept.
+    `env` is public; `secrets` says where the values of other variables come from.
     `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
     are host directories for the contract's three optional devices. `retries` is how often an
     infrastructure fault before the command's start is tried again. Where jobs wait for their turn,
@@ -148,6 +151,7 @@ class JobSpec(
     memory: _Size = "4GiB"
     disk: _Size = "10GiB"
     processes: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 4096
+    log_bytes: _Size = "2GiB"
     network: _Network = "none"
     scratch: bool = False
     env: dict[_EnvName, str] = msgspec.field(default_factory=dict)
@@ -184,6 +188,7 @@ def check(spec: JobSpec) -> None:
         raise WritableWorkspace
     check_form(spec)
     _check_command(spec.command)
+    _check_processes(spec)
     _check_env(spec.env)
     _check_secrets(spec)
     for index, glob in enumerate(spec.artifacts):
@@ -250,6 +255,16 @@ def _check_command(command: str) -> None:
             "command",
             f"has {size} bytes, which is too long to pass to the guest",
             allowed=f"at most {MAX_COMMAND_BYTES} bytes; put long scripts into the workspace",
+        )
+
+
+def _check_processes(spec: JobSpec) -> None:
+    # A rule of the door: specs with fewer ran once, and stand in journals.
+    if spec.processes < MIN_PROCESSES and spec.instance_type is InstanceType.CONTAINER:
+        raise SpecError(
+            "processes",
+            f"{spec.processes} is too few: the guest itself needs about 20",
+            allowed=f"{MIN_PROCESSES} to 1000000",
         )
 
 

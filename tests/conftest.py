@@ -3,14 +3,52 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+from trio.testing import MockClock
+
+from tests.clock import Busy, open_clock, watch_threads
 
 WITHOUT = "PIKACI_TEST_WITHOUT_INCUS"
+# Each takes seconds to make: of many workers, one makes it, and runs all tests that want it.
+MADE_ONCE = ("chromium", "private_daemon_of_all")
+
+# A machine under load is slow, which says nothing about the code: no test has a deadline, and none
+# fails because its examples take long to make. Every run tries the same examples; with
+# `--hypothesis-profile=explore` it tries others.
+settings.register_profile(
+    "pikaci",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("explore", settings.get_profile("pikaci"), derandomize=False)
+settings.load_profile("pikaci")
+
+
+@pytest.fixture
+def autojump_clock() -> Iterator[MockClock]:
+    """Sleeps take no time. The clock stands while a worker thread or a subprocess is waited for."""
+    with open_clock() as clock:
+        yield clock
+
+
+@pytest.fixture
+def busy() -> Iterator[Busy]:
+    """What is waited for outside of trio, in a test on the real clock."""
+    with watch_threads() as busy:
+        yield busy
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests on the real Incus are never skipped silently."""
+    """Tests that share what is dear are run by one worker. None on the real Incus is left out silently."""
+    for item in items:
+        for fixture in MADE_ONCE:
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(fixture))
     real = [item for item in items if item.get_closest_marker("incus")]
     if not real:
         return

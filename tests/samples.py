@@ -138,7 +138,7 @@ def specs(*, writable: bool | None = None) -> st.SearchStrategy[JobSpec]:
         cpus=st.integers(1, 64),
         memory=st.sampled_from(["512MiB", "4GiB"]),
         disk=st.sampled_from(["1GiB", "20GB"]),
-        processes=st.integers(16, 9999),
+        processes=st.integers(64, 9999),
         network=st.sampled_from(["none", "incusbr0"]),
         scratch=st.booleans(),
         env=st.dictionaries(st.sampled_from(["A", "PATH", "_x1"]), _TEXT, max_size=2),

@@ -1,142 +1,37 @@
-"""The command line. Each command's module is imported when it is called, and not before."""
+"""The command line. Nothing is imported before `main` can tell of what goes wrong with it."""
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, TypeVar
-
-import click
-
-if TYPE_CHECKING:
-    from states.errors import PikaciError
-
-E = TypeVar("E", bound=BaseException)
-
-REMOVED_MODE = "PIKACI_REMOTE_LINUX_VM_INCUS_MODE"
-
-# name: (module, what `--help` says of it); each module has the command as `command`.
-COMMANDS = {
-    "run": ("run", "Run jobs of the job file, or one command."),
-    "status": ("status", "Show the last run, or one run or job."),
-    "list": ("list", "List runs and their jobs."),
-    "logs": ("logs", "Print a job's log; -f follows it."),
-    "trace": ("trace", "Show what happened to a job, and when."),
-    "cancel": ("cancel", "End jobs, whoever runs them."),
-    "rerun": ("rerun", "Run jobs of an earlier run again."),
-    "resume": ("resume", "Go on with what dead processes left."),
-    "serve": ("serve", "Hold a state root, and bring to an end what is in it."),
-    "reap": ("reap", "Delete instances that nobody needs."),
-    "gc": ("gc", "Free what old runs hold on the disk."),
-    "setup": ("setup", "Make project, pool, profile and image in Incus."),
-    "image": ("image", "Build, list and check guest images."),
-    "doctor": ("doctor", "Say what is missing, and what to type."),
-}
-
-
-class Commands(click.Group):
-    """A group that knows its commands' names and helps without importing them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"orchestrator.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = module.command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError:
-            raise click.UsageError(
-                f"there is no command {args[0]!r}; there are: {', '.join(COMMANDS)}", ctx
-            ) from None
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="pikaci", message="pikaci %(version)s")
-def pikaci() -> None:
-    """Runs CI jobs in throw-away Incus instances.
-
-    \b
-    pikaci run                 run every job of ./pikaci.toml
-    pikaci run -- make test    run one command, without a job file
-    """
-    if os.environ.get(REMOVED_MODE) is not None:
-        from orchestrator.errors import UsageError
-
-        raise UsageError(
-            f"{REMOVED_MODE} is set, but the modes were removed: there is one way to run a job",
-            resolution=f"unset {REMOVED_MODE}",
-        )
+from typing import Any
 
 
 def main() -> None:
-    """The `pikaci` command."""
+    """The `pikaci` command. Whatever ends it, it exits with a code that says how, told in words."""
     try:
-        code = pikaci.main(standalone_mode=False)
-    except click.exceptions.Abort:
+        import signal
+
+        from orchestrator.cli.ending import run
+
+        code = run()
+        with contextlib.suppress(ValueError):  # in a thread
+            # An interrupt from here on has nothing to say.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except KeyboardInterrupt:
         code = 130
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except Exception as error:
-        code = _told(error)
+    except BaseException as error:
+        # Not even what tells of errors could be imported.
+        with contextlib.suppress(OSError):
+            os.write(2, ascii(f"pikaci: internal error: {error!r}")[1:-1].encode() + b"\n")
+        code = 4
     sys.exit(code)
 
 
-def _told(error: Exception) -> int:
-    """Tell of an error that is ours, and give its exit code; raise any other again."""
-    from states.errors import PikaciError
+def __getattr__(name: str) -> Any:
+    if name == "pikaci":
+        from orchestrator.cli.group import pikaci
 
-    if _first(error, BrokenPipeError):
-        # Whoever read our output has gone; say nothing more to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    ours = _first(error, PikaciError)
-    if ours is None:
-        raise error
-    print_error(ours)
-    return exit_code(ours)
-
-
-def _first(error: BaseException, kind: type[E]) -> E | None:
-    """The first error of a kind in what was raised; trio's nurseries group what tasks raise."""
-    if isinstance(error, kind):
-        return error
-    leaves = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return next((found for leaf in leaves if (found := _first(leaf, kind))), None)
-
-
-def exit_code(error: PikaciError) -> int:
-    """2 for what the user must change, 5 for a file without jobs, 4 for everything else."""
-    from orchestrator.errors import NoJobs, UsageError
-    from states.errors import SpecError
-    from states.outcome import EXIT_CODES, EXIT_NO_JOBS, Verdict
-
-    if isinstance(error, UsageError | SpecError):
-        return EXIT_CODES[Verdict.REJECTED]
-    return EXIT_NO_JOBS if isinstance(error, NoJobs) else EXIT_CODES[Verdict.INFRASTRUCTURE]
-
-
-def print_error(error: PikaciError) -> None:
-    """Brief, details and resolution on stderr."""
-    from orchestrator.terminal import plain
-    from states.errors import SpecError
-
-    where = f"{error.key}: " if isinstance(error, SpecError) else ""
-    click.echo(f"pikaci: {plain(where + error.brief)}", err=True)
-    for line in error.details.splitlines():
-        click.echo(f"    {plain(line)}", err=True)
-    if error.resolution:
-        click.echo(f"  -> {plain(error.resolution)}", err=True)
+        return pikaci
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -58,6 +58,7 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
     from orchestrator.cli.summary import shown_verdict
     from orchestrator.hold import REASON
     from orchestrator.settings import open_incus
+    from orchestrator.terminal import plain
     from orchestrator.workbench import Workbench
     from states.outcome import EXIT_CODES, Verdict
 
@@ -66,7 +67,8 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
         rows = rows if words else journal.unfinished()
         for row in rows:
             if row.ended:
-                click.echo(f"{row.id}  {row.name}  had ended: {shown_verdict(journal.job(row.id))}")
+                verdict = shown_verdict(journal.job(row.id))
+                click.echo(f"{row.id}  {plain(row.name)}  had ended: {verdict}")
         jobs = {row.id: row.run for row in rows if not row.ended}
         bench = Workbench(root=root, journal=journal, incus=open_incus())
 
@@ -76,7 +78,7 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
         for id in jobs:
             job = journal.job(id)
             stuck = stuck or not job.ended
-            click.echo(f"{id}  {job.name}  {shown_verdict(job)}")
+            click.echo(f"{id}  {plain(job.name)}  {shown_verdict(job)}")
         if stuck:
             click.echo(
                 "  -> not known to be dead: is the daemon there? `pikaci doctor` says, and"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -10,11 +11,13 @@ import msgspec
 
 from orchestrator import commands
 from orchestrator.collect import collect_command
+from orchestrator.evidence import most_kept
 from orchestrator.incus import stdin_of
 from orchestrator.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.secret_values import described
 from orchestrator.settings import StateRoot, open_incus
 from orchestrator.submission import Request, refusal
+from orchestrator.terminal import plain_lines
 from states.errors import SpecError
 from states.outcome import EXIT_CODES, Verdict
 from states.spec import InstanceType, JobSpec
@@ -34,7 +37,8 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
             raise SpecError(f"jobs.{name}.{error.key}", error.brief, allowed=error.resolution)
         lease = timedelta(seconds=lease_secs(spec) + keep_secs)
         plan = _plan(name, spec, root, lease)
-        click.echo(_shown(name, plan))
+        text = _shown(name, plan)
+        click.echo(plain_lines(text) if sys.stdout.isatty() else text)
     return EXIT_CODES[Verdict.PASSED]
 
 
@@ -67,7 +71,9 @@ def _shown(name: str, plan: Plan) -> str:
         commands.start(plan),
         commands.ready(plan),
         commands.run(plan, stdin=stdin_of(bytes)),
-        commands.collect(plan, collect_command(plan.artifacts, want_log=False)),
+        commands.collect(
+            plan, collect_command(plan.artifacts, want_log=False, max_log_bytes=most_kept(plan))
+        ),
         commands.delete(plan),
     ]
     create, *rest = [shlex.join(incus.argv(call)) for call in calls]

@@ -124,19 +124,19 @@ def _problem(file: Path) -> str:
 @output_option
 def list_(output: str) -> int:
     """List the images of the project: alias, fingerprint, type, contract, size, age."""
-    import msgspec
     import trio
 
+    from orchestrator.cli.output import print_json
     from orchestrator.image.listing import rows, table
     from orchestrator.image.store import list_images
     from orchestrator.settings import open_incus
 
     found = rows(trio.run(list_images, open_incus()))
     if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+        print_json(found, indent=True)
     elif output == "jsonl":
         for row in found:
-            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+            print_json(row)
     else:
         click.echo(table(found))
     return 0

@@ -9,9 +9,9 @@ from typing import TypeVar
 import click
 import trio
 
-T = TypeVar("T")
+from orchestrator.cli.signals import Terminals, stop_signals
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+T = TypeVar("T")
 
 
 def run_until_signal(main: Callable[[], Awaitable[T]]) -> T:
@@ -36,7 +36,10 @@ def run_until_signal(main: Callable[[], Awaitable[T]]) -> T:
 async def _cancel_on_signals(
     scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
 ) -> None:
-    with trio.open_signal_receiver(*SIGNALS) as received:
+    terminals = Terminals()
+    with trio.open_signal_receiver(*stop_signals()) as received:
         task_status.started()
-        async for _ in received:
+        async for number in received:
+            if number == signal.SIGHUP:
+                terminals.drop()
             scope.cancel()

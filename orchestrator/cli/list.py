@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -25,11 +24,12 @@ from orchestrator.cli.options import (
 @output_option
 def command(workspace: Path | None, state_root: Path | None, last: int, output: str) -> int:
     """List the runs of a workspace with their jobs, the newest first."""
-    import msgspec
 
     from orchestrator.cli.find import existing_journal
+    from orchestrator.cli.output import print_json
     from orchestrator.cli.summary import shown_verdict
     from orchestrator.report import run_report
+    from orchestrator.terminal import plain
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
@@ -39,14 +39,14 @@ def command(workspace: Path | None, state_root: Path | None, last: int, output: 
         ]
     reports = [run_report(jobs[0].run, jobs) for jobs in newest]
     if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(reports)).decode() + "\n")
+        print_json(reports, indent=True)
     elif output == "jsonl":
         for report in reports:
-            sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+            print_json(report)
     else:
         for jobs in newest:
             began = jobs[0].phases[0].entered_at.astimezone()
             click.echo(f"{jobs[0].run}  {began:%Y-%m-%d %H:%M:%S}")
             for job in jobs:
-                click.echo(f"  {job.id}  {job.name}  {shown_verdict(job)}")
+                click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")
     return 0

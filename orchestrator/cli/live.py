@@ -15,7 +15,7 @@ from rich.text import Text
 
 from orchestrator.cli.summary import describe_kept, describe_snapshot, shown_verdict, write_summary
 from orchestrator.report import run_report
-from orchestrator.terminal import plain
+from orchestrator.terminal import last_state, plain
 from states import events as ev
 from states.job import Job, step
 from states.outcome import Verdict
@@ -30,6 +30,8 @@ _STYLES = {
     Verdict.FAILED: "red",
     Verdict.TIMED_OUT: "red",
 }
+# Of what was printed last, so many bytes are looked at.
+LINE_BYTES = 400
 
 
 class LiveWatch:
@@ -38,7 +40,7 @@ class LiveWatch:
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._began: dict[str, float] = {}
-        self._last_line: dict[str, bytes] = {}
+        self._last_line: dict[str, str] = {}
         self._console = Console(highlight=False)
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=8)
 
@@ -55,7 +57,7 @@ class LiveWatch:
         self._live.stop()
 
     def begin(self, run: str, request: Request) -> None:
-        self._console.print(Text(f"run {run} of {request.workspace}", style="dim"))
+        self._console.print(Text(plain(f"run {run} of {request.workspace}"), style="dim"))
 
     def snapshot(self, snapshot: Snapshot) -> None:
         self._console.print(Text(describe_snapshot(snapshot), style="dim"))
@@ -63,16 +65,15 @@ class LiveWatch:
     def entry(self, entry: ev.Entry) -> None:
         if isinstance(entry, ev.LeaseKept):
             name = self._jobs[entry.job].name
-            self._console.print(Text(f"{name}: {describe_kept(entry)}"), soft_wrap=True)
+            self._console.print(Text(plain(f"{name}: {describe_kept(entry)}")), soft_wrap=True)
         if isinstance(entry, ev.Event):
             job = step(self._jobs.get(entry.job, Job()), entry)
             self._jobs[entry.job] = job
             self._began.setdefault(job.id, entry.monotonic)
 
     def log(self, job: str, chunk: bytes) -> None:
-        lines = chunk[-400:].rsplit(b"\n", 2)
-        line = lines[-1].strip() or (lines[-2].strip() if len(lines) > 1 else b"")
-        if line:
+        lines = chunk[-LINE_BYTES:].rstrip(b"\r\n").rsplit(b"\n", 1)
+        if line := last_state(lines[-1], colours=False, most=LINE_BYTES).strip():
             self._last_line[job] = line
 
     def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int:
@@ -90,9 +91,9 @@ class LiveWatch:
         for job in list(self._jobs.values()):
             until = job.monotonic if job.ended else time.monotonic()
             table.add_row(
-                Text(job.name),
+                Text(plain(job.name)),
                 Text(shown_verdict(job), style=_STYLES.get(job.verdict, "yellow")),
                 Text(f"{until - self._began[job.id]:.1f} s", style="dim"),
-                Text(plain(self._last_line.get(job.id, b"").decode("utf-8", "replace")), "dim"),
+                Text(self._last_line.get(job.id, ""), "dim"),
             )
         return table

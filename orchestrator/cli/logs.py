@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,7 @@ from orchestrator.cli.options import (
     state_root_option,
     workspace_option,
 )
+from orchestrator.cli.output import print_bytes
 
 if TYPE_CHECKING:
     from orchestrator.journal import Journal
@@ -44,37 +45,54 @@ def command(job: str | None, workspace: Path | None, state_root: Path | None, fo
     return 0
 
 
+class _Copier:
+    """Copies a job's log to stdout: on a terminal what is harmless, elsewhere every byte."""
+
+    def __init__(self) -> None:
+        from orchestrator.terminal import TerminalFilter
+
+        self._filter = TerminalFilter() if sys.stdout.isatty() else None
+        self._attempt = 0
+        self._offset = 0
+
+    def copy(self, job: Job) -> None:
+        """What is new, by path and offset: at the end the log may be replaced by a longer one."""
+        if job.attempt != self._attempt:
+            self._attempt, self._offset = job.attempt, 0
+        if not job.artifacts:
+            return
+        try:
+            with (Path(job.artifacts) / "guest.log").open("rb") as log:
+                log.seek(self._offset)
+                while chunk := log.read(CHUNK):
+                    self._write(chunk if self._filter is None else self._filter.feed(chunk))
+                    self._offset += len(chunk)
+        except FileNotFoundError:
+            pass
+
+    def end(self) -> None:
+        """What is left of a character or a colour that the log ends in."""
+        if self._filter is not None:
+            from orchestrator.terminal import RESET
+
+            self._write(self._filter.end() + RESET)
+
+    def _write(self, text: str | bytes) -> None:
+        if isinstance(text, bytes):
+            print_bytes(text)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
 def _copy(journal: Journal, job_id: str, *, follow: bool) -> None:
-    """Copy by path and offset: at the end the log may be replaced by a longer one."""
-    attempt, offset = 0, 0
+    copier = _Copier()
     while True:
         job = journal.job(job_id)
-        if job.attempt != attempt:
-            attempt, offset = job.attempt, 0
         # Looked at before the copy, so that what was written until the end is copied too.
         done = job.ended or not follow
-        offset = _copy_from(job, offset)
+        copier.copy(job)
         if done:
+            copier.end()
             return
         time.sleep(FOLLOW_SECS)
-
-
-def _copy_from(job: Job, offset: int) -> int:
-    if not job.artifacts:
-        return offset
-    try:
-        with (Path(job.artifacts) / "guest.log").open("rb") as log:
-            log.seek(offset)
-            while chunk := log.read(CHUNK):
-                _write(sys.stdout.buffer, chunk)
-                offset += len(chunk)
-    except FileNotFoundError:
-        pass
-    return offset
-
-
-def _write(out: BinaryIO, chunk: bytes) -> None:
-    from orchestrator.terminal import styled
-
-    out.write(styled(chunk).encode() if sys.stdout.isatty() else chunk)
-    out.flush()

@@ -9,6 +9,9 @@ import click
 from orchestrator.errors import UsageError
 from orchestrator.settings import StateRoot, default_state_root
 
+# For the traceback of a command that ends by a bug.
+last_state_root: StateRoot | None = None
+
 workspace_option = click.option(
     "--workspace",
     type=click.Path(path_type=Path),
@@ -43,4 +46,7 @@ def real_workspace(workspace: Path | None) -> Path:
 
 def state_root_of(workspace: Path, state_root: Path | None) -> StateRoot:
     """The state root to use for a workspace."""
-    return StateRoot(state_root.absolute() if state_root else default_state_root(workspace))
+    global last_state_root
+    root = StateRoot(state_root.absolute() if state_root else default_state_root(workspace))
+    last_state_root = root
+    return root

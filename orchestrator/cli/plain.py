@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from orchestrator.cli.summary import describe_kept, describe_snapshot, shown_verdict, write_summary
 from orchestrator.report import run_report
+from orchestrator.terminal import first_line, plain
 from states import events as ev
 from states.job import Job, step
 
@@ -44,7 +45,7 @@ class PlainWatch:
         if isinstance(entry, ev.Retried):
             self._say(
                 f"  {name}  attempt {job.attempt} in {entry.delay_secs:.1f} s,"
-                f" as: {entry.failure.message.splitlines()[0]}"
+                f" as: {first_line(entry.failure.message)}"
             )
 
     def log(self, job: str, chunk: bytes) -> None:
@@ -56,5 +57,5 @@ class PlainWatch:
         return report.exit_code
 
     def _say(self, line: str) -> None:
-        self._out.write(line + "\n")
+        self._out.write(plain(line) + "\n")
         self._out.flush()

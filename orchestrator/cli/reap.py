@@ -49,6 +49,7 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
     from orchestrator.queue import Queue
     from orchestrator.recovery import overdue, recover
     from orchestrator.settings import default_capacity, open_incus
+    from orchestrator.terminal import plain
     from orchestrator.workbench import Workbench
     from states.outcome import EXIT_CODES, Verdict
 
@@ -61,12 +62,12 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
             click.echo(f"{job}: past its deadline; it {then} brought to its end")
         doomed = await (reaper.expired if expired else reaper.unneeded)(bench)
         for one in doomed:
-            click.echo(f"{one.instance}: {one.reason}")
+            click.echo(plain(f"{one.instance}: {one.reason}"))
         if not dry_run:
             await recover(bench, Queue(default_capacity()), only=late)
         problems = {} if dry_run else await reaper.reap(bench, doomed)
         for instance, problem in problems.items():
-            click.echo(f"pikaci: {instance} could not be deleted: {problem}", err=True)
+            click.echo(plain(f"pikaci: {instance} could not be deleted: {problem}"), err=True)
         gone = len(doomed) - len(problems)
         what = "instance" if gone == 1 else "instances"
         click.echo(f"{'would delete' if dry_run else 'deleted'} {gone} {what}")

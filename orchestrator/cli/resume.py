@@ -53,12 +53,12 @@ def _undeleted(bench: Workbench, theirs: set[str], waiting: set[str]) -> set[str
 
 
 async def _resume(root: StateRoot, output: str) -> int:
-    import msgspec
     import trio
 
     from orchestrator import locks, reaper
-    from orchestrator.cli import print_error
+    from orchestrator.cli.ending import print_error
     from orchestrator.cli.find import existing_journal
+    from orchestrator.cli.output import print_json
     from orchestrator.cli.signals import cancel_on_signals
     from orchestrator.cli.summary import shown_verdict, write_summary
     from orchestrator.incus_errors import IncusError
@@ -67,6 +67,7 @@ async def _resume(root: StateRoot, output: str) -> int:
     from orchestrator.recovery import left, missing_secret, recover
     from orchestrator.report import run_report
     from orchestrator.settings import default_capacity, open_incus
+    from orchestrator.terminal import plain
     from orchestrator.workbench import Workbench
     from states import events as ev
     from states.errors import PikaciError
@@ -85,17 +86,16 @@ async def _resume(root: StateRoot, output: str) -> int:
 
         def show(entry: ev.Entry) -> None:
             if output == "jsonl":
-                sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
-                sys.stdout.flush()
+                print_json(entry)
             elif output == "human" and isinstance(entry, ev.Event):
                 job = journal.job(entry.job)
-                click.echo(f"  {job.id}  {job.name}  {shown_verdict(job)}")
+                click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")
 
         if output == "human":
             for run in sorted(theirs):
                 click.echo(f"  run {run} is held by {locks.holder(root.locks, run)}: left alone")
             for job in jobs:
-                click.echo(f"  {job.id}  {job.name}  was left {job.state.value}")
+                click.echo(f"  {job.id}  {plain(job.name)}  was left {job.state.value}")
         lacking = {job.id: error for job in jobs if (error := missing_secret(job))}
         for id, error in lacking.items():
             print_error(PikaciError(f"{id}: {error.brief}", resolution=error.resolution))
@@ -116,7 +116,7 @@ async def _resume(root: StateRoot, output: str) -> int:
         runs = dict.fromkeys(job.run for job in jobs)
         reports = [run_report(run, [job for job in jobs if job.run == run]) for run in runs]
         if output == "json":
-            sys.stdout.write(msgspec.json.format(msgspec.json.encode(reports)).decode() + "\n")
+            print_json(reports, indent=True)
         elif output == "human":
             for report in reports:
                 click.echo(f"run {report.run}:")

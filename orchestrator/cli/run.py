@@ -19,6 +19,7 @@ from orchestrator.cli.options import (
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.settings import StateRoot
     from states.spec import JobSpec
 
 JOB_FILE = "pikaci.toml"
@@ -88,18 +89,18 @@ def command(
     if workspace is None and job_file is not None:
         workspace = job_file.absolute().parent
     tree = real_workspace(workspace)
+    root = state_root_of(tree, state_root)
     ad_hoc: list[str] | None = ctx.meta.get("ad_hoc")
     if ad_hoc is not None:
         specs: Mapping[str, JobSpec] = _ad_hoc(ad_hoc, jobs, job_file)
         include: tuple[str, ...] = ()
     else:
-        specs, include = _from_file(job_file or tree / JOB_FILE, jobs)
+        specs, include = _from_file(job_file or tree / JOB_FILE, jobs, root)
     request = Request(
         workspace=tree,
         specs=specs,
         include=include,
     )
-    root = state_root_of(tree, state_root)
     keep_secs = KEEP_SECS if keep_on_failure else None
     if dry_run:
         from orchestrator.cli.dry_run import print_plans
@@ -134,8 +135,11 @@ def _ad_hoc(
     return {AD_HOC_NAME: JobSpec(command=line)}
 
 
-def _from_file(path: Path, names: tuple[str, ...]) -> tuple[Mapping[str, JobSpec], tuple[str, ...]]:
+def _from_file(
+    path: Path, names: tuple[str, ...], root: StateRoot
+) -> tuple[Mapping[str, JobSpec], tuple[str, ...]]:
+    from orchestrator.host_paths import MountRule
     from orchestrator.jobfile import load, select
 
-    loaded = load(path)
+    loaded = load(path, mount_rule=MountRule((root.path,)))
     return select(loaded, names), loaded.include

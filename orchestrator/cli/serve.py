@@ -31,6 +31,13 @@ from orchestrator.errors import UsageError
     type=click.Path(path_type=Path),
     help="Where to listen; service.sock in the state root when not given.",
 )
+@click.option(
+    "--allow-mounts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIRECTORY",
+    help="Jobs may mount what is below this directory (several times); none by default.",
+)
 @click.option("--listen", metavar="ADDRESS:PORT", help="Listen on TCP too; needs --token-file.")
 @click.option(
     "--token-file",
@@ -51,6 +58,7 @@ def command(
     memory: str | None,
     queue_jobs: int | None,
     socket_path: Path | None,
+    allow_mounts: tuple[Path, ...],
     listen: str | None,
     token_file: Path | None,
     log_form: str | None,
@@ -61,11 +69,11 @@ def command(
     root; `pikaci run` there submits to the service.
 
     It needs the right to use Incus, and no more. On the host that right (the group incus-admin)
-    is as good as root: whoever can submit a job can be root there. So only its own user can open
-    its socket, and TCP needs a token.
+    is as good as root. Jobs may mount only what --allow-mounts names, but whoever can submit one
+    reads what this user can read. So only its own user can open its socket, and TCP needs a token.
 
-    TERM or Ctrl-C stops it, with exit code 0: jobs go on in their guests, and its next start takes
-    them over. A second signal does not wait for answers that are being given.
+    TERM, Ctrl-C or a closed terminal stops it, with exit code 0: jobs go on in their guests, and
+    its next start takes them over. A second signal does not wait for answers that are being given.
     """
     import trio
 
@@ -77,6 +85,10 @@ def command(
             f"`pikaci serve` needs the Python package {error.name}",
             resolution="pip install 'pikaci[service]'",
         ) from None
+    from functools import partial
+
+    from orchestrator.cli.signals import stop_signals
+    from orchestrator.cli.streams import drop
     from orchestrator.queue import Capacity
     from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
 
@@ -89,6 +101,7 @@ def command(
             jobs=parallel or default_capacity().jobs, cpus=cpus, memory=_bytes(memory)
         ),
         queue_jobs=queue_jobs or QUEUE_JOBS,
+        allow_mounts=_directories(allow_mounts),
     )
     doors = Doors(
         socket=(socket_path or default_socket(root)).absolute(),
@@ -96,9 +109,19 @@ def command(
         token_file=token_file,
     )
     as_json = under_systemd() if log_form is None else log_form == "json"
-    configure_logging(sys.stdout, as_json=as_json)
-    trio.run(serve, settings, doors)
+    configure_logging(sys.stdout, as_json=as_json, on_broken=partial(drop, 1))
+    trio.run(partial(serve, settings, doors, stop_signals=stop_signals()))
     return 0
+
+
+def _directories(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in paths:
+        if not path.is_dir():
+            raise UsageError(
+                f"--allow-mounts {path}: there is no such directory",
+                resolution="name an existing directory",
+            )
+    return tuple(path.absolute() for path in paths)
 
 
 def _bytes(memory: str | None) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -29,29 +28,28 @@ def command(
     `--output json` prints the document that `pikaci run --output json` prints; jsonl prints one
     job a line.
     """
-    import msgspec
-
     from orchestrator.cli.find import existing_journal, find_jobs
+    from orchestrator.cli.output import print_json
     from orchestrator.cli.summary import shown_verdict
     from orchestrator.report import job_report, run_report
-    from orchestrator.terminal import plain
+    from orchestrator.terminal import first_line, plain
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
         jobs = [journal.job(row.id) for row in find_jobs(journal, run_or_job)]
     if output == "json":
         report = run_report(jobs[0].run, jobs)
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report)).decode() + "\n")
+        print_json(report, indent=True)
     elif output == "jsonl":
         for job in jobs:
-            sys.stdout.write(msgspec.json.encode(job_report(job)).decode() + "\n")
+            print_json(job_report(job))
     else:
-        width = max(len(job.name) for job in jobs)
+        width = max(len(plain(job.name)) for job in jobs)
         for job in jobs:
             spent = sum(phase.duration_ms or 0 for phase in job.phases) / 1000
-            failure = job.failure.message.splitlines()[0] if job.failure else ""
+            failure = first_line(job.failure.message) if job.failure else ""
             click.echo(
-                f"{job.id}  {job.name.ljust(width)}  {shown_verdict(job):20}"
-                f"  {spent:8.2f} s  {plain(failure)}".rstrip()
+                f"{job.id}  {plain(job.name).ljust(width)}  {shown_verdict(job):20}"
+                f"  {spent:8.2f} s  {failure}".rstrip()
             )
     return 0

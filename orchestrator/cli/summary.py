@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from orchestrator.log_end import read_log_end
 from orchestrator.report import RunReport
 from orchestrator.settings import open_incus
-from orchestrator.terminal import RESET, plain, styled
+from orchestrator.terminal import RESET, plain
 from states.events import LeaseKept
 from states.job import Job
 from states.lifecycle import State
@@ -17,9 +18,6 @@ from states.outcome import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.snapshot import Snapshot
-
-LOG_TAIL_BYTES = 64 * 1024
-LOG_TAIL_LINES = 200
 
 GREEN, RED, YELLOW, DIM, BOLD = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m"
 COLOURS = {
@@ -68,7 +66,7 @@ def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colour
         if job.verdict is not Verdict.PASSED:
             _write_failure(out, job, colours=colours)
         for warning in job.warnings:
-            out.write(paint(YELLOW, f"warning: {job.name}: {plain(warning)}") + "\n")
+            out.write(paint(YELLOW, plain(f"warning: {job.name}: {warning}")) + "\n")
     passed = sum(job.verdict is Verdict.PASSED for job in jobs)
     verdict = paint(BOLD + COLOURS[report.outcome], WORDS[report.outcome])
     out.write(f"{verdict}: {passed} of {len(jobs)} jobs passed (exit code {report.exit_code})\n")
@@ -77,10 +75,10 @@ def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colour
 
 def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
     paint = painter(colours)
-    title = f"{job.name}: {shown_verdict(job)}"
+    title = plain(f"{job.name}: {shown_verdict(job)}")
     out.write("\n" + paint(BOLD, title) + "\n")
     if job.artifacts and job.state is not State.REJECTED:
-        _write_log_tail(out, Path(job.artifacts) / "guest.log", colours=colours)
+        _write_log_end(out, Path(job.artifacts) / "guest.log", colours=colours)
     if job.failure:
         first, *rest = job.failure.message.splitlines() or [""]
         phase = f" (in {job.failure.phase})" if job.verdict is Verdict.INFRASTRUCTURE else ""
@@ -90,30 +88,18 @@ def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
         if job.failure.resolution:
             out.write(f"  -> {plain(job.failure.resolution)}\n")
     if job.artifacts:
-        out.write(paint(DIM, f"log: {job.artifacts}/guest.log; `pikaci trace {job.id}`") + "\n")
+        where = plain(f"log: {job.artifacts}/guest.log; `pikaci trace {job.id}`")
+        out.write(paint(DIM, where) + "\n")
     out.write("\n")
 
 
-def _write_log_tail(out: TextIO, log: Path, *, colours: bool) -> None:
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LOG_TAIL_BYTES))
-            tail = file.read(LOG_TAIL_BYTES)
-    except OSError:
-        return
-    lines = tail.splitlines(keepends=True)
-    shown = lines[-LOG_TAIL_LINES:]
-    if len(tail) < size or len(shown) < len(lines):
-        out.write(f"  ... the log's end; all {size} bytes: {log}\n")
+def _write_log_end(out: TextIO, log: Path, *, colours: bool) -> None:
+    end = read_log_end(log, colours=colours)
+    if not end.whole:
+        out.write(plain(f"  ... the log's end; all {end.size} bytes: {log}") + "\n")
     paint = painter(colours)
-    for line in shown:
-        text = (
-            styled(line.rstrip(b"\r\n"))
-            if colours
-            else plain(line.decode("utf-8", "replace").rstrip())
-        )
-        out.write(f"{paint(DIM, '  | ')}{text}{RESET if colours else ''}\n")
+    for line in end.lines:
+        out.write(f"{paint(DIM, '  | ')}{line.rstrip()}{RESET if colours else ''}\n")
 
 
 def painter(colours: bool) -> Callable[[str, str], str]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from orchestrator.cli.options import (
     real_workspace,
@@ -76,6 +74,7 @@ def show(
     from datetime import UTC, datetime
 
     from orchestrator.cli.find import existing_journal, find_jobs
+    from orchestrator.cli.output import print_json
     from orchestrator.cli.trace_show import show_job, show_run
     from orchestrator.tracing.story import JobStory, job_story, run_story
     from orchestrator.tracing.timeline import timeline
@@ -92,7 +91,7 @@ def show(
         ]
     story = job_story(jobs[0]) if len(jobs) == 1 else run_story(jobs)
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(story)).decode() + "\n")
+        print_json(story, indent=True)
     elif isinstance(story, JobStory):
         show_job(story, holder="" if story.verdict else _holder(root, story.run))
     else:
@@ -144,7 +143,9 @@ def export(
     with existing_journal(root, only_reading=True) as journal:
         data = _exported(journal, [row.id for row in find_jobs(journal, run_or_job)], form)
     if output is None:
-        sys.stdout.buffer.write(data)
+        from orchestrator.cli.output import print_document
+
+        print_document(data)
         return 0
     try:
         output.write_bytes(data)
@@ -179,7 +180,7 @@ def replay(file: Path) -> int:
     Exit code 1, and where and why, when an event is not legal, is missing, comes twice, or is
     another job's, and when the file is no whole trace.
     """
-    from orchestrator.cli import print_error
+    from orchestrator.cli.ending import print_error
     from orchestrator.terminal import plain
     from states import trace
     from states.errors import TraceError
@@ -252,6 +253,7 @@ def _read(file: Path) -> bytes:
 
 
 def _described(entry: Entry) -> str:
+    from orchestrator.terminal import first_line
     from states import events as ev
 
     match entry:
@@ -271,7 +273,6 @@ def _described(entry: Entry) -> str:
         case ev.ResultCollected():
             return f"result_collected: {entry.message}"
         case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried():
-            first = entry.failure.message.splitlines()[0]
-            return f"{ev.tag(type(entry))}: {first}"
+            return f"{ev.tag(type(entry))}: {first_line(entry.failure.message)}"
         case _:
             return ev.tag(type(entry))

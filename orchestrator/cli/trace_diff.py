@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.summary import shown_verdict
-from orchestrator.terminal import plain
+from orchestrator.terminal import first_line, plain
 
 if TYPE_CHECKING:
     from orchestrator.tracing.difference import Difference, Row
@@ -59,5 +59,5 @@ def _row(row: Row) -> str:
 
 def _why(job: Timeline) -> str:
     verdict = shown_verdict(job.job)
-    why = plain(job.failure.message.splitlines()[0]) if job.failure else ""
+    why = first_line(job.failure.message) if job.failure else ""
     return why if why.startswith(verdict) else ": ".join(part for part in (verdict, why) if part)

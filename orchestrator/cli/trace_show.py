@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.summary import BOLD, COLOURS, DIM, WORDS, painter
+from orchestrator.log_end import read_log_end
 from orchestrator.terminal import plain
 from orchestrator.tracing.parts import Share
 from orchestrator.tracing.timeline import DELAY, HOST, INCUS, Kind
@@ -138,8 +139,8 @@ def _show_failure(job: JobStory, columns: int) -> None:
     if job.artifacts is None:
         return
     directory = Path(job.artifacts)
-    for line in _log_tail(directory / "guest.log"):
-        click.echo(paint(DIM, "  | ") + _clip(plain(line), columns - 4))
+    for line in read_log_end(directory / "guest.log", lines=LOG_LINES).lines:
+        click.echo(paint(DIM, "  | ") + _clip(line, columns - 4))
     kept = "" if directory.exists() else " (deleted since)"
     click.echo(f"  log and artifacts: {directory}{kept}")
 
@@ -208,16 +209,6 @@ def _show_run_path(run: RunStory, columns: int) -> None:
     ]
     if told:
         _wrapped("  all jobs together: ", ", ".join(told).split(" "), columns)
-
-
-def _log_tail(log: Path) -> list[str]:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
-            tail = file.read(LOG_BYTES)
-    except OSError:
-        return []
-    return tail.decode("utf-8", "replace").splitlines()[-LOG_LINES:]
 
 
 def _bar(begin: float, length: float, mark: str) -> str:

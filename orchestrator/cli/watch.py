@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
+from orchestrator.cli.output import print_json
 from orchestrator.report import run_report
 from states import events as ev
 from states.job import Job
@@ -49,8 +48,7 @@ class JsonWatch:
 
     def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int:
         report = run_report(run, jobs, interrupted=interrupted)
-        document = msgspec.json.format(msgspec.json.encode(report))
-        sys.stdout.write(document.decode() + "\n")
+        print_json(report, indent=True)
         return report.exit_code
 
 
@@ -58,8 +56,7 @@ class JsonLinesWatch(JsonWatch):
     """Prints every entry of the journal as a line, when it is durable."""
 
     def entry(self, entry: ev.Entry) -> None:
-        sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
-        sys.stdout.flush()
+        print_json(entry)
 
     def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int:
         return run_report(run, jobs, interrupted=interrupted).exit_code

@@ -2,7 +2,7 @@
 
 It keeps the guest contract: three variables, stdin read to its end first, a log that begins
 with the boot line, log and result in their places when the job is dead, and a result that
-carries the job's nonce.
+carries the job's nonce. It has no limit for its log: the host's own is tested on it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
             environment={
                 name: value
                 for name, value in given.items()
-                if name not in (own.grace_secs, own.lease_secs, own.scratch)
+                if name not in (own.grace_secs, own.lease_secs, own.scratch, own.log_bytes)
             },
             nonce=nonce,
             print=job.output.write,

@@ -246,7 +246,8 @@ class _Guest:
         )
 
     async def gives_what_a_job_left(self) -> Row:
-        done = await self.exec(*collect_command((_TOUCHED,), want_log=True), prints=True)
+        collect = collect_command((_TOUCHED,), want_log=True, max_log_bytes=self.plan.log_bytes)
+        done = await self.exec(*collect, prints=True)
         try:
             with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
                 names = {name.removeprefix("./") for name in archive.getnames()}

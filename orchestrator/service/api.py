@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from orchestrator.job_handle import BATCH, JobHandle
+from orchestrator.job_handle import BATCH, JobHandle, RunHandle
+from orchestrator.journal import JobRow
 from orchestrator.orchestrator import Orchestrator, Statistics
 from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.service.artifacts import list_artifacts, open_artifact
@@ -44,17 +45,24 @@ from orchestrator.service.types import (
     job_document,
     move,
 )
+from orchestrator.slow_files import look_up
 from orchestrator.snapshot import Snapshot
 from orchestrator.submission import Request as RunRequest
 from orchestrator.submission import refusal
 from states import events as ev
+from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
 
+# Who watches all jobs is told of what happens in so short a time at once: each look reads.
+GATHER_SECS = 0.05
 # Who watches all jobs has to come again after this time, and so is known to be alive.
 WATCH_SECS = 3600.0
 _MAX_KEY = 200
+# So many documents are encoded at once; more are in a thread.
+FEW = 5
 _T = TypeVar("_T")
+_encode = msgspec.json.encode
 _log = logging.getLogger(__name__)
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -129,9 +137,11 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
     """Submit a run; it is durable when this is answered. With an Idempotency-Key, once."""
     key = _idempotency_key(request)
     asked = await _body(request, SubmitRun)
-    known = bool(key) and orchestrator.journal.run_of_key(key) is not None
+    known = bool(key) and await orchestrator.reading.journal(
+        lambda: orchestrator.journal.run_of_key(key) is not None
+    )
     if not known:
-        await trio.to_thread.run_sync(_check_secrets, asked)
+        await look_up("the secrets' files", partial(_check_secrets, asked))
     run = await orchestrator.submit_run(
         RunRequest(
             Path(asked.workspace),
@@ -142,7 +152,7 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         ),
         wait=False,
     )
-    documents = [_document(job) for job in run.jobs]
+    documents = await _documents(orchestrator, run)
     rejected = [document for document in documents if document.verdict is Verdict.REJECTED]
     if rejected and (failure := rejected[0].failure):
         raise Problem(
@@ -152,40 +162,48 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         )
     about = {"run": run.id, "jobs": len(documents), "key": key, "workspace": asked.workspace}
     _log.info("known run" if known else "submitted run", extra={"about": about})
-    return _json(RunDocument(id=run.id, jobs=tuple(documents)), 200 if known else 201)
+    return await _json_run(orchestrator, run, documents, 200 if known else 201)
 
 
 async def get_run(orchestrator: Orchestrator, request: Request) -> Response:
     """A run, with its jobs as they stand."""
-    run = orchestrator.run(request.path_params["run"])
-    return _json(RunDocument(id=run.id, jobs=tuple(_document(job) for job in run.jobs)))
+    run = await orchestrator.find_run(request.path_params["run"])
+    return await _json_run(orchestrator, run, await _documents(orchestrator, run))
 
 
 async def list_jobs(orchestrator: Orchestrator, request: Request) -> Response:
     """Jobs, the newest first."""
-    return _json(find_jobs(orchestrator, decoded_query(request.query_params, JobsQuery)))
-
-
-def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> JobPage:
-    """The page of jobs that the query asks for."""
-    rows = orchestrator.journal.newest(
-        limit=query.limit + 1,
-        before=query.before,
-        run=query.run or None,
-        name=query.name or None,
-        state=query.state,
-        verdict=query.verdict,
+    query = decoded_query(request.query_params, JobsQuery)
+    found, following = await find_jobs(orchestrator, query)
+    documents = [_document(orchestrator, job) for job in found]
+    return await _json_list(
+        orchestrator, b'{"jobs":[', documents, b'],"next":%s}' % _encode(following)
     )
+
+
+async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> tuple[list[Job], int | None]:
+    """The jobs that the query asks for, and the `before` of the next page."""
+
+    def find() -> list[tuple[int, JobRow]]:
+        return orchestrator.journal.newest(
+            limit=query.limit + 1,
+            before=query.before,
+            run=query.run or None,
+            name=query.name or None,
+            state=query.state,
+            verdict=query.verdict,
+        )
+
+    rows = await orchestrator.reading.journal(find)
     shown = rows[: query.limit]
-    return JobPage(
-        jobs=tuple(_document(orchestrator.job(row.id)) for _, row in shown),
-        next=shown[-1][0] if len(rows) > query.limit else None,
-    )
+    jobs = await orchestrator.fetch_jobs([row.id for _, row in shown])
+    return jobs, shown[-1][0] if len(rows) > query.limit else None
 
 
 async def get_job(orchestrator: Orchestrator, request: Request) -> Response:
     """A job as it stands."""
-    return _json(_document(_job(orchestrator, request)))
+    job = await _job(orchestrator, request)
+    return _json(_document(orchestrator, await job.fetch()))
 
 
 def log_cancel(jobs: list[str], asked: Cancel) -> None:
@@ -197,20 +215,20 @@ def log_cancel(jobs: list[str], asked: Cancel) -> None:
 
 async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
     """End a job; answered when it is dead. One that has ended stays as it is."""
-    job = _job(orchestrator, request)
+    job = await _job(orchestrator, request)
     asked = await _body(request, Cancel)
     log_cancel([job.id], asked)
     await job.cancel(reason=asked.reason, now=asked.now)
-    return _json(_document(job))
+    return _json(_document(orchestrator, await job.fetch()))
 
 
 async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
     """End all jobs of a run; answered when they are dead."""
-    run = orchestrator.run(request.path_params["run"])
+    run = await orchestrator.find_run(request.path_params["run"])
     asked = await _body(request, Cancel)
     log_cancel([job.id for job in run.jobs], asked)
     await orchestrator.cancel((job.id for job in run.jobs), reason=asked.reason, now=asked.now)
-    return _json(RunDocument(id=run.id, jobs=tuple(_document(job) for job in run.jobs)))
+    return await _json_run(orchestrator, run, await _documents(orchestrator, run))
 
 
 async def events(orchestrator: Orchestrator, request: Request) -> Response:
@@ -219,11 +237,11 @@ async def events(orchestrator: Orchestrator, request: Request) -> Response:
     The stream ends when the job has. Behind the last event of an ended job the answer is 204,
     which tells a browser not to come again.
     """
-    job = _job(orchestrator, request)
+    job = await _job(orchestrator, request)
     after = decoded_query(request.query_params, EventsQuery).after
     if (last := request.headers.get("Last-Event-ID")) is not None:
         after = decoded_query({"after": last}, EventsQuery).after
-    if job.ended and not await job.more(after):
+    if (await job.fetch()).ended and not await job.more(after):
         return Response(status_code=204)
     return stream_answer(request, _server_sent(job, after))
 
@@ -252,7 +270,7 @@ async def moves(orchestrator: Orchestrator, request: Request) -> Response:
     after = decoded_query(request.query_params, MovesQuery).after
     if (last := request.headers.get("Last-Event-ID")) is not None:
         after = decoded_query({"after": last}, MovesQuery).after
-    newest = orchestrator.journal.position()
+    newest = await orchestrator.reading.journal(orchestrator.journal.position)
     # A greater number is of another journal.
     after = newest if after is None else min(after, newest)
     return stream_answer(request, _moves(orchestrator, after))
@@ -263,7 +281,9 @@ async def _moves(orchestrator: Orchestrator, after: int) -> AsyncIterator[bytes]
     end = trio.current_time() + WATCH_SECS
     while trio.current_time() < end:
         arrival = orchestrator.arrivals.entry()
-        batch = orchestrator.journal.moves(after=after, limit=BATCH)
+        batch = await orchestrator.reading.journal(
+            partial(orchestrator.journal.moves, after=after, limit=BATCH)
+        )
         if batch:
             after = batch[-1][0]
             yield b"".join(
@@ -274,13 +294,14 @@ async def _moves(orchestrator: Orchestrator, after: int) -> AsyncIterator[bytes]
             continue
         with trio.move_on_at(min(end, trio.current_time() + KEEP_ALIVE_SECS)) as waited:
             await arrival.wait()
+            await trio.sleep(GATHER_SECS)
         if waited.cancelled_caught:
             yield KEEP_ALIVE
 
 
 async def log(orchestrator: Orchestrator, request: Request) -> Response:
     """A job's log: whole, by a Range of bytes, or followed to the job's end."""
-    job = _job(orchestrator, request)
+    job = await _job(orchestrator, request)
     query = decoded_query(request.query_params, LogQuery)
     media = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
     if query.follow and request.method == "GET":
@@ -288,10 +309,10 @@ async def log(orchestrator: Orchestrator, request: Request) -> Response:
         return StreamingResponse(
             job.log(after=query.after), headers={"X-Content-Type-Options": "nosniff", **media}
         )
-    file = _open_log(job)
-    if file is None:
+    opened = await _open_log(orchestrator, job)
+    if opened is None:
         return Response(b"", headers=media)
-    return await file_answer(request, file, os.fstat(file).st_size, media)
+    return await file_answer(request, *opened, media)
 
 
 async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
@@ -300,13 +321,14 @@ async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
     An id is an attempt and a byte of its log, `1.4096`: behind one attempt's log comes the next
     one's. The stream ends when the job has; behind the end the answer is 204.
     """
-    job = _job(orchestrator, request)
+    job = await _job(orchestrator, request)
     after = decoded_query(request.query_params, FollowQuery).after
-    place = max(1, job.job.attempt), after
+    now = await job.fetch()
+    place = max(1, now.attempt), after
     if (last := request.headers.get("Last-Event-ID")) is not None:
         place = place_of_id(last)
     frames = LogFrames(job, *place)
-    if await frames.over():
+    if now.ended and await frames.over():
         return Response(status_code=204)
     return stream_answer(request, frames_of(frames.more))
 
@@ -314,48 +336,58 @@ async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
 async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
     """Where a line of a job's log begins, or which line a byte is in."""
     query = decoded_query(request.query_params, PlaceQuery)
-    file = _open_log(_job(orchestrator, request))
-    if file is None:
+    opened = await _open_log(orchestrator, await _job(orchestrator, request))
+    if opened is None:
         return _json(Place(line=1, byte=0))
+    file, _ = opened
     try:
         find = (
             partial(place_of_byte, file, query.byte)
             if query.line is None
             else partial(place_of_line, file, query.line)
         )
-        return _json(await trio.to_thread.run_sync(find))
+        return _json(await orchestrator.reading.apart(find))
     finally:
         os.close(file)
 
 
-def _open_log(job: JobHandle) -> int | None:
-    """A descriptor of the log, the caller's to close; None when there is none yet."""
-    try:
-        return os.open(
-            job.directory / "guest.log", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        )
-    except FileNotFoundError:
-        return None
+async def _open_log(orchestrator: Orchestrator, job: JobHandle) -> tuple[int, int] | None:
+    """A descriptor of the log, the caller's to close, and its size; None when there is none yet."""
+    directory = await job.fetch_directory()
+
+    def opened() -> tuple[int, int] | None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            file = os.open(directory / "guest.log", flags)
+        except FileNotFoundError:
+            return None
+        return file, os.fstat(file).st_size
+
+    return await orchestrator.reading.apart(opened)
 
 
 async def artifacts(orchestrator: Orchestrator, request: Request) -> Response:
     """What the job left."""
-    directory = _job(orchestrator, request).directory / "artifacts"
-    found = await trio.to_thread.run_sync(list_artifacts, directory)
-    return _json(Artifacts(artifacts=tuple(found)))
+    directory = await (await _job(orchestrator, request)).fetch_directory()
+    found = await orchestrator.reading.apart(lambda: list_artifacts(directory / "artifacts"))
+    return await _json_list(orchestrator, b'{"artifacts":[', found, b"]}")
 
 
 async def artifact(orchestrator: Orchestrator, request: Request) -> Response:
     """A file that the job left, as a download."""
-    directory = _job(orchestrator, request).directory / "artifacts"
-    file = open_artifact(directory, request.path_params["path"])
+    directory = await (await _job(orchestrator, request)).fetch_directory()
+
+    def opened() -> tuple[int, int]:
+        file = open_artifact(directory / "artifacts", request.path_params["path"])
+        return file, os.fstat(file).st_size
+
     headers = {
         # A job's HTML must not run as ours.
         "Content-Type": "application/octet-stream",
         "Content-Disposition": "attachment",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return await file_answer(request, file, os.fstat(file).st_size, headers)
+    return await file_answer(request, *await orchestrator.reading.apart(opened), headers)
 
 
 async def statistics(orchestrator: Orchestrator, request: Request) -> Response:
@@ -406,18 +438,44 @@ def _published(orchestrator: Orchestrator, asked: ev.SnapshotRef | None) -> Snap
     return Snapshot(asked.hash, path, asked.commit, asked.dirty)
 
 
-def _job(orchestrator: Orchestrator, request: Request) -> JobHandle:
-    return orchestrator.job(request.path_params["job"])
+async def _job(orchestrator: Orchestrator, request: Request) -> JobHandle:
+    return await orchestrator.find_job(request.path_params["job"])
 
 
-def _document(job: JobHandle) -> JobDocument:
-    return job_document(job.job, job.waits_for())
+def _document(orchestrator: Orchestrator, job: Job) -> JobDocument:
+    return job_document(job, orchestrator.queue.waits_for(job.id))
+
+
+async def _documents(orchestrator: Orchestrator, run: RunHandle) -> list[JobDocument]:
+    jobs = await orchestrator.fetch_jobs([job.id for job in run.jobs])
+    return [_document(orchestrator, job) for job in jobs]
+
+
+async def _json_run(
+    orchestrator: Orchestrator, run: RunHandle, jobs: list[JobDocument], status: int = 200
+) -> Response:
+    head = b'{"id":%s,"jobs":[' % _encode(run.id)
+    return await _json_list(orchestrator, head, jobs, b"]}", status)
+
+
+async def _json_list(
+    orchestrator: Orchestrator,
+    head: bytes,
+    items: Sequence[msgspec.Struct],
+    tail: bytes,
+    status: int = 200,
+) -> Response:
+    """A document with a list, which may have megabytes: it is encoded piece by piece."""
+
+    def encode() -> bytes:
+        return b"%s%s%s" % (head, b",".join([_encode(item) for item in items]), tail)
+
+    body = encode() if len(items) <= FEW else await orchestrator.reading.apart(encode)
+    return Response(body, status_code=status, media_type="application/json")
 
 
 def _json(document: msgspec.Struct, status: int = 200) -> Response:
-    return Response(
-        msgspec.json.encode(document), status_code=status, media_type="application/json"
-    )
+    return Response(_encode(document), status_code=status, media_type="application/json")
 
 
 def _idempotency_key(request: Request) -> str:

@@ -57,11 +57,12 @@ def make_app(
         return route
 
     async def document(request: Request) -> Response:
-        return Response(openapi(), media_type="application/json")
+        made = await trio.to_thread.run_sync(openapi)
+        return Response(made, media_type="application/json")
 
     async def shown_metrics(request: Request) -> Response:
         """For Prometheus."""
-        return Response(metrics.render(), headers={"Content-Type": MEDIA_TYPE})
+        return Response(await metrics.render(), headers={"Content-Type": MEDIA_TYPE})
 
     async def healthz(request: Request) -> Response:
         """It lives."""

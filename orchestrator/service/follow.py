@@ -67,8 +67,8 @@ class LogFrames:
         return head + base64.b64encode(piece.data) + b"\n\n"
 
     async def over(self) -> bool:
-        """Whether the job has ended, and nothing stands behind the place."""
-        return self._job.ended and not (await self._job.more_log(self._attempt, self._byte)).data
+        """Whether nothing stands behind the place, of a job that has ended."""
+        return not (await self._job.more_log(self._attempt, self._byte)).data
 
 
 def place_of_id(last_event_id: str) -> tuple[int, int]:

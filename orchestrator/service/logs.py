@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -24,16 +25,29 @@ def under_systemd() -> bool:
     return "JOURNAL_STREAM" in os.environ
 
 
-def configure_logging(out: TextIO, *, as_json: bool) -> None:
-    """Send what this package logs, from level INFO, to `out`."""
-    handler = logging.StreamHandler(out)
+def configure_logging(
+    out: TextIO, *, as_json: bool, on_broken: Callable[[], None] = lambda: None
+) -> None:
+    """Send what this package logs, from level INFO, to `out`.
+
+    When `out` takes no more, `on_broken` is called: a service does not end for want of a log.
+    """
+    handler = _Lines(out, on_broken)
     handler.setFormatter(JsonLines() if as_json else TextLines())
     handler.addFilter(Flood())
     package = logging.getLogger(_PACKAGE)
     package.handlers = [handler]
     package.setLevel(logging.INFO)
     package.propagate = False
-    logging.raiseExceptions = False  # a log that cannot be written ends nothing
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    def __init__(self, out: TextIO, on_broken: Callable[[], None]) -> None:
+        super().__init__(out)
+        self._on_broken = on_broken
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self._on_broken()
 
 
 class TextLines(logging.Formatter):

@@ -11,6 +11,7 @@ from collections import Counter as Count
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import trio
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -39,6 +40,8 @@ class Metrics(Collector):
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._orchestrator = orchestrator
         self._jobs: dict[str, Job] = {}  # those that have not ended
+        self._one_renders = trio.Lock()
+        self._statistics = orchestrator.statistics()
         self._registry = registry = CollectorRegistry()
         registry.register(self)
         ProcessCollector(registry=registry)
@@ -69,13 +72,15 @@ class Metrics(Collector):
         )
         orchestrator.journal.observe(self._on_entry)
 
-    def render(self) -> bytes:
+    async def render(self) -> bytes:
         """The figures as they stand, in Prometheus's text format (`MEDIA_TYPE`)."""
-        return generate_latest(self._registry)
+        async with self._one_renders:
+            self._statistics = self._orchestrator.statistics()
+            return await self._orchestrator.reading.journal(lambda: generate_latest(self._registry))
 
     def collect(self) -> Iterator[Metric]:
-        """What is so now (the registry asks for it)."""
-        found = self._orchestrator.statistics()
+        """What is so now (the registry asks for it, in `render`'s thread)."""
+        found = self._statistics
         jobs = GaugeMetricFamily(
             "pikaci_jobs", "Jobs that wait for their turn, and that have it", labels=("state",)
         )
@@ -121,13 +126,12 @@ class Metrics(Collector):
 
     def _move(self, event: ev.Event) -> None:
         before = self._jobs.pop(event.job, Job())
-        if before.seq != event.seq - 1:
+        if before.seq == event.seq - 1:
+            job = step(before, event)
+        else:
             # An earlier start has begun it.
-            entries = self._orchestrator.journal.entries(event.job)
-            earlier = (entry for _, entry in entries if isinstance(entry, ev.Event))
-            before = fold(entry for entry in earlier if entry.seq < event.seq)
-        job = step(before, event)
-        if before.phases:
+            job = self._orchestrator.known(event.job) or fold(self._events(event))
+        if len(job.phases) > 1:
             left = job.phases[-2]
             self._phases.labels(left.state.value).observe((left.duration_ms or 0.0) / 1000)
         if job.verdict is None:
@@ -135,6 +139,11 @@ class Metrics(Collector):
         else:
             kind = job.failure.kind.value if job.failure else ""
             self._ended.labels(job.verdict.value, kind).inc()
+
+    def _events(self, last: ev.Event) -> Iterator[ev.Event]:
+        for _, entry in self._orchestrator.journal.entries(last.job):
+            if isinstance(entry, ev.Event) and entry.seq <= last.seq:
+                yield entry
 
 
 def _error(call: ev.Called) -> str:

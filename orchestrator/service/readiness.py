@@ -30,7 +30,7 @@ class Readiness:
         """Return when jobs can be taken; a `Problem` with 503, or an `IncusError`, if not."""
         if self._stopping.is_set():
             raise Problem(503, "the service is stopping")
-        disk = os.statvfs(self._bench.root.path)
+        disk = await trio.to_thread.run_sync(os.statvfs, self._bench.root.path)
         if disk.f_bavail * disk.f_frsize < LEAST_BYTES:
             raise Problem(
                 503,

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +22,13 @@ from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.app import LocalOnly, make_app
 from orchestrator.service.connections import serve_connections
 from orchestrator.service.descriptors import connections_of_a_door, raise_descriptor_limit
+from orchestrator.service.garbage import collect_when_idle
 from orchestrator.service.sd_notify import sd_notify
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
-from orchestrator.service.types import move
 from orchestrator.settings import Settings, StateRoot
 from states import events as ev
+from states.job import fold
 
 _log = logging.getLogger(__name__)
 
@@ -52,12 +53,13 @@ async def serve(
     settings: Settings,
     doors: Doors,
     *,
+    stop_signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
     incus: Incus | None = None,
 ) -> None:
-    """Serve until TERM or INT: then no new jobs; those that run go on, and are the next start's.
+    """Serve until one of `stop_signals`; then no new jobs.
 
-    A second signal does not wait for answers that are being given. `UsageError` when the state
-    root is in use, or a door cannot be opened.
+    Jobs that run go on, and are the next start's. A second signal does not wait for answers that
+    are being given. `UsageError` when the state root is in use, or a door cannot be opened.
     """
     token = _token(doors)
     async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
@@ -71,7 +73,7 @@ async def serve(
         try:
             with (
                 ExitStack() as sockets,
-                trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received,
+                trio.open_signal_receiver(*stop_signals) as received,
             ):
                 ways: list[tuple[ASGIApp, socket.socket]] = []
                 ways.append((LocalOnly(app), sockets.enter_context(unix_socket(doors.socket))))
@@ -83,6 +85,7 @@ async def serve(
                     "serving %s on %s as process %d", settings.root.path, doors.socket, os.getpid()
                 )
                 async with trio.open_nursery() as nursery:
+                    nursery.start_soon(collect_when_idle, orchestrator)
                     nursery.start_soon(_stop_on_signals, received, stopping, nursery.cancel_scope)
                     async with trio.open_nursery() as servers:
                         for way in ways:
@@ -110,12 +113,14 @@ async def _stop_on_signals(
 
 
 def _log_entry(orchestrator: Orchestrator, entry: ev.Entry) -> None:
-    row = orchestrator.journal.find(entry.job)
-    if row is not None and isinstance(entry, ev.Event):
-        told = move(row, entry)
-        about = {"job": told.job, "run": told.run, "name": told.name, "state": told.state.value}
-        verdict = {} if told.verdict is None else {"verdict": told.verdict.value}
-        _log.info("job", extra={"about": {**about, **verdict}})
+    if not isinstance(entry, ev.Event):
+        return
+    begins = isinstance(entry, ev.Submitted | ev.Rejected)
+    job = fold([entry]) if begins else orchestrator.known(entry.job)
+    job = job or orchestrator.journal.job(entry.job)
+    about = {"job": job.id, "run": job.run, "name": job.name, "state": job.state.value}
+    verdict = {"verdict": job.verdict.value, "message": job.message} if job.verdict else {}
+    _log.info("job", extra={"about": {**about, **verdict}})
 
 
 def _shown(listener: socket.socket) -> str:
@@ -131,8 +136,8 @@ def _token(doors: Doors) -> str:
         return ""
     if doors.token_file is None:
         raise UsageError(
-            f"--listen {doors.listen} needs --token-file: whoever reaches this service can be"
-            " root on this host",
+            f"--listen {doors.listen} needs --token-file: whoever can submit a job reads what"
+            " this user can read",
             resolution="for example: (umask 077; openssl rand -hex 32 > token), and"
             " --token-file token",
         )

@@ -6,9 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from html import escape
+from html import escape as escape_markup
 from importlib.resources import files
 
+from orchestrator.terminal import plain_lines
 from orchestrator.tracing.parts import Share, afterwards, parts, summed
 from orchestrator.tracing.path import Link, path_of_run
 from orchestrator.tracing.timeline import Kind, Span, Timeline
@@ -35,6 +36,11 @@ WORDS = {
     "delete": "delete, after the verdict",
     "other": "other commands",
 }
+
+
+def escape(text: str) -> str:
+    """Text that is neither markup nor what reorders the text around it."""
+    return escape_markup(plain_lines(text))
 
 
 def html(jobs: Sequence[Timeline]) -> bytes:

@@ -1,6 +1,6 @@
 """A program in the guest that prints 2 GiB in place of an answer: what it costs this process.
 
-    python -m tests.benchmarks.flood
+python -m tests.benchmarks.flood
 """
 
 from __future__ import annotations

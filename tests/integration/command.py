@@ -5,13 +5,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 from orchestrator.journal import open_journal
 
 PIKACI = str(Path(sys.executable).with_name("pikaci"))
 SECS = 120
+POLL_SECS = 0.02
+# What a job's command waits with until `open_gate`.
+AT_THE_GATE = "until [ -e /tmp/go ]; do sleep 0.05; done"
+
+
+def wait_until(condition: Callable[[], Any]) -> None:
+    """Return when it is so; it fails the test when it does not come to that."""
+    give_up = time.monotonic() + SECS
+    while not condition():
+        assert time.monotonic() < give_up, "it did not come to that"
+        time.sleep(POLL_SECS)
 
 
 class Command:
@@ -65,6 +79,16 @@ class Command:
         """What somebody else may do to an instance of ours."""
         command = ["incus", verb, "--project", "pikaci", *args]
         subprocess.run(command, check=True, capture_output=True, timeout=SECS)
+
+    def log_lines(self) -> list[bytes]:
+        """The only job's log on the host, without its first line."""
+        logs = list(self.root.glob("jobs/*/attempt-1/guest.log"))
+        return logs[0].read_bytes().splitlines()[1:] if logs else []
+
+    def open_gate(self) -> None:
+        """Let the jobs go on that wait at the gate."""
+        for guest in self.leases():
+            self.incus("exec", guest, "--", "touch", "/tmp/go")
 
     def leases(self) -> list[str]:
         """The instances in Incus that carry this root's owner key."""

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from states.trace import replay
-from tests.integration.command import PIKACI, SECS, Command
+from tests.integration.command import AT_THE_GATE, PIKACI, SECS, Command
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 
@@ -181,7 +181,7 @@ def test_one_argument_is_a_shell_line_and_several_are_quoted(pikaci: Command) ->
 @pytest.mark.incus
 def test_a_log_is_followed_while_it_grows(pikaci: Command) -> None:
     """A line is there soon after the guest printed it, and the follower ends with the job."""
-    running = pikaci.start("run", "--", "echo one; sleep 2; echo two")
+    running = pikaci.start("run", "--", f"echo one; {AT_THE_GATE}; echo two")
     follower = None
     try:
         while "running" not in (running.stdout.readline() if running.stdout else ""):
@@ -190,6 +190,7 @@ def test_a_log_is_followed_while_it_grows(pikaci: Command) -> None:
         assert follower.stdout is not None
         lines = [follower.stdout.readline() for _ in range(2)]
         alive = running.poll() is None
+        pikaci.open_gate()
         rest = follower.stdout.read()
     finally:
         running.communicate(timeout=SECS)

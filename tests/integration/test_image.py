@@ -352,6 +352,7 @@ async def _line(check: subprocess.Popen[str], words: str) -> None:
             assert line
 
 
+@pytest.mark.xdist_group("image build")
 async def test_a_second_setup_makes_nothing(incus: Incus) -> None:
     """The first makes what is missing, and the second says nothing and changes nothing.
 

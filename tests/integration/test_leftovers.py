@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator.journal import open_journal
-from tests.integration.command import SECS, Command
+from tests.integration.command import AT_THE_GATE, SECS, Command, wait_until
 
 TRAPS = "trap 'echo told; exit' TERM; echo one; sleep 60 & wait"
 
@@ -24,14 +23,15 @@ def kill(running: subprocess.Popen[str]) -> None:
 @pytest.mark.incus
 def test_a_killed_run_is_resumed(pikaci: Command) -> None:
     """The job is followed to its end: the log has no gap, and the exit code is the job's."""
-    kill(pikaci.run_until("running", "run", "--", "echo one; sleep 4; echo two; exit 7"))
+    kill(pikaci.run_until("running", "run", "--", f"echo one; {AT_THE_GATE}; echo two; exit 7"))
     left = pikaci.leases()
 
-    done = pikaci("resume")
+    resumed = pikaci.run_until("was left running", "resume")
+    pikaci.open_gate()
+    _, errors = resumed.communicate(timeout=SECS)
 
     assert 1 == len(left)
-    assert (1, "") == (done.returncode, done.stderr)
-    assert "was left running" in done.stdout
+    assert (1, "") == (resumed.returncode, errors)
     assert ["one", "two"] == pikaci("logs").stdout.splitlines()[1:]
     assert [] == pikaci.leases()
     assert "nothing was left to go on with" in pikaci("resume").stdout
@@ -40,11 +40,16 @@ def test_a_killed_run_is_resumed(pikaci: Command) -> None:
 @pytest.mark.incus
 def test_a_run_goes_on_with_what_a_killed_one_left(pikaci: Command) -> None:
     """Beside its own jobs, and without waiting for it."""
-    kill(pikaci.run_until("running", "run", "--", "sleep 3; echo late"))
+    kill(pikaci.run_until("running", "run", "--", f"{AT_THE_GATE}; echo late"))
+    (left,) = pikaci.leases()
 
-    done = pikaci("run", "--", "sleep 8")
+    running = pikaci.run_until("running", "run", "--", AT_THE_GATE)
+    pikaci.incus("exec", left, "--", "touch", "/tmp/go")
+    wait_until(lambda: left not in pikaci.leases())
+    pikaci.open_gate()
+    running.communicate(timeout=SECS)
 
-    assert 0 == done.returncode
+    assert 0 == running.returncode
     listed = json.loads(pikaci("list", "--output", "json").stdout)
     assert ["passed", "passed"] == [run["outcome"] for run in listed]
 
@@ -53,7 +58,7 @@ def test_a_run_goes_on_with_what_a_killed_one_left(pikaci: Command) -> None:
 def test_a_job_is_cancelled_from_another_process(pikaci: Command) -> None:
     """Who runs it says so, as after an interrupt; asking twice is harmless."""
     running = pikaci.run_until("running", "run", "--", TRAPS)
-    time.sleep(0.5)
+    wait_until(pikaci.log_lines)
 
     asked = pikaci("cancel", "--all")
     again = pikaci("cancel", "--all")
@@ -68,8 +73,9 @@ def test_a_job_is_cancelled_from_another_process(pikaci: Command) -> None:
 @pytest.mark.incus
 def test_a_job_of_a_dead_process_is_cancelled(pikaci: Command) -> None:
     """Its processes are told, its log is saved, its guest goes."""
-    kill(pikaci.run_until("running", "run", "--", TRAPS))
-    time.sleep(0.5)
+    running = pikaci.run_until("running", "run", "--", TRAPS)
+    wait_until(pikaci.log_lines)
+    kill(running)
     run = json.loads(pikaci("list", "--output", "json").stdout)[0]["run"]
 
     asked = pikaci("cancel", run)
@@ -111,7 +117,7 @@ def test_what_a_lost_state_root_left_is_reaped_when_it_is_past_its_deadline(
 @pytest.mark.incus
 def test_a_service_takes_over_and_hands_on(pikaci: Command) -> None:
     """What a killed run left goes on; TERM ends the service, and not the job."""
-    command = "echo one; until [[ -e /tmp/go ]]; do sleep 0.1; done; echo two"
+    command = f"echo one; {AT_THE_GATE}; echo two"
     kill(pikaci.run_until("running", "run", "--", command))
     service = pikaci.run_until("serving", "serve")
 
@@ -120,8 +126,7 @@ def test_a_service_takes_over_and_hands_on(pikaci: Command) -> None:
     service.send_signal(signal.SIGTERM)
     said, _ = service.communicate(timeout=SECS)
     left = pikaci.leases()
-    for guest in left:
-        pikaci.incus("exec", guest, "--", "touch", "/tmp/go")
+    pikaci.open_gate()
     again = pikaci.run_until("passed", "serve")
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=SECS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.command import SECS, Command
+from tests.integration.command import AT_THE_GATE, SECS, Command
 
 pytestmark = pytest.mark.incus
 
@@ -27,11 +27,11 @@ command = "echo broken; exit 7"
 [jobs.slow]
 command = "echo begun; sleep 600"
 [jobs.short]
-command = "echo begun; sleep 4; echo ended"
+command = "echo begun; GATE; echo ended"
 [jobs.writable]
 command = "true"
 writable_workspace = true
-"""
+""".replace("GATE", AT_THE_GATE)
 ENDS = ("submitted", "result_collected")
 
 
@@ -98,6 +98,7 @@ def test_a_service_that_was_restarted_goes_on_with_its_jobs(pikaci: Command) -> 
     run = pikaci.run_until("running", "run", "short")
     stop(first)
     second = pikaci.run_until("serving", "serve")
+    pikaci.open_gate()
     out, _ = run.communicate(timeout=SECS)
     log = pikaci("logs", "short").stdout
     stop(second)

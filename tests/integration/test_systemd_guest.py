@@ -19,7 +19,8 @@ from states.spec import JobSpec
 from tests.calls import call
 from tests.integration.running import Runs, output_of
 
-pytestmark = pytest.mark.incus
+# Only one image is built at a time, and workers would wait for each other.
+pytestmark = [pytest.mark.incus, pytest.mark.xdist_group("image build")]
 NAME = f"test-systemd-{os.getpid()}"
 
 

@@ -26,6 +26,8 @@ from tests.samples import sample_remote_context
 
 VM, CONTAINER = InstanceType.VIRTUAL_MACHINE, InstanceType.CONTAINER
 FAKE_FINGERPRINT = "b00" * 21 + "b"
+# One daemon for all of them.
+pytestmark = pytest.mark.xdist_group("vm_daemon")
 
 
 @pytest.fixture(params=["object", pytest.param("real", marks=pytest.mark.incus)])

@@ -6,27 +6,28 @@ next start, as a killed process of either kind does.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
-import time
+import termios
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator import locks
 from orchestrator.journal import open_journal
 from states import events as ev
-from tests.integration.command import SECS, Command
+from tests.integration.command import AT_THE_GATE, PIKACI, SECS, Command, wait_until
 
 pytestmark = pytest.mark.incus
 
-POLL_SECS = 0.02
-TALKS = "echo one; sleep {secs}; echo two; exit 3"
+TALKS = f"echo one; {AT_THE_GATE}; echo two; exit 3"
 COMMANDS = {"obeys": TALKS, "ignores": f"trap '' TERM; {TALKS}"}
 Holder = Callable[[Command, str], subprocess.Popen[str]]
 
@@ -38,28 +39,16 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 SIGNALS: dict[str, Callable[[subprocess.Popen[str]], None]] = {
     "SIGTERM": subprocess.Popen.terminate,
     "SIGINT": partial(subprocess.Popen.send_signal, sig=signal.SIGINT),
+    "SIGHUP": partial(subprocess.Popen.send_signal, sig=signal.SIGHUP),
     "SIGKILL": subprocess.Popen.kill,
     "SIGKILL-group": kill_group,
 }
 
 
-def wait_until(condition: Callable[[], Any]) -> None:
-    give_up = time.monotonic() + SECS
-    while not condition():
-        assert time.monotonic() < give_up, "it did not come to that"
-        time.sleep(POLL_SECS)
-
-
-def log_lines(pikaci: Command) -> list[bytes]:
-    """The job's log on the host, without its first line."""
-    logs = list(Path(pikaci.root).glob("jobs/*/attempt-1/guest.log"))
-    return logs[0].read_bytes().splitlines()[1:] if logs else []
-
-
 def run(pikaci: Command, command: str) -> subprocess.Popen[str]:
     """A `pikaci run` whose command has begun to print."""
     running = pikaci.run_until("running", "run", "--", command)
-    wait_until(lambda: log_lines(pikaci))
+    wait_until(lambda: pikaci.log_lines())
     return running
 
 
@@ -107,14 +96,14 @@ def outcome(pikaci: Command) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_run_that_is_told_to_end_cancels(pikaci: Command, how: str, kind: str) -> None:
     """Exit code 130; what the job had printed is there."""
-    code = end(run(pikaci, COMMANDS[kind].format(secs=600)), how)
+    code = end(run(pikaci, COMMANDS[kind]), how)
 
     assert (130, ("cancelled", 130)) == (code, outcome(pikaci))
-    assert b"one" == log_lines(pikaci)[0]
-    assert b"two" not in log_lines(pikaci)
+    assert b"one" == pikaci.log_lines()[0]
+    assert b"two" not in pikaci.log_lines()
     assert_clean(pikaci)
 
 
@@ -126,6 +115,7 @@ def test_a_run_that_is_told_to_end_cancels(pikaci: Command, how: str, kind: str)
         (run, "SIGKILL-group", -9),
         (serve, "SIGTERM", 0),
         (serve, "SIGINT", 0),
+        (serve, "SIGHUP", 0),
         (serve, "SIGKILL", -9),
         (serve, "SIGKILL-group", -9),
     ],
@@ -134,20 +124,66 @@ def test_a_job_whose_process_is_gone_goes_on(
     pikaci: Command, holder: Holder, how: str, code: int, kind: str
 ) -> None:
     """The next start brings it to its own end, with its whole log."""
-    ended = end(holder(pikaci, COMMANDS[kind].format(secs=3)), how)
+    ended = end(holder(pikaci, COMMANDS[kind]), how)
+    pikaci.open_gate()
     resumed = pikaci("resume")
 
     assert (code, ("failed", 1)) == (ended, outcome(pikaci)), resumed.stdout + resumed.stderr
-    assert [b"one", b"two"] == log_lines(pikaci)
+    assert [b"one", b"two"] == pikaci.log_lines()
     assert_clean(pikaci)
 
 
-@pytest.mark.parametrize(("times", "last"), [(1, b"late"), (2, b"one")])
+def test_a_run_whose_terminal_is_closed_cancels(pikaci: Command) -> None:
+    """It writes to that terminal no more, and still sees its job to its end."""
+    master, slave = pty.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    ends = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
+    running = subprocess.Popen(
+        [PIKACI, "run", "--", TALKS.format(secs=600)],
+        cwd=pikaci.workspace,
+        env={**pikaci.env, "TERM": "xterm"},
+        start_new_session=True,
+        preexec_fn=take_terminal,
+        **ends,
+    )
+    os.close(slave)
+
+    def talked() -> bool:
+        while select.select([master], [], [], 0)[0]:
+            os.read(master, 65536)
+        return b"one" in pikaci.log_lines()
+
+    wait_until(talked)
+    # What closes a terminal's window does: to its processes, and to each write that comes.
+    os.close(master)
+
+    assert 130 == running.wait(SECS)
+    assert ("cancelled", 130) == outcome(pikaci)
+    assert_clean(pikaci)
+
+
+def test_a_run_that_ignores_a_closed_terminal_goes_on(pikaci: Command) -> None:
+    """As `nohup` starts it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        running = run(pikaci, TALKS.format(secs=3))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert 1 == end(running, "SIGHUP")
+    assert [b"one", b"two"] == pikaci.log_lines()
+    assert_clean(pikaci)
+
+
+@pytest.mark.parametrize(("times", "secs", "last"), [(1, 0.5, b"late"), (2, 4, b"one")])
 def test_a_second_interrupt_skips_the_grace_period(
-    pikaci: Command, times: int, last: bytes
+    pikaci: Command, times: int, secs: float, last: bytes
 ) -> None:
     """With one, a job that is told to end has time for it."""
-    running = run(pikaci, "trap 'sleep 3; echo late; exit' TERM; echo one; sleep 600 & wait")
+    running = run(pikaci, f"trap 'sleep {secs}; echo late; exit' TERM; echo one; sleep 600 & wait")
     assert running.stderr is not None
     for _ in range(times):
         running.send_signal(signal.SIGINT)
@@ -156,7 +192,7 @@ def test_a_second_interrupt_skips_the_grace_period(
     running.communicate(timeout=SECS)
 
     assert 130 == running.returncode
-    assert last == log_lines(pikaci)[-1]
+    assert last == pikaci.log_lines()[-1]
     assert_clean(pikaci)
 
 

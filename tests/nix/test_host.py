@@ -35,6 +35,8 @@ def _of(settings: dict[str, Any]) -> str:
 
 
 def _literal(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[ {' '.join(map(_literal, value))} ]"
     return str(value) if isinstance(value, int) else f'"{value}"'
 
 
@@ -99,7 +101,7 @@ def test_without_settings_the_command_line_is_short(nix: Nix) -> None:
     given = _arguments(serve, _service(nix))
 
     assert {"state_root": Path("/var/lib/pikaci/root")} == {
-        key: value for key, value in given.items() if value is not None
+        key: value for key, value in given.items() if value not in (None, ())
     }
 
 
@@ -111,6 +113,7 @@ def test_every_setting_reaches_the_command(nix: Nix) -> None:
         "cpus": 8,
         "memory": "16GiB",
         "socket": "/run/pikaci/service.sock",
+        "allowMounts": ["/nix/store", "/srv/a place"],
         **TOKEN,
     }
     service = _service(nix, **settings)
@@ -124,6 +127,7 @@ def test_every_setting_reaches_the_command(nix: Nix) -> None:
         "memory": "16GiB",
         "queue_jobs": None,
         "socket_path": Path("/run/pikaci/service.sock"),
+        "allow_mounts": (Path("/nix/store"), Path("/srv/a place")),
         "listen": "127.0.0.1:8443",
         "token_file": Path("%d/token"),  # systemd's word for the directory of credentials
     } == given

@@ -20,7 +20,10 @@ from tests.samples import sample_remote_context, sample_shell_job, valid_specs
 VM, CONTAINER = InstanceType.VIRTUAL_MACHINE, InstanceType.CONTAINER
 # What a config may hold, by type; all else would be news to whoever reads it here.
 SHARED = {"boot.autostart", "limits.cpu", "limits.memory"}
-OWN = {CONTAINER: {"limits.processes"}, VM: {"security.secureboot"}}
+OWN = {
+    CONTAINER: {"limits.processes", "security.syscalls.deny"},
+    VM: {"security.secureboot"},
+}
 
 
 def of_type(instance_type: InstanceType) -> st.SearchStrategy[JobSpec]:
@@ -101,13 +104,31 @@ def test_the_shares_of_a_container(spec: JobSpec) -> None:
 
 @given(valid_specs())
 def test_each_type_has_keys_of_its_own(spec: JobSpec) -> None:
-    """Limits for both; a VM has no limit of processes, a container no secure boot."""
+    """Limits for both; a VM has a kernel of its own to keep, a container no secure boot."""
     config = plan_of(spec).config
     keys = {key for key in config if not key.startswith("user.pikaci.")}
 
     assert SHARED | OWN[spec.instance_type] == keys
     assert (str(spec.cpus), spec.memory) == (config["limits.cpu"], config["limits.memory"])
     assert config.get("security.secureboot", "false") == "false"
+
+
+@given(of_type(CONTAINER))
+def test_containers_share_no_kernel_object_that_carries_data(spec: JobSpec) -> None:
+    """Key rings and the kernel's log never; without a network no socket that leaves its namespace.
+
+    A line's first word is the syscall, the second what it does: none kills the caller.
+    """
+    lines = [line.split() for line in plan_of(spec).config["security.syscalls.deny"].split("\n")]
+    denied = {line[0] for line in lines}
+    families = {line[3] for line in lines if line[0] == "socket"}
+
+    assert {"errno"} == {line[1] for line in lines}
+    assert {"add_key", "keyctl", "request_key", "syslog"} <= denied
+    assert (spec.network == "none") == ("socket" in denied) == ("io_uring_setup" in denied)
+    if spec.network == "none":
+        # With the mask, as the kernel reads 32 bits of an argument that has 64.
+        assert families == {f"[0,{n},SCMP_CMP_MASKED_EQ,0xffffffff]" for n in (40, 42)}
 
 
 BAD_SNAPSHOT = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import publishing
@@ -284,9 +284,7 @@ def plans(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
     return parts.map(lambda drawn: [step for part in drawn for step in part])
 
 
-checked = settings(
-    max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+checked = settings(max_examples=50)
 
 
 @checked

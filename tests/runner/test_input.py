@@ -65,6 +65,7 @@ def test_bad_variable(guest: Guest, name: str, value: str) -> None:
         (b"PIKACI_INCUS_LEASE_SECS=soon", "PIKACI_INCUS_LEASE_SECS"),
         (b"PIKACI_INCUS_LEASE_SECS=100000000", "PIKACI_INCUS_LEASE_SECS"),
         (b"PIKACI_INCUS_SCRATCH=yes", "PIKACI_INCUS_SCRATCH"),
+        (b"PIKACI_INCUS_LOG_BYTES=1MiB", "PIKACI_INCUS_LOG_BYTES"),
         (b'PIKACI_INCUS_NONCE=a"b', "PIKACI_INCUS_NONCE"),
         (b"PIKACI_INCUS_NONCE=" + b"n" * 129, "PIKACI_INCUS_NONCE"),
         (b"a-b=1", "a-b"),
@@ -164,7 +165,9 @@ def test_any_value_of_any_name(guest: Guest, value: bytes, root: bool) -> None:
 
 def test_reserved_names_stay_outside(guest: Guest) -> None:
     """No variable of the runner's own reaches the job."""
-    ended = guest.run("env", send={"PIKACI_INCUS_GRACE_SECS": "1", "PIKACI_INCUS_SCRATCH": "0"})
+    ended = guest.run(
+        "env", send={"PIKACI_INCUS_GRACE_SECS": "1", "PIKACI_INCUS_LOG_BYTES": "1000000"}
+    )
 
     assert b"PIKACI_INCUS" not in ended.output
 

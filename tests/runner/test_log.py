@@ -81,3 +81,77 @@ def test_disk_that_cannot_be_written(guest: Guest) -> None:
 
     assert (125, None) == (ended.code, ended.result)
     assert b"cannot write to /var/lib/pikaci-incus-run" in ended.stderr
+
+
+LIMIT = 100_000
+KEPT = -(-LIMIT // 1024) * 1024  # the kernel's unit
+LAST_LINE = b"\n[pikaci] the log reached its limit of %d bytes; the rest is not kept\n" % LIMIT
+
+
+@pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
+def test_a_log_past_its_limit_is_cut_off_and_says_so(guest: Guest, root: bool) -> None:
+    """To the byte; the job goes on, with no signal and no wait, to its own verdict."""
+    ended = guest.run(
+        "head -c 30000000 /dev/zero | tr '\\0' y; echo late >/artifacts/late; exit 6",
+        root=root,
+        send={"PIKACI_INCUS_LOG_BYTES": str(LIMIT)},
+    )
+
+    assert ended.log == ended.stdout
+    assert ended.log.endswith(LAST_LINE)
+    assert KEPT == len(ended.log.removesuffix(LAST_LINE))
+    assert set(ended.output.removesuffix(LAST_LINE)) == set(b"y")
+    assert ended.result is not None
+    assert (6, "failed", True) == (ended.code, ended.result["status"], ended.result["log_complete"])
+    assert len(ended.log) == ended.result["log_bytes"]
+    assert guest.path("/artifacts/late").exists()
+
+
+def test_a_job_that_prints_for_ever_is_timed_out(guest: Guest) -> None:
+    """As any other; what it left running too is dead."""
+    ended = guest.run(
+        "setsid yes & yes", timeout_secs=1, send={"PIKACI_INCUS_LOG_BYTES": str(LIMIT)}
+    )
+
+    assert ended.result is not None
+    assert (124, "timed_out") == (ended.code, ended.result["status"])
+    assert KEPT + len(LAST_LINE) == len(ended.log)
+
+
+@pytest.mark.parametrize(("more", "cut"), [(0, False), (1, True)])
+def test_only_what_is_past_the_limit_is_cut_off(guest: Guest, more: int, cut: bool) -> None:
+    """A log of just the limit has nothing cut off."""
+    head = len("[pikaci] incus guest booted at 2026-01-01T00:00:00+00:00\n")
+    ended = guest.run(
+        f"head -c {20480 - head + more} /dev/zero", send={"PIKACI_INCUS_LOG_BYTES": "20480"}
+    )
+
+    assert ended.code == 0
+    assert cut == (b"[pikaci] the log reached its limit of 20480 bytes" in ended.log)
+
+
+def test_lines_under_a_limit_come_as_they_are_printed(guest: Guest) -> None:
+    """What keeps the limit does not hold them back until there are more."""
+    guest.shell("mkfifo -m 0666 /artifacts/go")
+    process = guest.start(
+        "echo one; read -r </artifacts/go; echo two", send={"PIKACI_INCUS_LOG_BYTES": str(LIMIT)}
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline(), process.stdout.readline()
+    guest.shell("echo >/artifacts/go")
+    ended = guest.ended(process)
+
+    assert b"one\n" == first[1]
+    assert b"two\n" == ended.stdout
+    assert 0 == ended.code
+
+
+def test_a_full_disk_under_a_limit_is_told_as_one(small_disk: Guest) -> None:
+    """And not as a limit that was reached."""
+    ended = small_disk.run(
+        "head -c 20000000 /dev/zero; exit 6", send={"PIKACI_INCUS_LOG_BYTES": str(200 << 20)}
+    )
+
+    assert ended.result is not None
+    assert (6, False) == (ended.code, ended.result["log_complete"])
+    assert b"limit" not in ended.log

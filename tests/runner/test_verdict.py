@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import datetime
 
 import pytest
 
-from .guest import CONTRACT, Guest
+from .guest import CONTRACT, Guest, records, variables
 
 EXITS = [
     ("true", 0),
@@ -82,3 +83,45 @@ def test_log_of_a_job(guest: Guest) -> None:
     assert datetime.fromisoformat(moment).utcoffset() is not None
     assert b"out\nerr\ndev\n" == rest
     assert ended.log == ended.stdout
+
+
+def start_by(guest: Guest, runuser: str) -> subprocess.Popen[bytes]:
+    """Start a job of `pikaci` in a guest whose runuser is this script."""
+    program = guest.mkdir("/opt/broken") / "runuser"
+    program.write_text(f"#!/bin/sh\n{runuser}\n")
+    program.chmod(0o755)
+    env = variables("echo ran >/artifacts/ran", 20, root=False)
+    process = guest.popen(env={"PATH": "/opt/broken:/usr/sbin:/usr/bin:/sbin:/bin", **env})
+    assert process.stdin is not None
+    process.stdin.write(records({"A": "1", "PIKACI_INCUS_NONCE": "n0nce"}))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_command_that_was_never_started_has_neither_failed_nor_passed(
+    guest: Guest, code: int
+) -> None:
+    """Whatever stood in the way, a guest without free processes or without its user: an error."""
+    ended = guest.ended(start_by(guest, f"echo no process for you; exit {code}"))
+
+    assert ended.result is not None
+    expected = ("error", 125, "the command could not be started (the log says why)")
+    assert expected == tuple(ended.result[key] for key in ("status", "exit_code", "message"))
+    assert (125, b"no process for you\n") == (ended.code, ended.output.partition(b"[")[0])
+    assert not guest.path("/artifacts/ran").exists()
+
+
+def test_a_command_that_was_cancelled_before_it_was_started_is_cancelled(guest: Guest) -> None:
+    """What was asked for is the verdict, not what could not be done any more."""
+    process = start_by(guest, "echo not yet; exec sleep 30")
+    assert process.stdout is not None
+    while b"not yet" not in process.stdout.readline():
+        pass
+    assert 0 == guest.call("cancel", "now")[0]
+    ended = guest.ended(process)
+
+    assert ended.result is not None
+    assert ("cancelled", 130) == (ended.result["status"], ended.code)
+    assert not guest.path("/artifacts/ran").exists()

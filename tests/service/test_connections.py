@@ -21,12 +21,6 @@ POST = (
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
 
 
-@pytest.fixture
-def jumping_clock() -> MockClock:
-    """Sleeps take no time; a worker thread has time before the clock jumps."""
-    return MockClock(autojump_threshold=0.4)
-
-
 @asynccontextmanager
 async def connected(served: Served, *send: bytes) -> AsyncIterator[trio.SocketStream]:
     async with await trio.open_unix_socket(str(served.socket)) as stream:
@@ -93,7 +87,7 @@ async def quiet(served: Served) -> tuple[int, int]:
     ids=["web socket", "no key", "h2c", "h2", "TLS", "long", "chunk", "length", "lines"],
 )
 async def test_what_is_no_request_is_answered_so_and_harms_nobody(
-    request_: bytes, jumping_clock: MockClock
+    request_: bytes, autojump_clock: MockClock
 ) -> None:
     """Nothing is spoken but HTTP/1, and what it says of an error is a problem as elsewhere."""
     async with open_served() as served:
@@ -105,7 +99,7 @@ async def test_what_is_no_request_is_answered_so_and_harms_nobody(
     assert 200 == alive.status_code
 
 
-async def test_who_listens_need_not_speak(jumping_clock: MockClock) -> None:
+async def test_who_listens_need_not_speak(autojump_clock: MockClock) -> None:
     """A stream goes on for as long as the job, however silent both are."""
     async with open_served() as served:
         job = await served.submit("sleep 1000")
@@ -119,7 +113,7 @@ async def test_who_listens_need_not_speak(jumping_clock: MockClock) -> None:
 
 
 async def test_a_long_submission_is_answered(
-    jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client waits for it in silence."""
     async with open_served() as served:
@@ -135,7 +129,7 @@ async def test_a_long_submission_is_answered(
         assert "submitted" == (await served.submit("true"))["state"]
 
 
-async def test_who_takes_nothing_is_let_go(jumping_clock: MockClock) -> None:
+async def test_who_takes_nothing_is_let_go(autojump_clock: MockClock) -> None:
     """And leaves nothing behind."""
     async with open_served() as served:
         request = await with_long_log(served)
@@ -151,7 +145,7 @@ async def test_who_takes_nothing_is_let_go(jumping_clock: MockClock) -> None:
     assert before == after
 
 
-async def test_who_takes_little_by_little_gets_it_all(jumping_clock: MockClock) -> None:
+async def test_who_takes_little_by_little_gets_it_all(autojump_clock: MockClock) -> None:
     """The time is for a piece, and not for the whole."""
     async with open_served() as served:
         request = await with_long_log(served)
@@ -164,7 +158,7 @@ async def test_who_takes_little_by_little_gets_it_all(jumping_clock: MockClock) 
 
 @pytest.mark.parametrize("hurry", [False, True], ids=["once", "twice"])
 async def test_no_client_keeps_a_service_from_its_end(
-    hurry: bool, jumping_clock: MockClock
+    hurry: bool, autojump_clock: MockClock
 ) -> None:
     """Nor one that takes nothing; a second signal does not wait for it at all."""
     async with open_served() as served:
@@ -190,7 +184,7 @@ async def test_no_client_keeps_a_service_from_its_end(
 
 
 async def test_connections_are_bounded(
-    monkeypatch: pytest.MonkeyPatch, jumping_clock: MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """Who comes too late is told when to come again; who is being answered stays."""
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 5)
@@ -246,7 +240,7 @@ async def test_who_is_waited_for_gives_way(
 
 
 @pytest.mark.parametrize("begin", [b"", b"GET /healthz HT", GET % (b"/healthz", b"")])
-async def test_who_says_nothing_is_let_go(begin: bytes, jumping_clock: MockClock) -> None:
+async def test_who_says_nothing_is_let_go(begin: bytes, autojump_clock: MockClock) -> None:
     """Before a request, in its head, and between two; a byte from time to time does not help."""
     async with open_served() as served, connected(served, begin) as stream:
         before = trio.current_time()
@@ -270,7 +264,7 @@ async def test_who_says_nothing_is_let_go(begin: bytes, jumping_clock: MockClock
         assert trio.current_time() - before < 4 * connection.IDLE_SECS
 
 
-async def test_a_connection_is_let_go_behind_a_stream_too(jumping_clock: MockClock) -> None:
+async def test_a_connection_is_let_go_behind_a_stream_too(autojump_clock: MockClock) -> None:
     """It is between two requests then, like behind any other answer."""
     async with open_served() as served:
         job = await served.submit()
@@ -283,7 +277,7 @@ async def test_a_connection_is_let_go_behind_a_stream_too(jumping_clock: MockClo
         assert trio.current_time() - before < 4 * connection.IDLE_SECS
 
 
-async def test_a_body_has_one_deadline(jumping_clock: MockClock) -> None:
+async def test_a_body_has_one_deadline(autojump_clock: MockClock) -> None:
     """Not one for each of its bytes."""
     async with open_served() as served, connected(served, POST % 1000) as stream:
         before = trio.current_time()
@@ -305,7 +299,9 @@ async def test_a_body_has_one_deadline(jumping_clock: MockClock) -> None:
 @pytest.mark.parametrize(
     "head", [POST % (20 << 20), GET % (b"/v1/statistics", b"Content-Length: %d\r\n" % (20 << 20))]
 )
-async def test_a_body_that_nobody_wants_is_no_burden(head: bytes, jumping_clock: MockClock) -> None:
+async def test_a_body_that_nobody_wants_is_no_burden(
+    head: bytes, autojump_clock: MockClock
+) -> None:
     """Its answer comes, though it is never taken whole; then nothing of it is left."""
     async with open_served() as served:
         before = await quiet(served)
@@ -329,7 +325,7 @@ async def test_a_body_that_nobody_wants_is_no_burden(head: bytes, jumping_clock:
     assert before == after
 
 
-async def test_a_thousand_clients_that_vanish_leave_nothing(jumping_clock: MockClock) -> None:
+async def test_a_thousand_clients_that_vanish_leave_nothing(autojump_clock: MockClock) -> None:
     """In the middle of events and of a log."""
     async with open_served() as served:
         job = await served.submit("sleep 100000")

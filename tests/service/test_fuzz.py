@@ -110,9 +110,6 @@ def test_nothing_answers_500(operation: Any, address: str) -> None:
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
-        derandomize=True,
-        database=None,
         suppress_health_check=list(HealthCheck),
     )
     @given(case=operation.as_strategy() | operation.as_strategy(GenerationMode.NEGATIVE))

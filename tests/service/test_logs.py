@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -33,7 +34,13 @@ def out() -> Iterator[io.StringIO]:
     configure_logging(found, as_json=True)
     yield found
     package.handlers, package.level, package.propagate = before
-    logging.raiseExceptions = True
+
+
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def lines(out: io.StringIO) -> list[dict[str, object]]:
@@ -115,6 +122,20 @@ def test_a_flood_is_counted_and_not_written(
     assert 1000 - logs.MOST_A_MINUTE == found[-1]["left_out_before"]
 
 
+def test_a_log_that_nobody_takes_ends_nothing() -> None:
+    """Nor is it told about in a traceback."""
+    package = logging.getLogger("orchestrator")
+    before = package.handlers, package.level, package.propagate
+    broken = []
+    try:
+        configure_logging(Full(), as_json=False, on_broken=lambda: broken.append(1))
+        logging.getLogger("orchestrator.test").warning("refused")
+    finally:
+        package.handlers, package.level, package.propagate = before
+
+    assert [1] == broken
+
+
 @pytest.mark.parametrize("stream", ["9:1234", None])
 def test_json_is_what_systemd_gets(stream: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says in the environment that it is there."""
@@ -134,7 +155,7 @@ async def test_what_upkeep_could_not_do_is_told_and_counted(
         fake.kill_daemon()
         await trio.sleep(3 * EVERY_SECS)
         fake.restart_daemon()
-        counts = figures(metrics, "pikaci_upkeep_faults_total")
+        counts = await figures(metrics, "pikaci_upkeep_faults_total")
 
     assert counts["reap",] >= 1
     assert 0 == counts["recover",]

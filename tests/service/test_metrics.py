@@ -19,11 +19,11 @@ from states import events as ev
 SLEEPS = JobSpec(command="sleep 10000", timeout_secs=100_000)
 
 
-def figures(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
+async def figures(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
     """The samples of one name, by the values of their labels in the order of these' names."""
     return {
         tuple(value for _, value in sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(metrics.render().decode())
+        for family in text_string_to_metric_families((await metrics.render()).decode())
         for sample in family.samples
         if sample.name == name
     }
@@ -58,7 +58,7 @@ async def test_jobs_are_counted_by_how_they_ended_and_why() -> None:
         except SpecError:
             pass
 
-        ended = figures(metrics, "pikaci_jobs_ended_total")
+        ended = await figures(metrics, "pikaci_jobs_ended_total")
 
     assert {
         ("", "passed"): 2,
@@ -74,8 +74,8 @@ async def test_the_time_in_every_state_is_in_the_histograms() -> None:
     async with open_fake() as (orchestrator, _):
         metrics = Metrics(orchestrator)
         job = await orchestrator.submit_and_wait(JobSpec(command="sleep 0.2"))
-        counts = figures(metrics, "pikaci_phase_seconds_count")
-        sums = figures(metrics, "pikaci_phase_seconds_sum")
+        counts = await figures(metrics, "pikaci_phase_seconds_count")
+        sums = await figures(metrics, "pikaci_phase_seconds_sum")
 
     *left, _ = job.phases
     assert {(phase.state.value,): 1 for phase in left} == counts
@@ -89,8 +89,8 @@ async def test_a_job_of_an_earlier_start_is_measured_from_where_it_is() -> None:
         await running(job)
         metrics = Metrics(orchestrator)
         await job.cancel(now=True)
-        counts = figures(metrics, "pikaci_phase_seconds_count")
-        sums = figures(metrics, "pikaci_phase_seconds_sum")
+        counts = await figures(metrics, "pikaci_phase_seconds_count")
+        sums = await figures(metrics, "pikaci_phase_seconds_sum")
         ended = await job.wait()
 
     assert {("running",): 1, ("cancelling",): 1} == counts
@@ -103,8 +103,8 @@ async def test_every_event_is_counted_with_its_way_to_the_disk() -> None:
     async with open_fake() as (orchestrator, _):
         metrics = Metrics(orchestrator)
         job = await orchestrator.submit_and_wait(JobSpec(command="true"))
-        counts = figures(metrics, "pikaci_journal_append_seconds_count")
-        below = figures(metrics, "pikaci_journal_append_seconds_bucket")
+        counts = await figures(metrics, "pikaci_journal_append_seconds_count")
+        below = await figures(metrics, "pikaci_journal_append_seconds_bucket")
 
     assert {(): job.seq} == counts
     assert job.seq == below["+Inf",]
@@ -120,7 +120,7 @@ async def test_incus_calls_are_counted_by_verb_and_error() -> None:
             await released(orchestrator, job)
         # Notes are durable, and told of, with the next event.
         await orchestrator.submit_and_wait(JobSpec(command="true"))
-        calls = figures(metrics, "pikaci_incus_calls_total")
+        calls = await figures(metrics, "pikaci_incus_calls_total")
 
     assert 1 == calls["PoolFull", "create"]
     assert 2 == calls["", "create"]
@@ -131,16 +131,16 @@ async def test_the_queue_shows_its_depth_and_age() -> None:
     """As they are at the time of asking."""
     async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
         metrics = Metrics(orchestrator)
-        assert {("queued",): 0, ("running",): 0} == figures(metrics, "pikaci_jobs")
-        assert {(): 0} == figures(metrics, "pikaci_queue_oldest_seconds")
+        assert {("queued",): 0, ("running",): 0} == await figures(metrics, "pikaci_jobs")
+        assert {(): 0} == await figures(metrics, "pikaci_queue_oldest_seconds")
 
         first, second = [await orchestrator.submit(SLEEPS) for _ in range(2)]
         await running(first)
         with trio.fail_after(30):
             while not second.waits_for():
                 await trio.lowlevel.checkpoint()
-        depth = figures(metrics, "pikaci_jobs")
-        age = figures(metrics, "pikaci_queue_oldest_seconds")
+        depth = await figures(metrics, "pikaci_jobs")
+        age = await figures(metrics, "pikaci_queue_oldest_seconds")
         await orchestrator.cancel([first.id, second.id], now=True)
 
     assert {("queued",): 1, ("running",): 1} == depth
@@ -160,7 +160,7 @@ async def test_instances_are_shown_by_their_leases() -> None:
             ev.LeaseKept(job=job.id, instance="kept", deadline=at["at"] + hour, **at),
             ev.LeaseOpened(job=job.id, instance="forgotten", deadline=at["at"] - hour, **at),
         )
-        found = figures(metrics, "pikaci_instances")
+        found = await figures(metrics, "pikaci_instances")
         for name in ("kept", "forgotten"):
             await orchestrator.journal.append(ev.LeaseEnded(job=job.id, instance=name, **now()))
         await job.cancel(now=True)
@@ -176,7 +176,7 @@ async def test_the_page_names_them_all() -> None:
         await orchestrator.submit_and_wait(JobSpec(command="true"))
         there = {
             (sample.name.removesuffix("_count"), *sorted(sample.labels))
-            for family in text_string_to_metric_families(metrics.render().decode())
+            for family in text_string_to_metric_families((await metrics.render()).decode())
             for sample in family.samples
             if sample.name.startswith("pikaci_")
             and not sample.name.endswith(("_bucket", "_sum", "_created"))

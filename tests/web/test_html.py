@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from orchestrator import Capacity, JobSpec
+from orchestrator.log_end import read_log_end
 from orchestrator.service.web import board
 from orchestrator.service.web.job import drawing, settings, steps
-from orchestrator.service.web.log_end import read_log_end
 from orchestrator.service.web.static_files import contents, version
 from orchestrator.service.web.summaries import summary
 from orchestrator.service.web.words import age, duration, size

@@ -9,6 +9,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 
+from orchestrator.service.web.static_files import version
+from orchestrator.terminal import styled
+from tests.unit.orchestrator.test_terminal import HOSTILE as HOSTILE_BYTES
+from tests.unit.orchestrator.test_terminal import TEXTS
 from tests.web.browser import emulate, until
 from tests.web.conftest import Stage
 from tests.web.puppet import COMMAND
@@ -210,6 +214,24 @@ def test_colours_are_those_of_a_terminal(browser: WebDriver, stage: Stage) -> No
     assert "allgone" == lines(browser)[3]
     assert "rgb(31, 107, 54)" == style(4, 0)[2]
     assert "reverseshort" == lines(browser)[4]
+
+
+def test_a_page_shows_of_a_line_what_a_terminal_shows(browser: WebDriver, stage: Stage) -> None:
+    """Two filters, in two languages: the same text comes out of both."""
+    (job,) = stage.site.submit(live=COMMAND)
+    printed = [hostile for hostile, _ in HOSTILE_BYTES] + [text.encode() for text in TEXTS]
+    printed = [line for line in b"\n".join(printed).split(b"\n") if b"\x1b[1G" not in line]
+    browser.get(f"{stage.site.url}/jobs/{job}")
+
+    shown = browser.execute_async_script(
+        "const [address, lines, done] = arguments;"
+        "import(address).then(({ parse }) => done("
+        "  lines.map((line) => parse(line).pieces.map((piece) => piece.text).join(''))));",
+        f"/static/{version()}/ansi.js",
+        [line.decode("utf-8", "replace") for line in printed],
+    )
+
+    assert [styled(line, colours=False) for line in printed] == shown
 
 
 def test_a_search_goes_through_the_whole_log(browser: WebDriver, stage: Stage) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.web.summaries import Summaries, Summary
@@ -63,18 +64,19 @@ class Run:
         return (self.end - (self.begin or self.submitted)).total_seconds()
 
 
-def now(orchestrator: Orchestrator, summaries: Summaries) -> Now:
+async def now(orchestrator: Orchestrator, summaries: Summaries) -> Now:
     """What goes on in this service."""
-    held = [summaries(place.job) for place in orchestrator.queue.held]
-    waiting = orchestrator.queue.waiting
+    queue = orchestrator.queue
+    held = [place.job for place in queue.held]
+    waiting = [place.job for place in islice(queue.waiting(), MAX_WAITING)]
+    more = queue.queued - len(waiting)
+    found = {job.id: job for job in await summaries([*held, *waiting])}
+    running = [found[job] for job in held if job in found]
     return Now(
         # One that has ended has its place until its guest is gone.
-        running=tuple(sorted((job for job in held if job.end is None), key=_age)),
-        waiting=tuple(
-            Waiting(summaries(place.job), orchestrator.queue.waits_for(place.job))
-            for place in waiting[:MAX_WAITING]
-        ),
-        more=max(0, len(waiting) - MAX_WAITING),
+        running=tuple(sorted((job for job in running if job.end is None), key=_age)),
+        waiting=tuple(Waiting(found[job], queue.waits_for(job)) for job in waiting if job in found),
+        more=more,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import trio
@@ -12,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from orchestrator.job_handle import JobHandle
+from orchestrator.log_end import read_log_end
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.api import JobsQuery, decoded_query, find_jobs, log_cancel
 from orchestrator.service.artifacts import list_artifacts
@@ -19,7 +22,6 @@ from orchestrator.service.limits import read_form
 from orchestrator.service.types import Cancel
 from orchestrator.service.web import board
 from orchestrator.service.web.job import drawing, settings, steps
-from orchestrator.service.web.log_end import read_log_end
 from orchestrator.service.web.rendering import page
 from orchestrator.service.web.same_origin import require_same_origin
 from orchestrator.service.web.static_files import static
@@ -62,55 +64,58 @@ class Pages:
         """What runs, what waits, and the newest runs; or the jobs that are looked for."""
         given = {key: value for key, value in request.query_params.items() if value}
         query = decoded_query(given, JobsQuery)
-        values: dict[str, Any] = {"query": query, "verdicts": list(Verdict), "at": self._at()}
+        values: dict[str, Any] = {"query": query, "verdicts": list(Verdict), "at": await self._at()}
         if set(given) - {"before"}:
-            found = find_jobs(self.orchestrator, query)
-            jobs = [self.summaries(job.id) for job in found.jobs]
-            return self._page(request, "found.html", **values, jobs=jobs, next=found.next)
-        runs = self.orchestrator.journal.newest_runs(limit=board.RUNS, before=query.before)
-        return self._page(
+            found, following = await find_jobs(self.orchestrator, query)
+            jobs = [summary(job) for job in found]
+            return await self._page(request, "found.html", **values, jobs=jobs, next=following)
+        journal = self.orchestrator.journal
+        runs = await self.orchestrator.reading.journal(
+            lambda: journal.newest_runs(limit=board.RUNS, before=query.before)
+        )
+        return await self._page(
             request,
             "board.html",
             **values,
-            now=board.now(self.orchestrator, self.summaries),
-            runs=[self._run(run) for _, run in runs],
+            now=await board.now(self.orchestrator, self.summaries),
+            runs=await self._runs([run for _, run in runs]),
             next=runs[-1][0] if len(runs) == board.RUNS else None,
         )
 
     async def board_parts(self, request: Request) -> Response:
         """What goes on, and the runs that are named."""
-        known = self.orchestrator.journal.jobs
         runs = request.query_params.getlist("run")[:MAX_CHANGED]
-        return page(
+        return await self._render(
             "parts/board.html",
-            at=self._at(),
-            now=board.now(self.orchestrator, self.summaries),
-            runs=[self._run(run) for run in dict.fromkeys(runs) if known(run=run)],
+            at=await self._at(),
+            now=await board.now(self.orchestrator, self.summaries),
+            runs=await self._runs(list(dict.fromkeys(runs))),
         )
 
     async def show_run(self, request: Request) -> Response:
         """A run with all of its jobs."""
-        run = self.orchestrator.run(request.path_params["run"])
-        jobs = [self.summaries(job.id) for job in run.jobs]
-        return self._page(
-            request, "run.html", at=self._at(), run=board.run(jobs, most=len(jobs)), jobs=jobs
-        )
+        run = await self.orchestrator.find_run(request.path_params["run"])
+        at = await self._at()
+        jobs = await self.summaries([job.id for job in run.jobs])
+        shown = board.run(jobs, most=len(jobs))
+        return await self._page(request, "run.html", at=at, run=shown, jobs=jobs)
 
     async def show_job(self, request: Request) -> Response:
         """A job."""
-        job = self.orchestrator.job(request.path_params["job"])
-        log = await trio.to_thread.run_sync(read_log_end, job.directory / "guest.log")
-        return self._page(request, "job.html", log=log, **await self._job(job.id))
+        job = await self.orchestrator.find_job(request.path_params["job"])
+        path = await job.fetch_directory() / "guest.log"
+        log = await self.orchestrator.reading.apart(lambda: read_log_end(path))
+        return await self._page(request, "job.html", log=log, **await self._job(job))
 
     async def job_parts(self, request: Request) -> Response:
         """What changes of a job's page; its log comes by itself."""
-        job = self.orchestrator.job(request.path_params["job"])
-        return page("parts/job.html", **await self._job(job.id))
+        job = await self.orchestrator.find_job(request.path_params["job"])
+        return await self._render("parts/job.html", **await self._job(job))
 
     async def cancel(self, request: Request) -> Response:
         """End a job, as the API does; answered when that has begun."""
         require_same_origin(request)
-        job = self.orchestrator.job(request.path_params["job"])
+        job = await self.orchestrator.find_job(request.path_params["job"])
         form = await read_form(request, MAX_FORM)
         asked = Cancel(now=form.get("now") == ["1"], reason="asked for on the page")
         log_cancel([job.id], asked)
@@ -119,19 +124,27 @@ class Pages:
             await job.cancel(reason=asked.reason, now=asked.now)
         return RedirectResponse(f"/jobs/{job.id}", status_code=303)
 
-    def _at(self) -> int:
-        return self.orchestrator.journal.position()
+    async def _at(self) -> int:
+        return await self.orchestrator.reading.journal(self.orchestrator.journal.position)
 
-    def _run(self, run: str) -> board.Run:
-        rows = self.orchestrator.journal.jobs(run=run)
-        return board.run([self.summaries(row.id) for row in rows])
+    async def _runs(self, ids: Sequence[str]) -> list[board.Run]:
+        """The runs of these ids, without those that are not there."""
+        journal = self.orchestrator.journal
+        rows = await self.orchestrator.reading.journal(
+            lambda: [[row.id for row in journal.jobs(run=id)] for id in ids]
+        )
+        found = {job.id: job for job in await self.summaries([job for run in rows for job in run])}
+        runs = ([found[job] for job in run if job in found] for run in rows)
+        return [board.run(jobs) for jobs in runs if jobs]
 
-    async def _job(self, id: str) -> dict[str, Any]:
-        at = self._at()
-        handle = self.orchestrator.job(id)
-        job = handle.job
-        entries = [entry for _, entry in self.orchestrator.journal.entries(id)]
-        files = await trio.to_thread.run_sync(list_artifacts, handle.directory / "artifacts")
+    async def _job(self, handle: JobHandle) -> dict[str, Any]:
+        reading = self.orchestrator.reading
+        at = await self._at()
+        job = await handle.fetch()
+        numbered = await reading.journal(lambda: self.orchestrator.journal.entries(handle.id))
+        entries = [entry for _, entry in numbered]
+        directory = await handle.fetch_directory()
+        files = await reading.apart(lambda: list_artifacts(directory / "artifacts"))
         now = None if job.ended else datetime.now(UTC)
         return {
             "at": at,
@@ -146,10 +159,13 @@ class Pages:
             "State": State,
         }
 
-    def _page(self, request: Request, template: str, **values: Any) -> Response:
-        return page(
+    async def _page(self, request: Request, template: str, **values: Any) -> Response:
+        return await self._render(
             template,
             root=self.orchestrator.bench.root.path.name,
             logged_in=request.scope.get("pikaci.cookie", False),
             **values,
         )
+
+    async def _render(self, template: str, **values: Any) -> Response:
+        return await self.orchestrator.reading.apart(partial(page, template, **values))

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from orchestrator.service.web import words
 from orchestrator.service.web.static_files import version
-from orchestrator.terminal import plain
+from orchestrator.terminal import plain, plain_lines
 
 # Nothing that a job printed can run, be fetched, or send anything, even if it came out unescaped.
 POLICY = (
@@ -45,10 +45,10 @@ def _environment() -> jinja2.Environment:
         duration=words.duration,
         size=words.size,
         plain=plain,
-        lines=_plain_lines,
+        lines=plain_lines,
         quoted=lambda text: quote(text, safe=""),
         path=lambda text: quote(text, safe="/"),
-        json=lambda value: _plain_lines(json.dumps(value, ensure_ascii=False, indent=2)),
+        json=lambda value: plain_lines(json.dumps(value, ensure_ascii=False, indent=2)),
         iso=lambda at: at.astimezone(UTC).isoformat(timespec="milliseconds"),
         exact=lambda at: f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         age=lambda at: words.age(at, datetime.now(UTC)),
@@ -57,10 +57,6 @@ def _environment() -> jinja2.Environment:
     environment.globals["static"] = f"/static/{version()}"
     environment.globals["now_ms"] = lambda: int(time.time() * 1000)
     return environment
-
-
-def _plain_lines(text: str) -> str:
-    return "\n".join(plain(line) for line in text.splitlines())
 
 
 def page(template: str, *, status: int = 200, **values: Any) -> Response:

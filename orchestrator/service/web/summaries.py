@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.web.words import VERDICTS, state_words
-from orchestrator.terminal import plain
+from orchestrator.terminal import first_line
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State
@@ -64,7 +65,7 @@ def summary(job: Job) -> Summary:
         submitted=first.entered_at,
         begin=turn.entered_at if turn else None,
         end=last.entered_at if job.ended else None,
-        message=plain(message.strip().partition("\n")[0][:MAX_MESSAGE]),
+        message=first_line(message)[:MAX_MESSAGE],
         workspace=job.workspace,
         commit=(job.snapshot.commit or "")[:12] if job.snapshot else "",
         dirty=bool(job.snapshot and job.snapshot.dirty),
@@ -84,21 +85,32 @@ class Summaries:
     """The summaries of one orchestrator's jobs; each is made once, until its job moves."""
 
     def __init__(self, orchestrator: Orchestrator) -> None:
-        self._journal = orchestrator.journal
+        self._orchestrator = orchestrator
         self._known: OrderedDict[str, Summary] = OrderedDict()
-        self._journal.observe(self._on_entry)
+        self._asked: list[set[str]] = []  # jobs that are being read, and have not moved meanwhile
+        orchestrator.journal.observe(self._on_entry)
 
-    def __call__(self, job: str) -> Summary:
-        """The summary of a job, by its id."""
-        found = self._known.get(job)
-        if found is None:
-            found = self._known[job] = summary(self._journal.job(job))
-            if len(self._known) > MAX_KNOWN:
-                self._known.popitem(last=False)
-        else:
+    async def __call__(self, jobs: Sequence[str]) -> list[Summary]:
+        """The summaries of jobs, by their ids. One that `pikaci gc` has taken is left out."""
+        found = {job: self._known[job] for job in jobs if job in self._known}
+        for job in found:
             self._known.move_to_end(job)
-        return found
+        if asked := {job for job in jobs if job not in found}:
+            self._asked.append(asked)
+            try:
+                read = await self._orchestrator.fetch_jobs(list(asked))
+            finally:
+                self._asked.remove(asked)
+            for one in read:
+                found[one.id] = summary(one)
+                if one.id in asked:
+                    self._known[one.id] = found[one.id]
+            while len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        return [found[job] for job in jobs if job in found]
 
     def _on_entry(self, entry: ev.Entry) -> None:
         if isinstance(entry, ev.Event):
             self._known.pop(entry.job, None)
+            for asked in self._asked:
+                asked.discard(entry.job)

@@ -1,4 +1,4 @@
-"""A fake Incus for the tests of the fake itself, and a clock for those of what uses it."""
+"""A fake Incus for the tests of the fake itself, and directories for those of snapshots."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from trio.testing import MockClock
 
 from orchestrator.fake_incus import FakeIncus
 from tests.unit.orchestrator.fake_host import Host
@@ -21,12 +20,6 @@ async def fake() -> AsyncIterator[FakeIncus]:
 @pytest.fixture
 def host(fake: FakeIncus, tmp_path: Path) -> Host:
     return Host(fake, tmp_path / "conf")
-
-
-@pytest.fixture
-def jumping_clock() -> MockClock:
-    """Sleeps take no time; a worker thread has time, on a busy machine too, before the clock jumps."""
-    return MockClock(autojump_threshold=0.4)
 
 
 @pytest.fixture

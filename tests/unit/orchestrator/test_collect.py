@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 import tarfile
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,14 +21,16 @@ from hypothesis import strategies as st
 from orchestrator.collect import Collector, Manifest, collect_command
 from orchestrator.globs import any_of, glob_regex
 from orchestrator.result import GuestResult, parse_result
+from orchestrator.tar_stream import Member, TarStream
 
 MAX_BYTES = 1 << 20
+MAX_LOG_BYTES = 1 << 18
 
 
 def archive(*members: tuple[str, bytes | None, dict[str, object]]) -> bytes:
     """A tar archive of (name, content, attributes of the header)."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, content, attributes in members:
             info = tarfile.TarInfo(name)
             for key, value in attributes.items():
@@ -43,6 +49,7 @@ def collect(
         max_bytes=MAX_BYTES,
         max_files=max_files,
         log_path=base / "log",
+        max_log_bytes=MAX_LOG_BYTES,
     )
     for at in range(0, len(data), chunk):
         collector.feed(data[at : at + chunk])
@@ -157,10 +164,11 @@ def test_garbage_is_a_problem_and_no_crash(tmp_path: Path, garbage: bytes) -> No
     assert {} == tree(tmp_path)
 
 
-def test_an_endless_header_is_not_read_into_memory(tmp_path: Path) -> None:
-    """A comment of a gigabyte, or one that says so, ends the reading."""
-    info = tarfile.TarInfo("././@PaxHeader")
-    info.type = tarfile.XHDTYPE
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_an_endless_header_is_not_read_into_memory(tmp_path: Path, kind: bytes) -> None:
+    """A name of a gigabyte, or one that says so, ends the reading."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type = kind
     info.size = 1 << 30
 
     _, manifest = collect(tmp_path, info.tobuf() + b"x" * 5000, "**")
@@ -168,7 +176,22 @@ def test_an_endless_header_is_not_read_into_memory(tmp_path: Path) -> None:
     assert "too large" in manifest.problem
 
 
-@settings(max_examples=50, deadline=None)
+@pytest.mark.parametrize("kind", [b"x", b"g", b"X", b"D", b"M", b"V", b"N", b"\xff"])
+def test_what_our_command_never_writes_ends_the_reading(tmp_path: Path, kind: bytes) -> None:
+    """Headers of other formats could say another size, or another name, for what follows them."""
+    info = tarfile.TarInfo("odd")
+    info.type = kind
+    data = archive(("before", b"1", {})).rstrip(b"\0").ljust(1024, b"\0")
+
+    _, manifest = collect(
+        tmp_path, data + info.tobuf(tarfile.GNU_FORMAT) + archive(("a", b"", {})), "**"
+    )
+
+    assert ["before"] == [file.path for file in manifest.files]
+    assert "cannot be read: it has a member of the type" in manifest.problem
+
+
+@settings(max_examples=50)
 @given(data=st.binary(max_size=3000), cut=st.integers(0, 4000), chunk=st.integers(1, 700))
 def test_no_stream_gets_out(tmp_path_factory: pytest.TempPathFactory, data, cut, chunk) -> None:  # type: ignore[no-untyped-def]
     """Truncated and damaged archives never raise, and write only below the directory."""
@@ -230,7 +253,7 @@ def test_the_guest_s_command_follows_no_link_and_waits_for_no_pipe(tmp_path: Pat
     (artifacts / "reports" / "two\nlines").touch()
     (artifacts / "reports" / "-rf").write_text("dash")
     (artifacts / "reports" / "empty").mkdir()
-    command = collect_command(("reports/**",), want_log=True)
+    command = collect_command(("reports/**",), want_log=True, max_log_bytes=MAX_LOG_BYTES)
     command[command.index("/artifacts")] = str(artifacts)
 
     done = subprocess.run(command, capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
@@ -298,17 +321,11 @@ def test_any_other_result_has_a_reason(data: bytes | None, reason: str) -> None:
     assert reason in found
 
 
-def test_the_archive_itself_does_not_stay(tmp_path: Path) -> None:
-    """The spooled archive is gone after the collection."""
-    collect(tmp_path, archive(("a", b"1", {})), "**")
-
-    assert ["artifacts"] == os.listdir(tmp_path)
-
-
 def _tar(*members: tuple[str, bytes, dict[str, str]], end: bool = True) -> bytes:
     """An archive of regular files with these pax headers; without `end`, its last blocks miss."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    form = tarfile.PAX_FORMAT if any(headers for _, _, headers in members) else tarfile.GNU_FORMAT
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
         for name, content, headers in members:
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -325,6 +342,7 @@ def _collected(tmp_path: Path, data: bytes) -> Manifest:
         max_bytes=1 << 20,
         max_files=10,
         log_path=tmp_path / "guest.log",
+        max_log_bytes=MAX_LOG_BYTES,
     )
     collector.feed(data)
     return collector.finish()
@@ -398,3 +416,196 @@ def test_a_range_that_runs_backwards_is_plain_text() -> None:
     """It names the file of just that name, and crashes nothing."""
     assert re.fullmatch(glob_regex("[z-a]"), "[z-a]")
     assert not re.fullmatch(glob_regex("[z-a]"), "b")
+
+
+# Limits, and what is there when they are reached.
+
+
+def test_the_result_is_there_before_the_archive_ends(tmp_path: Path) -> None:
+    """And the log; what is cut off in an artifact costs neither, and is said."""
+    data = archive(
+        ("result.json", b"{}", {}), ("guest.log", b"log", {}), ("big", b"b" * 100_000, {})
+    )
+    collector = Collector(tmp_path / "artifacts", ("**",), log_path=tmp_path / "log")
+    collector.feed(data[:9000])
+
+    manifest = collector.finish("it took too long")
+
+    assert b"{}" == collector.result
+    assert b"log" == (tmp_path / "log").read_bytes()
+    assert ("it took too long", ()) == (manifest.problem, manifest.files)
+    assert [] == os.listdir(tmp_path / "artifacts")
+
+
+def test_the_half_of_a_log_is_kept(tmp_path: Path) -> None:
+    """As far as the archive came."""
+    data = archive(("result.json", b"{}", {}), ("guest.log", b"log" * 1000, {}))
+    collector = Collector(tmp_path / "artifacts", ("**",), log_path=tmp_path / "log")
+    collector.feed(data[:2048])
+    collector.finish()
+
+    assert (b"log" * 1000)[:512] == (tmp_path / "log").read_bytes()
+
+
+def test_a_log_past_its_limit_is_cut_off(tmp_path: Path) -> None:
+    """Whatever its header says, and what comes behind it is taken."""
+    data = archive(("guest.log", b"x" * (MAX_LOG_BYTES + 5000), {}), ("a", b"a", {}))
+
+    _, manifest = collect(tmp_path, data, "**")
+
+    assert MAX_LOG_BYTES == (tmp_path / "log").stat().st_size
+    assert ["a"] == [file.path for file in manifest.files]
+
+
+def test_what_fits_nowhere_is_dropped(tmp_path: Path) -> None:
+    """However long it is, neither the disk nor the memory has it."""
+    info = tarfile.TarInfo("endless")
+    info.size = 1 << 50
+    collector = Collector(
+        tmp_path / "artifacts", ("**",), max_bytes=1000, max_log_bytes=1000, log_path=None
+    )
+    collector.feed(archive(("result.json", b"{}", {}), ("a", b"a", {}))[:2048])
+    collector.feed(info.tobuf(tarfile.GNU_FORMAT))
+    tracemalloc.start()
+    for _ in range(50):
+        collector.feed(b"x" * (1 << 20))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    manifest = collector.finish()
+
+    assert peak < 4 << 20
+    assert b"{}" == collector.result
+    assert ["a"] == [file.path for file in manifest.files]
+    assert ["endless"] == [refused.path for refused in manifest.refused]
+    assert {"a": b"a"} == tree(tmp_path)
+
+
+@given(
+    members=st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=300),
+            st.binary(max_size=2000),
+        ),
+        max_size=5,
+        unique_by=lambda member: member[0],
+    ),
+    sizes=st.lists(st.integers(1, 3000), min_size=1),
+)
+@settings(max_examples=60, deadline=None)
+def test_how_an_archive_is_cut_up_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, bytes]], sizes: list[int]
+) -> None:
+    """Piece by piece it is what Python's own reader finds in the whole."""
+    data = archive(*[(name, content, {}) for name, content in members])
+    read: list[tuple[str, bytes]] = []
+    pieces: list[bytes] = []
+
+    def on_member(member: Member) -> Callable[[bytes], None]:
+        pieces.clear()
+        read.append((member.name, b""))
+        return pieces.append
+
+    def on_end() -> None:
+        read[-1] = (read[-1][0], b"".join(pieces))
+
+    stream = TarStream(on_member, on_end, max_rest=7)
+    left = data + b"the rest is not kept"
+    for size in itertools.cycle(sizes):
+        if not left:
+            break
+        stream.feed(left[:size])
+        left = left[size:]
+    stream.close()
+
+    with tarfile.open(fileobj=io.BytesIO(data)) as whole:
+        expected = [
+            (member.name, (whole.extractfile(member) or io.BytesIO()).read()) for member in whole
+        ]
+    assert expected == read
+    assert len(stream.rest) <= 7
+
+
+# What the guest's own command sends, run for real.
+
+
+def guest_sends(artifacts: Path, *globs: str, max_bytes: int = 1 << 20) -> bytes:
+    """What it prints over a directory, in place of the guest's."""
+    command = collect_command(
+        globs, want_log=True, max_bytes=max_bytes, max_log_bytes=MAX_LOG_BYTES
+    )
+    command[command.index("/artifacts")] = str(artifacts)
+    done = subprocess.run(command, capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
+    return done.stdout
+
+
+NAMES = [
+    "plain",
+    "a/b c",
+    "caf\u00e9",
+    "\u202f\u3000",
+    "\u6f22\u5b57",
+    "\U0001f469\u200d\U0001f4bb",
+]
+
+
+def test_every_printable_name_is_collected(tmp_path: Path) -> None:
+    """Also of two hard links to one file, and long ones; `?` is one character, of any language."""
+    left = tmp_path / "left"
+    names = [*NAMES, "d/" * 60 + "e" * 150]
+    for name in names:
+        (left / name).parent.mkdir(parents=True, exist_ok=True)
+        (left / name).write_text(name)
+    os.link(left / "plain", left / "linked")
+
+    _, manifest = collect(tmp_path, guest_sends(left, "**"), "**")
+    _, some = collect(tmp_path / "some", guest_sends(left, "caf?"), "caf?")
+
+    assert {"linked": "plain", **{name: name for name in names}} == {
+        name: content.decode() for name, content in tree(tmp_path).items()
+    }
+    assert ("", ()) == (manifest.problem, manifest.refused)
+    assert ["caf\u00e9"] == [file.path for file in some.files]
+
+
+def test_what_cannot_be_collected_is_refused_by_name(tmp_path: Path) -> None:
+    """Names that are no text, or not as they look; sockets; and what is too large to be sent."""
+    left = tmp_path / "left"
+    left.mkdir()
+    for name in (b"caf\xe9.txt", b"rtl\xe2\x80\xaegnp.exe", b"tab\tname", b"c1\xc2\x9b2J"):
+        (left / os.fsdecode(name)).touch()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(left / "socket"))
+    (left / "guest.log").touch()
+    os.truncate(left / "guest.log", 1 << 40)
+    (left / "sparse").touch()
+    os.truncate(left / "sparse", 1 << 40)
+    (left / "result.json").write_bytes(b"{}")
+    (left / "good").write_bytes(b"g")
+
+    collector, manifest = collect(tmp_path, guest_sends(left, "**"), "**")
+
+    assert b"{}" == collector.result
+    assert {"good": b"g"} == tree(tmp_path)
+    assert "" == manifest.problem
+    assert {
+        "caf\\udce9.txt": "has a name that is not UTF-8",
+        "rtl\\u202egnp.exe": "has a name that cannot be printed",
+        "tab\\tname": "has a name that cannot be printed",
+        "c1\\x9b2J": "has a name that cannot be printed",
+        "socket": "is not a regular file",
+        "guest.log": f"is larger than {MAX_LOG_BYTES} bytes",
+        "sparse": f"is larger than {MAX_BYTES} bytes",
+    } == {refused.path: refused.reason for refused in manifest.refused}
+
+
+def test_names_behind_an_archive_are_believed_as_little(tmp_path: Path) -> None:
+    """They are shown, in bounded number, and name nothing as collected."""
+    hostile = b"".join(b"f./n%d\x1b[2J\0" % number for number in range(5000))
+    data = archive(("a", b"a", {})) + hostile + b"cut off"
+
+    _, manifest = collect(tmp_path, data, "**")
+
+    assert ["a"] == [file.path for file in manifest.files]
+    assert 1000 == len(manifest.refused)
+    assert "n0\\x1b[2J" == manifest.refused[0].path
+    assert "refused" in manifest.problem

@@ -200,7 +200,9 @@ def test_a_client_that_was_killed_has_broken_off() -> None:
     assert isinstance(broken_off(["incus", "exec"], -9, b""), OutcomeUnknown)
 
 
-async def test_a_job_outlives_an_agent_that_stops(tmp_path: Path, jumping_clock: MockClock) -> None:
+async def test_a_job_outlives_an_agent_that_stops(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     """Its exec then ends with 255, which is no exit code of the command's."""
     async with open_rig(tmp_path) as rig:
         rig.fake.break_off("pikaci-incus-run", secs=5, exit_code=255)
@@ -211,7 +213,7 @@ async def test_a_job_outlives_an_agent_that_stops(tmp_path: Path, jumping_clock:
         assert [b"one", b"two"] == log.splitlines()[1:]
 
 
-async def test_a_command_may_end_with_255(tmp_path: Path, jumping_clock: MockClock) -> None:
+async def test_a_command_may_end_with_255(tmp_path: Path, autojump_clock: MockClock) -> None:
     """It failed, and nothing broke off."""
     async with open_rig(tmp_path) as rig:
         job = await rig.live(JobSpec(command="exit 255"))
@@ -219,7 +221,7 @@ async def test_a_command_may_end_with_255(tmp_path: Path, jumping_clock: MockClo
         assert (Outcome.FAILED, 255, 1) == (job.outcome, job.exit_code, job.attempt)
 
 
-async def test_a_collect_that_breaks_off_late(tmp_path: Path, jumping_clock: MockClock) -> None:
+async def test_a_collect_that_breaks_off_late(tmp_path: Path, autojump_clock: MockClock) -> None:
     """A job that passed stays so, however long the first try of collecting took."""
     async with open_rig(tmp_path) as rig:
         rig.fake.break_off("pikaci-collect", secs=130)
@@ -230,7 +232,7 @@ async def test_a_collect_that_breaks_off_late(tmp_path: Path, jumping_clock: Moc
 
 @pytest.mark.parametrize("program", ["pikaci-ready", "pikaci-collect", "pikaci-incus-run"])
 async def test_a_guest_that_prints_without_end(
-    tmp_path: Path, jumping_clock: MockClock, program: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: MockClock, program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The call is stopped at its bound, and the job ends as a fault that says so."""
     monkeypatch.setattr(commands, "LOG_BYTES", 1 << 20)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -46,7 +46,7 @@ async def run(
 
 
 async def test_jobs_run_beside_each_other_and_each_has_its_end(
-    tmp_path: Path, workspace: Path, jumping_clock: MockClock
+    tmp_path: Path, workspace: Path, autojump_clock: MockClock
 ) -> None:
     """One that fails, or meets a fault, is no concern of the others."""
     async with open_rig(tmp_path) as rig:
@@ -69,7 +69,7 @@ async def test_jobs_run_beside_each_other_and_each_has_its_end(
 
 
 async def test_an_image_is_looked_up_once_a_run(
-    tmp_path: Path, workspace: Path, jumping_clock: MockClock
+    tmp_path: Path, workspace: Path, autojump_clock: MockClock
 ) -> None:
     """However many jobs use it."""
     async with open_rig(tmp_path) as rig:
@@ -86,7 +86,7 @@ async def test_an_image_is_looked_up_once_a_run(
 
 
 async def test_no_more_jobs_live_at_once_than_asked_for(
-    tmp_path: Path, workspace: Path, jumping_clock: MockClock
+    tmp_path: Path, workspace: Path, autojump_clock: MockClock
 ) -> None:
     """`parallel` bounds the guests that run."""
     async with open_rig(tmp_path) as rig:
@@ -113,7 +113,7 @@ async def test_no_more_jobs_live_at_once_than_asked_for(
 
 
 async def test_a_job_that_cannot_be_written_of_ends_none_beside_it(
-    tmp_path: Path, workspace: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, workspace: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is left for the next start; who waits for the run is told."""
     async with open_rig(tmp_path) as rig:
@@ -141,7 +141,7 @@ async def test_a_job_that_cannot_be_written_of_ends_none_beside_it(
 
 
 async def test_a_cancelled_run_ends_every_job(
-    tmp_path: Path, workspace: Path, jumping_clock: MockClock
+    tmp_path: Path, workspace: Path, autojump_clock: MockClock
 ) -> None:
     """Those that run, and those that still wait for their turn."""
     async with open_rig(tmp_path) as rig:
@@ -167,7 +167,7 @@ async def test_a_cancelled_run_ends_every_job(
 
 
 async def test_a_cancelled_run_leaves_the_jobs_that_it_took_over(
-    tmp_path: Path, workspace: Path, jumping_clock: MockClock
+    tmp_path: Path, workspace: Path, autojump_clock: MockClock
 ) -> None:
     """They were not asked to end: their guests go on, and the next start follows them."""
     async with open_rig(tmp_path) as rig:
@@ -188,9 +188,7 @@ async def test_a_cancelled_run_leaves_the_jobs_that_it_took_over(
         assert [rig.journal.job("dead.1").instance] == list(rig.fake.instances())
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30)
 @given(
     drawn=st.lists(specs(), max_size=3),
     writable=specs(writable=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import NoJobs, UsageError
@@ -292,7 +292,6 @@ def toml(value: object) -> str:
     return repr(value)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(jobs=st.dictionaries(st.text(max_size=6), st.dictionaries(KEYS, VALUES, max_size=4)))
 def test_no_structure_crashes_the_reader(tmp_path: Path, jobs: dict[str, object]) -> None:
     """Random jobs are read, or refused with an error of ours."""
@@ -302,7 +301,6 @@ def test_no_structure_crashes_the_reader(tmp_path: Path, jobs: dict[str, object]
         pass
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300))
 def test_no_bytes_crash_the_reader(tmp_path: Path, data: bytes) -> None:
     """Random bytes are refused with an error of ours."""

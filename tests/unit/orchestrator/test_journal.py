@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from orchestrator.journal import (
     Journal,
@@ -309,7 +309,6 @@ async def test_a_listener_that_fails_is_no_fault_of_the_entry(tmp_path: Path) ->
 
 
 @given(life=lives())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_job_is_found_by_its_state_and_its_verdict(tmp_path: Path, life: list[Any]) -> None:
     """At every step, as its events make it; and by no other."""
     path = tmp_path / f"{uuid4().hex}.sqlite3"

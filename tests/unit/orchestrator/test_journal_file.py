@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.doctor import _journal
@@ -152,9 +152,7 @@ async def append_a_job(journal: Journal) -> None:
     await journal.append(*(msgspec.structs.replace(event, job="q.1") for event in sample_life()))
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damage_is_a_clear_error_or_harmless(
     written: Path, tmp_path: Path, data: st.DataObject

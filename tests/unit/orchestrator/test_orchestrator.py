@@ -29,11 +29,13 @@ from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Incus
 from orchestrator.incus_errors import DaemonUnreachable
 from orchestrator.journal import Journal, JournalError, JournalUnwritable
+from orchestrator.room import Room
 from orchestrator.tending import EVERY_SECS
 from orchestrator.testing import open_fake
 from states import events as ev
 from states.lifecycle import State
 from states.spec import Mount
+from tests.clock import Busy
 
 PASSES = JobSpec(command="echo one; echo two")
 SLEEPS = JobSpec(command="sleep 10000", timeout_secs=100_000)
@@ -204,14 +206,14 @@ async def test_cancelling_a_job_returns_when_it_is_dead() -> None:
         assert "cancelled: not needed" == failure.message
 
 
-async def test_what_waits_says_for_what() -> None:
+async def test_what_waits_says_for_what(busy: Busy) -> None:
     """A place, or its turn behind another."""
     async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
         running = await orchestrator.submit(SLEEPS)
         await started(orchestrator, running.id)
         second = await orchestrator.submit(PASSES)
         third = await orchestrator.submit(PASSES)
-        await trio.testing.wait_all_tasks_blocked()
+        await busy.wait_all_tasks_blocked()
 
         assert "" == running.waits_for()
         assert "a place: 1 of 1 jobs run" == second.waits_for()
@@ -221,10 +223,10 @@ async def test_what_waits_says_for_what() -> None:
         await running.cancel(now=True)
 
 
-async def test_what_was_waited_for_is_noted() -> None:
+async def test_what_was_waited_for_is_noted(autojump_clock: MockClock) -> None:
     """A place, and who made way; a job that did not wait has no such note."""
     async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
-        first = await orchestrator.submit(JobSpec(command="sleep 0.1"))
+        first = await orchestrator.submit(JobSpec(command="sleep 10"))
         second = await orchestrator.submit(PASSES)
         await second.wait()
         notes = [
@@ -237,7 +239,7 @@ async def test_what_was_waited_for_is_noted() -> None:
     assert [(second.id, ev.WaitFor.PLACE, first.id)] == notes
 
 
-async def test_a_full_queue_makes_submitters_wait_or_refuses_them() -> None:
+async def test_a_full_queue_makes_submitters_wait_or_refuses_them(busy: Busy) -> None:
     """`submit` goes on when a job has begun; `submit_nowait` is told at once."""
     async with open_fake(capacity=Capacity(jobs=1), queue_jobs=1) as (orchestrator, _):
         running = await orchestrator.submit(SLEEPS)
@@ -249,7 +251,7 @@ async def test_a_full_queue_makes_submitters_wait_or_refuses_them() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(orchestrator.submit, PASSES)
-            await trio.testing.wait_all_tasks_blocked()
+            await busy.wait_all_tasks_blocked()
             assert 2 == len(orchestrator.journal.jobs())
             await running.cancel(now=True)
 
@@ -257,36 +259,38 @@ async def test_a_full_queue_makes_submitters_wait_or_refuses_them() -> None:
 
 
 @pytest.mark.parametrize("apart", [True, False])
-async def test_submitters_that_wait_find_the_queue_bounded(apart: bool) -> None:
+async def test_submitters_that_wait_find_the_queue_bounded(
+    apart: bool, busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each knows of those before it, also while they publish; and they get room in their order."""
-    came: list[str] = []
+    got_room: list[str] = []
+    take = Room.take
+
+    async def noted(room: Room, jobs: int, *, wait: bool) -> None:
+        await take(room, jobs, wait=wait)
+        got_room.append(trio.lowlevel.current_task().name)
+
     async with open_fake(capacity=Capacity(jobs=1), queue_jobs=3) as (orchestrator, _):
         running = await orchestrator.submit(SLEEPS)
         await started(orchestrator, running.id)
-
-        async def submit(number: int) -> None:
-            await orchestrator.submit(PASSES, name=f"job-{number}")
-            came.append(f"job-{number}")
+        monkeypatch.setattr(Room, "take", noted)
 
         async with trio.open_nursery() as nursery:
             for number in range(9):
-                nursery.start_soon(submit, number)
+                nursery.start_soon(orchestrator.submit, PASSES, name=f"job-{number}")
                 if apart:
-                    await trio.testing.wait_all_tasks_blocked(0.01)
-            with trio.move_on_after(60):
-                while len(orchestrator.journal.jobs()) < 1 + 3:
-                    await trio.sleep(0.01)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+                    await busy.wait_all_tasks_blocked()
+            await busy.wait_all_tasks_blocked()
             assert 1 + 3 == len(orchestrator.journal.jobs())
             with pytest.raises(QueueFull):
                 await orchestrator.submit_nowait(PASSES)
             await running.cancel(now=True)
 
     in_order = [f"job-{number}" for number in range(9)]
-    assert in_order == (came if apart else sorted(came))
+    assert in_order == (got_room if apart else sorted(got_room))
 
 
-async def test_who_does_not_wait_does_not_overtake_a_run_that_does() -> None:
+async def test_who_does_not_wait_does_not_overtake_a_run_that_does(busy: Busy) -> None:
     """A large run would else never find room."""
     async with open_fake(capacity=Capacity(jobs=1), queue_jobs=2) as (orchestrator, _):
         running = await orchestrator.submit(SLEEPS)
@@ -297,7 +301,7 @@ async def test_who_does_not_wait_does_not_overtake_a_run_that_does() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(orchestrator.submit_run, large)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await busy.wait_all_tasks_blocked()
             with pytest.raises(QueueFull):
                 await orchestrator.submit_nowait(PASSES)
             await running.cancel(now=True)
@@ -466,6 +470,34 @@ async def test_host_directories_are_real_or_refused(tmp_path: Path) -> None:
         assert str(tmp_path / "deps") == getattr(job.job.spec, "workspace_deps", "")
 
 
+async def test_a_directory_that_controls_the_host_is_refused_before_anything_is_submitted(
+    tmp_path: Path,
+) -> None:
+    """The state root is one, by whatever name; so is what contains it."""
+    async with open_fake() as (orchestrator, _):
+        root = orchestrator.bench.root.path
+        (tmp_path / "link").symlink_to(root)
+        for source in (root, root / "snapshots", root.parent, tmp_path / "link"):
+            with pytest.raises(SpecError, match="could control this host") as caught:
+                await orchestrator.submit(
+                    JobSpec(command="true", mounts=(Mount(str(source), "/mnt/data"),))
+                )
+            assert "mounts[0].source" == caught.value.key
+        assert [] == orchestrator.journal.jobs()
+
+
+async def test_jobs_mount_what_the_settings_allow(tmp_path: Path) -> None:
+    """And nothing else, by any key."""
+    (tmp_path / "allowed/deep").mkdir(parents=True)
+    async with open_fake(allow_mounts=(tmp_path / "allowed",)) as (orchestrator, _):
+        spec = JobSpec(command="true", nix_store=str(tmp_path / "allowed/deep"))
+        job = await orchestrator.submit(spec)
+        with pytest.raises(SpecError, match="not among the directories"):
+            await orchestrator.submit(JobSpec(command="true", nix_store=str(tmp_path)))
+
+        assert Verdict.PASSED == (await job.wait()).verdict
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -630,16 +662,18 @@ async def test_a_cancelled_submission_leaves_a_large_workspace(tmp_path: Path) -
         assert [] == orchestrator.journal.jobs()
 
 
-async def test_submitters_leave_threads_to_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_submitters_leave_threads_to_the_jobs(
+    monkeypatch: pytest.MonkeyPatch, busy: Busy
+) -> None:
     """However many publish large workspaces at once."""
-    busy = most = 0
+    publishing_now = most = 0
 
     async def publish(*args: object, **options: object) -> Snapshot:
-        nonlocal busy, most
-        busy += 1
-        most = max(most, busy)
-        await trio.testing.wait_all_tasks_blocked()
-        busy -= 1
+        nonlocal publishing_now, most
+        publishing_now += 1
+        most = max(most, publishing_now)
+        await busy.wait_all_tasks_blocked()
+        publishing_now -= 1
         raise UsageError("enough")
 
     monkeypatch.setattr(publishing, "publish", publish)
@@ -657,7 +691,7 @@ async def test_submitters_leave_threads_to_the_jobs(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_disk_that_was_full_for_a_while_loses_no_job(
-    monkeypatch: pytest.MonkeyPatch, jumping_clock: MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """Who waits, cancels or submits meanwhile is told; then the job goes on in its guest."""
     full = False

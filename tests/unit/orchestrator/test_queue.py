@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from orchestrator.queue import Capacity, Queue
+from orchestrator.ranking import Ranking
 from states import events as ev
 from states.errors import SpecError
 from states.job import Job, fold
@@ -120,7 +121,7 @@ async def test_who_gives_up_waiting_is_in_nobody_s_way(nursery: trio.Nursery) ->
     await wait_all_tasks_blocked()
 
     assert {"a.1", "a.3"} == crowd.running
-    assert [] == queue.waiting
+    assert 0 == queue.queued
     nursery.cancel_scope.cancel()
 
 
@@ -147,7 +148,7 @@ _JOBS = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(_JOBS, min_size=1, max_size=12), st.data())
 def test_limits_hold_and_everybody_has_a_turn(
     drawn: list[tuple[str, int, int, str]], data: st.DataObject
@@ -169,12 +170,167 @@ def test_limits_hold_and_everybody_has_a_turn(
                 assert 1 <= len(held) <= 3
                 assert sum(place.cpus for place in held) <= 4
                 assert sum(place.memory for place in held) <= 4 * GIB
-                assert all(queue.waits_for(place.job) for place in queue.waiting)
+                assert all(queue.waits_for(place.job) for place in queue.waiting())
                 await crowd.leave(data.draw(st.sampled_from(sorted(crowd.running))))
         assert len(jobs) == len(crowd.begun)
-        assert [] == queue.held == queue.waiting
+        assert [] == queue.held == list(queue.waiting())
+        assert 0 == queue.queued
+        assert queue.oldest is None
 
     trio.run(main)
+
+
+class Model:
+    """The queue's rule, said as simply as can be, at whatever cost."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self.held: dict[str, Job] = {}
+        self.waiting: dict[int, dict[str, dict[str, Job]]] = {}
+
+    def come(self, one: Job) -> None:
+        assert one.spec is not None
+        self.waiting.setdefault(one.spec.priority, {}).setdefault(one.run, {})[one.id] = one
+        self.admit()
+
+    def leave(self, id: str) -> None:
+        if id in self.held:
+            del self.held[id]
+        else:
+            self.drop(id)
+        self.admit()
+
+    def drop(self, id: str) -> None:
+        for runs in self.waiting.values():
+            for jobs in runs.values():
+                jobs.pop(id, None)
+        # What comes back after it was gone comes last.
+        self.waiting = {
+            priority: left
+            for priority, runs in self.waiting.items()
+            if (left := {run: jobs for run, jobs in runs.items() if jobs})
+        }
+
+    def admit(self) -> None:
+        while (first := self.first()) is not None and self.fits(first):
+            self.drop(first.id)
+            self.held[first.id] = first
+
+    def first(self) -> Job | None:
+        if not self.waiting:
+            return None
+        runs = self.waiting[max(self.waiting)]
+        running = [job.run for job in self.held.values()]
+        return next(iter(runs[min(runs, key=running.count)].values()))
+
+    def fits(self, one: Job) -> bool:
+        jobs = [job.spec for job in (*self.held.values(), one) if job.spec is not None]
+        limits = self.capacity
+        return len(jobs) <= limits.jobs and (
+            len(jobs) == 1
+            or (
+                sum(spec.cpus for spec in jobs) <= (limits.cpus or 0)
+                and sum(size_in_bytes(spec.memory) for spec in jobs) <= (limits.memory or 0)
+            )
+        )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_JOBS, min_size=1, max_size=30), st.data())
+def test_the_order_is_that_of_the_rule(
+    drawn: list[tuple[str, int, int, str]], data: st.DataObject
+) -> None:
+    """After every job that comes, ends or gives up, the same jobs run, and the same one is next."""
+    capacity = Capacity(jobs=3, cpus=4, memory=4 * GIB)
+
+    async def main() -> None:
+        queue, model = Queue(capacity), Model(capacity)
+        coming = [
+            job(f"{run}.{n}", priority=priority, cpus=cpus, memory=memory)
+            for n, (run, priority, cpus, memory) in enumerate(drawn)
+        ]
+        async with trio.open_nursery() as nursery:
+            scopes: dict[str, trio.CancelScope] = {}
+
+            async def live(one: Job) -> None:
+                with scopes[one.id]:
+                    async with queue.place(one):
+                        await trio.sleep_forever()
+
+            while coming or scopes:
+                if coming and (not scopes or data.draw(st.booleans())):
+                    one = coming.pop(0)
+                    scopes[one.id] = trio.CancelScope()
+                    nursery.start_soon(live, one)
+                    model.come(one)
+                else:
+                    id = data.draw(st.sampled_from(sorted(scopes)))
+                    scopes.pop(id).cancel()
+                    model.leave(id)
+                await wait_all_tasks_blocked()
+
+                assert sorted(model.held) == sorted(place.job for place in queue.held)
+                first = model.first()
+                waiting = {place.job for place in queue.waiting()}
+                assert waiting == {id for id in scopes if id not in model.held}
+                assert len(waiting) == queue.queued
+                for id in waiting:
+                    assert first is not None
+                    turn = queue.waits_for(id).startswith(f"its turn; {first.id} is next")
+                    assert turn == (id != first.id)
+
+    trio.run(main)
+
+
+class CountedRank(int):
+    """A rank that counts how often it is looked at."""
+
+    looks = 0
+
+    def __lt__(self, other: int) -> bool:
+        CountedRank.looks += 1
+        return super().__lt__(other)
+
+    def __eq__(self, other: object) -> bool:
+        CountedRank.looks += 1
+        return super().__eq__(other)
+
+    __hash__ = int.__hash__
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.none() | st.integers(0, 9)), max_size=400)
+)
+def test_a_ranking_knows_its_first(changes: list[tuple[str, int | None]]) -> None:
+    """Whatever came, went, came back and changed its rank."""
+    ranking: Ranking[int] = Ranking()
+    ranks: dict[str, int] = {}
+    for name, rank in changes:
+        if rank is not None:
+            ranking.put(name, rank)
+            ranks[name] = rank
+        elif name in ranks:
+            ranking.remove(name)
+            del ranks[name]
+        assert min(ranks, key=lambda name: (ranks[name], name), default=None) == ranking.first()
+        assert len(ranks) == len(ranking)
+
+
+def test_a_ranking_of_many_is_not_searched() -> None:
+    """The first of 100,000 is found, changed and taken out with some dozens of looks, not more."""
+    ranking: Ranking[CountedRank] = Ranking()
+    for number in range(100_000):
+        ranking.put(f"{number:06}", CountedRank(number))
+    CountedRank.looks = 0
+    for _ in range(1000):
+        first = ranking.first()
+        assert first is not None
+        ranking.put(first, CountedRank(200_000))
+        second = ranking.first()
+        assert second is not None
+        ranking.remove(second)
+
+    assert CountedRank.looks < 1000 * 200
 
 
 def test_capacity_is_data() -> None:

@@ -56,7 +56,7 @@ def nothing_left(rig: Rig) -> bool:
 
 
 async def test_a_running_job_is_followed_to_its_end(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """Its log has no gap and no line twice, and its verdict is its own."""
     async with open_rig(tmp_path) as rig:
@@ -70,7 +70,7 @@ async def test_a_running_job_is_followed_to_its_end(
 
 
 async def test_a_result_that_is_there_is_collected(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """The job ended while nobody looked; it is neither run again nor lost."""
     async with open_rig(tmp_path) as rig:
@@ -89,7 +89,7 @@ async def test_a_result_that_is_there_is_collected(
 # The second takes longer than an unanswered create is waited for.
 @pytest.mark.parametrize("command", ["true", "sleep 100"])
 async def test_an_instance_half_made_is_released_and_the_job_tried_again(
-    tmp_path: Path, jumping_clock: MockClock, carried_out: bool, command: str
+    tmp_path: Path, autojump_clock: MockClock, carried_out: bool, command: str
 ) -> None:
     """The new attempt has an instance of its own; no retry is used up."""
     async with open_rig(tmp_path) as rig:
@@ -109,7 +109,7 @@ async def test_an_instance_half_made_is_released_and_the_job_tried_again(
 
 
 async def test_an_earlier_attempt_s_lease_ends_after_the_job(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """Its instance could not be deleted then, and is absent now."""
     async with open_rig(tmp_path) as rig:
@@ -128,7 +128,7 @@ async def test_an_earlier_attempt_s_lease_ends_after_the_job(
 
 @pytest.mark.parametrize("ended", [False, True])
 async def test_a_dead_process_s_delete_may_still_go_on(
-    tmp_path: Path, jumping_clock: MockClock, ended: bool
+    tmp_path: Path, autojump_clock: MockClock, ended: bool
 ) -> None:
     """Incus then says that such an operation has just succeeded: the instance is gone."""
     async with open_rig(tmp_path) as rig:
@@ -181,7 +181,7 @@ def test_an_instance_that_may_still_appear_is_waited_for_however_old_its_lease_i
     "state", [State.SUBMITTED, State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED]
 )
 async def test_a_job_that_had_not_begun_to_run_does(
-    tmp_path: Path, jumping_clock: MockClock, state: State
+    tmp_path: Path, autojump_clock: MockClock, state: State
 ) -> None:
     """From whatever state it was left in."""
     async with open_rig(tmp_path) as rig:
@@ -198,7 +198,7 @@ async def test_a_job_that_had_not_begun_to_run_does(
 
 
 async def test_a_guest_that_would_end_itself_too_early_is_not_started(
-    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process died long ago: the job begins anew, with a lease that is long enough."""
     async with open_rig(tmp_path) as rig:
@@ -215,7 +215,7 @@ async def test_a_guest_that_would_end_itself_too_early_is_not_started(
 
 
 async def test_a_job_that_was_asked_to_cancel_is_finished_off(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """It does not run on, and it is not asked for anew."""
     async with open_rig(tmp_path) as rig:
@@ -232,7 +232,7 @@ async def test_a_job_that_was_asked_to_cancel_is_finished_off(
         assert nothing_left(rig)
 
 
-async def test_a_dead_run_can_be_cancelled(tmp_path: Path, jumping_clock: MockClock) -> None:
+async def test_a_dead_run_can_be_cancelled(tmp_path: Path, autojump_clock: MockClock) -> None:
     """Its guest dies, its log is kept."""
     async with open_rig(tmp_path) as rig:
         await die_when(rig, JobSpec(command=TALKS), lambda job: job.state is State.RUNNING)
@@ -244,7 +244,7 @@ async def test_a_dead_run_can_be_cancelled(tmp_path: Path, jumping_clock: MockCl
 
 
 async def test_a_guest_that_vanished_meanwhile_is_infrastructure(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """No test failed: the message says that the guest is gone."""
     async with open_rig(tmp_path) as rig:
@@ -261,7 +261,7 @@ async def test_a_guest_that_vanished_meanwhile_is_infrastructure(
 
 
 async def test_a_living_process_s_run_is_left_alone(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """The lock tells whose it is: neither its jobs nor its instances are touched."""
     async with open_rig(tmp_path) as rig:
@@ -277,7 +277,7 @@ async def test_a_living_process_s_run_is_left_alone(
 
 
 async def test_the_reaper_takes_what_no_job_of_ours_holds_and_nothing_else(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """By the owner key, not by the name: another owner's instance is never touched."""
     async with open_rig(tmp_path / "a") as rig, open_rig(tmp_path / "b") as other:
@@ -298,7 +298,7 @@ async def test_the_reaper_takes_what_no_job_of_ours_holds_and_nothing_else(
         } == set(rig.fake.instances())
 
 
-async def test_a_job_past_its_deadline_is_known(tmp_path: Path, jumping_clock: MockClock) -> None:
+async def test_a_job_past_its_deadline_is_known(tmp_path: Path, autojump_clock: MockClock) -> None:
     """Its lease says until when it may live, whatever became of its process."""
     async with open_rig(tmp_path) as rig:
         moment = datetime.now(UTC)
@@ -313,7 +313,7 @@ async def test_a_job_past_its_deadline_is_known(tmp_path: Path, jumping_clock: M
 
 
 async def test_a_result_counts_though_nobody_saw_the_command_start(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """The guest ended with its job, before anyone could look again."""
     async with open_rig(tmp_path) as rig:

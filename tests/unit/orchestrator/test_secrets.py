@@ -10,12 +10,13 @@ import msgspec
 import pytest
 import trio
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from orchestrator import commands
-from orchestrator.cli import exit_code, pikaci
+from orchestrator.cli import pikaci
+from orchestrator.cli.ending import exit_code
 from orchestrator.errors import UsageError
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.incus import Incus, stdin_of
@@ -120,11 +121,7 @@ def test_the_runner_gets_every_value_and_the_nonce_last(values: dict[str, str]) 
     assert values.items() <= dict(pair.split("=", 1) for pair in pairs[:-1]).items()
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=15)
 @given(tail=VALUES.filter(lambda text: not text.endswith("\n")))
 def test_a_value_is_seen_by_the_job_alone(
     tmp_path_factory: pytest.TempPathFactory, tail: str
@@ -167,7 +164,7 @@ def test_a_value_is_seen_by_the_job_alone(
 
 
 async def test_a_secret_that_went_missing_fails_the_job(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """Between the start of the run and the command's: with the source's name; no command ran."""
     async with open_rig(tmp_path) as rig:
@@ -192,7 +189,7 @@ async def test_a_secret_that_went_missing_fails_the_job(
     ],
 )
 async def test_a_job_left_by_a_dead_process_waits_for_its_secret(
-    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch, state: State
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, state: State
 ) -> None:
     """A process without it changes nothing; the next that has it goes on from there."""
     monkeypatch.delenv(HOST, raising=False)
@@ -211,7 +208,7 @@ async def test_a_job_left_by_a_dead_process_waits_for_its_secret(
 
 
 async def test_a_job_that_waits_for_its_secret_can_be_cancelled(
-    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a process that has not got it either."""
     monkeypatch.delenv(HOST, raising=False)
@@ -224,7 +221,7 @@ async def test_a_job_that_waits_for_its_secret_can_be_cancelled(
 
 
 async def test_what_waits_for_its_secret_in_a_process_that_stays_says_so(
-    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, in the journal; it is ended when it is asked to, by who waits itself."""
     monkeypatch.delenv(HOST, raising=False)
@@ -246,7 +243,7 @@ async def test_what_waits_for_its_secret_in_a_process_that_stays_says_so(
 
 
 async def test_a_runner_that_was_started_needs_no_secret_again(
-    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process died before it could say so; the job is followed, and its log is whole."""
     monkeypatch.setenv(HOST, MARK)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import UsageError
@@ -164,9 +164,7 @@ TREES = st.dictionaries(
 ).filter(lambda tree: not any(a != b and b.startswith(f"{a}/") for a in tree for b in tree))
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 @given(first=TREES, second=TREES)
 def test_hashes_are_equal_just_when_trees_are(tmp_path: Path, first, second) -> None:  # type: ignore[no-untyped-def]
     """Names, bytes, modes and link targets count, and nothing else."""

@@ -10,10 +10,13 @@ import pytest
 from states.errors import SpecError
 from states.spec import (
     MAX_COMMAND_BYTES,
+    MIN_PROCESSES,
+    InstanceType,
     JobSpec,
     Mount,
     SecretSource,
     check,
+    check_form,
     from_validation_error,
 )
 from tests.samples import sample_shell_job
@@ -68,6 +71,20 @@ def test_a_bad_value_is_refused_by_its_key(changes: dict[str, Any], key: str) ->
         check(sample_shell_job(**changes))
 
     assert key == caught.value.key
+
+
+@pytest.mark.parametrize("processes", [16, MIN_PROCESSES - 1])
+def test_too_few_processes_are_refused_at_the_door_alone(processes: int) -> None:
+    """The runner itself needs some. Journals hold jobs with fewer, which are still read."""
+    spec = msgspec.convert({"command": "true", "processes": processes}, JobSpec)
+
+    with pytest.raises(SpecError, match=f"processes: {processes} is too few") as refused:
+        check(spec)
+
+    assert "64 to 1000000" == refused.value.resolution
+    check_form(spec)
+    check(msgspec.structs.replace(spec, processes=MIN_PROCESSES))
+    check(msgspec.structs.replace(spec, instance_type=InstanceType.VIRTUAL_MACHINE))
 
 
 def test_the_longest_command_passes() -> None:

@@ -1,14 +1,14 @@
 // Text with a terminal's colours, as pieces of text with their styles. Pure.
 
 const STEERING = new RegExp([
-  "\\x1b\\[([0-9;:]*)m", // the one that is understood
-  "\\x1b\\[[0-?]*[ -/]*[@-~]", // CSI
-  "\\x1b[\\]PX^_][^\\x07\\x1b]*(?:\\x07|\\x1b\\\\|$)", // OSC, DCS, SOS, PM, APC
+  "\\x1b\\[([0-9;:]{0,64})m", // the one that is understood
+  "\\x1b\\[[0-?]*[ -/]*[@-~]?", // CSI
+  "\\x1b[\\]PX^_][^\\x07\\x18\\x1a\\x1b\\x9c]*(?:\\x07|\\x9c|\\x1b\\\\)?", // OSC, DCS, SOS, PM, APC
   "\\x1b[ -/]*[0-~]?", // other escapes
-  "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]", // controls but tab
+  "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f]", // controls but tab, marks of direction
 ].join("|"), "g");
 // They would show a line in another order than it has.
-const REORDERING = /[\u202a-\u202e\u2066-\u2069]/g;
+const REORDERING = /[\u202a-\u202e\u2066-\u206f]/g;
 
 export const PLAIN = Object.freeze({});
 

@@ -44,14 +44,17 @@ export function breaks(bytes) {
   return count;
 }
 
+// Some progress bars return to the begin of the line by a sequence.
+const decoded = (bytes) => decoder.decode(bytes).replace(/\x1b\[[01]?G/g, "\r").replace(/\r+$/, "");
+
 // What a terminal would show of a line in the end: a return begins it anew.
 export function text({ bytes, without }) {
   if (without) {
-    const last = decoder.decode(bytes.subarray(END)).replace(/\r+$/, "");
+    const last = decoded(bytes.subarray(END));
     const back = last.lastIndexOf("\r");
     if (back >= 0) return { text: last.slice(back + 1, back + 1 + MAX_TEXT), cut: 0 };
   }
-  const whole = decoder.decode(without ? bytes.subarray(0, END) : bytes).replace(/\r+$/, "");
+  const whole = decoded(without ? bytes.subarray(0, END) : bytes);
   const shown = whole.slice(whole.lastIndexOf("\r") + 1);
   const more = without ? without + END : 0;
   return { text: shown.slice(0, MAX_TEXT), cut: more + Math.max(0, shown.length - MAX_TEXT) };

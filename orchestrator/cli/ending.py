@@ -1,0 +1,141 @@
+"""How a command ends, and above all one that could not do its work: told in a line or two.
+
+No exception leaves as a traceback, and none with exit code 1, which means that a command failed.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from contextlib import suppress
+from typing import TypeVar
+
+import click
+
+from orchestrator.cli.streams import NobodyReads, StreamBroken, flush, open_streams
+from states.errors import PikaciError
+
+E = TypeVar("E", bound=BaseException)
+
+DEBUG = "PIKACI_DEBUG"
+TRACEBACK = "last-error.txt"
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # as a shell says it of a program that SIGPIPE ended
+INFRASTRUCTURE = 4
+
+
+def run() -> int:
+    """Run the command that the arguments name; its exit code."""
+    try:
+        from orchestrator.cli.group import pikaci
+
+        open_streams()
+        code = pikaci.main(standalone_mode=False) or 0
+        flush()
+    except BaseException as error:
+        code = tell(error)
+        with suppress(StreamBroken):
+            flush()
+    return code
+
+
+def tell(error: BaseException) -> int:
+    """Tell of what ended a command on stderr, in as few lines as can be; its exit code.
+
+    Never raises: what cannot be told, as on a full or closed stderr, is left out.
+    """
+    try:
+        return _tell(error)
+    except MemoryError:
+        with suppress(OSError):
+            os.write(2, b"pikaci: there is not enough memory\n")
+        return INFRASTRUCTURE
+    except BaseException as another:
+        told = f"pikaci: internal error: {error!r}, and in telling of it {another!r}"
+        with suppress(OSError):
+            os.write(2, ascii(told)[1:-1].encode() + b"\n")
+        return INFRASTRUCTURE
+
+
+def _tell(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else INFRASTRUCTURE
+    if _first(error, KeyboardInterrupt) or _first(error, click.exceptions.Abort):
+        return INTERRUPTED
+    if _first(error, NobodyReads):
+        return BROKEN_PIPE
+    if wrong := _first(error, click.ClickException):
+        with suppress(OSError, StreamBroken):
+            wrong.show()
+        return wrong.exit_code
+    if ours := _first(error, PikaciError):
+        print_error(ours)
+        return exit_code(ours)
+    if refused := _first(error, OSError):
+        where = f": {refused.filename}" if refused.filename else ""
+        print_error(PikaciError(f"{refused.strerror or refused}{where}", resolution=_more(error)))
+    elif _first(error, MemoryError):
+        print_error(PikaciError("there is not enough memory"))
+    else:
+        bug = _leaf(error)
+        brief = f"internal error: {type(bug).__name__}: {bug}"
+        print_error(PikaciError(brief, resolution=f"this is a bug of pikaci; {_more(error)}"))
+    return INFRASTRUCTURE
+
+
+def exit_code(error: PikaciError) -> int:
+    """2 for what the user must change, 5 for a file without jobs, 4 for everything else."""
+    from orchestrator.errors import NoJobs, UsageError
+    from states.errors import SpecError
+    from states.outcome import EXIT_CODES, EXIT_NO_JOBS, Verdict
+
+    if isinstance(error, UsageError | SpecError):
+        return EXIT_CODES[Verdict.REJECTED]
+    return EXIT_NO_JOBS if isinstance(error, NoJobs) else EXIT_CODES[Verdict.INFRASTRUCTURE]
+
+
+def print_error(error: PikaciError) -> None:
+    """Brief, details and resolution on stderr, as far as it takes them."""
+    from orchestrator.terminal import plain
+    from states.errors import SpecError
+
+    where = f"{error.key}: " if isinstance(error, SpecError) else ""
+    lines = [f"pikaci: {plain(where + error.brief)}"]
+    lines += [f"    {plain(line)}" for line in error.details.splitlines()]
+    if error.resolution:
+        lines.append(f"  -> {plain(error.resolution)}")
+    with suppress(OSError, StreamBroken):
+        click.echo("\n".join(lines), err=True)
+
+
+def _more(error: BaseException) -> str:
+    """Where the traceback is: shown if that was asked for, or in the state root if there is one."""
+    from orchestrator.cli import options
+
+    text = "".join(traceback.format_exception(error))
+    if os.environ.get(DEBUG):
+        with suppress(OSError, StreamBroken):
+            click.echo(text, err=True)
+        return "the traceback stands above"
+    root = options.last_state_root
+    if root is not None and root.path.is_dir():
+        path = root.path / TRACEBACK
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with suppress(OSError), open(os.open(path, flags, 0o600), "w", errors="replace") as file:
+            file.write(text)
+            return f"the traceback is in {path}"
+    return f"{DEBUG}=1 shows the traceback"
+
+
+def _first(error: BaseException, kind: type[E]) -> E | None:
+    """The first error of a kind in what was raised; trio's nurseries group what tasks raise."""
+    if isinstance(error, kind):
+        return error
+    leaves = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next((found for leaf in leaves if (found := _first(leaf, kind))), None)
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,74 @@
+"""The group of all commands. Each one's module is imported when it is called, and not before."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import click
+
+REMOVED_MODE = "PIKACI_REMOTE_LINUX_VM_INCUS_MODE"
+
+# name: (module, what `--help` says of it); each module has the command as `command`.
+COMMANDS = {
+    "run": ("run", "Run jobs of the job file, or one command."),
+    "status": ("status", "Show the last run, or one run or job."),
+    "list": ("list", "List runs and their jobs."),
+    "logs": ("logs", "Print a job's log; -f follows it."),
+    "trace": ("trace", "Show what happened to a job, and when."),
+    "cancel": ("cancel", "End jobs, whoever runs them."),
+    "rerun": ("rerun", "Run jobs of an earlier run again."),
+    "resume": ("resume", "Go on with what dead processes left."),
+    "serve": ("serve", "Hold a state root, and bring to an end what is in it."),
+    "reap": ("reap", "Delete instances that nobody needs."),
+    "gc": ("gc", "Free what old runs hold on the disk."),
+    "setup": ("setup", "Make project, pool, profile and image in Incus."),
+    "image": ("image", "Build, list and check guest images."),
+    "doctor": ("doctor", "Say what is missing, and what to type."),
+}
+
+
+class Commands(click.Group):
+    """A group that knows its commands' names and helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"orchestrator.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            raise click.UsageError(
+                f"there is no command {args[0]!r}; there are: {', '.join(COMMANDS)}", ctx
+            ) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pikaci", message="pikaci %(version)s")
+def pikaci() -> None:
+    """Runs CI jobs in throw-away Incus instances.
+
+    \b
+    pikaci run                 run every job of ./pikaci.toml
+    pikaci run -- make test    run one command, without a job file
+    """
+    if os.environ.get(REMOVED_MODE) is not None:
+        from orchestrator.errors import UsageError
+
+        raise UsageError(
+            f"{REMOVED_MODE} is set, but the modes were removed: there is one way to run a job",
+            resolution=f"unset {REMOVED_MODE}",
+        )

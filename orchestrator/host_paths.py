@@ -1,0 +1,244 @@
+"""Which directories of this host a job may mount.
+
+A mount is read-only, and yet a guest's root can read every file and talk to every socket below it:
+with Incus's socket it is root on the host. So directories that give control over the host are
+refused, by whatever name they are reached, and an operator can say which others there are.
+
+Names are not enough, as a bind mount gives a directory another one. The kernel tells for every
+path which file system it is on, and where in it: there it has one name only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.settings import user_state_dir
+from states.errors import SpecError
+from states.spec import JobSpec
+
+DIRECTORY_KEYS = ("workspace_deps", "workspace_build", "nix_store")
+
+_INCUS, _ENGINE, _PIKACI = "Incus", "a container engine", "pikaci's state"
+# What gives control over the host, and whose it is. All that contains or lies below one is refused.
+_CONTROLS = {
+    "/dev": "the host's devices",
+    "/proc": "the host's processes",
+    "/sys": "the host's kernel",
+    "/run": "the host's sockets",
+    "/var/run": "the host's sockets",
+    "/var/lib/incus": _INCUS,
+    "/var/log/incus": _INCUS,
+    "/var/lib/lxd": "LXD",
+    "/var/snap/lxd": "LXD",
+    "/var/lib/containerd": _ENGINE,
+    "/var/lib/containers": _ENGINE,
+    "/var/lib/docker": _ENGINE,
+    "/var/lib/kubelet": "Kubernetes",
+    "/var/lib/rancher": "Kubernetes",
+    "/var/lib/libvirt": "libvirt",
+    "/nix/var/nix/daemon-socket": "the nix daemon",
+}
+_VARIABLES = {
+    "INCUS_DIR": _INCUS,
+    "INCUS_SOCKET": _INCUS,
+    "INCUS_CONF": "Incus's client",
+    "LXD_DIR": "LXD",
+    "DOCKER_HOST": _ENGINE,
+    "CONTAINER_HOST": _ENGINE,
+    "PIKACI_STATE_ROOT": _PIKACI,
+}
+# File systems that are a door into the kernel wherever they are mounted.
+_KERNEL_FILE_SYSTEMS = frozenset(
+    "bpf binfmt_misc cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl"
+    " mqueue nsfs proc pstore securityfs selinuxfs sysfs tracefs".split()
+)
+
+
+@dataclass(frozen=True)
+class MountRule:
+    """What jobs may mount: nothing of the state `roots`, and only what is below `allowed`.
+
+    None allows every directory that gives no control over the host.
+    """
+
+    roots: Sequence[Path] = ()
+    allowed: Sequence[Path] | None = None
+
+    def check(self, spec: JobSpec) -> None:
+        """Raise `SpecError` for the first directory that may not be mounted.
+
+        The spec has real paths. It looks at the disk; where there is nothing to mount, at nothing.
+        """
+        if not (sources := directories(spec)):
+            return
+        mounts = _mounts()
+        controls = [_Control.at(path, whose, mounts) for path, whose in self._controls()]
+        for key, source in sources:
+            place = _place(source, mounts)
+            for control in controls:
+                if relation := control.relation(source, place):
+                    raise _refusal(key, source, f"{relation} {control.path} ({control.whose})")
+            if place is not None and place.kind in _KERNEL_FILE_SYSTEMS:
+                raise _refusal(key, source, f"is on {place.kind}, a file system of the kernel")
+            self._check_allowed(key, source)
+
+    def _controls(self) -> Iterator[tuple[str, str]]:
+        yield from _CONTROLS.items()
+        for name, whose in _VARIABLES.items():
+            path = os.environ.get(name, "").removeprefix("unix://")
+            if path.startswith("/"):
+                yield path, whose
+        for root in (*self.roots, user_state_dir()):
+            yield str(root), _PIKACI
+        yield os.path.expanduser("~/.config/incus"), "Incus's client"
+        for path in _bound_sockets():
+            yield path, "a program listens there"
+
+    def _check_allowed(self, key: str, source: str) -> None:
+        if self.allowed is None:
+            return
+        allowed = [os.path.realpath(path) for path in self.allowed]
+        if not any(_covers(path, source) for path in allowed):
+            raise SpecError(
+                key,
+                f"{source!r} is not among the directories that jobs of this service may mount",
+                allowed=f"{', '.join(allowed) or 'none'}; to change it, start it with"
+                f" `pikaci serve --allow-mounts {source}`, or run the job without it:"
+                " `pikaci run --state-root DIRECTORY`",
+            )
+
+
+def directories(spec: JobSpec) -> list[tuple[str, str]]:
+    """The host directories that a spec names to be mounted, each with its key."""
+    named = [(key, path) for key in DIRECTORY_KEYS if (path := getattr(spec, key)) is not None]
+    mounts = [(f"mounts[{index}].source", mount.source) for index, mount in enumerate(spec.mounts)]
+    return named + mounts
+
+
+def _refusal(key: str, source: str, why: str) -> SpecError:
+    return SpecError(
+        key,
+        f"{source!r} {why}: a guest that mounts it could control this host",
+        allowed="a directory of data, apart from those of the kernel, of Incus, of container"
+        " engines and of pikaci, and without sockets that programs listen on",
+    )
+
+
+@dataclass(frozen=True)
+class _Mount:
+    """A line of mountinfo: at `point` one sees `root` of the file system `device`."""
+
+    device: str
+    root: str
+    point: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a file really is: in this file system, under this name."""
+
+    device: str
+    path: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class _Control:
+    """A path that gives control over the host; `real` without links."""
+
+    path: str
+    whose: str
+    real: str
+    place: _Place | None
+
+    @classmethod
+    def at(cls, path: str, whose: str, mounts: Mapping[int, _Mount]) -> _Control:
+        real = os.path.realpath(path)
+        return cls(path, whose, real, _place(real, mounts))
+
+    def relation(self, source: str, place: _Place | None) -> str:
+        """How a source and its place meet this one, empty when they do not."""
+        pairs = [(self.path, source), (self.real, source)]
+        if place is not None and self.place is not None and place.device == self.place.device:
+            pairs.append((self.place.path, place.path))
+        for ours, theirs in pairs:
+            if ours == theirs:
+                return "is"
+            if _covers(theirs, ours):
+                return "contains"
+            if _covers(ours, theirs):
+                return "lies below"
+        return ""
+
+
+def _covers(parent: str, path: str) -> bool:
+    return path == parent or path.startswith(f"{parent.rstrip('/')}/")
+
+
+def _mounts() -> dict[int, _Mount]:
+    """The mounts that this process sees, by the kernel's number."""
+    mounts = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            fields = line.split(" ")
+            kind = fields[fields.index("-", 6) + 1]
+            root, point = (_unescaped(field) for field in fields[3:5])
+            mounts[int(fields[0])] = _Mount(fields[2], root, point, kind)
+    return mounts
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
+
+
+def _place(path: str, mounts: Mapping[int, _Mount]) -> _Place | None:
+    """The place of a path without links, or where it would be. None when no mount tells."""
+    there, missing = path, ""
+    while (fd := _opened(there)) is None:
+        if there in ("/", ""):
+            return None
+        there, name = os.path.split(there)
+        missing = os.path.join(name, missing)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as lines:
+            number = next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+    mount = mounts.get(number)
+    if mount is None:
+        return None
+    whole = os.path.join(mount.root, os.path.relpath(there, mount.point), missing)
+    return _Place(mount.device, os.path.normpath(whole), mount.kind)
+
+
+def _opened(path: str) -> int | None:
+    # Only to be looked at: it needs no right but to pass its parents.
+    try:
+        return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+
+
+def _bound_sockets() -> set[str]:
+    """The sockets in the file system on which programs of this host listen."""
+    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as lines:
+        named = [line.rstrip("\n").split(maxsplit=7) for line in lines]
+    paths = {words[7] for words in named if len(words) == 8 and words[7].startswith("/")}
+    # One that was bound by way of /proc/self has that name of it alone, which is ours here. One
+    # in another mount namespace may have the name of something else here.
+    return {path for path in paths if not path.startswith("/proc/") and _is_socket(path)}
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except PermissionError:
+        return True  # root can look, and it is root who mounts
+    except OSError:
+        return False

@@ -1,0 +1,100 @@
+"""The host's copy of a job's log, which has a bound whatever the guest sends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import trio
+
+# The guest keeps to the job's limit, and says so in a last line. Only a guest that was taken over
+# sends more than that: its log is cut off here.
+HEADROOM_BYTES = 64 * 1024
+# What is past the bound is read and dropped, at so many pieces a second.
+DROP_SECS = 0.01
+
+
+def limit_line(max_bytes: int) -> bytes:
+    """The last line of a log that has reached its bound."""
+    line = f"[pikaci] the log reached its limit of {max_bytes} bytes; the rest is not kept"
+    return f"\n{line}\n".encode()
+
+
+class LogFile:
+    """Takes a log in pieces, from its first byte or from the end of what `path` has.
+
+    Keeps `max_bytes` (and `HEADROOM_BYTES`), then writes one line that says so, and drops the
+    rest. Opening, writing and closing are done in a thread.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, resume: bool) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self._resume = resume
+        self._size = 0
+        self._file = -1
+
+    @property
+    def offset(self) -> int:
+        """How many of the guest's bytes are kept: where to go on from."""
+        return min(self._size, self._most)
+
+    @property
+    def full(self) -> bool:
+        """Whether the guest sent more than is kept."""
+        return self._size > self._most
+
+    @property
+    def _most(self) -> int:
+        return self.max_bytes + HEADROOM_BYTES
+
+    async def __aenter__(self) -> LogFile:
+        await trio.to_thread.run_sync(self._open)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(os.close, self._file)
+
+    async def write(self, data: bytes) -> bytes:
+        """Append what there is room for, and return it. Past the bound this only takes time.
+
+        `OSError` when the disk does not take it. A cancellation leaves all of it written.
+        """
+        if self.full:
+            await trio.sleep(DROP_SECS)
+            return b""
+        return await trio.to_thread.run_sync(self._write, data)
+
+    async def restart(self) -> None:
+        """Begin anew with the first byte."""
+        await trio.to_thread.run_sync(self._truncate)
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.open(self.path, flags | (0 if self._resume else os.O_TRUNC), 0o644)
+        self._size = os.fstat(self._file).st_size
+
+    def _truncate(self) -> None:
+        os.ftruncate(self._file, 0)
+        self._size = 0
+
+    def _write(self, data: bytes) -> bytes:
+        kept = data[: self._most - self._size]
+        self._put(kept)
+        if len(kept) < len(data):
+            self._put(limit_line(self.max_bytes))
+        return kept
+
+    def _put(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            count = os.write(self._file, left)
+            self._size += count
+            left = left[count:]

@@ -1,0 +1,175 @@
+"""A tar archive taken apart as it comes: the one form that the guest's command writes.
+
+GNU tar's: regular files, and names that are too long for a header in members of their own. Links,
+pipes and devices are told, so that they can be refused by name; everything else ends the reading.
+Nothing is looked up, nothing is kept but one header, and no byte of the archive is believed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+BLOCK = 512
+MAX_NAME_BYTES = 4096  # Linux has no longer path
+
+
+class BadArchive(ValueError):
+    """These bytes are not such an archive; what came before them stands."""
+
+
+class Kind(enum.Enum):
+    """What a member is."""
+
+    FILE = "a regular file"
+    LINK = "a link"
+    OTHER = "no regular file"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member's header. `name` is as in the archive; bytes that are not UTF-8 are surrogates."""
+
+    name: str
+    kind: Kind
+    size: int
+    executable: bool
+
+
+Sink = Callable[[bytes], None]
+
+_KINDS = {
+    **dict.fromkeys((b"0", b"\0", b"7"), Kind.FILE),
+    **dict.fromkeys((b"1", b"2"), Kind.LINK),
+    # A sparse file would unfold to any size; of a directory and a device there is only a name.
+    **dict.fromkeys((b"3", b"4", b"5", b"6", b"S"), Kind.OTHER),
+}
+_LONG_NAME, _LONG_LINK = b"L", b"K"
+
+
+class TarStream:
+    """Takes pieces of an archive (`feed`), of any size.
+
+    `on_member` is called with each member, and gives what takes its content, or None to pass it
+    over. `on_end` is called when all of a content was taken. What follows the archive's end is in
+    `rest`, up to `max_rest` bytes.
+    """
+
+    def __init__(
+        self,
+        on_member: Callable[[Member], Sink | None],
+        on_end: Callable[[], None],
+        *,
+        max_rest: int = 0,
+    ) -> None:
+        self.rest = b""
+        self.ended = False
+        self._on_member = on_member
+        self._on_end = on_end
+        self._max_rest = max_rest
+        self._block = bytearray()
+        self._left = 0  # of the content that comes now
+        self._padding = 0
+        self._sink: Sink | None = None
+        self._long: bytearray | None = None  # a long name, as it comes
+        self._name: str | None = None  # of the next member
+        self._zero_blocks = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Raises `BadArchive`, and what the sinks raise."""
+        view = memoryview(data)
+        while view:
+            if self.ended:
+                self.rest += view[: self._max_rest - len(self.rest)]
+                return
+            if self._left:
+                piece, view = view[: self._left], view[self._left :]
+                self._left -= len(piece)
+                if self._sink is not None:
+                    self._sink(bytes(piece))
+                if not self._left:
+                    self._finish_content()
+            elif self._padding:
+                count = min(self._padding, len(view))
+                self._padding -= count
+                view = view[count:]
+            else:
+                count = min(BLOCK - len(self._block), len(view))
+                self._block += view[:count]
+                view = view[count:]
+                if len(self._block) == BLOCK:
+                    block, self._block = bytes(self._block), bytearray()
+                    self._take_header(block)
+
+    def close(self) -> None:
+        """Raise `BadArchive` when the archive has not come to its end."""
+        if not self.ended:
+            raise BadArchive("it breaks off")
+
+    def _take_header(self, block: bytes) -> None:
+        if not any(block):
+            self._zero_blocks += 1
+            self.ended = self._zero_blocks == 2
+            return
+        if self._zero_blocks:
+            raise BadArchive("something stands within its end")
+        if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
+            raise BadArchive("a header's checksum is wrong")
+        size, kind = _number(block[124:136]), block[156:157]
+        if kind in (_LONG_NAME, _LONG_LINK):
+            if not 0 < size <= MAX_NAME_BYTES:
+                raise BadArchive("a header is too large, or empty")
+            if kind == _LONG_NAME:
+                self._long = bytearray()
+                self._begin_content(size, self._long.extend)
+            else:
+                self._begin_content(size, None)
+            return
+        if kind not in _KINDS:
+            raise BadArchive(f"it has a member of the type {kind.decode('latin-1')!a}")
+        name = self._name if self._name is not None else _short_name(block)
+        self._name = None
+        member = Member(
+            name=name,
+            kind=_KINDS[kind],
+            size=size,
+            executable=bool(_number(block[100:108]) & 0o100),
+        )
+        self._begin_content(size, self._on_member(member))
+
+    def _begin_content(self, size: int, sink: Sink | None) -> None:
+        self._left, self._padding, self._sink = size, -size % BLOCK, sink
+        if size == 0:
+            self._finish_content()
+
+    def _finish_content(self) -> None:
+        if self._long is not None:
+            self._name = _text(bytes(self._long))
+            self._long = None
+        elif self._sink is not None:
+            self._on_end()
+        self._sink = None
+
+
+def _short_name(block: bytes) -> str:
+    name = _text(block[:100])
+    # GNU's own magic has times where the POSIX one has a prefix.
+    prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
+    return f"{prefix}/{name}" if prefix else name
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def _number(field: bytes) -> int:
+    """Octal digits, or GNU's binary form for what they cannot hold."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    digits = field.strip(b" \0")
+    if not digits.isdigit() or b"8" in digits or b"9" in digits:
+        if digits:
+            raise BadArchive("a header's number cannot be read")
+        return 0
+    return int(digits, 8)
