@@ -34,6 +34,7 @@ mkShell {
         pytest
         pytest-cov
         pytest-trio
+        pytest-xdist
         pyyaml
         schemathesis
         selenium

@@ -7,6 +7,7 @@ let
     fileset = lib.fileset.unions [
       ../../pyproject.toml
       ../../tests/__init__.py
+      ../../tests/clock.py
       ../../tests/conftest.py
       ../../tests/runner
       ../guest
@@ -24,6 +25,8 @@ in
         curl
         (python3.withPackages (
           python: with python; [
+            anyio
+            hypothesis
             pytest
             pytest-trio
           ]

@@ -50,11 +50,11 @@ class JobInGuest:
         async def sink(chunk: bytes) -> None:
             log.extend(chunk)
             if words in log:
-                exec.cancel()
+                client.cancel()
 
-        with trio.CancelScope() as exec:
+        with trio.CancelScope() as client:
             await self.run(into=to_sink(sink))
-        assert exec.cancelled_caught
+        assert client.cancelled_caught
 
     async def runner(self, *args: str) -> Completed:
         return await self.lab.exec(self.plan.instance, contract().runner, *args)
@@ -70,11 +70,18 @@ class JobInGuest:
             }
 
     async def result(self) -> Any:
-        done = await self.lab.exec(self.plan.instance, "cat", contract().result)
-        return json.loads(done.stdout)
+        return json.loads(await self._read(contract().result))
 
     async def log(self) -> bytes:
-        return (await self.lab.exec(self.plan.instance, "cat", contract().log)).stdout
+        return await self._read(contract().log)
+
+    async def _read(self, path: str) -> bytes:
+        """A file that is not empty. Incus may lose what an exec prints that ends at once."""
+        for _ in range(3):
+            done = await self.lab.exec(self.plan.instance, "cat", path)
+            if done.stdout:
+                break
+        return done.stdout
 
 
 async def planned(lab: Lab, tree: Path, command: str, **spec: Any) -> JobInGuest:

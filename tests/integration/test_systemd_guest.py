@@ -10,7 +10,8 @@ import trio
 
 from orchestrator.image.check import Row, check_image
 from orchestrator.image.layer import SYSTEMD
-from orchestrator.incus import Incus
+from orchestrator.incus import Deadline, Incus
+from orchestrator.instances import instance_status
 from orchestrator.plan import Host
 from orchestrator.settings import open_incus
 from orchestrator.setup import ensure_image
@@ -72,7 +73,7 @@ async def test_a_guest_says_that_it_is_ready(incus: Incus) -> None:
             with trio.fail_after(60):
                 await ready.wait()
             listed = await call(incus, "list", NAME, "-f", "csv", "-c", "s", deadline_secs=60)
-            status = await incus.instance_status(NAME, deadline_secs=60)
+            status = await instance_status(incus, NAME, deadline=Deadline(60))
             nursery.cancel_scope.cancel()
         wait = ("systemctl", "is-system-running", "--wait")
         state = await call(incus, "exec", "-T", guest, "--", *wait, deadline_secs=60, check=False)

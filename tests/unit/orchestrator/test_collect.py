@@ -491,7 +491,7 @@ def test_what_fits_nowhere_is_dropped(tmp_path: Path) -> None:
     ),
     sizes=st.lists(st.integers(1, 3000), min_size=1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_how_an_archive_is_cut_up_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, bytes]], sizes: list[int]
 ) -> None:

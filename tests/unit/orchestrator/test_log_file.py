@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -41,7 +41,7 @@ async def test_what_is_within_the_limit_is_kept_byte_for_byte(path: Path) -> Non
     assert b"one" + b"x" * (MOST - 3) == path.read_bytes()
 
 
-async def test_past_the_limit_one_line_says_so(path: Path, jumping_clock: MockClock) -> None:
+async def test_past_the_limit_one_line_says_so(path: Path, autojump_clock: MockClock) -> None:
     """Once, and nothing more is kept; a piece that reaches over the limit is cut."""
     async with LogFile(path, max_bytes=LIMIT, resume=False) as log:
         assert MOST == len(await log.write(b"x" * (2 * MOST)))
@@ -52,7 +52,7 @@ async def test_past_the_limit_one_line_says_so(path: Path, jumping_clock: MockCl
     assert b"x" * MOST + limit_line(LIMIT) == path.read_bytes()
 
 
-async def test_dropping_is_slow(path: Path, jumping_clock: MockClock) -> None:
+async def test_dropping_is_slow(path: Path, autojump_clock: MockClock) -> None:
     """A guest that sends for ever is kept waiting: it costs the host little."""
     async with LogFile(path, max_bytes=LIMIT, resume=False) as log:
         await log.write(b"x" * (2 * MOST))
@@ -62,7 +62,7 @@ async def test_dropping_is_slow(path: Path, jumping_clock: MockClock) -> None:
         assert trio.current_time() - began >= 3 * log_file.DROP_SECS
 
 
-async def test_a_copy_goes_on_where_it_was_left(path: Path, jumping_clock: MockClock) -> None:
+async def test_a_copy_goes_on_where_it_was_left(path: Path, autojump_clock: MockClock) -> None:
     """With the bytes that are there; one that was full stays so."""
     path.write_bytes(b"one")
     async with LogFile(path, max_bytes=LIMIT, resume=True) as log:
@@ -124,7 +124,6 @@ async def test_no_write_is_done_in_the_loop_s_thread(
 
 
 @given(pieces=st.lists(st.binary(max_size=60), max_size=20), limit=st.integers(1, 100))
-@settings(deadline=None)
 def test_whatever_comes_the_bound_holds(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], limit: int
 ) -> None:
@@ -157,7 +156,7 @@ async def flood(command: GuestCommand) -> GuestOutcome:
 
 
 async def test_a_guest_that_keeps_to_no_limit_fills_no_disk(
-    tmp_path: Path, jumping_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """Its verdict is as true as before, and a warning says what is missing."""
     async with open_rig(tmp_path, guest_script=flood) as rig:
@@ -173,7 +172,7 @@ async def test_a_guest_that_keeps_to_no_limit_fills_no_disk(
 
 
 async def test_an_archive_that_does_not_end_costs_no_verdict(
-    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The result came first; what came of the artifacts is there, and the rest is said."""
     real = FakeIncus.__call__
@@ -201,7 +200,7 @@ async def test_an_archive_that_does_not_end_costs_no_verdict(
 
 
 async def test_a_cancelled_job_is_not_kept_waiting_by_what_its_guest_sends(
-    tmp_path: Path, jumping_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive without an end is cut off within the time that a cancellation has."""
     real = FakeIncus.__call__
