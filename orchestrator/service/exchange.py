@@ -76,7 +76,9 @@ class Exchange:
     async def _next_of_body(self) -> tuple[bytes, bool]:
         await trio.lowlevel.checkpoint()
         try:
-            while (found := self._wire.next_of_body()) is None:
+            while self._wire.body_unread:
+                if (found := self._wire.next_of_body()) is not None:
+                    return found
                 if self._wire.wants_continue:
                     go_on = h11.InformationalResponse(status_code=100, headers=[])
                     await self._connection.send(self._wire.send(go_on))
@@ -89,7 +91,7 @@ class Exchange:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._gone = True
         else:
-            return found
+            return b"", True  # the answer has begun meanwhile, and wants none of it
         await self._give_up()
         raise AssertionError
 

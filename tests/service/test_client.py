@@ -20,12 +20,6 @@ from tests.service.served import Served, open_served
 
 
 @pytest.fixture
-def jumping_clock() -> MockClock:
-    """Sleeps take no time; a worker thread has time before the clock jumps."""
-    return MockClock(autojump_threshold=0.4)
-
-
-@pytest.fixture
 def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test's clock takes its time for each."""
     monkeypatch.setattr(client_module, "AGAIN_SECS", 20.0)
@@ -87,7 +81,7 @@ async def test_a_stream_of_no_job_is_refused_at_once() -> None:
                 pass
 
 
-async def test_a_silent_job_is_followed_to_its_end(jumping_clock: MockClock) -> None:
+async def test_a_silent_job_is_followed_to_its_end(autojump_clock: MockClock) -> None:
     """The service's signs of life are enough, for however long."""
     async with open_served() as served:
         job = (await served.submit("sleep 300; echo two"))["id"]
@@ -98,7 +92,7 @@ async def test_a_silent_job_is_followed_to_its_end(jumping_clock: MockClock) -> 
 
 
 async def test_a_restart_is_survived_after_a_long_silence(
-    jumping_clock: MockClock, few_tries: None
+    autojump_clock: MockClock, few_tries: None
 ) -> None:
     """The time to wait for the service begins at its last sign of life."""
     async with open_served() as served:
@@ -113,7 +107,7 @@ async def test_a_restart_is_survived_after_a_long_silence(
 
 
 async def test_a_service_that_stays_away_is_told_of(
-    jumping_clock: MockClock, few_tries: None
+    autojump_clock: MockClock, few_tries: None
 ) -> None:
     """After its time, and with what to do."""
     async with open_served() as served:
@@ -129,7 +123,7 @@ async def test_a_service_that_stays_away_is_told_of(
     assert client_module.AWAY_SECS <= took < 2 * client_module.AWAY_SECS
 
 
-async def test_a_service_that_hangs_is_told_of(jumping_clock: MockClock, tmp_path: Path) -> None:
+async def test_a_service_that_hangs_is_told_of(autojump_clock: MockClock, tmp_path: Path) -> None:
     """One that takes connections and says nothing gives no sign of life."""
     async with silent(tmp_path / "sock") as path, open_client(path) as client:
         with pytest.raises(ServiceGone):
@@ -239,7 +233,7 @@ async def test_a_lost_answer_costs_no_second_run(tmp_path: Path) -> None:
 
 
 async def test_a_submission_that_cannot_be_taken_now_is_sent_again(
-    jumping_clock: MockClock,
+    autojump_clock: MockClock,
 ) -> None:
     """Incus is away for a while, and nothing was begun."""
     async with open_served() as served, open_client(served.socket) as client:

@@ -219,7 +219,7 @@ async def test_connections_are_bounded(
     ids=["nothing", "head", "body"],
 )
 async def test_who_is_waited_for_gives_way(
-    begin: bytes, rest: bytes, monkeypatch: pytest.MonkeyPatch, jumping_clock: MockClock
+    begin: bytes, rest: bytes, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     """The one that waits longest; the others stay."""
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 5)
