@@ -30,7 +30,7 @@ from orchestrator.plan import Host, PlanContext, make_plan
 from orchestrator.report import RunReport
 from orchestrator.service.api import OPERATIONS
 from states import lease
-from states.events import Entry
+from states.events import Written
 from states.lifecycle import TABLE, TERMINAL, State
 from states.spec import MIN_PROCESSES, Deadlines, JobSpec
 
@@ -44,7 +44,7 @@ FAULTS: dict[type[IncusError], str] = {
 
 BEGIN, END = "<!-- generated -->", "<!-- end -->"
 DOCS = Path(__file__).resolve().parent
-SCHEMAS: dict[str, Any] = {"job.json": JobSpec, "run.json": RunReport, "event.json": Entry}
+SCHEMAS: dict[str, Any] = {"job.json": JobSpec, "run.json": RunReport, "event.json": Written}
 KEY_NOTES = {
     "command": "the shell command; runs in bash with `-eo pipefail`, from the workspace's root",
     "timeout_secs": "how long the command may take, in seconds",

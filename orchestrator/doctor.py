@@ -7,6 +7,7 @@ import shlex
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import quote
@@ -17,8 +18,10 @@ from orchestrator.contract import contract
 from orchestrator.image.store import find_image
 from orchestrator.incus import Deadline, Incus
 from orchestrator.incus_errors import DaemonUnreachable, PoolNotFound, ProjectNotFound
-from orchestrator.journal import Journal, JournalDamaged, JournalError
-from orchestrator.journal_file import check, connect_to_read
+from orchestrator.journal import JobUnreadable, JournalDamaged, JournalError
+from orchestrator.journal_file import connect_to_read
+from orchestrator.journal_reader import JournalReader
+from orchestrator.journal_schema import check
 from orchestrator.plan import Host
 from orchestrator.settings import StateRoot
 from orchestrator.setup import DEV_IMAGE
@@ -29,6 +32,7 @@ _T = TypeVar("_T")
 CALL_SECS = 20.0
 LOW_POOL_SHARE = 0.1
 LOW_DISK_BYTES = 1 << 30
+MAX_SHOWN = 3
 # Below these a machine runs about 16 guests with an init system; beyond, they die at start.
 SYSCTLS = {
     "fs/inotify/max_user_instances": 8192,
@@ -114,27 +118,32 @@ def _journal(root: StateRoot) -> Row:
 def _read_journal(root: StateRoot) -> Row:
     path = root.journal
     problems: list[JournalError] = []
+    unreadable: list[str] = []
     jobs = readable = 0
     try:
-        with closing(connect_to_read(path)) as connection:
-            journal = Journal(connection, connection, path)
+        with closing(JournalReader(partial(connect_to_read, path), path)) as journal:
             for row in journal.jobs():
                 jobs += 1
                 try:
                     journal.job(row.id)
                     readable += 1
+                except JobUnreadable as error:
+                    unreadable.append(f"{row.id}: {error.problem}")
                 except JournalDamaged as error:
                     problems.append(error)
             journal.open_leases()
+        with closing(connect_to_read(path)) as connection:
             check(connection, path)
     except JournalDamaged as error:
         problems.append(error)
     except JournalError as error:
         return Row("missing", "journal", error.brief, error.resolution)
-    if not problems:
+    if not problems and not unreadable:
         return Row("ok", "journal", f"{jobs} jobs")
-    aside = root.path / "damaged"
     saved = f"{readable} of {jobs} jobs can be read" if jobs else "no job can be read"
+    if not problems:
+        return _some_unreadable(unreadable, saved)
+    aside = root.path / "damaged"
     return Row(
         "damaged",
         "journal",
@@ -144,6 +153,20 @@ def _read_journal(root: StateRoot) -> Row:
         + f"mkdir {shlex.quote(str(aside))} && mv {shlex.quote(str(path))}*"
         f" {shlex.quote(str(aside))}; the next run makes a new journal\n"
         "pikaci reap --expired, when the instances that it knew are past their deadline",
+    )
+
+
+def _some_unreadable(unreadable: list[str], saved: str) -> Row:
+    """Some jobs are lost to this pikaci, and nothing else is."""
+    shown = "; ".join(unreadable[:MAX_SHOWN])
+    more = ", and more" if len(unreadable) > MAX_SHOWN else ""
+    return Row(
+        "damaged",
+        "journal",
+        f"{shown}{more}; {saved}",
+        "nothing else is concerned: other jobs run, and their runs are listed and cleaned up\n"
+        "use the newer pikaci, for jobs of one\n"
+        "pikaci gc --damaged, to delete what is left of damaged jobs that nobody needs",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.queue import Capacity
 from orchestrator.snapshot import Snapshot
-from orchestrator.submission import Request, rejections
+from orchestrator.submission import Request, judge, rejections
 from orchestrator.workbench import Workbench
 
 
@@ -26,11 +26,12 @@ async def run_jobs(
     ended before this raises. Without a daemon to begin with, `DaemonUnreachable` or
     `IncusMissing`, and nothing was submitted. (One that goes away later is waited for.)
     """
-    if rejected := rejections(request, run):
-        await bench.journal.append(*rejected)
+    judged = judge(request)
+    if judged.refused:
+        await bench.journal.append(*rejections(judged, run))
         return
     async with Orchestrator.over(bench, Capacity(jobs=parallel), session=run) as orchestrator:
-        submitted = await orchestrator.submit_run(request, started=started)
+        submitted = await orchestrator.submit_judged(judged, started=started)
     for job in submitted.jobs:
         if (fault := orchestrator.fault(job.id)) is not None:
             raise fault

@@ -56,6 +56,9 @@ class Evidence:
         """How much of the log the host has."""
         return self.log.stat().st_size
 
+    async def _count_log(self) -> int:
+        return await trio.to_thread.run_sync(lambda: self.log_bytes)
+
     def open_log(self, path: Path, *, resume: bool) -> LogFile:
         """A copy of the log, within the job's limit."""
         return LogFile(path, max_bytes=self.plan.log_bytes, resume=resume)
@@ -69,7 +72,7 @@ class Evidence:
         try:
             collector = await self._collect(want_log=ended is None)
             result = parse_result(collector.result, self._nonce)
-            if isinstance(result, GuestResult) and result.log_bytes != self.log_bytes:
+            if isinstance(result, GuestResult) and result.log_bytes != await self._count_log():
                 collector = await self._collect(want_log=True)
         except IncusError as error:
             return await self._salvage(ended, error)
@@ -79,8 +82,8 @@ class Evidence:
                 "; ".join(part for part in (result, _ending(ended), seen) if part),
                 resolution=f"`pikaci image check {self.plan.image}` tries the image's runner",
             )
-        self._store(collector.result or b"")
-        if self.log_bytes > self.plan.log_bytes:
+        await trio.to_thread.run_sync(self._store, collector.result or b"")
+        if await self._count_log() > self.plan.log_bytes:
             self.warnings.append(f"the log was cut off at log_bytes = {self.plan.log_bytes}")
         if not result.log_complete:
             self.warnings.append("the guest could not write all of its log: was its disk full?")
@@ -99,19 +102,22 @@ class Evidence:
         max_log_bytes = most_kept(self.plan)
         collector: Collector
 
-        @asynccontextmanager
-        async def receive() -> AsyncIterator[Sink]:
-            nonlocal collector
-            # A second time, when the first did not bring all of it.
-            self.warnings.clear()
+        def prepare() -> Collector:
             new_log.unlink(missing_ok=True)
-            await trio.to_thread.run_sync(lambda: shutil.rmtree(artifacts, ignore_errors=True))
-            collector = Collector(
+            shutil.rmtree(artifacts, ignore_errors=True)
+            return Collector(
                 artifacts,
                 self.plan.artifacts,
                 log_path=new_log if want_log else None,
                 max_log_bytes=max_log_bytes,
             )
+
+        @asynccontextmanager
+        async def receive() -> AsyncIterator[Sink]:
+            nonlocal collector
+            # A second time, when the first did not bring all of it.
+            self.warnings.clear()
+            collector = await trio.to_thread.run_sync(prepare)
 
             async def sink(chunk: bytes) -> None:
                 await trio.to_thread.run_sync(collector.feed, chunk)
@@ -119,10 +125,11 @@ class Evidence:
             try:
                 yield sink
             finally:
+                # However it ended: what was taken lies there.
                 with trio.CancelScope(shield=True):
                     manifest = await trio.to_thread.run_sync(collector.finish)
-                # However it ended: what was taken lies there.
-                self._report(manifest)
+                    await trio.to_thread.run_sync(self._write_manifest, manifest)
+                self._warn(manifest)
 
         command = collect_command(
             self.plan.artifacts, want_log=want_log, max_log_bytes=max_log_bytes
@@ -142,13 +149,15 @@ class Evidence:
             cut_off = error.brief
         if cut_off:
             self.warnings.append(f"not all was collected: {cut_off}")
-        self._keep_longer_log(new_log)
+        await trio.to_thread.run_sync(self._keep_longer_log, new_log)
         return collector
 
-    def _report(self, manifest: Manifest) -> None:
+    def _write_manifest(self, manifest: Manifest) -> None:
         (self.directory / "manifest.json").write_bytes(
             msgspec.json.format(msgspec.json.encode(manifest))
         )
+
+    def _warn(self, manifest: Manifest) -> None:
         for refused in manifest.refused:
             self.warnings.append(f"not collected: {refused.path} {refused.reason}")
         if manifest.problem:
@@ -185,7 +194,7 @@ class Evidence:
             if data is not None and isinstance(result, GuestResult):
                 # It came to its end before the guest did.
                 await self._pull_log(contract().log)
-                self._store(data)
+                await trio.to_thread.run_sync(self._store, data)
                 self.warnings.append(f"no artifacts were collected: {seen}")
                 return result
             await self._pull_log(f"{contract().private}/guest.log")
@@ -234,7 +243,7 @@ class Evidence:
                 await self._incus.perform(effect, into=to_sink(sink))
             except IncusError as error:
                 self.warnings.append(f"the log's last bytes may be missing: {error.brief}")
-        self._keep_longer_log(new_log)
+        await trio.to_thread.run_sync(self._keep_longer_log, new_log)
 
 
 def most_kept(plan: Plan) -> int:

@@ -12,15 +12,16 @@ import secrets
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from orchestrator import locks
 from orchestrator.errors import UsageError
-from orchestrator.journal import JobRow, Journal, open_journal
+from orchestrator.journal import JobRow, open_journal
+from orchestrator.journal_reader import JournalReader
 from orchestrator.locks import session_of
 from orchestrator.settings import StateRoot
 
@@ -33,19 +34,22 @@ class Bounds:
     """A run goes when it is beyond one of these; None is no bound.
 
     `runs` is how many stay; `age` how long ago the last job of a run may have ended; `size` how
-    many bytes on the disk the jobs' directories and their snapshots may have together.
+    many bytes on the disk the jobs' directories and their snapshots may have together. `damaged`:
+    also runs that have a job which cannot be read.
     """
 
     runs: int | None = None
     age: timedelta | None = None
     size: int | None = None
+    damaged: bool = False
 
 
 @dataclass(frozen=True)
 class Freed:
     """How many of each were, or would be, deleted, and their bytes on the disk.
 
-    `problems` say what could not be deleted, and why.
+    `problems` say what could not be deleted, and why; `spared` are runs that the bounds would
+    have taken, but for a job of theirs that cannot be read.
     """
 
     runs: int
@@ -53,50 +57,58 @@ class Freed:
     snapshots: int
     size: int
     problems: tuple[str, ...]
+    spared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Run:
     """A run of the journal; `settled` when its jobs and their leases have ended.
 
-    `ended_at` is when its last job came into its state; `size` is in bytes.
+    `ended_at` is when its last job came into its state, None when that is not known; `size` is in
+    bytes.
     """
 
     id: str
     directories: Mapping[str, Path]  # by job
     snapshots: frozenset[str]
-    ended_at: datetime
+    ended_at: datetime | None
     settled: bool
     size: int
 
 
-def collect_garbage(root: StateRoot, journal: Journal, bounds: Bounds, *, dry_run: bool) -> Freed:
+def collect_garbage(
+    root: StateRoot, journal: JournalReader, bounds: Bounds, *, dry_run: bool
+) -> Freed:
     """Delete what is beyond the bounds, the oldest runs first, and what is left over.
 
     Left over are snapshots that no kept run names, those that nobody will finish, and locks and
-    sockets of dead processes. Spared are runs that are not settled, or that a living process
-    holds. Files go before the journal forgets them: a crash in between leaves nothing unknown,
-    and on a full disk the `journal` may be one that can only be read.
+    sockets of dead processes. Spared are runs that are not settled, that a living process holds,
+    or that have a job which cannot be read: somebody may want to know what it was. Files go before
+    the journal forgets them: a crash in between leaves nothing unknown, and on a full disk the
+    `journal` may be one that can only be read.
     """
     if not dry_run and not os.access(root.path, os.W_OK):
         raise UsageError(f"{root.path} cannot be written to", resolution="nothing was deleted")
     # In this order: nobody takes up a run again that was not alive, and is settled.
     snapshots = {path: _size(path) for path in _entries(root.snapshots)}
     living = _living(root.locks)
-    runs = _runs(root, journal)
+    runs = _runs(root, journal, damaged=bounds.damaged)
     known = {run.id for run in runs}
     named = {path.name: size for path, size in snapshots.items()}
     free = {run.id for run in runs if run.settled} - living
     problems: list[str] = []
+    beyond = _beyond(bounds, runs, free, named)
+    spared = () if bounds.damaged else _with_unreadable_jobs(journal, beyond)
     gone = [
         run
-        for run in _beyond(bounds, runs, free, named)
+        for run in beyond
+        if run.id not in spared
         if dry_run or all(_delete(path, problems) for path in run.directories.values())
     ]
     deleted = {run.id for run in gone}
     needed = {name for run in runs if run.id not in deleted for name in run.snapshots}
     spare = [path for path in snapshots if path.name not in needed]
-    with locks.no_submissions(root.snapshots) as alone:
+    with _no_submissions(root.snapshots) as alone:
         # Who submits is about to use one, or is making it.
         if not alone:
             spare = []
@@ -113,19 +125,36 @@ def collect_garbage(root: StateRoot, journal: Journal, bounds: Bounds, *, dry_ru
         snapshots=len(spare),
         size=sum(run.size for run in gone) + sum(snapshots[path] for path in spare),
         problems=tuple(problems),
+        spared=tuple(spared),
     )
 
 
-def _runs(root: StateRoot, journal: Journal) -> list[_Run]:
-    """All runs, the oldest first."""
-    leased = {lease.job for lease in journal.open_leases()}
-    return [_run(root, journal, run, rows, leased) for run, rows in journal.runs().items()]
+@contextmanager
+def _no_submissions(snapshots: Path) -> Iterator[bool]:
+    if not snapshots.is_dir():
+        yield True  # who submits makes it first
+        return
+    with locks.no_submissions(snapshots) as alone:
+        yield alone
 
 
-def _run(
-    root: StateRoot, journal: Journal, run: str, rows: Sequence[JobRow], leased: Collection[str]
-) -> _Run:
-    jobs = [journal.job(row.id) for row in rows]
+def _with_unreadable_jobs(journal: JournalReader, runs: Sequence[_Run]) -> list[str]:
+    """The runs that have a job which cannot be read, by id."""
+    rows = {run.id: journal.jobs(run=run.id) for run in runs}
+    return [run for run, jobs in rows.items() if any(journal.look(row).damage for row in jobs)]
+
+
+def _runs(root: StateRoot, journal: JournalReader, *, damaged: bool) -> list[_Run]:
+    """All runs, the oldest first. With `damaged`, nobody waits for jobs that cannot be read."""
+    open_jobs = {lease.job for lease in journal.open_leases()}
+    open_jobs |= {
+        row.id for row in journal.unfinished() if not (damaged and journal.look(row).damage)
+    }
+    return [_run(root, run, rows, open_jobs) for run, rows in journal.runs().items()]
+
+
+def _run(root: StateRoot, run: str, jobs: Sequence[JobRow], open_jobs: Collection[str]) -> _Run:
+    times = [job.moved for job in jobs if job.moved is not None]
     # A damaged journal may hold any name; only a plain one is a directory of ours.
     plain = all(
         re.fullmatch(r"[a-z0-9]+(-[0-9]+)?(\.[0-9]+)?", id) for id in (run, *(j.id for j in jobs))
@@ -134,9 +163,9 @@ def _run(
     return _Run(
         id=run,
         directories=directories,
-        snapshots=frozenset(job.snapshot.hash for job in jobs if job.snapshot),
-        ended_at=max(job.phases[-1].entered_at for job in jobs),
-        settled=plain and all(job.ended and job.id not in leased for job in jobs),
+        snapshots=frozenset(job.snapshot for job in jobs if job.snapshot),
+        ended_at=max(times, default=None),
+        settled=plain and not any(job.id in open_jobs for job in jobs),
         size=sum(map(_size, directories.values())),
     )
 
@@ -150,7 +179,7 @@ def _beyond(
     going = [
         run
         for place, run in enumerate(runs)
-        if run.id in free and (place < first or (oldest is not None and run.ended_at < oldest))
+        if run.id in free and (place < first or _is_older(run, oldest))
     ]
     if bounds.size is None:
         return going
@@ -169,9 +198,13 @@ def _beyond(
     return going
 
 
+def _is_older(run: _Run, oldest: datetime | None) -> bool:
+    return oldest is not None and run.ended_at is not None and run.ended_at < oldest
+
+
 def _delete_snapshots(
     root: StateRoot,
-    journal: Journal,
+    journal: JournalReader,
     spare: Sequence[Path],
     known: Collection[str],
     problems: list[str],

@@ -162,6 +162,9 @@ class JobTask:
 
     async def _reset(self) -> None:
         assert self.job.spec is not None
+        if self._adopted:
+            # It came in by the rules of its day. What is begun today is judged by today's.
+            self._bench.journal.judge(self.job.id)
         directory = self._bench.root.attempt_dir(self.job.id, self.job.attempt)
         await reset_artifacts(directory, secs=self.job.spec.deadlines.reset_secs)
         await self._record.emit(ev.ArtifactsReset(**self._record.next(), artifacts=str(directory)))

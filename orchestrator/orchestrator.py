@@ -37,6 +37,7 @@ from orchestrator.job_handle import Arrivals, JobHandle, RunHandle
 from orchestrator.job_task import JobTask
 from orchestrator.journal import (
     JobRow,
+    JobUnreadable,
     Journal,
     JournalError,
     JournalUnwritable,
@@ -53,20 +54,18 @@ from orchestrator.settings import QUEUE_JOBS, Settings, StateRoot, open_incus
 from orchestrator.slow_files import in_thread, look_up
 from orchestrator.snapshot import Snapshot
 from orchestrator.submission import (
+    Judged,
     Request,
     as_sent,
-    check_form,
     check_same,
-    refusal,
+    judge,
     rejections,
     submissions,
-    with_real_paths,
 )
 from orchestrator.tending import tending
 from orchestrator.workbench import Workbench
 from states import events as ev
 from states.ending import Intent
-from states.errors import SpecError
 from states.job import Job, fold, step, verdict_of
 from states.outcome import Verdict
 from states.spec import JobSpec
@@ -302,13 +301,14 @@ class Orchestrator:
         *,
         wait: bool,
     ) -> JobHandle:
-        def judge() -> tuple[Request, bool]:
+        def judge_here() -> Judged:
             tree = self._publisher.tree(workspace)
             return self._judge(Request(tree, {name: spec}, key=key, snapshot=snapshot))
 
-        (job,) = (await self._submit("the workspace", judge, wait=wait)).jobs
-        if refused := refusal(spec):
+        run, judged = await self._submit("the workspace", judge_here, wait=wait)
+        for refused in judged.refused.values():
             raise refused
+        (job,) = run.jobs
         return job
 
     async def submit_run(
@@ -324,31 +324,38 @@ class Orchestrator:
         `started` hears of the snapshot before the first job begins. Errors are those of `submit`.
         """
         paths = f"the workspace {request.workspace}"
-        try:
-            return await self._submit(
-                paths, partial(self._judge, request), wait=wait, started=started
-            )
-        except SpecError:
-            # What was submitted is the same, whatever has become of the host's directories.
-            if request.key and (there := await self._submitted_before(as_sent(request))):
-                return there
-            raise
+        judge_here = partial(self._judge, request)
+        run, _ = await self._submit(paths, judge_here, wait=wait, started=started)
+        return run
+
+    async def submit_judged(
+        self,
+        judged: Judged,
+        *,
+        wait: bool = True,
+        started: Callable[[Snapshot], None] = lambda snapshot: None,
+    ) -> RunHandle:
+        """`submit_run`, of what came through the door already."""
+        check = partial(self._check_mounts, judged)
+        run, _ = await self._submit("the workspace", check, wait=wait, started=started)
+        return run
 
     async def _submit(
         self,
         paths: str,
-        judge: Callable[[], tuple[Request, bool]],
+        judge: Callable[[], Judged],
         *,
         wait: bool,
         started: Callable[[Snapshot], None] = lambda snapshot: None,
-    ) -> RunHandle:
+    ) -> tuple[RunHandle, Judged]:
         """Submit what `judge` returns, which looks at `paths`, whole or not at all."""
         self._check_open()
         with trio.CancelScope() as scope:
             self._submissions.add(scope)
             try:
-                request, refused = await look_up(f"{paths}, or a directory of a job", judge)
-                return await self._submit_judged(request, refused, wait=wait, started=started)
+                judged = await look_up(f"{paths}, or a directory of a job", judge)
+                run = await self._submit_judged(judged, wait=wait, started=started)
+                return run, judged
             finally:
                 self._submissions.remove(scope)
                 self._submission_ended.set()
@@ -357,22 +364,18 @@ class Orchestrator:
         raise _closed()
 
     async def _submit_judged(
-        self,
-        request: Request,
-        refused: bool,
-        *,
-        wait: bool,
-        started: Callable[[Snapshot], None],
+        self, judged: Judged, *, wait: bool, started: Callable[[Snapshot], None]
     ) -> RunHandle:
+        request = judged.request
         if request.key and (there := await self._submitted_before(request)):
             return there
-        if not refused:
-            for spec in request.specs.values():
-                self.queue.capacity.check(spec)
-        run = self._next_run()
-        if rejected := rejections(request, run):
+        if judged.refused:
+            rejected = rejections(judged, self._next_run())
             await self.journal.append(*rejected)
-            return self._handle(run, rejected)
+            return self._handle(rejected[0].run, rejected)
+        for spec in request.specs.values():
+            self.queue.capacity.check(spec)
+        run = self._next_run()
         jobs = len(request.specs)
         submitted: list[ev.Submitted] = []
         await self._room.take(jobs, wait=wait)
@@ -380,7 +383,7 @@ class Orchestrator:
             async with submitting(self.bench.root.snapshots):
                 snapshot = await self._publisher.prepare(request)
                 started(snapshot)
-                events = submissions(request, run, snapshot)
+                events = submissions(judged, run, snapshot)
                 await self.journal.append(*events)
                 submitted = events
         except NotTheWriter:
@@ -399,17 +402,16 @@ class Orchestrator:
                 await trio.lowlevel.cancel_shielded_checkpoint()
         return self._handle(run, submitted)
 
-    def _judge(self, request: Request) -> tuple[Request, bool]:
-        """The request with real paths, and whether a spec is refused. It waits for the disk."""
-        check_form(request)
-        refused = any(refusal(spec) is not None for spec in request.specs.values())
-        request = as_sent(request)
-        if not refused:
-            real = {name: with_real_paths(spec) for name, spec in request.specs.items()}
-            for spec in filter(directories, real.values()):
+    def _judge(self, request: Request) -> Judged:
+        """Let a request in, or not. It waits for the disk."""
+        return self._check_mounts(judge(request))
+
+    def _check_mounts(self, judged: Judged) -> Judged:
+        """What was let in, unless the operator forbids a mount of it. It waits for the disk."""
+        if not judged.refused:
+            for spec in filter(directories, judged.request.specs.values()):
                 self._mount_rule.check(spec)
-            request = replace(request, specs=real)
-        return request, refused
+        return judged
 
     def _check_open(self) -> None:
         if self._closed:
@@ -424,6 +426,13 @@ class Orchestrator:
         """Publish a workspace as it is now; many jobs can be submitted to see it."""
         self._check_open()
         return await self._publisher.publish(workspace, include=include)
+
+    async def find_submitted(self, request: Request) -> RunHandle | None:
+        """The run that was submitted before under the request's key; None when there is none.
+
+        `KeyTaken` when it was another one. The host's directories may have changed meanwhile.
+        """
+        return await self._submitted_before(as_sent(request)) if request.key else None
 
     async def _submitted_before(self, request: Request) -> RunHandle | None:
         """The run that was submitted under the request's key."""
@@ -470,10 +479,14 @@ class Orchestrator:
         return await self.reading.journal(lambda: self.run(id))
 
     async def fetch_jobs(self, ids: Sequence[str]) -> list[Job]:
-        """Jobs by their ids, as they stand. One that `pikaci gc` has just taken is left out."""
+        """Jobs by their ids, as they stand, with the `damage` of those that cannot be read.
+
+        One that `pikaci gc` has just taken is left out.
+        """
 
         def read(some: Sequence[str]) -> list[Job]:
-            return [self.journal.job(id) for id in some if self.journal.find(id) is not None]
+            rows = [row for id in some if (row := self.journal.find(id)) is not None]
+            return [self.journal.look(row) for row in rows]
 
         found = {id: job for id in ids if (job := self.known(id)) is not None}
         unknown = [id for id in ids if id not in found]
@@ -501,19 +514,24 @@ class Orchestrator:
     ) -> None:
         """End jobs, by id; return when they are dead. `now`: without a grace period.
 
-        `NotFound` when there is no such job; then none is ended. Errors are also those of `wait`.
+        `NotFound` when there is no such job; then none is ended. Errors are also those of `wait`;
+        a job that cannot be read is left, and said to be so when the others are dead.
         """
         ids = list(jobs)
         rows = await self.reading.journal(lambda: [self._row(id) for id in ids])
         alive = {row.id: row.run for row in rows if not row.ended}
+        foreign = alive.keys() - self._tasks.keys()
+        unreadable = await self.reading.journal(lambda: self.journal.unreadable(foreign))
         await cancel_jobs(
             self.bench,
-            alive,
+            {id: run for id, run in alive.items() if id not in unreadable},
             tasks=self._tasks,
             reason=reason,
             hurry=now,
             fault=self.fault,
         )
+        for id in unreadable:
+            await self.reading.journal(partial(self.journal.job, id))  # which says why
 
     def statistics(self) -> Statistics:
         """What the jobs of this process do, in numbers."""
@@ -574,7 +592,12 @@ class Orchestrator:
         for id, fault in list(self._faults.items()):
             if type(fault) not in (JournalError, JournalUnwritable):
                 continue  # another start can do no more about it
-            job, leases = await self.reading.journal(partial(read, id))
+            try:
+                job, leases = await self.reading.journal(partial(read, id))
+            except JobUnreadable as error:
+                self._faults[id] = error
+                self.arrivals.tell(id)
+                continue
             if self._closed:
                 return
             if not job.ended:

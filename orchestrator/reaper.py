@@ -13,12 +13,13 @@ import trio
 
 from orchestrator import locks
 from orchestrator.incus_errors import IncusError, InstanceNotFound
-from orchestrator.instances import list_instances
+from orchestrator.instances import Instance, list_instances
 from orchestrator.plan import instance_name
 from orchestrator.recovery import delete_effect
 from orchestrator.workbench import Workbench
 
 OWNER, RUN, DEADLINE = "user.pikaci.owner", "user.pikaci.run", "user.pikaci.deadline"
+JOB = "user.pikaci.job"
 AT_ONCE = 4
 
 
@@ -40,16 +41,29 @@ async def unneeded(bench: Workbench) -> list[Doomed]:
     runs = {instance.config.get(RUN, "") for instance in ours}
     held = {run for run in runs if locks.is_held(bench.root.locks, run)}
     # Read after the instances: a lease is written before its instance is made.
-    jobs = [journal.job(row.id) for row in journal.unfinished()]
-    needed = {instance_name(owner, job.id, job.attempt) for job in jobs}
+    unfinished = {row.id: row for row in journal.unfinished()}
     moment = datetime.now(UTC)
-    needed |= {
+    kept = {
         lease.instance for lease in journal.open_leases() if lease.kept and lease.deadline > moment
     }
+
+    def is_needed(instance: Instance) -> bool:
+        job = unfinished.get(instance.config.get(JOB, ""))
+        if job is None:
+            return False
+        current = instance.name == instance_name(owner, job.id, job.attempt)
+        overdue = _is_past(instance.config.get(DEADLINE, ""))
+        if current != overdue:
+            return current
+        # A job that cannot be read may need any instance of its own, until that ends itself.
+        return current if not journal.look(job).damage else not overdue
+
     return [
         Doomed(instance.name, "no unfinished job needs it")
         for instance in ours
-        if instance.name not in needed and instance.config.get(RUN, "") not in held
+        if instance.name not in kept
+        and instance.config.get(RUN, "") not in held
+        and not is_needed(instance)
     ]
 
 

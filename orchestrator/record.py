@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.incus import Call
 from orchestrator.journal import Journal
-from orchestrator.workbench import now
+from orchestrator.workbench import boot_id, now
 from states import events as ev
 from states.errors import PikaciError
 from states.job import Job, step
@@ -36,7 +36,10 @@ class Record:
 
     def next(self) -> dict[str, Any]:
         """What every event has: the fields of the job's next one."""
-        return {"job": self.job.id, "seq": self.job.seq + 1, **now()}
+        times = now()
+        if self.job.boot != boot_id():
+            times["boot"] = boot_id()
+        return {"job": self.job.id, "seq": self.job.seq + 1, **times}
 
     def note(self) -> dict[str, Any]:
         """What every entry beside the events has."""

@@ -21,7 +21,7 @@ from orchestrator.hold import REASON, listening
 from orchestrator.image.store import Images
 from orchestrator.incus import Deadline, Effect
 from orchestrator.job_task import JobTask
-from orchestrator.journal import Lease
+from orchestrator.journal import JobUnreadable, Lease
 from orchestrator.queue import Queue
 from orchestrator.record import Record
 from orchestrator.secret_values import SecretMissing, read_secrets
@@ -151,7 +151,15 @@ async def _recover_session(
         found = left(bench)
         unfinished = found.jobs.get(session, [])
         leases = found.leases.get(session, [])
-        jobs = [bench.journal.job(id) for id in unfinished if only is None or id in only]
+        jobs: list[Job] = []
+        unreadable: set[str] = set()
+        for id in unfinished:
+            if only is None or id in only:
+                try:
+                    jobs.append(bench.journal.job(id))
+                except JobUnreadable as error:
+                    unreadable.add(id)
+                    report(error)
         tasks = {
             job.id: JobTask(
                 bench,
@@ -192,7 +200,9 @@ async def _recover_session(
                     task.cancel(REASON, now=hurry)
                 nursery.start_soon(collect_errors, report, partial(go_on, task))
             for lease in leases:
-                if lease.job not in unfinished:
+                # The guest of a job that cannot be read may be of use until it ends itself.
+                lost = lease.job in unreadable and lease.deadline <= datetime.now(UTC)
+                if lost or lease.job not in unfinished:
                     nursery.start_soon(collect_errors, report, partial(end_lease, bench, lease))
 
 
@@ -216,10 +226,14 @@ async def end_lease(bench: Workbench, lease: Lease) -> None:
 
 
 def _was_made(bench: Workbench, lease: Lease) -> bool:
-    """Whether the create of the lease's instance was answered."""
+    """Whether the create of the lease's instance is known to have been answered."""
+    try:
+        entries = bench.journal.entries(lease.job)
+    except JobUnreadable:
+        return False
     return any(
         isinstance(entry, ev.DevicesConfigured) and entry.instance == lease.instance
-        for _, entry in bench.journal.entries(lease.job)
+        for _, entry in entries
     )
 
 

@@ -13,7 +13,10 @@ from states.outcome import EXIT_CODES, Failure, Outcome, Verdict, overall
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One job. Paths are absolute; `exit_code` is the command's own; durations in ms."""
+    """One job. Paths are absolute; `exit_code` is the command's own; durations in ms.
+
+    `damaged` says why the job's events cannot be read; most of the rest is then not known.
+    """
 
     job: str
     id: str
@@ -29,10 +32,11 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: str | None
     log: str | None
     warnings: tuple[str, ...]
+    damaged: str | None = None
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run; `exit_code` is what the command exits with."""
+    """A whole run; `exit_code` is what `pikaci run` exits with, were this its end."""
 
     run: str
     outcome: Verdict
@@ -57,15 +61,16 @@ def job_report(job: Job) -> JobReport:
         artifacts=f"{job.artifacts}/artifacts" if job.artifacts else None,
         log=f"{job.artifacts}/guest.log" if job.artifacts else None,
         warnings=job.warnings,
+        damaged=job.damage or None,
     )
 
 
 def run_report(run: str, jobs: Sequence[Job], *, interrupted: bool = False) -> RunReport:
-    """The report of a run whose jobs have all ended.
+    """The report of a run, as it stands: it has not passed before all of its jobs have.
 
     `interrupted` when the run was cancelled, perhaps before it had a job.
     """
-    verdicts = [job.verdict for job in jobs if job.verdict is not None]
+    verdicts = [job.verdict for job in jobs]
     outcome = overall([*verdicts, Verdict.CANCELLED] if interrupted else verdicts)
     return RunReport(
         run=run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -43,11 +43,27 @@ async def in_thread(manager: AbstractContextManager[_T]) -> AsyncIterator[_T]:
     try:
         yield value
     except BaseException as error:
-        raised = (type(error), error, error.__traceback__)
-        with trio.CancelScope(shield=True):
-            handled = await trio.to_thread.run_sync(manager.__exit__, *raised)
-        if not handled:
+        if not await _leave(manager, type(error), error, error.__traceback__):
             raise
     else:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(manager.__exit__, None, None, None)
+        await _leave(manager, None, None, None)
+
+
+async def _leave(manager: AbstractContextManager[_T], *error: Any) -> bool | None:
+    begun = False
+    handled: bool | None = None
+
+    def leave() -> bool | None:
+        nonlocal begun
+        begun = True
+        return manager.__exit__(*error)
+
+    with trio.CancelScope(shield=True):
+        try:
+            handled = await trio.to_thread.run_sync(leave)
+        except BaseException:
+            # There may be no thread to be had. A lock is not kept for that.
+            if not begun:
+                leave()
+            raise
+    return handled

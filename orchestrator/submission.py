@@ -14,13 +14,12 @@ import msgspec
 from orchestrator.contract import contract
 from orchestrator.errors import KeyTaken, UsageError
 from orchestrator.snapshot import Snapshot
-from orchestrator.workbench import now
+from orchestrator.workbench import boot_id, now
 from states import events as ev
 from states.errors import SpecError
 from states.job import Job
 from states.outcome import Failure, FailureKind
-from states.spec import NAME_PATTERN, JobSpec, Mount, check
-from states.spec import check_form as check_spec_form
+from states.spec import NAME_PATTERN, CheckedSpec, JobSpec, Mount, check_form
 
 
 @dataclass(frozen=True)
@@ -41,17 +40,48 @@ class Request:
     asked: str = ""
 
 
-def check_form(request: Request) -> None:
-    """Raise `UsageError` or `SpecError` for what a journal could not tell of, not even refused."""
+@dataclass(frozen=True)
+class Judged:
+    """A request whose specs were judged, once. Nothing of it runs when one is refused.
+
+    The host directories of specs that are not refused have their real paths.
+    """
+
+    request: Request
+    checked: Mapping[str, CheckedSpec]
+    refused: Mapping[str, SpecError]
+
+
+def judge(request: Request) -> Judged:
+    """Let the specs in, or not: the one door that every submission comes through.
+
+    Raises `UsageError` or `SpecError` for what a journal could not tell of, not even refused.
+    """
+    _check_names(request)
+    request = as_sent(request)
+    checked: dict[str, CheckedSpec] = {}
+    refused: dict[str, SpecError] = {}
+    for name, spec in request.specs.items():
+        try:
+            checked[name] = CheckedSpec(spec)
+        except SpecError as error:
+            check_form(spec)
+            refused[name] = error
+    if not refused:
+        checked = {name: _with_real_paths(spec) for name, spec in checked.items()}
+        request = replace(request, specs={name: spec.spec for name, spec in checked.items()})
+    return Judged(request, checked, refused)
+
+
+def _check_names(request: Request) -> None:
     if not request.specs:
         raise UsageError("there are no jobs to submit", resolution="submit at least one")
-    for name, spec in request.specs.items():
+    for name in request.specs:
         if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
             raise UsageError(
                 f"{name!r} is no name for a job",
                 resolution="allowed: letters, digits and ._/-, at most 128",
             )
-        check_spec_form(spec)
     texts = [("workspace", str(request.workspace)), ("key", request.key)]
     for what, text in [*texts, *(("glob", glob) for glob in request.include)]:
         if not isinstance(text, str) or not _is_unicode(text):
@@ -66,15 +96,6 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def refusal(spec: JobSpec) -> SpecError | None:
-    """Why a spec is refused, or None."""
-    try:
-        check(spec)
-    except SpecError as error:
-        return error
-    return None
-
-
 def real_path(workspace: Path) -> Path:
     """The workspace as the journal tells of it to processes that stand elsewhere."""
     try:
@@ -83,11 +104,13 @@ def real_path(workspace: Path) -> Path:
         return workspace  # it has a NUL, and so is not there
 
 
-def with_real_paths(spec: JobSpec) -> JobSpec:
+def _with_real_paths(checked: CheckedSpec) -> CheckedSpec:
     """The spec with the real paths of its host directories, as Incus wants them.
 
-    `SpecError` for one that is not absolute, or is no directory.
+    `SpecError` for one that is not absolute, or is no directory. With other paths it is another
+    spec, which is judged too.
     """
+    spec = checked.spec
 
     def real(key: str, value: str) -> str:
         if not os.path.isabs(value) or not os.path.isdir(value):
@@ -112,10 +135,11 @@ def with_real_paths(spec: JobSpec) -> JobSpec:
             raise SpecError(
                 f"secrets.{name}.file", f"{source.file!r} is no absolute path", allowed="/a/file"
             )
-    return msgspec.structs.replace(spec, mounts=mounts, **changed)
+    real_spec = msgspec.structs.replace(spec, mounts=mounts, **changed)
+    return checked if real_spec == spec else CheckedSpec(real_spec)
 
 
-def rejections(request: Request, run: str) -> list[ev.Rejected]:
+def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
     """The records of the jobs that are refused; when there are any, nothing of the run runs."""
     return [
         ev.Rejected(
@@ -124,7 +148,8 @@ def rejections(request: Request, run: str) -> list[ev.Rejected]:
             run=run,
             name=name,
             spec=spec,
-            workspace=str(request.workspace),
+            workspace=str(judged.request.workspace),
+            boot=boot_id(),
             failure=Failure(
                 kind=FailureKind.CONFIG,
                 phase="new",
@@ -133,21 +158,23 @@ def rejections(request: Request, run: str) -> list[ev.Rejected]:
             ),
             **now(),
         )
-        for number, (name, spec) in enumerate(request.specs.items(), start=1)
-        if (error := refusal(spec)) is not None
+        for number, (name, spec) in enumerate(judged.request.specs.items(), start=1)
+        if (error := judged.refused.get(name)) is not None
     ]
 
 
-def submissions(request: Request, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
+def submissions(judged: Judged, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
     """The first events of the run's jobs, which see `snapshot`."""
+    request = judged.request
     return [
         ev.Submitted(
             job=f"{run}.{number}",
             seq=1,
             run=run,
             name=name,
-            spec=spec,
+            spec=checked.spec,
             workspace=str(request.workspace),
+            boot=boot_id(),
             snapshot=ev.SnapshotRef(
                 hash=snapshot.hash, commit=snapshot.commit, dirty=snapshot.dirty
             ),
@@ -156,7 +183,7 @@ def submissions(request: Request, run: str, snapshot: Snapshot) -> list[ev.Submi
             asked=request.asked,
             **now(),
         )
-        for number, (name, spec) in enumerate(request.specs.items(), start=1)
+        for number, (name, checked) in enumerate(judged.checked.items(), start=1)
     ]
 
 
@@ -177,8 +204,8 @@ def check_same(request: Request, submitted: ev.Submitted, jobs: Iterable[Job]) -
         same = submitted.asked == request.asked
     else:
         there = {job.name: (job.spec, job.workspace) for job in jobs}
-        specs = {name: with_real_paths(spec) for name, spec in request.specs.items()}
-        same = there == {name: (spec, str(request.workspace)) for name, spec in specs.items()}
+        here = judge(request).request
+        same = there == {name: (spec, str(here.workspace)) for name, spec in here.specs.items()}
     if not same:
         raise KeyTaken(
             f"the key {request.key!r} was used for another submission",

@@ -29,7 +29,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # A title, a link and their kind: to their end, or to where the line or a new sequence begins.
 _STRING = r"[\]PX^_][^\x07\x18\x1a\x1b\n\r\x9c]*+"
 _SEQUENCES = rf"\[[0-?]*+[ -/]*+[@-~]?|{_STRING}(?:[\x07\x9c]|\x1b\\)?|[ -/]*+[0-~]?"
-# To the begin of a line, which some progress bars do so.
+# To the start of a line, as some progress bars write it.
 _TO_BEGIN = re.compile(r"\x1b\[[01]?G")
 _TO_BEGIN_BYTES = re.compile(rb"\x1b\[[01]?G")
 _STEERING = {
@@ -118,7 +118,7 @@ def first_line(text: str) -> str:
 def last_state(line: bytes, *, colours: bool, most: int) -> str:
     """One line of a log as a terminal shows it in the end: a return begins it anew.
 
-    Of a long one the begin: `most` characters, or with colours about so many.
+    Of a long one the start: `most` characters, or with colours about so many.
     """
     kept = _TO_BEGIN_BYTES.sub(b"\r", line).rstrip(b"\r\n").rpartition(b"\r")[2]
     shown = styled(kept[: 4 * most], colours=colours).replace("\r", " ")

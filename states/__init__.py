@@ -5,7 +5,9 @@ them replays anywhere.
 """
 
 from states.errors import (
+    EntryError,
     IllegalEvent,
+    NewerEntry,
     PikaciError,
     SpecError,
     TraceError,
@@ -14,12 +16,14 @@ from states.errors import (
 from states.job import Job, Phase, fold, step
 from states.lifecycle import TABLE, TERMINAL, State
 from states.outcome import EXIT_CODES, Failure, FailureKind, Outcome, Verdict, overall
-from states.spec import InstanceType, JobSpec, Mount, check
+from states.spec import CheckedSpec, InstanceType, JobSpec, Mount, check
 
 __all__ = [
     "EXIT_CODES",
     "TABLE",
     "TERMINAL",
+    "CheckedSpec",
+    "EntryError",
     "Failure",
     "FailureKind",
     "IllegalEvent",
@@ -27,6 +31,7 @@ __all__ = [
     "Job",
     "JobSpec",
     "Mount",
+    "NewerEntry",
     "Outcome",
     "Phase",
     "PikaciError",

@@ -48,5 +48,13 @@ class IllegalEvent(PikaciError):
     """An event that the job's state has no transition for; the job is unchanged."""
 
 
+class EntryError(PikaciError):
+    """A stored event or note cannot be read. One job's; the others are as they were."""
+
+
+class NewerEntry(EntryError):
+    """A newer pikaci wrote the event: its type, or its version, is not known here."""
+
+
 class TraceError(PikaciError):
     """A trace cannot be read or replayed: a gap, a repeated, foreign or illegal event."""

@@ -3,6 +3,10 @@
 An `Event` moves a job; its tag is the name of a trigger in the lifecycle's table. A `Note`
 tells of something beside the job's life (a call of incus, a lease) and moves nothing. Both
 carry the wall time `at`, to show, and `monotonic` in seconds, to measure with.
+
+Each class has a version, 1 unless it has a field `v` whose default is another. What a class gets
+beside its old fields needs no new version: a default is enough. What means something else than it
+did gets one, and a step in `states.upcast` that brings old entries up.
 """
 
 from __future__ import annotations
@@ -32,12 +36,17 @@ class ImageRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """One step of one job; `seq` counts a job's events from 1 without a gap."""
+    """One step of one job; `seq` counts a job's events from 1 without a gap.
+
+    `boot` names the boot of the host that `monotonic` counts from, where it is another than that
+    of the event before.
+    """
 
     job: str
     seq: int
     at: datetime
     monotonic: float
+    boot: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Submitted(Event, frozen=True, tag="submitted"):
@@ -213,11 +222,29 @@ class Waited(Note, frozen=True, tag="waited"):
     after: str = ""
 
 
-AnyNote = Called | LeaseOpened | LeaseKept | LeaseEnded | Warned | Waited
+class UnknownNote(Note, frozen=True, tag="unknown"):
+    """A note that only a newer pikaci can read: `kind` is its type, `body` all of its JSON.
+
+    It is only ever read, and written again as it was.
+    """
+
+    kind: str
+    body: bytes
+
+
+WrittenNote = Called | LeaseOpened | LeaseKept | LeaseEnded | Warned | Waited
+AnyNote = WrittenNote | UnknownNote
+Written = AnyEvent | WrittenNote
 Entry = AnyEvent | AnyNote
 EVENT_TYPES: tuple[type[Event], ...] = AnyEvent.__args__
+WRITTEN_TYPES: tuple[type[Event | Note], ...] = Written.__args__
 
 
 def tag(entry_type: type[Event | Note]) -> str:
     """The name under which a type of entry stands in a journal and in the table."""
     return str(entry_type.__struct_config__.tag)
+
+
+def kind_of(entry: Event | Note) -> str:
+    """The name under which an entry stands in a journal, whoever wrote it."""
+    return entry.kind if isinstance(entry, UnknownNote) else tag(type(entry))

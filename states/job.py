@@ -12,7 +12,7 @@ from states import events as ev
 from states.errors import IllegalEvent
 from states.lifecycle import TERMINAL, State, destination
 from states.outcome import Failure, FailureKind, Outcome, Verdict
-from states.spec import JobSpec, check
+from states.spec import JobSpec
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +27,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known of a job. `attempt` counts from 1; `seq` is its last event's number.
     `retries` are the attempts that a fault, and no death of ours, ended.
 
-    `instance`, `image` and `artifacts` are those of the current attempt.
+    `instance`, `image` and `artifacts` are those of the current attempt. `boot` is the boot of the
+    host that `monotonic` counts from. `damage` says why the events cannot be read, when they
+    cannot; then only what else is known of the job is here.
     """
 
     id: str = ""
@@ -52,6 +54,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     phases: tuple[Phase, ...] = ()
     monotonic: float = 0.0
+    boot: str = ""
+    damage: str = ""
 
     @property
     def ended(self) -> bool:
@@ -61,6 +65,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def verdict(self) -> Verdict | None:
         """How the job ended, in one word; None while it has not."""
+        if self.damage:
+            return Verdict.INFRASTRUCTURE if self.ended else None
         if self.state is State.RESULT_COLLECTED:
             return Verdict(self.outcome) if self.outcome else None
         return _VERDICTS.get(self.state)
@@ -89,9 +95,9 @@ def verdict_of(event: ev.Event) -> Verdict | None:
 def step(job: Job, event: ev.Event) -> Job:
     """The job after the event.
 
-    Raises `IllegalEvent`, and changes nothing, when the table has no such transition, when the
-    event is another job's or out of turn, or when it submits a spec that must be rejected
-    (then it raises what `check` raises).
+    Raises `IllegalEvent`, and changes nothing, when the table has no such transition, or when the
+    event is another job's or out of turn. The spec of what was submitted is not judged: that was
+    done when it came in, by the rules of that day.
     """
     state = destination(job.state, type(event))
     if job.state is not State.NEW and event.job != job.id:
@@ -102,14 +108,13 @@ def step(job: Job, event: ev.Event) -> Job:
         raise IllegalEvent(
             f"the event {ev.tag(type(event))} has number {event.seq} where {job.seq + 1} is due"
         )
-    if isinstance(event, ev.Submitted):
-        check(event.spec)
     moved = msgspec.structs.replace(
         job,
         id=event.job,
         state=state,
         seq=event.seq,
         monotonic=event.monotonic,
+        boot=job.boot if event.boot is msgspec.UNSET else event.boot,
         phases=_next_phases(job, state, event),
     )
     return _learn(moved, event)
@@ -125,8 +130,17 @@ def _next_phases(job: Job, state: State, event: ev.Event) -> tuple[Phase, ...]:
     if not job.phases:
         return (entered,)
     *before, last = job.phases
-    spent = max(0.0, (event.monotonic - job.monotonic) * 1000)
+    spent = max(0.0, _secs_since(job, last, event) * 1000)
     return (*before, msgspec.structs.replace(last, duration_ms=round(spent, 3)), entered)
+
+
+def _secs_since(job: Job, last: Phase, event: ev.Event) -> float:
+    """How long the job was in its last phase."""
+    secs = event.monotonic - job.monotonic
+    if secs < 0 or event.boot not in (msgspec.UNSET, job.boot):
+        # The host was started anew, and its monotonic clock with it.
+        return (event.at - last.entered_at).total_seconds()
+    return secs
 
 
 def _learn(job: Job, event: ev.Event) -> Job:

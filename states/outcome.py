@@ -36,7 +36,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(enum.StrEnum):
-    """How a job, or a whole run, ended, in one word."""
+    """How a job, or a whole run, ended, in one word; `unfinished` is of runs alone.
+
+    Such a run has a job that has not ended, or none at all, and did not fail otherwise.
+    """
 
     PASSED = "passed"
     FAILED = "failed"
@@ -44,6 +47,7 @@ class Verdict(enum.StrEnum):
     INFRASTRUCTURE = "infrastructure"
     REJECTED = "rejected"
     CANCELLED = "cancelled"
+    UNFINISHED = "unfinished"
 
 
 EXIT_CODES = {
@@ -52,6 +56,7 @@ EXIT_CODES = {
     Verdict.REJECTED: 2,
     Verdict.TIMED_OUT: 3,
     Verdict.INFRASTRUCTURE: 4,
+    Verdict.UNFINISHED: 4,
     Verdict.CANCELLED: 130,
 }
 EXIT_NO_JOBS = 5
@@ -64,10 +69,15 @@ _PRECEDENCE = (
     Verdict.FAILED,
     Verdict.TIMED_OUT,
     Verdict.INFRASTRUCTURE,
+    Verdict.UNFINISHED,
+    Verdict.PASSED,
 )
 
 
-def overall(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict of a run with these jobs."""
-    seen = set(verdicts)
-    return next((verdict for verdict in _PRECEDENCE if verdict in seen), Verdict.PASSED)
+def overall(verdicts: Iterable[Verdict | None]) -> Verdict:
+    """The verdict of a run with these jobs; None is that of a job that has not ended.
+
+    A run passed when it has jobs, and each of them did.
+    """
+    seen = {verdict or Verdict.UNFINISHED for verdict in verdicts}
+    return next((verdict for verdict in _PRECEDENCE if verdict in seen), Verdict.UNFINISHED)

@@ -3,6 +3,9 @@
 Decoding checks types and ranges; `check` does that again for specs that were constructed in
 Python (constructors do not validate), and adds the rules that span fields. Nothing here looks
 at a disk or a daemon: whether a directory exists is the orchestrator's to find out.
+
+Rules are for what comes in. What enters is a `CheckedSpec` from then on; what was recorded is
+history, and is read by `states.recorded` whatever the rules are today.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import enum
 import posixpath
 import re
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -178,15 +181,31 @@ def size_in_bytes(size: str) -> int:
     return int(number) * unit
 
 
-def check(spec: JobSpec) -> None:
-    """Raise `SpecError` with the first thing that is wrong with a spec, or return.
+class CheckedSpec:
+    """A spec that the rules allow. Made in no other way than from one, which it judges.
 
-    A writable workspace is looked at first: whatever else the spec says, it is refused with
-    exactly the words of `WritableWorkspace`.
+    `spec` is a copy, and equal: who still has the first one cannot change what was judged.
+    Raises `SpecError` with the first thing that is wrong.
     """
-    if spec.writable_workspace:
+
+    __slots__ = ("spec",)
+    spec: Final[JobSpec]
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = _judged(spec)
+
+
+def check(spec: JobSpec) -> None:
+    """Raise `SpecError` with the first thing that is wrong with a spec, or return."""
+    CheckedSpec(spec)
+
+
+def _judged(spec: JobSpec) -> JobSpec:
+    # A writable workspace is looked at first: whatever else the spec says, it is refused with
+    # exactly the words of `WritableWorkspace`.
+    if isinstance(spec, JobSpec) and spec.writable_workspace:
         raise WritableWorkspace
-    check_form(spec)
+    spec = check_form(spec)
     _check_command(spec.command)
     _check_processes(spec)
     _check_env(spec.env)
@@ -196,6 +215,7 @@ def check(spec: JobSpec) -> None:
     for key in ("description", "workspace_deps", "workspace_build", "nix_store"):
         _check_text(key, getattr(spec, key) or "")
     _check_mounts(spec.mounts)
+    return spec
 
 
 def from_validation_error(error: Exception) -> SpecError:
@@ -216,8 +236,8 @@ def from_validation_error(error: Exception) -> SpecError:
     return SpecError(key, text[:1].lower() + text[1:])
 
 
-def check_form(spec: JobSpec) -> None:
-    """Raise `SpecError` for what is no spec; what passes is, read again from a journal, the same.
+def check_form(spec: JobSpec) -> JobSpec:
+    """A copy of the spec, as it would be read from a journal; `SpecError` for what is no spec.
 
     A constructor takes what it is given, of any type.
     """
@@ -237,6 +257,7 @@ def check_form(spec: JobSpec) -> None:
     for key in spec.__struct_fields__:
         if getattr(stored, key) != (value := getattr(spec, key)):
             raise SpecError(key, f"is of the type {type(value).__name__}, not as declared")
+    return stored
 
 
 def _check_text(key: str, value: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from states.errors import IllegalEvent, SpecError, TraceError
+from states import recorded
+from states.errors import EntryError, IllegalEvent, TraceError
 from states.events import Cancelled, Entry, Event, Failed, Retried, tag
 from states.job import Job, step
 from states.lifecycle import TABLE, State
@@ -25,10 +26,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="t
     entries: int | None = None
 
 
-# What msgspec raises for bytes that are no JSON, no UTF-8, or nested without end.
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _HEADER = b'{"type":"trace"'
-_line_decoder = msgspec.json.Decoder(Entry)
 _header_decoder = msgspec.json.Decoder(Header)
 _EXPORT = "`pikaci trace export JOB` writes a trace"
 _WHOLE = "export it again, whole"
@@ -36,9 +34,13 @@ _WHOLE = "export it again, whole"
 
 def encode(job: str, entries: Sequence[Entry]) -> bytes:
     """The entries of one job, in the order of the journal, as a trace."""
-    lines = [msgspec.json.encode(Header(format=FORMAT, job=job, entries=len(entries)))]
-    lines += [msgspec.json.encode(entry) for entry in entries]
-    return b"\n".join(lines) + b"\n"
+    return join(job, [recorded.encode(entry) for entry in entries])
+
+
+def join(job: str, bodies: Sequence[bytes]) -> bytes:
+    """A trace of entries as they are stored: what only a newer pikaci can read is in it too."""
+    header = Header(format=FORMAT, job=job, entries=len(bodies))
+    return b"\n".join([msgspec.json.encode(header), *bodies]) + b"\n"
 
 
 def split(data: bytes) -> list[tuple[int, bytes]]:
@@ -62,15 +64,15 @@ def decode(data: bytes, *, line: int = 1) -> list[Entry]:
     entries: list[Entry] = []
     for number, text in enumerate(rest, start=line + 1):
         try:
-            entry = _line_decoder.decode(text)
-        except _UNREADABLE as error:
+            entry = recorded.decode(text)
+        except EntryError as error:
             if broken_off and number == line + len(rest):
                 raise TraceError(
                     f"line {number} breaks off: the trace was cut short there", resolution=_WHOLE
                 ) from None
             raise TraceError(
-                f"line {number} is not an entry of a trace: {error}",
-                resolution="the line was changed, or a newer pikaci wrote it",
+                f"line {number} is not an entry of a trace: {error.brief}",
+                resolution=error.resolution or "the line was changed: export the trace again",
             ) from None
         if entry.job != header.job:
             raise TraceError(
@@ -86,7 +88,7 @@ def _header(data: bytes, first: bytes, line: int) -> Header:
         raise TraceError("the file is empty", resolution=_EXPORT)
     try:
         header = _header_decoder.decode(first)
-    except _UNREADABLE as error:
+    except recorded.UNREADABLE as error:
         raise TraceError(
             f"this is no trace: line {line} is not the header of one: {error}", resolution=_EXPORT
         ) from None
@@ -174,11 +176,6 @@ def _step(job: Job, event: Event, number: int) -> Job:
             resolution=f"it takes {' or '.join(legal)}"
             if legal
             else "nothing can happen to it any more",
-        ) from None
-    except SpecError as error:
-        raise TraceError(
-            f"line {number}: today the job would be rejected: {error.key}: {error.brief}",
-            resolution=error.resolution,
         ) from None
 
 

@@ -25,8 +25,6 @@ _NOT_WATCHED = ("fake_incus/", "testing.py", "cli/")
 # Where such calls are found, and not mended yet; the other functions of these files are looked at
 # with the rest as soon as their line here is gone.
 NOT_YET = {
-    "attempt.py": "opens and writes the log",
-    "evidence.py": "writes result and manifest, syncs the log, asks for its size",
     "incus/client.py": "makes the client's configuration directory before every call",
     "job_task.py": "asks the journal for its owner and key, as do others that plan an instance",
     "recovery.py": "reads the journal, takes locks",

@@ -72,7 +72,7 @@ def sample_event(kind: type[ev.Event], seq: int, *, job: str = "r.1", **changes:
         ev.Failed: {"failure": FAILURE},
     }
     times = {"at": BEGAN + timedelta(seconds=seq), "monotonic": 100.0 + seq}
-    return kind(job=job, seq=seq, **times, **{**fields.get(kind, {}), **changes})
+    return kind(job=job, seq=seq, **{**times, **fields.get(kind, {}), **changes})
 
 
 PATH = (
@@ -109,6 +109,9 @@ def sample_note(kind: type[ev.Note] = ev.Called, *, job: str = "r.1") -> Any:
         return ev.Called(argv=("incus", "start"), duration_ms=140.0, exit_code=0, **times)
     if kind is ev.Waited:
         return ev.Waited(what=ev.WaitFor.PLACE, duration_ms=200.0, after="r.2", **times)
+    if kind is ev.UnknownNote:
+        body = msgspec.json.encode({"type": "felt", "how": {"deep": 1}, **times})
+        return ev.UnknownNote(kind="felt", body=body, **times)
     if kind is ev.Warned:
         return ev.Warned(message="careful", **times)
     return kind(

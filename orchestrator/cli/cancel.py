@@ -67,24 +67,32 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
         rows = rows if words else journal.unfinished()
         for row in rows:
             if row.ended:
-                verdict = shown_verdict(journal.job(row.id))
+                verdict = shown_verdict(journal.look(row))
                 click.echo(f"{row.id}  {plain(row.name)}  had ended: {verdict}")
-        jobs = {row.id: row.run for row in rows if not row.ended}
+        alive = {row.id: row for row in rows if not row.ended}
+        unreadable = journal.unreadable(alive)
+        jobs = {row.id: row.run for row in alive.values() if row.id not in unreadable}
         bench = Workbench(root=root, journal=journal, incus=open_incus())
 
         with trio.move_on_after(ASK_SECS):
             await cancel_jobs(bench, jobs, tasks=None, reason=REASON, hurry=hurry)
         stuck = False
-        for id in jobs:
-            job = journal.job(id)
-            stuck = stuck or not job.ended
-            click.echo(f"{id}  {plain(job.name)}  {shown_verdict(job)}")
+        for row in alive.values():
+            job = journal.look(row)
+            stuck = stuck or not (job.ended or job.damage)
+            click.echo(f"{row.id}  {plain(row.name)}  {shown_verdict(job)}")
+        for id in unreadable:
+            click.echo(
+                f"{id} cannot be read, so it is not known what there is to be ended\n"
+                "  -> `pikaci doctor` says why; what it has in Incus goes at its deadline",
+                err=True,
+            )
         if stuck:
             click.echo(
                 "  -> not known to be dead: is the daemon there? `pikaci doctor` says, and"
                 " `pikaci cancel` can be asked again",
                 err=True,
             )
-        elif not jobs and not rows:
+        elif not rows:
             click.echo("no job is alive")
-        return EXIT_CODES[Verdict.INFRASTRUCTURE] if stuck else 0
+        return EXIT_CODES[Verdict.INFRASTRUCTURE] if stuck or unreadable else 0

@@ -16,7 +16,7 @@ from orchestrator.incus import stdin_of
 from orchestrator.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.secret_values import described
 from orchestrator.settings import StateRoot, open_incus
-from orchestrator.submission import Request, refusal
+from orchestrator.submission import Request, judge
 from orchestrator.terminal import plain_lines
 from states.errors import SpecError
 from states.outcome import EXIT_CODES, Verdict
@@ -31,10 +31,10 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
 
     `keep_secs` is how long a guest may be kept for debugging.
     """
-    for name, spec in request.specs.items():
-        error = refusal(spec)
-        if error is not None:
-            raise SpecError(f"jobs.{name}.{error.key}", error.brief, allowed=error.resolution)
+    judged = judge(request)
+    for name, error in judged.refused.items():
+        raise SpecError(f"jobs.{name}.{error.key}", error.brief, allowed=error.resolution)
+    for name, spec in judged.request.specs.items():
         lease = timedelta(seconds=lease_secs(spec) + keep_secs)
         plan = _plan(name, spec, root, lease)
         text = _shown(name, plan)

@@ -46,6 +46,7 @@ def size(text: str) -> int:
 )
 @click.option("--older-than", type=age, help="Delete runs that ended so long ago: 12h, 30d.")
 @click.option("--max-size", type=size, help="Delete old runs until all fit into it: 500M, 5G.")
+@click.option("--damaged", is_flag=True, help="Also runs with a job that cannot be read.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
 def command(
     workspace: Path | None,
@@ -53,12 +54,14 @@ def command(
     keep: int | None,
     older_than: timedelta | None,
     max_size: int | None,
+    damaged: bool,
     dry_run: bool,
 ) -> int:
     """Delete logs, artifacts, journal entries and snapshots of old runs.
 
     A run goes when it is beyond any bound that is given. A run that is going on, or has an
-    instance, and the snapshot that it uses are never touched.
+    instance, and the snapshot that it uses are never touched. One with a job that cannot be read
+    stays, unless --damaged is given.
 
     Exit code 0, or 4 when something could not be deleted.
     """
@@ -71,10 +74,15 @@ def command(
         keep = KEEP_RUNS
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
-        bounds = Bounds(runs=keep, age=older_than, size=max_size)
+        bounds = Bounds(runs=keep, age=older_than, size=max_size, damaged=damaged)
         freed = collect_garbage(root, journal, bounds, dry_run=dry_run)
     for problem in freed.problems:
         click.echo(f"pikaci: {plain(problem)}", err=True)
+    if freed.spared:
+        click.echo(
+            f"kept, as a job of theirs cannot be read: {plain(', '.join(freed.spared))}\n"
+            "  -> `pikaci doctor` says why; --damaged takes them too"
+        )
     would = "would delete" if dry_run else "deleted"
     click.echo(
         f"{would} {freed.runs} runs, {freed.jobs} jobs and {freed.snapshots} snapshots:"

@@ -27,26 +27,30 @@ def command(workspace: Path | None, state_root: Path | None, last: int, output: 
 
     from orchestrator.cli.find import existing_journal
     from orchestrator.cli.output import print_json
-    from orchestrator.cli.summary import shown_verdict
+    from orchestrator.cli.summary import DAMAGED, shown_verdict
     from orchestrator.report import run_report
     from orchestrator.terminal import plain
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
-        newest = [
-            [journal.job(row.id) for row in journal.jobs(run=run)]
-            for _, run in journal.newest_runs(limit=last)
-        ]
-    reports = [run_report(jobs[0].run, jobs) for jobs in newest]
+        runs = {run: journal.jobs(run=run) for _, run in journal.newest_runs(limit=last)}
+        if output == "human":
+            unreadable = journal.unreadable(row.id for rows in runs.values() for row in rows)
+        else:
+            reports = [
+                run_report(run, [journal.look(row) for row in rows]) for run, rows in runs.items()
+            ]
     if output == "json":
         print_json(reports, indent=True)
     elif output == "jsonl":
         for report in reports:
             print_json(report)
     else:
-        for jobs in newest:
-            began = jobs[0].phases[0].entered_at.astimezone()
-            click.echo(f"{jobs[0].run}  {began:%Y-%m-%d %H:%M:%S}")
-            for job in jobs:
-                click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")
+        for run, rows in runs.items():
+            began = rows[0].submitted
+            when = f"{began.astimezone():%Y-%m-%d %H:%M:%S}" if began else "at an unknown time"
+            click.echo(f"{plain(run)}  {when}")
+            for row in rows:
+                word = DAMAGED if row.id in unreadable else shown_verdict(row)
+                click.echo(f"  {plain(row.id)}  {plain(row.name)}  {word}")
     return 0

@@ -42,8 +42,8 @@ def command(dry_run: bool, expired: bool, workspace: Path | None, state_root: Pa
 
 
 async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
-
     from orchestrator import reaper
+    from orchestrator.cli import print_error
     from orchestrator.journal import open_journal
     from orchestrator.locks import share_root
     from orchestrator.queue import Queue
@@ -51,6 +51,7 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
     from orchestrator.settings import default_capacity, open_incus
     from orchestrator.terminal import plain
     from orchestrator.workbench import Workbench
+    from states.errors import PikaciError
     from states.outcome import EXIT_CODES, Verdict
 
     root.make()
@@ -63,12 +64,13 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
         doomed = await (reaper.expired if expired else reaper.unneeded)(bench)
         for one in doomed:
             click.echo(plain(f"{one.instance}: {one.reason}"))
-        if not dry_run:
-            await recover(bench, Queue(default_capacity()), only=late)
+        faults = [] if dry_run else await recover(bench, Queue(default_capacity()), only=late)
+        for fault in faults:
+            print_error(fault if isinstance(fault, PikaciError) else PikaciError(str(fault)))
         problems = {} if dry_run else await reaper.reap(bench, doomed)
         for instance, problem in problems.items():
             click.echo(plain(f"pikaci: {instance} could not be deleted: {problem}"), err=True)
         gone = len(doomed) - len(problems)
         what = "instance" if gone == 1 else "instances"
         click.echo(f"{'would delete' if dry_run else 'deleted'} {gone} {what}")
-        return EXIT_CODES[Verdict.INFRASTRUCTURE] if problems else 0
+        return EXIT_CODES[Verdict.INFRASTRUCTURE] if problems or faults else 0

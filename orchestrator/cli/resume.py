@@ -77,12 +77,8 @@ async def _resume(root: StateRoot, output: str) -> int:
         bench = Workbench(root=root, journal=journal, incus=open_incus())
         found = left(bench)
         theirs = {name for name in found.sessions if locks.is_held(root.locks, name)}
-        jobs = [
-            journal.job(job)
-            for name, ids in found.jobs.items()
-            if name not in theirs
-            for job in ids
-        ]
+        rows = [row for row in journal.unfinished() if locks.session_of(row.run) not in theirs]
+        jobs = [journal.look(row) for row in rows]
 
         def show(entry: ev.Entry) -> None:
             if output == "jsonl":
@@ -95,7 +91,7 @@ async def _resume(root: StateRoot, output: str) -> int:
             for run in sorted(theirs):
                 click.echo(f"  run {run} is held by {locks.holder(root.locks, run)}: left alone")
             for job in jobs:
-                click.echo(f"  {job.id}  {plain(job.name)}  was left {job.state.value}")
+                click.echo(f"  {job.id}  {plain(job.name)}  was left {shown_verdict(job)}")
         lacking = {job.id: error for job in jobs if (error := missing_secret(job))}
         for id, error in lacking.items():
             print_error(PikaciError(f"{id}: {error.brief}", resolution=error.resolution))
@@ -111,8 +107,9 @@ async def _resume(root: StateRoot, output: str) -> int:
                 except IncusError as error:
                     faults.append(error)
             nursery.cancel_scope.cancel()
-        waiting = {id for id in lacking if not journal.job(id).ended}
-        jobs = [journal.job(job.id) for job in jobs if job.id not in waiting]
+        waiting = {id for id in lacking if not journal.ended(id)}
+        rows = [row for row in map(journal.find, (row.id for row in rows)) if row is not None]
+        jobs = [journal.look(row) for row in rows if row.id not in waiting]
         runs = dict.fromkeys(job.run for job in jobs)
         reports = [run_report(run, [job for job in jobs if job.run == run]) for run in runs]
         if output == "json":
@@ -124,7 +121,7 @@ async def _resume(root: StateRoot, output: str) -> int:
                 write_summary(sys.stdout, report, ended, colours=sys.stdout.isatty())
             if not reports and not waiting:
                 click.echo("nothing was left to go on with")
-        verdicts = [job.verdict or Verdict.INFRASTRUCTURE for job in jobs]
+        verdicts = [job.verdict for job in jobs]
         if scope.cancelled_caught:
             verdicts.append(Verdict.CANCELLED)
         for fault in faults:
@@ -138,4 +135,5 @@ async def _resume(root: StateRoot, output: str) -> int:
                     resolution="`pikaci reap` tries again; `pikaci trace JOB` says what was seen",
                 )
             )
-        return EXIT_CODES[overall(verdicts)] or (EXIT_CODES[Verdict.REJECTED] if waiting else 0)
+        code = EXIT_CODES[overall(verdicts)] if verdicts else 0
+        return code or (EXIT_CODES[Verdict.REJECTED] if waiting else 0)

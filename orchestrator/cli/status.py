@@ -36,7 +36,7 @@ def command(
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
-        jobs = [journal.job(row.id) for row in find_jobs(journal, run_or_job)]
+        jobs = [journal.look(row) for row in find_jobs(journal, run_or_job)]
     if output == "json":
         report = run_report(jobs[0].run, jobs)
         print_json(report, indent=True)
@@ -47,7 +47,8 @@ def command(
         width = max(len(plain(job.name)) for job in jobs)
         for job in jobs:
             spent = sum(phase.duration_ms or 0 for phase in job.phases) / 1000
-            failure = first_line(job.failure.message) if job.failure else ""
+            message = job.damage or (job.failure.message if job.failure else "")
+            failure = first_line(message)
             click.echo(
                 f"{job.id}  {plain(job.name).ljust(width)}  {shown_verdict(job):20}"
                 f"  {spent:8.2f} s  {failure}".rstrip()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from orchestrator.journal_rows import JobRow
 from orchestrator.log_end import read_log_end
 from orchestrator.report import RunReport
 from orchestrator.settings import open_incus
@@ -19,6 +20,7 @@ from states.outcome import Verdict
 if TYPE_CHECKING:
     from orchestrator.snapshot import Snapshot
 
+DAMAGED = "damaged"
 GREEN, RED, YELLOW, DIM, BOLD = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m"
 COLOURS = {
     Verdict.PASSED: GREEN,
@@ -27,6 +29,7 @@ COLOURS = {
     Verdict.INFRASTRUCTURE: YELLOW,
     Verdict.REJECTED: YELLOW,
     Verdict.CANCELLED: YELLOW,
+    Verdict.UNFINISHED: YELLOW,
 }
 WORDS = {
     Verdict.PASSED: "passed",
@@ -35,11 +38,14 @@ WORDS = {
     Verdict.INFRASTRUCTURE: "infrastructure fault",
     Verdict.REJECTED: "rejected",
     Verdict.CANCELLED: "cancelled",
+    Verdict.UNFINISHED: "unfinished",
 }
 
 
-def shown_verdict(job: Job) -> str:
-    """The verdict of a job that has ended, else its state."""
+def shown_verdict(job: Job | JobRow) -> str:
+    """The verdict of a job that has ended, else its state; `damaged` when it cannot be read."""
+    if isinstance(job, Job) and job.damage:
+        return DAMAGED
     return WORDS[job.verdict] if job.verdict else job.state.value
 
 
@@ -79,6 +85,8 @@ def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
     out.write("\n" + paint(BOLD, title) + "\n")
     if job.artifacts and job.state is not State.REJECTED:
         _write_log_end(out, Path(job.artifacts) / "guest.log", colours=colours)
+    if job.damage:
+        out.write(f"{plain(job.damage)}\n  -> `pikaci doctor` says what can be done\n")
     if job.failure:
         first, *rest = job.failure.message.splitlines() or [""]
         phase = f" (in {job.failure.phase})" if job.verdict is Verdict.INFRASTRUCTURE else ""

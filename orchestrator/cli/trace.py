@@ -164,12 +164,22 @@ def _exported(journal: Journal, jobs: list[str], form: str) -> bytes:
     from states import trace
 
     if form == "jsonl":
-        return b"".join(
-            trace.encode(job, [entry for _, entry in journal.entries(job)]) for job in jobs
-        )
+        return b"".join(trace.join(job, _bodies(journal, job)) for job in jobs)
     draw = getattr(import_module(f"orchestrator.tracing.{form}"), form)
     data: bytes = draw([timeline(entry for _, entry in journal.entries(job)) for job in jobs])
     return data
+
+
+def _bodies(journal: Journal, job: str) -> list[bytes]:
+    """A job's entries as they are stored, also when only a newer pikaci can read one of them."""
+    from orchestrator.journal import JobUnreadable
+
+    try:
+        journal.entries(job)
+    except JobUnreadable as error:
+        if not error.newer:
+            raise
+    return [body for _, body in journal.bodies(job)]
 
 
 @command.command("replay")
@@ -270,6 +280,8 @@ def _described(entry: Entry) -> str:
             return f"    waited for: {entry.what.value}{made_way}  [{entry.duration_ms:.0f} ms]"
         case ev.Warned():
             return f"    warning: {entry.message}"
+        case ev.UnknownNote():
+            return f"    {entry.kind}: a newer pikaci can read it"
         case ev.ResultCollected():
             return f"result_collected: {entry.message}"
         case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried():

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from orchestrator.cli.output import print_json
 from orchestrator.report import run_report
 from states import events as ev
+from states import recorded
 from states.job import Job
 
 if TYPE_CHECKING:
@@ -56,7 +59,7 @@ class JsonLinesWatch(JsonWatch):
     """Prints every entry of the journal as a line, when it is durable."""
 
     def entry(self, entry: ev.Entry) -> None:
-        print_json(entry)
+        print_json(msgspec.Raw(recorded.encode(entry)))
 
     def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int:
         return run_report(run, jobs, interrupted=interrupted).exit_code

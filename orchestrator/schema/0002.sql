@@ -3,6 +3,11 @@
 
 ALTER TABLE entries ADD COLUMN seq INTEGER;
 
-UPDATE entries SET seq = json_extract(CAST(body AS TEXT), '$.seq');
+-- One that is damaged has no number: who reads the job is told.
+UPDATE entries SET seq = iif(
+    json_valid(CAST(body AS TEXT)) AND json_type(CAST(body AS TEXT), '$.seq') = 'integer',
+    json_extract(CAST(body AS TEXT), '$.seq'),
+    NULL
+);
 
 CREATE UNIQUE INDEX entries_in_turn ON entries (job, seq) WHERE seq IS NOT NULL;

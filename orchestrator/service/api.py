@@ -16,6 +16,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from orchestrator.errors import NotFound
 from orchestrator.job_handle import BATCH, JobHandle, RunHandle
 from orchestrator.journal import JobRow
 from orchestrator.orchestrator import Orchestrator, Statistics
@@ -47,9 +48,10 @@ from orchestrator.service.types import (
 )
 from orchestrator.slow_files import look_up
 from orchestrator.snapshot import Snapshot
+from orchestrator.submission import Judged, judge
 from orchestrator.submission import Request as RunRequest
-from orchestrator.submission import refusal
 from states import events as ev
+from states import recorded
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -137,21 +139,19 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
     """Submit a run; it is durable when this is answered. With an Idempotency-Key, once."""
     key = _idempotency_key(request)
     asked = await _body(request, SubmitRun)
-    known = bool(key) and await orchestrator.reading.journal(
-        lambda: orchestrator.journal.run_of_key(key) is not None
+    wanted = RunRequest(
+        Path(asked.workspace),
+        asked.jobs,
+        include=asked.include,
+        key=key,
+        snapshot=_published(orchestrator, asked.snapshot),
     )
-    if not known:
-        await look_up("the secrets' files", partial(_check_secrets, asked))
-    run = await orchestrator.submit_run(
-        RunRequest(
-            Path(asked.workspace),
-            asked.jobs,
-            include=asked.include,
-            key=key,
-            snapshot=_published(orchestrator, asked.snapshot),
-        ),
-        wait=False,
-    )
+    # It looks at the workspace, at directories of jobs, and at the files of secrets.
+    run = await orchestrator.find_submitted(wanted)
+    known = run is not None
+    if run is None:
+        judged = await look_up("the paths of the run", partial(_judged, wanted))
+        run = await orchestrator.submit_judged(judged, wait=False)
     documents = await _documents(orchestrator, run)
     rejected = [document for document in documents if document.verdict is Verdict.REJECTED]
     if rejected and (failure := rejected[0].failure):
@@ -203,7 +203,7 @@ async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> tuple[list[
 async def get_job(orchestrator: Orchestrator, request: Request) -> Response:
     """A job as it stands."""
     job = await _job(orchestrator, request)
-    return _json(_document(orchestrator, await job.fetch()))
+    return _json(await _document_of(orchestrator, job))
 
 
 def log_cancel(jobs: list[str], asked: Cancel) -> None:
@@ -219,7 +219,7 @@ async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
     asked = await _body(request, Cancel)
     log_cancel([job.id], asked)
     await job.cancel(reason=asked.reason, now=asked.now)
-    return _json(_document(orchestrator, await job.fetch()))
+    return _json(await _document_of(orchestrator, job))
 
 
 async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
@@ -254,7 +254,7 @@ async def _server_sent(job: JobHandle, after: int) -> AsyncIterator[bytes]:
             after = batch[-1][0]
         return b"".join(
             b"id: %d\nevent: %s\ndata: %s\n\n"
-            % (number, ev.tag(type(entry)).encode(), msgspec.json.encode(entry))
+            % (number, ev.kind_of(entry).encode(), recorded.encode(entry))
             for number, entry in batch
         )
 
@@ -290,6 +290,7 @@ async def _moves(orchestrator: Orchestrator, after: int) -> AsyncIterator[bytes]
                 b"id: %d\nevent: move\ndata: %s\n\n"
                 % (number, msgspec.json.encode(move(row, event)))
                 for number, row, event in batch
+                if event is not None
             )
             continue
         with trio.move_on_at(min(end, trio.current_time() + KEEP_ALIVE_SECS)) as waited:
@@ -413,13 +414,21 @@ OPERATIONS = (
 )
 
 
-def _check_secrets(asked: SubmitRun) -> None:
-    """All secrets are there before anything is touched. They are read again when they are used."""
-    for name, spec in asked.jobs.items():
-        if refusal(spec) is not None:
-            continue  # which is told in its own words
+def _judged(request: RunRequest) -> Judged:
+    """The request, judged. All its secrets are there before anything is touched.
+
+    They are read again when they are used.
+    """
+    judged = judge(request)
+    if not judged.refused:
+        _check_secrets(judged)
+    return judged
+
+
+def _check_secrets(judged: Judged) -> None:
+    for name, checked in judged.checked.items():
         try:
-            read_secrets(spec.secrets)
+            read_secrets(checked.spec.secrets)
         except SecretMissing as error:
             raise Problem(
                 422,
@@ -444,6 +453,12 @@ async def _job(orchestrator: Orchestrator, request: Request) -> JobHandle:
 
 def _document(orchestrator: Orchestrator, job: Job) -> JobDocument:
     return job_document(job, orchestrator.queue.waits_for(job.id))
+
+
+async def _document_of(orchestrator: Orchestrator, job: JobHandle) -> JobDocument:
+    for found in await orchestrator.fetch_jobs([job.id]):
+        return _document(orchestrator, found)
+    raise NotFound(f"there is no job {job.id!r} any more: `pikaci gc` took it")
 
 
 async def _documents(orchestrator: Orchestrator, run: RunHandle) -> list[JobDocument]:

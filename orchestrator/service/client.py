@@ -23,6 +23,7 @@ from orchestrator.service.types import (
     SubmitRun,
 )
 from states import events as ev
+from states import recorded
 from states.errors import PikaciError
 
 # A submission is answered when its workspace is copied, a cancellation when its jobs are dead.
@@ -37,7 +38,6 @@ AGAIN_SECS = 0.5
 BUSY, NOTHING_MORE = 503, 204
 MOST_AGAIN_SECS = 5.0
 _T = TypeVar("_T")
-_entry = msgspec.json.Decoder(ev.Entry)
 
 
 class ServiceProblem(PikaciError):
@@ -98,7 +98,7 @@ class Client:
     async def entries(self, job: str) -> AsyncIterator[ev.Entry]:
         """A job's entries, each once, to its end; a connection that is lost is made anew."""
         async for data in self._follow(f"/v1/jobs/{job}/events"):
-            yield _entry.decode(data)
+            yield recorded.decode(data)
 
     async def log(self, job: str) -> AsyncIterator[bytes]:
         """A job's log as it grows, to its end, each byte once."""

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from orchestrator.incus_errors import DeadlinePassed, classify, verb
 from orchestrator.orchestrator import Orchestrator
 from states import events as ev
+from states.errors import PikaciError
 from states.job import Job, fold, step
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -92,6 +93,11 @@ class Metrics(Collector):
             "How long the job that waits longest has waited; 0 when none does",
             value=found.oldest_queued_secs,
         )
+        yield GaugeMetricFamily(
+            "pikaci_jobs_damaged",
+            "Jobs that this process found unreadable in the journal",
+            value=len(self._orchestrator.journal.damaged),
+        )
         instances = GaugeMetricFamily(
             "pikaci_instances",
             "Instances with a lease: in use, kept for debugging, or past their deadline",
@@ -130,7 +136,10 @@ class Metrics(Collector):
             job = step(before, event)
         else:
             # An earlier start has begun it.
-            job = self._orchestrator.known(event.job) or fold(self._events(event))
+            try:
+                job = self._orchestrator.known(event.job) or fold(self._events(event))
+            except PikaciError:
+                return  # one that cannot be read: nobody drives it
         if len(job.phases) > 1:
             left = job.phases[-2]
             self._phases.labels(left.state.value).observe((left.duration_ms or 0.0) / 1000)

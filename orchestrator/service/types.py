@@ -46,7 +46,10 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it stands. `waits_for` says what it waits for before it begins, in words."""
+    """A job as it stands. `waits_for` says what it waits for before it begins, in words.
+
+    `damaged` says why the job's events cannot be read; most of the rest is then not known.
+    """
 
     id: str
     run: str
@@ -65,6 +68,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     image: ImageRef | None
     instance: str | None
     spec: JobSpec | None
+    damaged: str | None = None
 
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,4 +160,5 @@ def job_document(job: Job, waits_for: str) -> JobDocument:
         image=job.image,
         instance=job.instance,
         spec=job.spec,
+        damaged=job.damage or None,
     )

@@ -12,7 +12,7 @@ from states import trace
 from states.errors import IllegalEvent, SpecError, WritableWorkspace
 from states.job import Job, fold, step
 from states.lifecycle import TERMINAL, State
-from states.spec import JobSpec, check
+from states.spec import CheckedSpec, JobSpec, check
 from tests.samples import lives, sample_event, sample_note, specs, valid_specs
 
 KINDS = st.sampled_from(ev.EVENT_TYPES)
@@ -59,18 +59,32 @@ def test_a_trace_replays_to_its_job(life, kinds, random) -> None:  # type: ignor
 def test_a_writable_job_never_gets_anywhere(spec: JobSpec, kinds: list[type[ev.Event]]) -> None:
     """Refused with exactly its words, and no events take it to a reset artifact directory."""
     words = "remote Linux VM backend `incus` does not support writable workspace jobs"
-    with pytest.raises(WritableWorkspace) as caught:
-        check(spec)
-    assert words == str(caught.value)
+    for door in (check, CheckedSpec):
+        with pytest.raises(WritableWorkspace) as caught:
+            door(spec)
+        assert words == str(caught.value)
 
-    job = Job()
-    for kind in (ev.Submitted, *kinds):
-        extra = {"spec": spec} if kind in (ev.Submitted, ev.Rejected) else {}
-        try:
-            job = step(job, sample_event(kind, job.seq + 1, **extra))
-        except (IllegalEvent, WritableWorkspace):
-            pass
-        assert job.state in (State.NEW, State.REJECTED)
+    job = step(Job(), sample_event(ev.Rejected, 1, spec=spec))
+    for kind in kinds:
+        with pytest.raises(IllegalEvent):
+            step(job, sample_event(kind, job.seq + 1))
+
+
+@given(specs())
+def test_what_is_checked_is_what_was_asked_for(spec: JobSpec) -> None:
+    """A checked spec is an equal one, that nobody can change any more; or there is none."""
+    try:
+        checked = CheckedSpec(spec)
+    except WritableWorkspace:
+        assert spec.writable_workspace
+        return
+
+    before = msgspec.json.encode(spec)
+    spec.env["LATER"] = "\0"
+    assert not spec.writable_workspace
+    assert before == msgspec.json.encode(checked.spec)
+    with pytest.raises(AttributeError):
+        checked.other = spec  # type: ignore[attr-defined]
 
 
 @given(valid_specs())

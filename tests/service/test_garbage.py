@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from orchestrator import Capacity, JobSpec
 from orchestrator.service import garbage
 from orchestrator.testing import open_fake
+from states import events as ev
 
 SLEEPS = JobSpec(command="sleep 100000", timeout_secs=200_000)
 
@@ -29,7 +30,10 @@ async def test_garbage_is_collected_when_no_job_waits(
             await wait_all_tasks_blocked()
 
     async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
-        await orchestrator.submit(SLEEPS)
+        job = await orchestrator.submit(SLEEPS)
+        async for event in job.events():
+            if isinstance(event, ev.Running):
+                break
         monkeypatch.setattr(gc, "collect", lambda: collected.append(trio.current_time()))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(garbage.collect_when_idle, orchestrator)

@@ -10,7 +10,7 @@ from itertools import islice
 
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.web.summaries import Summaries, Summary
-from orchestrator.service.web.words import VERDICTS
+from orchestrator.service.web.words import DAMAGED, VERDICTS
 from states.outcome import Verdict, overall
 
 RUNS = 30
@@ -18,7 +18,7 @@ MAX_SHOWN = 60
 MAX_WAITING = 10
 MAX_MESSAGES = 3
 # What a person wants to see first, when not all can be shown.
-_URGENT = ("failed", "timed_out", "infrastructure", "rejected", "cancelled", "running")
+_URGENT = ("damaged", "failed", "timed_out", "infrastructure", "rejected", "cancelled", "running")
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ def run(jobs: Sequence[Summary], *, most: int = MAX_SHOWN) -> Run:
 
 
 def _verdict(jobs: Sequence[Summary]) -> tuple[str, str]:
+    if any(job.mark == DAMAGED for job in jobs):
+        return DAMAGED, DAMAGED
     verdicts = [job.verdict for job in jobs if job.verdict is not None]
     if len(verdicts) == len(jobs):
         verdict = overall(verdicts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.web.words import VERDICTS, state_words
+from orchestrator.service.web.words import DAMAGED, VERDICTS, state_words
 from orchestrator.terminal import first_line
 from states import events as ev
 from states.job import Job
@@ -50,10 +50,10 @@ class Summary:
 
 
 def summary(job: Job) -> Summary:
-    """The summary of a job."""
+    """The summary of a job; of one that cannot be read, what its `damage` leaves."""
     first, last = job.phases[0], job.phases[-1]
     turn = next((phase for phase in job.phases if phase.state is State.ARTIFACTS_RESET), None)
-    message = job.failure.message if job.failure else ""
+    message = job.damage or (job.failure.message if job.failure else "")
     return Summary(
         id=job.id,
         run=job.run,
@@ -61,7 +61,7 @@ def summary(job: Job) -> Summary:
         state=job.state,
         verdict=job.verdict,
         mark=mark(job),
-        word=VERDICTS[job.verdict] if job.verdict else state_words(job.state),
+        word=_word(job),
         submitted=first.entered_at,
         begin=turn.entered_at if turn else None,
         end=last.entered_at if job.ended else None,
@@ -72,8 +72,16 @@ def summary(job: Job) -> Summary:
     )
 
 
+def _word(job: Job) -> str:
+    if job.damage:
+        return DAMAGED
+    return VERDICTS[job.verdict] if job.verdict else state_words(job.state)
+
+
 def mark(job: Job) -> str:
     """The shape and colour that a job has: its verdict, or how far it is."""
+    if job.damage:
+        return DAMAGED
     if job.verdict is not None:
         return job.verdict.value
     if job.state is State.CANCELLING:

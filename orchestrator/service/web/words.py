@@ -14,7 +14,9 @@ VERDICTS = {
     Verdict.INFRASTRUCTURE: "infrastructure fault",
     Verdict.REJECTED: "rejected",
     Verdict.CANCELLED: "cancelled",
+    Verdict.UNFINISHED: "unfinished",
 }
+DAMAGED = "damaged"
 
 
 def state_words(state: State) -> str:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from orchestrator.cli import pikaci
 from orchestrator.gc import Bounds, Freed, collect_garbage
 from orchestrator.journal import JobRow, Journal, open_journal
 from orchestrator.journal_file import connect_to_read
+from orchestrator.journal_reader import JournalReader
 from orchestrator.settings import StateRoot
 from orchestrator.snapshot import publish
 from states import events as ev
@@ -115,6 +117,20 @@ async def test_runs_whose_jobs_were_written_in_turn_are_still_two_runs(ground: G
 
     assert (1, 2) == (done.runs, done.jobs)
     assert ["q"] == ground.runs
+
+
+@pytest.mark.parametrize("missing", ["snapshots", "locks", "jobs"])
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_directory_that_is_not_there_has_nothing_to_delete(
+    ground: Ground, missing: str, dry_run: bool
+) -> None:
+    """Whichever of the state root's is gone: the rest is cleaned up as ever."""
+    await ground.run("old")
+    shutil.rmtree(ground.root.path / missing)
+
+    done = ground.gc(runs=0, dry_run=dry_run)
+
+    assert (1, ()) == (done.runs, done.problems)
 
 
 async def test_runs_of_an_age_go(ground: Ground) -> None:
@@ -295,8 +311,8 @@ async def test_a_journal_that_cannot_be_written_yet_is_no_hindrance(ground: Grou
     await ground.run("old")
     await ground.run("new")
 
-    with closing(connect_to_read(ground.root.journal)) as connection:
-        journal = Journal(connection, connection, ground.root.journal)
+    path = ground.root.journal
+    with closing(JournalReader(partial(connect_to_read, path), path)) as journal:
         done = collect_garbage(ground.root, journal, Bounds(runs=1), dry_run=False)
 
     assert 1 == done.runs

@@ -6,10 +6,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -17,12 +18,20 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator import journal_file
 from orchestrator.doctor import _journal
+from orchestrator.gc import Bounds, collect_garbage
 from orchestrator.journal import Journal, JournalError, open_journal
-from orchestrator.journal_file import SCHEMA_VERSION
+from orchestrator.journal_file import connect_to_read
+from orchestrator.journal_reader import JournalReader
+from orchestrator.journal_schema import SCHEMA_VERSION
 from orchestrator.settings import StateRoot
+from states import events as ev
+from states import recorded, spec, trace
+from states.errors import SpecError
 from states.lifecycle import State
 from states.outcome import Verdict
+from states.spec import JobSpec
 from tests.samples import sample_life
 
 DATA = Path(__file__).parent / "data"
@@ -253,6 +262,77 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == b"not a database" * 100
 
 
+ODD = {
+    "no bytes": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(4096)),
+    "its first byte": lambda path: path.write_bytes(path.read_bytes()[:1]),
+    "half a header": lambda path: path.write_bytes(path.read_bytes()[:50]),
+    "a header": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "half a page": lambda path: path.write_bytes(path.read_bytes()[:2000]),
+    "an empty database": lambda path: (path.unlink(), sql(path, "VACUUM")),
+    "a directory": lambda path: (path.unlink(), path.mkdir()),
+    "a fifo": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a link to nowhere": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    "a log alone": lambda path: path.rename(wal(path)),
+}
+
+
+@pytest.mark.parametrize("make_odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("only_reading", [True, False])
+def test_what_is_cut_short_or_odd_is_not_taken_for_a_new_journal(
+    written: Path, make_odd: Callable[[Path], object], only_reading: bool
+) -> None:
+    """A new one is made only where there is none; what is there stays as it is."""
+    make_odd(written)
+    before = sorted(path.name for path in written.parent.iterdir())
+    bytes_before = contents(written) if written.is_file() else {}
+
+    with (
+        pytest.raises(JournalError, match=str(written)) as caught,
+        open_journal(written, only_reading=only_reading),
+    ):
+        pass
+
+    assert caught.value.resolution
+    assert before == sorted(path.name for path in written.parent.iterdir())
+    assert bytes_before == (contents(written) if written.is_file() else {})
+
+
+@pytest.mark.parametrize("make_odd", ODD.values(), ids=ODD)
+def test_doctor_says_that_it_is_odd(written: Path, make_odd: Callable[[Path], object]) -> None:
+    """And what to do; a link to nowhere, and a log alone, are no journal yet."""
+    make_odd(written)
+    row = _journal(StateRoot(written.parent))
+
+    assert (row.state != "ok" and row.remedy) or not written.exists()
+
+
+@pytest.mark.parametrize("point", ["migrate", "rename"])
+def test_who_dies_while_a_journal_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """The next start makes it; half of one is never there."""
+    path = tmp_path / "journal.sqlite3"
+
+    def die(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if point == "migrate":
+            patch.setattr(journal_file, "migrate", die)
+        else:
+            patch.setattr(Path, "rename", die)
+        with pytest.raises(KeyboardInterrupt), open_journal(path):
+            pass
+    there = path.exists()
+    with open_journal(path) as journal:
+        owner = journal.owner
+
+    assert not there
+    assert owner
+    assert [] == list(tmp_path.glob("*.new*"))
+
+
 @pytest.fixture
 def unwritable(tmp_path: Path) -> Iterator[Path]:
     """A state root in which nothing can be written, but by root."""
@@ -327,9 +407,7 @@ def test_who_must_write_says_that_it_cannot(
 def test_a_journal_of_an_older_version_is_brought_to_ours(tmp_path: Path, version: int) -> None:
     """Jobs, leases and owner are what the pikaci of that version said that they are."""
     path = tmp_path / "journal.sqlite3"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((DATA / f"journal-{version:04}.sql").read_text())
-    expected = json.loads((DATA / f"journal-{version:04}.json").read_text())
+    expected = golden(path, version)
 
     with open_journal(path) as journal:
         folds = {row.id: journal.job(row.id) for row in journal.jobs()}
@@ -348,6 +426,122 @@ def test_a_journal_of_an_older_version_is_brought_to_ours(tmp_path: Path, versio
     assert expected == found
     assert {id: (job.state, job.verdict) for id, job in folds.items()} == places
     assert key == again
+
+
+class Tightened(JobSpec, frozen=True, forbid_unknown_fields=True):
+    """A spec of other rules: what yesterday's jobs have is not allowed any more."""
+
+    command: Annotated[str, msgspec.Meta(max_length=1)]
+    cpus: Annotated[int, msgspec.Meta(ge=1000)] = 1000
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_a_rule_that_was_tightened_leaves_yesterday_s_journal_whole(
+    tmp_path: Path, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rules that refuse every spec, by type and by check: all is read, listed and cleaned up."""
+
+    def refuse(spec: object) -> None:
+        raise SpecError("command", "is not allowed any more")
+
+    class Submitted(ev.Submitted, frozen=True, tag="submitted"):
+        spec: Tightened
+
+    monkeypatch.setattr(spec, "_judged", refuse)
+    monkeypatch.setattr(spec, "check_form", refuse)
+    monkeypatch.setitem(recorded._decoders, ev.Submitted, msgspec.json.Decoder(Submitted))
+    root = StateRoot(tmp_path)
+    expected = golden(root.journal, version)
+
+    with pytest.raises(SpecError):
+        spec.check(JobSpec(command="true"))
+    with open_journal(root.journal) as journal:
+        found = json.loads(
+            msgspec.json.encode({row.id: journal.job(row.id) for row in journal.jobs()})
+        )
+        assert {id: known(found[id], job) for id, job in expected["jobs"].items()} == expected[
+            "jobs"
+        ]
+        assert set() == journal.unreadable(found)
+        for id in found:
+            trace.decode(trace.join(id, [body for _, body in journal.bodies(id)]))
+        unfinished = {row.run for row in journal.unfinished()} | {
+            lease.run for lease in journal.open_leases()
+        }
+        collect_garbage(root, journal, Bounds(runs=0), dry_run=False)
+        assert unfinished == {row.run for row in journal.jobs()}
+    assert "ok" == _journal(root).state
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_an_older_journal_that_cannot_be_written_is_read_whole(
+    unwritable: Path, version: int
+) -> None:
+    """It stays of its version, and is read as ours."""
+    path = StateRoot(unwritable).journal
+    expected = golden(path, version)
+    close_to_writers(unwritable)
+    before = contents(path)
+    with closing(JournalReader(partial(connect_to_read, path), path)) as journal:
+        states = {row.id: (row.state, journal.job(row.id).state) for row in journal.jobs()}
+
+    assert {id: 2 * (job["state"],) for id, job in expected["jobs"].items()} == states
+    assert before == contents(path)
+
+
+def golden(path: Path, version: int) -> dict[str, Any]:
+    """A journal that the pikaci of the version wrote, at the path; and what it made of it."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((DATA / f"journal-{version:04}.sql").read_text())
+    found: dict[str, Any] = json.loads((DATA / f"journal-{version:04}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_columns_that_came_later_are_those_that_would_have_been_written(
+    tmp_path: Path, version: int
+) -> None:
+    """What a migration makes of old entries is what today's pikaci writes with them."""
+    golden(tmp_path / "old", version)
+
+    async def copy() -> None:
+        with open_journal(tmp_path / "old") as old, open_journal(tmp_path / "new") as new:
+            for row in old.jobs():
+                await new.append(*(entry for _, entry in old.entries(row.id)))
+            for before, after in zip(old.jobs(), new.jobs(), strict=True):
+                # A moment may be written in more than one way.
+                names = {*before.__struct_fields__, "submitted", "begun", "moved"}
+                for name in names - {"submitted_at", "begun_at", "moved_at"}:
+                    assert getattr(before, name) == getattr(after, name), name
+
+    trio.run(copy)
+
+
+@pytest.mark.parametrize("version", OLDER)
+@pytest.mark.parametrize(
+    "body", [b"\x00", b"{", b"{}", b"[]", b"\xff\xfe", b'{"seq":"x","type":1}', b'{"seq":{}}']
+)
+def test_a_damaged_row_of_an_older_journal_costs_one_job(
+    tmp_path: Path, version: int, body: bytes
+) -> None:
+    """Wherever it lies: the journal is brought to our version, and all other jobs are read."""
+    path = tmp_path / "journal.sqlite3"
+    expected = golden(path, version)
+    with closing(sqlite3.connect(path)) as connection:
+        events = connection.execute("SELECT id, job FROM entries").fetchall()
+    for number, job in events[:: len(events) // 6]:
+        for file in tmp_path.iterdir():
+            file.unlink()
+        golden(path, version)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE entries SET body = ? WHERE id = ?", (body, number))
+        with open_journal(path) as journal:
+            seen = {row.id: journal.look(row) for row in journal.jobs()}
+
+        assert set(expected["jobs"]) == set(seen)
+        for id, found in seen.items():
+            assert id == job or not found.damage
+            assert id == job or expected["jobs"][id]["state"] == found.state
 
 
 def found_at(journal: Journal, id: str) -> tuple[State, Verdict | None]:

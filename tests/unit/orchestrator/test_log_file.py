@@ -127,7 +127,7 @@ async def test_no_write_is_done_in_the_loop_s_thread(
 def test_whatever_comes_the_bound_holds(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], limit: int
 ) -> None:
-    """What is kept is the begin of what came, and what was told of as kept."""
+    """What is kept is the start of what came, and what was told of as kept."""
     path = tmp_path_factory.mktemp("log") / "guest.log"
     sent = b"".join(pieces)
     most = limit + HEADROOM_BYTES

@@ -208,7 +208,7 @@ def test_replay_tells_of_every_trace_in_a_file(root: StateRoot, tmp_path: Path) 
 
 def test_a_note_of_every_kind_is_told(root: StateRoot) -> None:
     """`--verbose` leaves nothing out."""
-    notes = [sample_note(kind) for kind in ev.AnyNote.__args__]
+    notes = [sample_note(kind) for kind in ev.WrittenNote.__args__]
     write(root, sample_event(ev.Submitted, 1), *notes)
     done = pikaci(root, "r.1", "--verbose")
 

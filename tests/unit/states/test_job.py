@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
+from msgspec import UNSET
 
 from states import events as ev
-from states.errors import IllegalEvent, WritableWorkspace
+from states.errors import IllegalEvent
 from states.job import Job, fold, step
 from states.lifecycle import State
 from states.outcome import EXIT_CODES, FailureKind, Outcome, Verdict, overall
@@ -135,12 +139,34 @@ def test_a_gap_or_a_repeated_event_is_refused(seq: int) -> None:
         step(job, sample_event(ev.ArtifactsReset, seq))
 
 
-def test_a_writable_spec_cannot_be_submitted() -> None:
-    """Whoever makes the event by hand is refused too."""
-    event = sample_event(ev.Submitted, 1, spec=sample_shell_job(writable_workspace=True))
+def test_what_was_recorded_is_not_judged() -> None:
+    """A spec that would be refused today was not on its day: the job is what its events say."""
+    spec = sample_shell_job(command="", cpus=10_000, writable_workspace=True)
+    event = sample_event(ev.Submitted, 1, spec=spec)
 
-    with pytest.raises(WritableWorkspace):
-        step(Job(), event)
+    assert (spec, State.SUBMITTED) == ((job := step(Job(), event)).spec, job.state)
+
+
+@pytest.mark.parametrize(
+    ("boots", "monotonic", "spent"),
+    [
+        (("a", UNSET), 107.0, 7.0),  # the clock of a boot measures
+        (("a", "b"), 107.0, 60.0),  # another boot's does not, however late
+        ((UNSET, UNSET), 3.0, 60.0),  # one that went back is another's
+        ((UNSET, "b"), 107.0, 60.0),  # of an older pikaci, that did not say
+    ],
+    ids=["one boot", "another", "not said", "said since"],
+)
+def test_a_phase_that_spans_a_reboot_has_its_time(
+    boots: tuple[Any, Any], monotonic: float, spent: float
+) -> None:
+    """The monotonic clock begins anew with the host; then the wall clock tells."""
+    first = sample_event(ev.Submitted, 1, boot=boots[0], monotonic=100.0)
+    minute_later = {"at": first.at + timedelta(seconds=60), "monotonic": monotonic}
+
+    job = fold([first, sample_event(ev.ArtifactsReset, 2, boot=boots[1], **minute_later)])
+
+    assert spent * 1000 == job.phases[0].duration_ms
 
 
 def test_a_failure_is_the_event_s() -> None:
@@ -151,7 +177,11 @@ def test_a_failure_is_the_event_s() -> None:
 @pytest.mark.parametrize(
     ("verdicts", "code"),
     [
-        ([], 0),
+        ([], 4),
+        ([None], 4),
+        (["passed", None], 4),
+        (["failed", None], 1),
+        (["cancelled", None], 130),
         (["passed", "passed"], 0),
         (["passed", "failed"], 1),
         (["failed", "timed_out", "infrastructure"], 1),
@@ -161,6 +191,8 @@ def test_a_failure_is_the_event_s() -> None:
         (["rejected"], 2),
     ],
 )
-def test_the_exit_code_of_several_jobs(verdicts: list[str], code: int) -> None:
-    """The first in the order 130, 1, 3, 4 counts."""
-    assert code == EXIT_CODES[overall(map(Verdict, verdicts))]
+def test_the_exit_code_of_several_jobs(verdicts: list[str | None], code: int) -> None:
+    """The first in the order 130, 1, 3, 4 counts; a job that has not ended is no pass."""
+    found = overall(verdict and Verdict(verdict) for verdict in verdicts)
+
+    assert code == EXIT_CODES[found]

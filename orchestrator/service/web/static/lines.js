@@ -44,7 +44,7 @@ export function breaks(bytes) {
   return count;
 }
 
-// Some progress bars return to the begin of the line by a sequence.
+// Some progress bars return to the start of the line by a sequence.
 const decoded = (bytes) => decoder.decode(bytes).replace(/\x1b\[[01]?G/g, "\r").replace(/\r+$/, "");
 
 // What a terminal would show of a line in the end: a return begins it anew.

@@ -1,0 +1,128 @@
+"""Entries as they are stored: read whatever version of pikaci wrote them, and never judged.
+
+A spec that today would be refused was accepted once, so its limits are not looked at here. Keys
+that only a newer pikaci knows do no harm. A note that cannot be read is kept as it is, since it
+moves nothing; an event that cannot be read makes its job, and no other, unreadable.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from states import events as ev
+from states.errors import EntryError, NewerEntry
+from states.spec import CheckedSpec, JobSpec, from_validation_error
+from states.upcast import STEPS, Data, upcast, version_of
+
+
+class _Head(msgspec.Struct):
+    """What says how the rest is to be read; an event has a `seq`, a note has none."""
+
+    type: str
+    v: int = 1
+    seq: int | None = None
+
+
+class _NoteHead(msgspec.Struct):
+    job: str
+    at: datetime
+    monotonic: float
+
+
+# What is raised for bytes that are no JSON, no UTF-8, nested without end, or no entry.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_KINDS = {ev.tag(kind): kind for kind in ev.WRITTEN_TYPES}
+_decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[ev.Entry]] = {
+    kind: msgspec.json.Decoder(kind) for kind in ev.WRITTEN_TYPES
+}
+_head = msgspec.json.Decoder(_Head)
+_note_head = msgspec.json.Decoder(_NoteHead)
+
+
+def encode(entry: ev.Entry) -> bytes:
+    """An entry as it is stored, on one line."""
+    return entry.body if isinstance(entry, ev.UnknownNote) else msgspec.json.encode(entry)
+
+
+def decode(body: bytes) -> ev.Entry:
+    """An entry that this pikaci stored, an older or a newer one.
+
+    `NewerEntry` for an event that only a newer one can read, `EntryError` for what is no entry.
+    """
+    try:
+        head = _head.decode(body)
+    except UNREADABLE as error:
+        raise EntryError(f"it is no entry: {error}") from None
+    try:
+        return _read(head, body)
+    except (*UNREADABLE, TypeError, NewerEntry) as error:
+        if head.seq is None:
+            return _kept(head, body)
+        if isinstance(error, NewerEntry):
+            raise
+        raise EntryError(f"the event {head.type} cannot be read: {error}") from None
+
+
+def _read(head: _Head, body: bytes) -> ev.Entry:
+    data: Data | None = None
+    if (head.type, head.v) in STEPS:
+        data = upcast(msgspec.json.decode(body))
+        head = msgspec.convert(data, _Head)
+    kind = _KINDS.get(head.type)
+    if kind is None or head.v > version_of(kind):
+        raise NewerEntry(
+            f"a newer pikaci wrote the event {head.type}, version {head.v}",
+            resolution="use that pikaci, or a newer one, for this job",
+        )
+    if data is None:
+        try:
+            return _decoders[kind].decode(body)
+        except msgspec.ValidationError:
+            data = msgspec.json.decode(body)
+    entry: ev.Entry = _without_limits(kind, data)
+    return entry
+
+
+def _without_limits(hint: Any, value: Any) -> Any:
+    """The value as one of the type, its limits not looked at, and further keys left out."""
+    origin, args = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct) and isinstance(value, dict):
+        # Hints without what `Annotated` adds to them: ranges and patterns.
+        hints = get_type_hints(hint)
+        known = {name: value[name] for name in hint.__struct_fields__ if name in value}
+        return hint(**{name: _without_limits(hints[name], part) for name, part in known.items()})
+    if origin is tuple and isinstance(value, list):
+        return tuple(_without_limits(args[0], part) for part in value)
+    if origin is dict and isinstance(value, dict):
+        return {name: _without_limits(args[1], part) for name, part in value.items()}
+    if origin in (Union, UnionType) and value is not None:
+        return _without_limits(args[0], value)
+    return msgspec.convert(value, hint)
+
+
+def _kept(head: _Head, body: bytes) -> ev.UnknownNote:
+    try:
+        note = _note_head.decode(body)
+    except UNREADABLE as error:
+        raise EntryError(f"the note {head.type} cannot be read: {error}") from None
+    # All that is stored is on one line.
+    line = msgspec.json.format(body, indent=-1) if b"\n" in body else body
+    return ev.UnknownNote(
+        job=note.job, at=note.at, monotonic=note.monotonic, kind=head.type, body=line
+    )
+
+
+def judge(body: bytes) -> CheckedSpec:
+    """The spec of a stored `submitted`, by today's rules: for whoever is to begin its job.
+
+    Raises `SpecError` when it is refused today, or has a key that only a newer pikaci knows.
+    """
+    try:
+        spec = msgspec.convert(upcast(msgspec.json.decode(body))["spec"], JobSpec)
+    except msgspec.ValidationError as error:
+        raise from_validation_error(error) from None
+    return CheckedSpec(spec)

@@ -1,0 +1,112 @@
+"""What is printed of a run and its exit code agree, whatever its jobs are at."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from itertools import combinations_with_replacement
+
+import msgspec
+import pytest
+
+from orchestrator.cli.summary import WORDS, shown_verdict, write_summary
+from orchestrator.report import run_report
+from orchestrator.service.web import board
+from orchestrator.service.web.summaries import Summary
+from orchestrator.service.web.words import VERDICTS
+from states import events as ev
+from states.job import Job, fold
+from states.lifecycle import State
+from states.outcome import EXIT_CODES, Outcome, Verdict, overall
+from tests.samples import PATH, sample_event, sample_life
+
+
+def ended_with(outcome: Outcome) -> Job:
+    end = sample_event(ev.ResultCollected, 6, outcome=outcome, exit_code=1, message="m")
+    return fold([*sample_life(*PATH[:5]), end])
+
+
+def damaged(state: State) -> Job:
+    return Job(id="r.1", run="r", name="lint", state=state, damage="it is no entry")
+
+
+JOBS = {
+    **{f"as far as {kind.__name__}": fold(sample_life(*PATH[:n])) for n, kind in enumerate(PATH[:5], 1)},
+    **{outcome.value: ended_with(outcome) for outcome in Outcome},
+    "retried": fold(sample_life(*PATH[:3], ev.Retried)),
+    "cancelling": fold(sample_life(*PATH[:5], ev.CancelRequested)),
+    "cancelled": fold(sample_life(*PATH[:5], ev.CancelRequested, ev.Cancelled)),
+    "failed": fold(sample_life(*PATH[:3], ev.Failed)),
+    "rejected": fold(sample_life(ev.Rejected)),
+    "damaged while it ran": damaged(State.RUNNING),
+    "damaged when it had ended": damaged(State.RESULT_COLLECTED),
+}  # fmt: skip
+RUNS = [jobs for count in range(4) for jobs in combinations_with_replacement(JOBS.values(), count)]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_verdict_and_exit_code_of_every_run_agree(interrupted: bool) -> None:
+    """Of no job to three, each at anything: nothing that is unfinished or unknown has passed."""
+    for jobs in RUNS:
+        report = run_report("r", jobs, interrupted=interrupted)
+        out = io.StringIO()
+        write_summary(out, report, jobs, colours=False)
+        *_, last = out.getvalue().splitlines()
+        printed = msgspec.json.decode(msgspec.json.encode(report))
+
+        passed = bool(jobs) and {job.verdict for job in jobs} == {Verdict.PASSED}
+        assert (passed and not interrupted) == (report.exit_code == 0)
+        assert (report.exit_code == 0) == (report.outcome is Verdict.PASSED)
+        assert EXIT_CODES[report.outcome] == report.exit_code
+        assert (report.outcome, report.exit_code) == (printed["outcome"], printed["exit_code"])
+        assert last.startswith(f"{WORDS[report.outcome]}: ")
+        assert last.endswith(f"(exit code {report.exit_code})")
+
+
+def test_the_first_in_the_documented_order_counts() -> None:
+    """Of several jobs: 2, 130, 1, 3, 4."""
+    order = [2, 130, 1, 3, 4, 0]
+    for jobs in RUNS[1:]:
+        codes = [EXIT_CODES[job.verdict or Verdict.UNFINISHED] for job in jobs]
+        assert min(codes, key=order.index) == run_report("r", jobs).exit_code
+
+
+def summary_of(job: Job) -> Summary:
+    """A job on the board, by hand: its mark is its verdict, or how far it is."""
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    word = VERDICTS[job.verdict] if job.verdict else job.state.value
+    mark = "damaged" if job.damage else job.verdict.value if job.verdict else "running"
+    return Summary(
+        id=job.id, run="r", name=job.name, state=job.state, verdict=job.verdict, mark=mark,
+        word=word, submitted=at, begin=at, end=at if job.ended else None, message="",
+        workspace="/src", commit="", dirty=False,
+    )  # fmt: skip
+
+
+def test_the_page_says_of_a_run_what_its_report_says() -> None:
+    """Once it has ended; until then that it goes on, and never that it has passed."""
+    for jobs in RUNS[1:]:
+        found = board.run([summary_of(job) for job in jobs])
+        report = run_report("r", jobs)
+
+        if any(job.damage for job in jobs):
+            assert "damaged" == found.mark
+        elif all(job.ended for job in jobs):
+            assert (report.outcome, VERDICTS[report.outcome]) == (found.mark, found.word)
+        else:
+            assert found.mark in ("running", "waiting")
+        assert (report.exit_code == 0) == (found.mark == "passed")
+
+
+def test_every_verdict_has_its_words_and_its_code() -> None:
+    """Wherever one is shown."""
+    for verdict in Verdict:
+        assert verdict in WORDS
+        assert verdict in VERDICTS
+        assert verdict in EXIT_CODES
+        assert verdict is overall([verdict])
+
+
+def test_a_job_that_cannot_be_read_is_shown_as_such() -> None:
+    """Not by its last state, which is not known to be true."""
+    assert "damaged" == shown_verdict(damaged(State.RESULT_COLLECTED))
