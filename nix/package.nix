@@ -28,8 +28,8 @@ python3Packages.buildPythonApplication {
   dependencies = with python3Packages; [
     anyio
     click
+    h11
     httpx
-    hypercorn
     jinja2
     msgspec
     prometheus-client

@@ -5,6 +5,7 @@ The names here are what a program that embeds pikaci needs; docs/embed.md shows 
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from states.job import Job
     from states.outcome import Verdict
     from states.spec import JobSpec
+
+# A program that embeds pikaci says where its log goes; `pikaci serve` does too.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "Capacity",

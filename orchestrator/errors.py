@@ -28,15 +28,17 @@ class NoJobs(PikaciError):
     """The job file has no jobs."""
 
 
-async def contained(faults: list[BaseException], call: Callable[[], Awaitable[None]]) -> None:
-    """Await `call`. What is wrong with its journal or its files goes to `faults`, and no further.
+async def collect_errors(
+    report: Callable[[BaseException], None], call: Callable[[], Awaitable[None]]
+) -> None:
+    """Await `call`. `report` gets what is wrong with its journal or its files; it goes no further.
 
     So a job that cannot go on ends none of those beside it.
     """
     try:
         await call()
     except* (PikaciError, OSError) as group:
-        faults.append(cause_of(group))
+        report(cause_of(group))
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -55,6 +55,15 @@ class Arrivals:
             waiting.set()
 
 
+@dataclass(frozen=True)
+class LogPiece:
+    """Bytes of the log of an attempt; `end` is the number of the byte behind them."""
+
+    attempt: int
+    end: int
+    data: bytes
+
+
 class JobHandle:
     """A job of an orchestrator's state root. What it tells is read from the journal.
 
@@ -170,6 +179,27 @@ class JobHandle:
             if job.attempt != before.attempt:
                 after = 0
             elif not job.ended:
+                await self._next(arrival)
+                await trio.sleep(GATHER_SECS)
+
+    async def more_log(self, attempt: int, after: int) -> LogPiece:
+        """The next piece of the log behind the byte `after` of an attempt's; empty at its end.
+
+        Behind one attempt's log comes the next one's. Waits for a job that has not ended.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            arrival = self._orchestrator.arrivals.log(self.id)
+            job = await self.fetch()  # before its file: what it wrote until it ended is read
+            path = self._orchestrator.bench.root.attempt_dir(self.id, attempt) / "guest.log"
+            data = await self._orchestrator.reading.apart(partial(_read, path, after))
+            if data:
+                return LogPiece(attempt, after + len(data), data)
+            if attempt < job.attempt:
+                attempt, after = attempt + 1, 0
+            elif job.ended:
+                return LogPiece(attempt, after, b"")
+            else:
                 await self._next(arrival)
                 await trio.sleep(GATHER_SECS)
 

@@ -12,6 +12,7 @@ and never an exception in the block.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -55,6 +56,7 @@ from orchestrator.snapshot import Snapshot
 from orchestrator.submission import (
     Judged,
     Request,
+    as_sent,
     check_same,
     judge,
     rejections,
@@ -68,6 +70,7 @@ from states.job import Job, fold, step, verdict_of
 from states.outcome import Verdict
 from states.spec import JobSpec
 
+_log = logging.getLogger(__name__)
 # The other tasks have their turn when so many jobs of a run have been started.
 STARTED_AT_ONCE = 20
 # Other readers have theirs when so many jobs have been read.
@@ -138,6 +141,8 @@ class Orchestrator:
         self._runs = 0
         self._ended: Counter[Verdict] = Counter()
         self._faults: dict[str, Exception] = {}
+        # What upkeep could not do, by its duty; and jobs that this process lost.
+        self.fault_counts: Counter[str] = Counter()
         bench.journal.observe(self._on_entry)
 
     @classmethod
@@ -208,7 +213,9 @@ class Orchestrator:
             self = cls(bench, capacity, session, workspace, queue_jobs, allow_mounts)
             try:
                 async with (
-                    tending(self.bench, self.queue, self._tasks, self._take_up_lost),
+                    tending(
+                        self.bench, self.queue, self._tasks, self._take_up_lost, self._on_fault
+                    ),
                     listening(root.locks, session, self._tasks),
                     trio.open_nursery() as self._nursery,
                 ):
@@ -420,6 +427,13 @@ class Orchestrator:
         self._check_open()
         return await self._publisher.publish(workspace, include=include)
 
+    async def find_submitted(self, request: Request) -> RunHandle | None:
+        """The run that was submitted before under the request's key; None when there is none.
+
+        `KeyTaken` when it was another one. The host's directories may have changed meanwhile.
+        """
+        return await self._submitted_before(as_sent(request)) if request.key else None
+
     async def _submitted_before(self, request: Request) -> RunHandle | None:
         """The run that was submitted under the request's key."""
 
@@ -428,7 +442,9 @@ class Orchestrator:
             if run is None:
                 return None
             handle = self.run(run)
-            check_same(request, [job.job for job in handle.jobs])
+            ((_, first),) = self.journal.entries(handle.jobs[0].id, limit=1)
+            assert isinstance(first, ev.Submitted)
+            check_same(request, first, [job.job for job in handle.jobs])
             return handle
 
         return await self.reading.journal(find)
@@ -560,6 +576,7 @@ class Orchestrator:
             cause = cause_of(group)
             assert isinstance(cause, Exception)
             self._faults[task.job.id] = cause
+            self._on_fault("job", cause, job=task.job.id)
         finally:
             del self._tasks[task.job.id]
             self._room.begun(task.job.id)
@@ -591,6 +608,11 @@ class Orchestrator:
                 self._nursery.start_soon(self._drive, task)
             del self._faults[id]
             self.arrivals.tell(id)
+
+    def _on_fault(self, duty: str, fault: BaseException, **about: str) -> None:
+        """What goes no further is counted and told, and never swallowed in silence."""
+        self.fault_counts[duty] += 1
+        _log.warning("upkeep: %s", fault, extra={"about": {"duty": duty, **about}})
 
     def _on_entry(self, entry: ev.Entry) -> None:
         task = self._tasks.get(entry.job)

@@ -7,7 +7,7 @@ and drives those runs' jobs on from where the journal says that they are.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +15,7 @@ from functools import partial
 import trio
 
 from orchestrator import commands, locks
-from orchestrator.errors import contained
+from orchestrator.errors import collect_errors
 from orchestrator.held_lease import HeldLease
 from orchestrator.hold import REASON, listening
 from orchestrator.image.store import Images
@@ -94,6 +94,7 @@ async def recover(
     hurry: bool = False,
     tasks: dict[str, JobTask] | None = None,
     wait_for_secrets: bool = False,
+    on_fault: Callable[[BaseException], None] = lambda fault: None,
 ) -> list[BaseException]:
     """Take over the runs of dead processes, and return when their jobs and leases have ended.
 
@@ -101,11 +102,16 @@ async def recover(
     this is to `wait_for_secrets`. `tasks` gets the jobs that go on, by id, for as long as they do.
     `only` these jobs, by id, when given. With `cancel` they are ended; `hurry`: without a grace
     period. When this is cancelled its jobs are too, unless the intent is to detach.
-    What one job or run could not go on for, as its part of the journal is damaged, is returned;
-    the others go on.
+    What one job or run could not go on for, as its part of the journal is damaged, is returned,
+    and told to `on_fault` at once; the others go on.
     """
     images = Images(bench.incus)
     faults: list[BaseException] = []
+
+    def report(fault: BaseException) -> None:
+        faults.append(fault)
+        on_fault(fault)
+
     async with trio.open_nursery() as nursery:
         for session in left(bench).sessions:
             call = partial(
@@ -119,9 +125,9 @@ async def recover(
                 hurry=hurry,
                 registry={} if tasks is None else tasks,
                 wait_for_secrets=wait_for_secrets,
-                faults=faults,
+                report=report,
             )
-            nursery.start_soon(contained, faults, call)
+            nursery.start_soon(collect_errors, report, call)
     return faults
 
 
@@ -136,7 +142,7 @@ async def _recover_session(
     hurry: bool,
     registry: dict[str, JobTask],
     wait_for_secrets: bool,
-    faults: list[BaseException],
+    report: Callable[[BaseException], None],
 ) -> None:
     with locks.try_hold(bench.root.locks, session) as held:
         if not held:
@@ -153,7 +159,7 @@ async def _recover_session(
                     jobs.append(bench.journal.job(id))
                 except JobUnreadable as error:
                     unreadable.add(id)
-                    faults.append(error)
+                    report(error)
         tasks = {
             job.id: JobTask(
                 bench,
@@ -192,12 +198,12 @@ async def _recover_session(
             for task in tasks.values():
                 if cancel:
                     task.cancel(REASON, now=hurry)
-                nursery.start_soon(contained, faults, partial(go_on, task))
+                nursery.start_soon(collect_errors, report, partial(go_on, task))
             for lease in leases:
                 # The guest of a job that cannot be read may be of use until it ends itself.
                 lost = lease.job in unreadable and lease.deadline <= datetime.now(UTC)
                 if lost or lease.job not in unfinished:
-                    nursery.start_soon(contained, faults, partial(end_lease, bench, lease))
+                    nursery.start_soon(collect_errors, report, partial(end_lease, bench, lease))
 
 
 def _can_go_on(job: Job) -> bool:

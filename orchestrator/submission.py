@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import msgspec
@@ -27,7 +28,8 @@ class Request:
 
     `include` are globs of git-ignored files that the snapshot takes along. `key` makes it one
     submission however often it is sent, "" for none. A `snapshot` that is already published
-    is used as it is; else the workspace is published now.
+    is used as it is; else the workspace is published now. `asked` is a hash over what is asked
+    for, by which another request under the same key is told; `as_sent` sets it.
     """
 
     workspace: Path
@@ -35,6 +37,7 @@ class Request:
     include: tuple[str, ...] = ()
     key: str = ""
     snapshot: Snapshot | None = None
+    asked: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def judge(request: Request) -> Judged:
     Raises `UsageError` or `SpecError` for what a journal could not tell of, not even refused.
     """
     _check_names(request)
-    request = replace(request, workspace=real_path(request.workspace))
+    request = as_sent(request)
     checked: dict[str, CheckedSpec] = {}
     refused: dict[str, SpecError] = {}
     for name, spec in request.specs.items():
@@ -79,7 +82,8 @@ def _check_names(request: Request) -> None:
                 f"{name!r} is no name for a job",
                 resolution="allowed: letters, digits and ._/-, at most 128",
             )
-    for what, text in (("workspace", str(request.workspace)), ("key", request.key)):
+    texts = [("workspace", str(request.workspace)), ("key", request.key)]
+    for what, text in [*texts, *(("glob", glob) for glob in request.include)]:
         if not isinstance(text, str) or not _is_unicode(text):
             raise UsageError(f"the {what} {text!r} is not Unicode", resolution="rename it")
 
@@ -176,16 +180,33 @@ def submissions(judged: Judged, run: str, snapshot: Snapshot) -> list[ev.Submitt
             ),
             contract=contract().version,
             key=request.key,
+            asked=request.asked,
             **now(),
         )
         for number, (name, checked) in enumerate(judged.checked.items(), start=1)
     ]
 
 
-def check_same(request: Request, jobs: Iterable[Job]) -> None:
-    """`UsageError` when the key of the request stands for jobs that are others."""
-    there = {job.name: (job.spec, job.workspace) for job in jobs}
-    if there != {name: (spec, str(request.workspace)) for name, spec in request.specs.items()}:
+def as_sent(request: Request) -> Request:
+    """The request with the real path of its workspace and, when it has a key, its hash."""
+    request = replace(request, workspace=real_path(request.workspace))
+    if not request.key:
+        return request
+    asked = {field.name: getattr(request, field.name) for field in fields(request)}
+    del asked["key"], asked["asked"]
+    encoded = msgspec.json.encode(asked, enc_hook=str, order="deterministic")
+    return replace(request, asked=hashlib.sha256(encoded).hexdigest())
+
+
+def check_same(request: Request, submitted: ev.Submitted, jobs: Iterable[Job]) -> None:
+    """`KeyTaken` when the key of the request stands for something else, `submitted` with `jobs`."""
+    if submitted.asked:
+        same = submitted.asked == request.asked
+    else:
+        there = {job.name: (job.spec, job.workspace) for job in jobs}
+        here = judge(request).request
+        same = there == {name: (spec, str(here.workspace)) for name, spec in here.specs.items()}
+    if not same:
         raise KeyTaken(
             f"the key {request.key!r} was used for another submission",
             resolution="use a new key for other jobs, or send the same jobs again",

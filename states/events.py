@@ -53,7 +53,8 @@ class Submitted(Event, frozen=True, tag="submitted"):
     """The spec is valid and stored. `contract` is the version of the guest contract.
 
     `key` is what the submitter names the submission by, "" for none: what is submitted under
-    one key is submitted once.
+    one key is submitted once. `asked` is then a hash over all that was asked for; journals of
+    older versions have none.
     """
 
     run: str
@@ -63,6 +64,7 @@ class Submitted(Event, frozen=True, tag="submitted"):
     snapshot: SnapshotRef
     contract: int
     key: str = ""
+    asked: str = ""
 
 
 class Rejected(Event, frozen=True, tag="rejected"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +14,6 @@ from orchestrator.cli.options import (
     workspace_option,
 )
 from orchestrator.errors import UsageError
-
-if TYPE_CHECKING:
-    from orchestrator.orchestrator import Orchestrator
-    from states import events as ev
 
 
 @click.command("serve")
@@ -48,6 +44,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="A private file with the token that clients on TCP must send.",
 )
+@click.option(
+    "--log",
+    "log_form",
+    type=click.Choice(["text", "json"]),
+    help="How the log is written; JSON under systemd, text elsewhere.",
+)
 def command(
     workspace: Path | None,
     state_root: Path | None,
@@ -59,20 +61,24 @@ def command(
     allow_mounts: tuple[Path, ...],
     listen: str | None,
     token_file: Path | None,
+    log_form: str | None,
 ) -> int:
-    """Hold a state root and take jobs over HTTP; what dead processes left goes on too.
+    """Run the service: HTTP API and web page.
+
+    It takes jobs, and resumes those of dead processes. No other process runs jobs in its state
+    root; `pikaci run` there submits to the service.
 
     It needs the right to use Incus, and no more. On the host that right (the group incus-admin)
     is as good as root. Jobs may mount only what --allow-mounts names, but whoever can submit one
-    reads what this user can read. So its socket is its user's alone, and TCP needs a token.
+    reads what this user can read. So only its own user can open its socket, and TCP needs a token.
 
-    TERM, Ctrl-C or a closed terminal end it, with exit code 0: jobs go on in their guests, and
-    are taken over at its next start. A second signal does not wait for answers that are being
-    given.
+    TERM, Ctrl-C or a closed terminal stops it, with exit code 0: jobs go on in their guests, and
+    its next start takes them over. A second signal does not wait for answers that are being given.
     """
     import trio
 
     try:
+        from orchestrator.service.logs import configure_logging, under_systemd
         from orchestrator.service.serving import Doors, default_socket, serve
     except ModuleNotFoundError as error:
         raise UsageError(
@@ -82,6 +88,7 @@ def command(
     from functools import partial
 
     from orchestrator.cli.signals import stop_signals
+    from orchestrator.cli.streams import drop
     from orchestrator.queue import Capacity
     from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
 
@@ -101,7 +108,9 @@ def command(
         listen=listen,
         token_file=token_file,
     )
-    trio.run(partial(serve, settings, doors, say=_say, on_entry=_show, stop_signals=stop_signals()))
+    as_json = under_systemd() if log_form is None else log_form == "json"
+    configure_logging(sys.stdout, as_json=as_json, on_broken=partial(drop, 1))
+    trio.run(partial(serve, settings, doors, stop_signals=stop_signals()))
     return 0
 
 
@@ -125,26 +134,3 @@ def _bytes(memory: str | None) -> int | None:
             f"--memory {memory} is no size", resolution="a size with its unit, for example 16GiB"
         )
     return None if memory is None else size_in_bytes(memory)
-
-
-def _say(line: str) -> None:
-    """A line on stdout, as long as somebody takes it: a service does not end for want of that."""
-    from orchestrator.cli.streams import StreamBroken, drop
-
-    try:
-        click.echo(line)
-    except (OSError, StreamBroken):
-        drop(1)
-
-
-def _show(orchestrator: Orchestrator, entry: ev.Entry) -> None:
-    from orchestrator.cli.summary import shown_verdict
-    from orchestrator.terminal import plain
-    from states import events as ev
-    from states.job import fold
-
-    if isinstance(entry, ev.Event):
-        begins = isinstance(entry, ev.Submitted | ev.Rejected)
-        job = fold([entry]) if begins else orchestrator.known(entry.job)
-        job = job or orchestrator.journal.job(entry.job)
-        _say(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")

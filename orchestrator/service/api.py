@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,9 +23,19 @@ from orchestrator.orchestrator import Orchestrator, Statistics
 from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.service.artifacts import list_artifacts, open_artifact
 from orchestrator.service.files import file_answer
+from orchestrator.service.follow import (
+    EVENT_STREAM,
+    KEEP_ALIVE,
+    LogFrames,
+    frames_of,
+    place_of_id,
+    stream_answer,
+)
+from orchestrator.service.limits import lasting
 from orchestrator.service.places import place_of_byte, place_of_line
 from orchestrator.service.problems import Problem
 from orchestrator.service.types import (
+    KEEP_ALIVE_SECS,
     Artifacts,
     Cancel,
     JobDocument,
@@ -45,17 +56,16 @@ from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
 
-KEEP_ALIVE_SECS = 15.0
 # Who watches all jobs is told of what happens in so short a time at once: each look reads.
 GATHER_SECS = 0.05
 # Who watches all jobs has to come again after this time, and so is known to be alive.
 WATCH_SECS = 3600.0
-EVENT_STREAM = "text/event-stream"
 _MAX_KEY = 200
 # So many documents are encoded at once; more are in a thread.
 FEW = 5
 _T = TypeVar("_T")
 _encode = msgspec.json.encode
+_log = logging.getLogger(__name__)
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 _Handler = Callable[[Orchestrator, Request], Awaitable[Response]]
@@ -80,6 +90,12 @@ class LogQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`follow`: from the byte `after`, as it grows, to the job's end."""
 
     follow: bool = False
+    after: _Count = 0
+
+
+class FollowQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`after`: from this byte of the current attempt. The header Last-Event-ID goes before it."""
+
     after: _Count = 0
 
 
@@ -121,13 +137,8 @@ class Operation:
 
 async def submit(orchestrator: Orchestrator, request: Request) -> Response:
     """Submit a run; it is durable when this is answered. With an Idempotency-Key, once."""
+    key = _idempotency_key(request)
     asked = await _body(request, SubmitRun)
-    key = request.headers.get("Idempotency-Key", "")
-    if len(key) > _MAX_KEY or not key.isprintable():
-        raise Problem(400, f"the Idempotency-Key has more than {_MAX_KEY} printable characters")
-    known = bool(key) and await orchestrator.reading.journal(
-        lambda: orchestrator.journal.run_of_key(key) is not None
-    )
     wanted = RunRequest(
         Path(asked.workspace),
         asked.jobs,
@@ -136,8 +147,11 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         snapshot=_published(orchestrator, asked.snapshot),
     )
     # It looks at the workspace, at directories of jobs, and at the files of secrets.
-    judged = await look_up("the paths of the run", partial(_judged, wanted, secrets=not known))
-    run = await orchestrator.submit_judged(judged, wait=False)
+    run = await orchestrator.find_submitted(wanted)
+    known = run is not None
+    if run is None:
+        judged = await look_up("the paths of the run", partial(_judged, wanted))
+        run = await orchestrator.submit_judged(judged, wait=False)
     documents = await _documents(orchestrator, run)
     rejected = [document for document in documents if document.verdict is Verdict.REJECTED]
     if rejected and (failure := rejected[0].failure):
@@ -146,6 +160,8 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
             f"jobs.{rejected[0].name}: {failure.message}",
             resolution=f"{failure.resolution}; the run {run.id} is recorded as rejected",
         )
+    about = {"run": run.id, "jobs": len(documents), "key": key, "workspace": asked.workspace}
+    _log.info("known run" if known else "submitted run", extra={"about": about})
     return await _json_run(orchestrator, run, documents, 200 if known else 201)
 
 
@@ -190,10 +206,18 @@ async def get_job(orchestrator: Orchestrator, request: Request) -> Response:
     return _json(await _document_of(orchestrator, job))
 
 
+def log_cancel(jobs: list[str], asked: Cancel) -> None:
+    """Say in the log who is cancelled, and why."""
+    for job in jobs:
+        about = {"job": job, "reason": asked.reason, "now": asked.now}
+        _log.info("cancel", extra={"about": about})
+
+
 async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
     """End a job; answered when it is dead. One that has ended stays as it is."""
     job = await _job(orchestrator, request)
     asked = await _body(request, Cancel)
+    log_cancel([job.id], asked)
     await job.cancel(reason=asked.reason, now=asked.now)
     return _json(await _document_of(orchestrator, job))
 
@@ -202,6 +226,7 @@ async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
     """End all jobs of a run; answered when they are dead."""
     run = await orchestrator.find_run(request.path_params["run"])
     asked = await _body(request, Cancel)
+    log_cancel([job.id for job in run.jobs], asked)
     await orchestrator.cancel((job.id for job in run.jobs), reason=asked.reason, now=asked.now)
     return await _json_run(orchestrator, run, await _documents(orchestrator, run))
 
@@ -218,29 +243,23 @@ async def events(orchestrator: Orchestrator, request: Request) -> Response:
         after = decoded_query({"after": last}, EventsQuery).after
     if (await job.fetch()).ended and not await job.more(after):
         return Response(status_code=204)
-    return StreamingResponse(
-        _server_sent(job, after),
-        media_type=EVENT_STREAM,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return stream_answer(request, _server_sent(job, after))
 
 
 async def _server_sent(job: JobHandle, after: int) -> AsyncIterator[bytes]:
-    while True:
-        batch = None
-        with trio.move_on_after(KEEP_ALIVE_SECS):
-            batch = await job.more(after)
-        if batch is None:
-            yield b": still here\n\n"  # so that a connection that is gone is noticed
-        elif not batch:
-            return
-        else:
+    async def more() -> bytes:
+        nonlocal after
+        batch = await job.more(after)
+        if batch:
             after = batch[-1][0]
-            yield b"".join(
-                b"id: %d\nevent: %s\ndata: %s\n\n"
-                % (number, ev.kind_of(entry).encode(), recorded.encode(entry))
-                for number, entry in batch
-            )
+        return b"".join(
+            b"id: %d\nevent: %s\ndata: %s\n\n"
+            % (number, ev.kind_of(entry).encode(), recorded.encode(entry))
+            for number, entry in batch
+        )
+
+    async for frame in frames_of(more):
+        yield frame
 
 
 async def moves(orchestrator: Orchestrator, request: Request) -> Response:
@@ -252,12 +271,9 @@ async def moves(orchestrator: Orchestrator, request: Request) -> Response:
     if (last := request.headers.get("Last-Event-ID")) is not None:
         after = decoded_query({"after": last}, MovesQuery).after
     newest = await orchestrator.reading.journal(orchestrator.journal.position)
-    return StreamingResponse(
-        # A greater number is of another journal.
-        _moves(orchestrator, newest if after is None else min(after, newest)),
-        media_type=EVENT_STREAM,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    # A greater number is of another journal.
+    after = newest if after is None else min(after, newest)
+    return stream_answer(request, _moves(orchestrator, after))
 
 
 async def _moves(orchestrator: Orchestrator, after: int) -> AsyncIterator[bytes]:
@@ -281,7 +297,7 @@ async def _moves(orchestrator: Orchestrator, after: int) -> AsyncIterator[bytes]
             await arrival.wait()
             await trio.sleep(GATHER_SECS)
         if waited.cancelled_caught:
-            yield b": still here\n\n"
+            yield KEEP_ALIVE
 
 
 async def log(orchestrator: Orchestrator, request: Request) -> Response:
@@ -290,13 +306,32 @@ async def log(orchestrator: Orchestrator, request: Request) -> Response:
     query = decoded_query(request.query_params, LogQuery)
     media = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
     if query.follow and request.method == "GET":
+        lasting(request)
         return StreamingResponse(
             job.log(after=query.after), headers={"X-Content-Type-Options": "nosniff", **media}
         )
     opened = await _open_log(orchestrator, job)
     if opened is None:
         return Response(b"", headers=media)
-    return file_answer(*opened, request.headers.get("Range", ""), media)
+    return await file_answer(request, *opened, media)
+
+
+async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
+    """A job's log as server-sent events of base64, from a byte or behind Last-Event-ID.
+
+    An id is an attempt and a byte of its log, `1.4096`: behind one attempt's log comes the next
+    one's. The stream ends when the job has; behind the end the answer is 204.
+    """
+    job = await _job(orchestrator, request)
+    after = decoded_query(request.query_params, FollowQuery).after
+    now = await job.fetch()
+    place = max(1, now.attempt), after
+    if (last := request.headers.get("Last-Event-ID")) is not None:
+        place = place_of_id(last)
+    frames = LogFrames(job, *place)
+    if now.ended and await frames.over():
+        return Response(status_code=204)
+    return stream_answer(request, frames_of(frames.more))
 
 
 async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
@@ -353,8 +388,7 @@ async def artifact(orchestrator: Orchestrator, request: Request) -> Response:
         "Content-Disposition": "attachment",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    file, size = await orchestrator.reading.apart(opened)
-    return file_answer(file, size, request.headers.get("Range", ""), headers)
+    return await file_answer(request, *await orchestrator.reading.apart(opened), headers)
 
 
 async def statistics(orchestrator: Orchestrator, request: Request) -> Response:
@@ -372,6 +406,7 @@ OPERATIONS = (
     Operation("GET", "/v1/events", moves, EVENT_STREAM, query=MovesQuery),
     Operation("GET", "/v1/jobs/{job}/events", events, EVENT_STREAM, query=EventsQuery),
     Operation("GET", "/v1/jobs/{job}/log", log, "text/plain", query=LogQuery),
+    Operation("GET", "/v1/jobs/{job}/log/events", follow_log, EVENT_STREAM, query=FollowQuery),
     Operation("GET", "/v1/jobs/{job}/log/place", log_place, Place, query=PlaceQuery),
     Operation("GET", "/v1/jobs/{job}/artifacts", artifacts, Artifacts),
     Operation("GET", "/v1/jobs/{job}/artifacts/{path:path}", artifact, "application/octet-stream"),
@@ -379,13 +414,13 @@ OPERATIONS = (
 )
 
 
-def _judged(request: RunRequest, *, secrets: bool) -> Judged:
-    """The request, judged. With `secrets` they are all there before anything is touched.
+def _judged(request: RunRequest) -> Judged:
+    """The request, judged. All its secrets are there before anything is touched.
 
     They are read again when they are used.
     """
     judged = judge(request)
-    if not judged.refused and secrets:
+    if not judged.refused:
         _check_secrets(judged)
     return judged
 
@@ -458,6 +493,20 @@ def _json(document: msgspec.Struct, status: int = 200) -> Response:
     return Response(_encode(document), status_code=status, media_type="application/json")
 
 
+def _idempotency_key(request: Request) -> str:
+    """The key of the request, "" when it sends none."""
+    keys = request.headers.getlist("Idempotency-Key")
+    if not keys:
+        return ""
+    if len(keys) > 1 or not 0 < len(keys[0]) <= _MAX_KEY or not keys[0].isprintable():
+        raise Problem(
+            400,
+            "the Idempotency-Key is not valid",
+            resolution=f"send one, of 1 to {_MAX_KEY} printable characters, or none",
+        )
+    return keys[0]
+
+
 async def _body(request: Request, type: type[_T]) -> _T:
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -470,8 +519,10 @@ async def _body(request: Request, type: type[_T]) -> _T:
         raise Problem(
             422, f"the body: {error}", resolution="/v1/openapi.json has its form"
         ) from None
-    except msgspec.DecodeError as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(
+            400, f"the body is not JSON: {error}", resolution="JSON is sent as UTF-8"
+        ) from None
 
 
 def decoded_query(given: Mapping[str, str], type: type[_T]) -> _T:

@@ -12,7 +12,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api import EVENT_STREAM, OPERATIONS, Operation, submit
+from orchestrator.service.api import OPERATIONS, Operation, submit
+from orchestrator.service.follow import EVENT_STREAM
 from orchestrator.service.limits import Limits
 from orchestrator.service.metrics import MEDIA_TYPE, Metrics
 from orchestrator.service.openapi import openapi
@@ -31,8 +32,13 @@ from states.errors import PikaciError
 LOCAL_HOSTS = ("pikaci", "localhost", "127.0.0.1", "[::1]")
 
 
-def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) -> Starlette:
-    """The application over an orchestrator. Once it is `stopping`, nothing can be submitted."""
+def make_app(
+    orchestrator: Orchestrator, *, stopping: trio.Event | None = None, streams: int | None = None
+) -> Starlette:
+    """The application over an orchestrator. Once it is `stopping`, nothing can be submitted.
+
+    So many `streams` last at once; `limits.MAX_STREAMS` when not given.
+    """
     stopping = trio.Event() if stopping is None else stopping
     metrics = Metrics(orchestrator)
     readiness = Readiness(orchestrator, stopping)
@@ -76,7 +82,7 @@ def make_app(orchestrator: Orchestrator, *, stopping: trio.Event | None = None) 
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
-        middleware=[Middleware(Limits)],
+        middleware=[Middleware(Limits, streams=streams)],
         exception_handlers={
             PikaciError: on_pikaci_error,
             HTTPException: on_http_exception,
@@ -108,7 +114,7 @@ class LocalOnly:
                         "this is not asked for by a local client",
                         resolution=f"send one of these as Host: {', '.join(LOCAL_HOSTS)}",
                     )
-                    await problem(refused)(scope, receive, send)
+                    await problem(refused, scope)(scope, receive, send)
                     return
         await self._app(scope, receive, send)
 

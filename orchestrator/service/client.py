@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import msgspec
 import trio
 
 from orchestrator.service.types import (
+    KEEP_ALIVE_SECS,
     Cancel,
     JobDocument,
     ProblemDocument,
@@ -23,11 +26,17 @@ from states import events as ev
 from states import recorded
 from states.errors import PikaciError
 
-ANSWER_SECS = 120.0
+# A submission is answered when its workspace is copied, a cancellation when its jobs are dead.
+ANSWER_SECS = 600.0
+# A stream has a sign of life every 15 s; a connection on which three are missing is lost.
+QUIET_SECS = 3 * KEEP_ALIVE_SECS
+# A service is taken for gone so long after its last sign of life.
+AWAY_SECS = 120.0
+# A request that it has no room for, or cannot carry out now, is sent again for so long.
+BUSY_SECS = 30.0
 AGAIN_SECS = 0.5
-BUSY = 503
-# A service that was restarted is back within this time, or is taken for gone.
-AWAY_SECS = 30.0
+BUSY, NOTHING_MORE = 503, 204
+MOST_AGAIN_SECS = 5.0
 _T = TypeVar("_T")
 
 
@@ -41,6 +50,34 @@ class ServiceProblem(PikaciError):
 
 class ServiceGone(PikaciError):
     """Nobody answers on the socket."""
+
+
+class _Patience:
+    """How long a service has given no sign of life, and when it is asked next."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._delay = AGAIN_SECS
+
+    def heard(self) -> None:
+        """There was a sign of life just now."""
+        self._since = trio.current_time()
+        self._delay = AGAIN_SECS
+
+    def refused(self) -> None:
+        """It lives, and does not answer this yet."""
+        self._since = trio.current_time()
+
+    def secs(self) -> float:
+        """Seconds since the last sign of life; since the first look when there was none."""
+        if self._since is None:
+            self._since = trio.current_time()
+        return trio.current_time() - self._since
+
+    def next_delay(self) -> float:
+        """Seconds to the next try."""
+        delay, self._delay = self._delay, min(2 * self._delay, MOST_AGAIN_SECS)
+        return delay * random.uniform(0.75, 1.25)
 
 
 class Client:
@@ -60,68 +97,75 @@ class Client:
 
     async def entries(self, job: str) -> AsyncIterator[ev.Entry]:
         """A job's entries, each once, to its end; a connection that is lost is made anew."""
-        after, deadline = 0, trio.current_time() + AWAY_SECS
-        while True:
-            try:
-                async with self._http.stream(
-                    "GET", f"/v1/jobs/{job}/events", params={"after": after}
-                ) as answer:
-                    await _check(answer)
-                    if answer.status_code == 204:
-                        return
-                    fields: dict[str, str] = {}
-                    async for line in answer.aiter_lines():
-                        if line:
-                            name, _, value = line.partition(": ")
-                            fields[name] = value
-                        elif "id" in fields:
-                            after = int(fields["id"])
-                            deadline = trio.current_time() + AWAY_SECS
-                            yield recorded.decode(fields["data"].encode())
-                            fields = {}
-            except (httpx.TransportError, ServiceProblem) as error:
-                await self._again(error, deadline)
+        async for data in self._follow(f"/v1/jobs/{job}/events"):
+            yield recorded.decode(data)
 
     async def log(self, job: str) -> AsyncIterator[bytes]:
         """A job's log as it grows, to its end, each byte once."""
-        after, deadline = 0, trio.current_time() + AWAY_SECS
+        async for data in self._follow(f"/v1/jobs/{job}/log/events"):
+            yield base64.b64decode(data)
+
+    async def _follow(self, path: str) -> AsyncIterator[bytes]:
+        """The data of a stream's events, each once, until the service has no more of them."""
+        last = b""
+        patience = _Patience()
+        patience.heard()
         while True:
+            came = False
             try:
                 async with self._http.stream(
-                    "GET", f"/v1/jobs/{job}/log", params={"follow": "true", "after": after}
+                    "GET",
+                    path,
+                    headers={"Last-Event-ID": last.decode()} if last else {},
+                    timeout=httpx.Timeout(QUIET_SECS, pool=None),
                 ) as answer:
                     await _check(answer)
-                    async for chunk in answer.aiter_raw():
-                        after += len(chunk)
-                        deadline = trio.current_time() + AWAY_SECS
-                        yield chunk
-                    return
+                    if answer.status_code == NOTHING_MORE:
+                        return
+                    patience.heard()
+                    async for fields in _events(answer):
+                        patience.heard()
+                        if b"id" in fields:
+                            last, came = fields[b"id"], True
+                            yield fields[b"data"]
+                            patience.heard()
             except (httpx.TransportError, ServiceProblem) as error:
-                await self._again(error, deadline)
-
-    async def _again(self, error: httpx.TransportError | ServiceProblem, deadline: float) -> None:
-        """Wait for the next try of a stream; raises what a try does not mend, or did not."""
-        late = trio.current_time() > deadline
-        if isinstance(error, ServiceProblem):
-            if late or error.status != BUSY:
-                raise error
-        elif late:
-            raise self._gone(error) from error
-        await trio.sleep(AGAIN_SECS)
+                if isinstance(error, ServiceProblem) and error.status == BUSY:
+                    patience.refused()  # the job goes on meanwhile
+                await self._again(error, patience)
+            else:
+                if not came:
+                    await trio.sleep(AGAIN_SECS)
 
     async def _post(
         self, path: str, body: msgspec.Struct, type: type[_T], headers: dict[str, str]
     ) -> _T:
-        try:
-            answer = await self._http.post(
-                path,
-                content=msgspec.json.encode(body),
-                headers={"Content-Type": "application/json", **headers},
-            )
-        except httpx.TransportError as error:
+        """The answer; asked for again while it is lost, which changes nothing a second time."""
+        patience = _Patience()
+        while True:
+            try:
+                answer = await self._http.post(
+                    path,
+                    content=msgspec.json.encode(body),
+                    headers={"Content-Type": "application/json", **headers},
+                )
+                await _check(answer)
+            except (httpx.TransportError, ServiceProblem) as error:
+                await self._again(error, patience)
+            else:
+                return msgspec.json.decode(answer.content, type=type)
+
+    async def _again(
+        self, error: httpx.TransportError | ServiceProblem, patience: _Patience
+    ) -> None:
+        """Wait for the next try; raises what a try does not mend, or did not in time."""
+        secs = patience.secs()
+        if isinstance(error, ServiceProblem):
+            if error.status != BUSY or secs > BUSY_SECS:
+                raise error
+        elif secs > AWAY_SECS:
             raise self._gone(error) from error
-        await _check(answer)
-        return msgspec.json.decode(answer.content, type=type)
+        await trio.sleep(patience.next_delay())
 
     def _gone(self, error: httpx.TransportError) -> ServiceGone:
         return ServiceGone(
@@ -129,6 +173,19 @@ class Client:
             resolution="is `pikaci serve` running? Jobs that it took are not lost: its next start,"
             " or `pikaci resume`, goes on with them",
         )
+
+
+async def _events(answer: httpx.Response) -> AsyncIterator[dict[bytes, bytes]]:
+    """The fields of each event, and none for each comment, however the bytes are cut.
+
+    Lines end at a line feed alone: what a job printed may have other characters that break lines.
+    """
+    rest = b""
+    async for chunk in answer.aiter_raw():
+        *events, rest = (rest + chunk).split(b"\n\n")
+        for event in events:
+            fields = (line.partition(b": ") for line in event.split(b"\n"))
+            yield {name: value for name, _, value in fields if name}
 
 
 async def _check(answer: httpx.Response) -> None:

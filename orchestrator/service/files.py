@@ -7,36 +7,44 @@ import re
 from collections.abc import AsyncIterator
 
 import trio
-from starlette.responses import Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.service.limits import lasting
+
 CHUNK_BYTES = 1 << 16
+# So much is read at once, and is no download that lasts as long as its client likes.
+SMALL_BYTES = 1 << 18
 
 
-class FileAnswer(StreamingResponse):
+class FileAnswer(Response):
     """The bytes from `start` to `end` of a file, which is closed with the answer."""
 
     def __init__(
         self, file: int, start: int, end: int, status_code: int, headers: dict[str, str]
     ) -> None:
-        super().__init__(self._read(start, end), status_code, headers)
+        super().__init__(None, status_code, headers)
         self._file = file
+        self._start = start
+        self._end = end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Not in `_read`: who goes away before the first byte has it never begun.
+        # Who sends no more may still read: that is no reason to end. Who is gone fails to be sent.
         try:
-            if scope["method"] == "HEAD":
-                await Response(headers=self.headers, status_code=self.status_code)(
-                    scope, receive, send
-                )
-            else:
-                await super().__call__(scope, receive, send)
+            start = {"type": "http.response.start", "status": self.status_code}
+            await send({**start, "headers": self.raw_headers})
+            if scope["method"] != "HEAD":
+                async for chunk in self._chunks():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
         finally:
             os.close(self._file)
 
-    async def _read(self, start: int, end: int) -> AsyncIterator[bytes]:
-        while start < end:
-            size = min(CHUNK_BYTES, end - start)
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        start = self._start
+        while start < self._end:
+            size = min(CHUNK_BYTES, self._end - start)
             chunk = await trio.to_thread.run_sync(os.pread, self._file, size, start)
             if not chunk:
                 return
@@ -44,24 +52,38 @@ class FileAnswer(StreamingResponse):
             yield chunk
 
 
-def file_answer(file: int, size: int, asked: str, headers: dict[str, str]) -> Response:
+async def file_answer(request: Request, file: int, size: int, headers: dict[str, str]) -> Response:
     """The first `size` bytes of a file, or one range of them (RFC 9110); `file` is closed.
 
-    `size` is what the file has now: it may grow while it is sent. Several ranges are answered
-    with the whole, as one may.
+    `size` is what the file has now: it may grow while it is sent. Several ranges
+    are answered with the whole, as one may.
     """
-    headers = {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff", **headers}
-    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", asked.strip(), re.ASCII)
-    if found is None or not _is_range(found[1], found[2]):
-        headers["Content-Length"] = str(size)
-        return FileAnswer(file, 0, size, 200, headers)
-    start, end = _span(found[1], found[2], size)
-    if start >= end:
-        os.close(file)
-        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
-    headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-    headers["Content-Length"] = str(end - start)
-    return FileAnswer(file, start, end, 206, headers)
+    kept = False
+    try:
+        headers = {"Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff", **headers}
+        asked = request.headers.get("Range", "").strip()
+        found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", asked, re.ASCII)
+        status, start, end = 200, 0, size
+        if found is not None and _is_range(found[1], found[2]):
+            status, (start, end) = 206, _span(found[1], found[2], size)
+            if start >= end:
+                there = {**headers, "Content-Range": f"bytes */{size}"}
+                return Response(status_code=416, headers=there)
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        headers["Content-Length"] = str(end - start)
+        if request.method == "HEAD":
+            return Response(status_code=status, headers=headers)
+        if end - start <= SMALL_BYTES:
+            data = await trio.to_thread.run_sync(os.pread, file, end - start, start)
+            # It may have become shorter.
+            headers["Content-Length"] = str(len(data))
+            return Response(data, status, headers)
+        lasting(request)
+        kept = True
+        return FileAnswer(file, start, end, status, headers)
+    finally:
+        if not kept:
+            os.close(file)
 
 
 def _is_range(first: str, last: str) -> bool:

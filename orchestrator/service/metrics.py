@@ -19,7 +19,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.incus_errors import DeadlinePassed, classify, verb
@@ -31,6 +31,7 @@ from states.job import Job, fold, step
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PHASE_SECS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600, 10_800)
 DURABLE_SECS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
+_DUTIES = ("recover", "reap", "take_up", "job")
 _PLACES = ("in_use", "kept", "overdue")
 
 
@@ -106,6 +107,14 @@ class Metrics(Collector):
         for place in _PLACES:
             instances.add_metric((place,), places[place])
         yield instances
+        faults = CounterMetricFamily(
+            "pikaci_upkeep_faults",
+            "What upkeep could not do, by its duty, and jobs that the service lost; it tries again",
+            labels=("duty",),
+        )
+        for duty in _DUTIES:
+            faults.add_metric((duty,), self._orchestrator.fault_counts[duty])
+        yield faults
 
     def _leases(self) -> Count[str]:
         now = datetime.now(UTC)

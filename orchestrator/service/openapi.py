@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.service.api import EVENT_STREAM, OPERATIONS, Operation
+from orchestrator.service.api import OPERATIONS, Operation
+from orchestrator.service.follow import EVENT_STREAM
 from orchestrator.service.types import Move, ProblemDocument
 
 _REF = "#/components/schemas/{name}"
@@ -29,6 +30,10 @@ _HEADERS = {
     ("POST", "/v1/runs"): ("Idempotency-Key", {"type": "string", "maxLength": 200}),
     ("GET", "/v1/events"): ("Last-Event-ID", {"type": "integer", "minimum": 0}),
     ("GET", "/v1/jobs/{job}/events"): ("Last-Event-ID", {"type": "integer", "minimum": 0}),
+    ("GET", "/v1/jobs/{job}/log/events"): (
+        "Last-Event-ID",
+        {"type": "string", "pattern": r"^[0-9]{1,9}\.[0-9]{1,18}$"},
+    ),
     ("GET", "/v1/jobs/{job}/log"): ("Range", {"type": "string"}),
     ("GET", "/v1/jobs/{job}/artifacts/{path}"): ("Range", {"type": "string"}),
 }
@@ -75,7 +80,7 @@ def _described(operation: Operation, path: str) -> dict[str, Any]:
         "parameters": list(_parameters(operation, path)),
         "responses": {str(operation.status): good, "default": _PROBLEM},
     }
-    if operation.path == "/v1/jobs/{job}/events":
+    if operation.path in ("/v1/jobs/{job}/events", "/v1/jobs/{job}/log/events"):
         described["responses"]["204"] = {"description": "The job has ended, and nothing is left"}
     if operation.status == 201:
         described["responses"]["200"] = {**good, "description": "It was submitted before"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from orchestrator.errors import KeyTaken, NotFound, SnapshotError, UsageError
 from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
@@ -37,6 +40,9 @@ _WORDS = {
 }
 
 
+_log = logging.getLogger(__name__)
+
+
 class Problem(PikaciError):
     """An answer that is no success, with its status."""
 
@@ -45,9 +51,25 @@ class Problem(PikaciError):
         self.status = status
 
 
-def problem(error: PikaciError) -> Response:
+def problem(error: PikaciError, scope: Scope) -> Response:
     """The answer that tells a program of an error."""
-    return _answer(_document(error))
+    document = _document(error)
+    log_refusal(scope, document)
+    return _answer(document)
+
+
+def log_refusal(scope: Scope, document: ProblemDocument) -> None:
+    """Say in the log what was asked for and refused."""
+    client = scope.get("client")
+    about = {
+        "status": document.status,
+        "method": scope["method"],
+        "path": scope["path"][:200],
+        "client": client[0] if client else "unix",
+        "title": document.title[:500],
+    }
+    level = logging.WARNING if document.status >= 500 else logging.INFO
+    _log.log(level, "refused", extra={"about": about})
 
 
 def _document(error: PikaciError) -> ProblemDocument:
@@ -63,7 +85,9 @@ def _document(error: PikaciError) -> ProblemDocument:
 
 async def on_pikaci_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PikaciError)
-    return _told(request, _document(error))
+    document = _document(error)
+    log_refusal(request.scope, document)
+    return _told(request, document)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -71,6 +95,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     title, resolution = _WORDS.get(error.status_code, (error.detail, ""))
     document = ProblemDocument(status=error.status_code, title=title, resolution=resolution)
+    log_refusal(request.scope, document)
     return _told(request, document, dict(error.headers or {}))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -19,13 +21,16 @@ from orchestrator.incus import Incus
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.app import LocalOnly, make_app
 from orchestrator.service.connections import serve_connections
+from orchestrator.service.descriptors import connections_of_a_door, raise_descriptor_limit
 from orchestrator.service.garbage import collect_when_idle
 from orchestrator.service.sd_notify import sd_notify
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
 from orchestrator.settings import Settings, StateRoot
-from orchestrator.terminal import plain
 from states import events as ev
+from states.job import fold
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,6 @@ async def serve(
     settings: Settings,
     doors: Doors,
     *,
-    say: Callable[[str], None],
-    on_entry: Callable[[Orchestrator, ev.Entry], None],
     stop_signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
     incus: Incus | None = None,
 ) -> None:
@@ -60,9 +63,13 @@ async def serve(
     """
     token = _token(doors)
     async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
-        orchestrator.journal.observe(lambda entry: on_entry(orchestrator, entry))
+        orchestrator.journal.observe(partial(_log_entry, orchestrator))
         stopping = trio.Event()
-        app = make_app(orchestrator, stopping=stopping)
+        connections = connections_of_a_door(
+            raise_descriptor_limit(), doors=1 if doors.listen is None else 2
+        )
+        # The other half is for requests that are answered at once.
+        app = make_app(orchestrator, stopping=stopping, streams=connections // 2)
         try:
             with (
                 ExitStack() as sockets,
@@ -73,31 +80,47 @@ async def serve(
                 if doors.listen is not None:
                     listener = sockets.enter_context(tcp_socket(doors.listen))
                     ways.append((RequireToken(app, token), listener))
-                    say(f"listening on {_shown(listener)}, for who has the token")
-                say(f"serving {settings.root.path} on {doors.socket} as process {os.getpid()}")
+                    _log.info("listening on %s, with the token", _shown(listener))
+                _log.info(
+                    "serving %s on %s as process %d", settings.root.path, doors.socket, os.getpid()
+                )
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(collect_when_idle, orchestrator)
                     nursery.start_soon(_stop_on_signals, received, stopping, nursery.cancel_scope)
                     async with trio.open_nursery() as servers:
                         for way in ways:
-                            servers.start_soon(serve_connections, *way, stopping)
+                            servers.start_soon(
+                                partial(serve_connections, *way, stopping, most=connections)
+                            )
                         sd_notify("READY=1")
                     nursery.cancel_scope.cancel()
         finally:
             # However it came to this, jobs are not what ends.
             orchestrator.detach()
             for row in orchestrator.journal.unfinished():
-                say(f"  {row.id}  {plain(row.name)}  goes on, and is the next start's")
+                about = {"job": row.id, "name": row.name}
+                _log.info("the next start takes this job over", extra={"about": about})
 
 
 async def _stop_on_signals(
     received: AsyncIterator[int], stopping: trio.Event, hurry: trio.CancelScope
 ) -> None:
-    await anext(received)
+    _log.info("stopping, by signal %d", await anext(received))
     sd_notify("STOPPING=1")
     stopping.set()
     await anext(received)
     hurry.cancel()
+
+
+def _log_entry(orchestrator: Orchestrator, entry: ev.Entry) -> None:
+    if not isinstance(entry, ev.Event):
+        return
+    begins = isinstance(entry, ev.Submitted | ev.Rejected)
+    job = fold([entry]) if begins else orchestrator.known(entry.job)
+    job = job or orchestrator.journal.job(entry.job)
+    about = {"job": job.id, "run": job.run, "name": job.name, "state": job.state.value}
+    verdict = {"verdict": job.verdict.value, "message": job.message} if job.verdict else {}
+    _log.info("job", extra={"about": {**about, **verdict}})
 
 
 def _shown(listener: socket.socket) -> str:

@@ -6,15 +6,14 @@ import hashlib
 import hmac
 import time
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs
 
-import trio
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from orchestrator.service.limits import BODY_SECS
-from orchestrator.service.problems import Problem, problem, wants_page
+from orchestrator.service.limits import read_form
+from orchestrator.service.problems import Problem, log_refusal, problem, wants_page
+from orchestrator.service.types import ProblemDocument
 from orchestrator.service.web.rendering import page
 from orchestrator.service.web.same_origin import require_same_origin
 
@@ -58,16 +57,16 @@ class RequireToken:
     async def _answer(self, request: Request) -> Response | None:
         """What who has no token gets; None for a browser that has logged in."""
         try:
-            if (request.method, request.url.path) == ("POST", "/login"):
+            if (request.method, request.scope["path"]) == ("POST", "/login"):
                 return await self._log_in(request)
             if not self._logged_in(request):
                 return self._refused(request)
-            if (request.method, request.url.path) == ("POST", "/logout"):
+            if (request.method, request.scope["path"]) == ("POST", "/logout"):
                 return self._log_out(request)
             if request.method not in ("GET", "HEAD"):
                 require_same_origin(request)
         except Problem as error:
-            return problem(error)
+            return problem(error, request.scope)
         return None
 
     def _logged_in(self, request: Request) -> bool:
@@ -81,18 +80,11 @@ class RequireToken:
 
     async def _log_in(self, request: Request) -> Response:
         require_same_origin(request)
-        body = b""
-        with trio.move_on_after(BODY_SECS) as scope:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > _MAX_FORM:
-                    raise Problem(413, "the form is too large")
-        if scope.cancelled_caught:
-            raise Problem(408, f"the form did not come within {BODY_SECS:g} s")
-        form = parse_qs(body.decode("utf-8", "replace"))
+        form = await read_form(request, _MAX_FORM)
         token = form.get("token", [""])[0].strip()
         there = form.get("next", ["/"])[0]
         if not hmac.compare_digest(token.encode(), self._key):
+            log_refusal(request.scope, ProblemDocument(status=401, title="a wrong token"))
             return page("login.html", status=401, next=there, wrong=True)
         end = int(time.time()) + DAYS * 86_400
         answer = RedirectResponse(_own(there), status_code=303)
@@ -113,11 +105,12 @@ class RequireToken:
 
     def _refused(self, request: Request) -> Response:
         if request.method == "GET" and wants_page(request.headers):
-            query = f"?{request.url.query}" if request.url.query else ""
-            there = "/" if request.url.path == "/login" else request.url.path + query
+            path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
+            there = "/" if path == "/login" else path + (f"?{query}" if query else "")
             return page("login.html", status=401, next=there, wrong=False)
         answer = problem(
-            Problem(401, "this needs the token", resolution="send Authorization: Bearer TOKEN")
+            Problem(401, "this needs the token", resolution="send Authorization: Bearer TOKEN"),
+            request.scope,
         )
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer

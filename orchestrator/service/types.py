@@ -16,6 +16,8 @@ from states.outcome import Failure, Verdict
 from states.spec import NAME_PATTERN, JobSpec
 
 MAX_JOBS = 1000
+# A stream is never silent for longer.
+KEEP_ALIVE_SECS = 15.0
 _LEADS_TO = {trigger: state for trigger, _, state in TABLE}
 
 _Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import trio
+from starlette.types import ASGIApp
 
 from orchestrator import JobSpec, Orchestrator
 from orchestrator.fake_incus import FakeIncus
@@ -32,6 +33,14 @@ class Served:
     serving: trio.CancelScope
     ended: trio.Event
     task: trio.lowlevel.Task
+    listen: Callable[[], Awaitable[None]]
+
+    async def restart(self, away_secs: float) -> None:
+        """Cut all connections, as a process that dies does, and listen again after a while."""
+        self.serving.cancel()
+        await self.ended.wait()
+        await trio.sleep(away_secs)
+        await self.listen()
 
     @property
     def workspace(self) -> str:
@@ -60,31 +69,47 @@ class Served:
 
 
 @asynccontextmanager
-async def open_served(**options: Any) -> AsyncIterator[Served]:
-    """Serve for the length of the block; `options` go to `open_fake`."""
+async def open_served(
+    wrap: Callable[[ASGIApp], ASGIApp] = LocalOnly, most: int | None = None, **options: Any
+) -> AsyncIterator[Served]:
+    """Serve for the length of the block, `most` connections; `options` go to `open_fake`."""
     async with open_fake(**options) as (orchestrator, fake):
         path = orchestrator.bench.root.path / "service.sock"
         stopping = trio.Event()
         app = make_app(orchestrator, stopping=stopping)
-        serving, ended = trio.CancelScope(), trio.Event()
-
-        async def serve(task_status: trio.TaskStatus[trio.lowlevel.Task]) -> None:
-            task_status.started(trio.lowlevel.current_task())
-            with serving:
-                await serve_connections(LocalOnly(app), door, stopping)
-            ended.set()
-
         transport = httpx.AsyncHTTPTransport(uds=str(path))
-        with unix_socket(path) as door:
-            async with (
-                trio.open_nursery() as nursery,
-                httpx.AsyncClient(
-                    transport=transport, base_url="http://pikaci", timeout=60
-                ) as http,
-            ):
-                task = await nursery.start(serve)
-                yield Served(orchestrator, fake, http, path, stopping, serving, ended, task)
-                nursery.cancel_scope.cancel()
+        async with (
+            trio.open_nursery() as nursery,
+            httpx.AsyncClient(transport=transport, base_url="http://pikaci", timeout=60) as http,
+        ):
+            served: Served
+
+            async def serve(task_status: trio.TaskStatus[trio.lowlevel.Task]) -> None:
+                served.serving, served.ended = trio.CancelScope(), trio.Event()
+                with unix_socket(path) as door:
+                    task_status.started(trio.lowlevel.current_task())
+                    with served.serving:
+                        await serve_connections(wrap(app), door, stopping, most=most)
+                served.ended.set()
+
+            async def listen() -> None:
+                served.task = await nursery.start(serve)
+
+            here = trio.lowlevel.current_task()
+            served = Served(
+                orchestrator,
+                fake,
+                http,
+                path,
+                stopping,
+                trio.CancelScope(),
+                trio.Event(),
+                here,
+                listen,
+            )
+            await listen()
+            yield served
+            nursery.cancel_scope.cancel()
 
 
 SLEEPS = JobSpec(command="sleep 10000", timeout_secs=100_000)

@@ -102,6 +102,55 @@ async def test_a_key_is_submitted_once() -> None:
     assert "another submission" in (await problem(other, 409))["title"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"include": ["*.log"]},
+        {"workspace": "/tmp"},
+        {"jobs": {"a": {"command": "true", "priority": 1}}},
+        {"jobs": {"b": {"command": "true"}}},
+        {"snapshot": {"hash": "0" * 64, "commit": None, "dirty": None}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+async def test_a_key_stands_for_all_that_was_asked(change: dict[str, Any]) -> None:
+    """409 for any difference; the same again is the same run, whatever the disk has by then."""
+    async with open_served() as served:
+        key = {"Idempotency-Key": "build 7"}
+        there = Path(served.workspace).parent / "mounted"
+        there.mkdir()
+        mounts = [{"source": str(there), "path": "/data"}]
+        body = {
+            "workspace": served.workspace,
+            "jobs": {"a": {"command": "true", "mounts": mounts}},
+            "include": ["*.txt"],
+        }
+        first = await served.http.post("/v1/runs", json=body, headers=key)
+        there.rmdir()
+        again = await served.http.post("/v1/runs", json=body, headers=key)
+        other = await served.http.post("/v1/runs", json={**body, **change}, headers=key)
+
+    assert (201, 200) == (first.status_code, again.status_code), again.text
+    assert first.json()["id"] == again.json()["id"]
+    assert "another submission" in (await problem(other, 409))["title"]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [[""], ["a" * 201], ["a", "a"], ["a\tb"]],
+    ids=["empty", "long", "two", "tab"],
+)
+async def test_a_key_that_is_none_is_refused(keys: list[str]) -> None:
+    """A retry with it would be another run."""
+    async with open_served() as served:
+        body = {"workspace": served.workspace, "jobs": {"a": {"command": "true"}}}
+        headers = [("Idempotency-Key", key) for key in keys]
+        answer = await served.http.post("/v1/runs", json=body, headers=headers)
+
+        assert "Idempotency-Key" in (await problem(answer, 400))["title"]
+        assert [] == served.orchestrator.journal.jobs()
+
+
 async def test_jobs_are_listed_by_pages_and_filters() -> None:
     """The newest first; `next` leads on, to the end."""
     async with open_served() as served:
@@ -200,6 +249,14 @@ async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
     ("body", "status", "words"),
     [
         (b"{", 400, "is not JSON"),
+        (b'{"\xfc": 1}', 400, "is not JSON"),
+        (b'{"workspace": "/\xfc"}', 400, "is not JSON"),
+        (b'{"workspace": "\\ud800"}', 400, "is not JSON"),
+        (b"\xef\xbb\xbf{}", 400, "is not JSON"),
+        (b'{"workspace": NaN}', 400, "is not JSON"),
+        (b"[" * 100_000, 422, "Expected `object`"),
+        (b'{"jobs": {"a": {"cpus": 1e999}}}', 422, "out of range"),
+        (b'{"jobs": {"a": {"cpus": %s}}}' % (b"9" * 5000), 422, "out of range"),
         (b"{}", 422, "missing required field `workspace`"),
         (b'{"workspace": "here", "jobs": {"a": {"command": "true"}}}', 422, "$.workspace"),
         (b'{"workspace": "/", "jobs": {}}', 422, "$.jobs"),

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from orchestrator.service import connections, limits
+from orchestrator.service import connection, connections, limits
 from tests.service.served import Served, open_served
 
 GET = b"GET %s HTTP/1.1\r\nHost: pikaci\r\n%s\r\n"
@@ -137,7 +137,7 @@ async def test_who_takes_nothing_is_let_go(autojump_clock: MockClock) -> None:
         async with AsyncExitStack() as slow:
             for _ in range(10):
                 await slow.enter_async_context(connected(served, request))
-            await trio.sleep(connections.SEND_SECS + 60)
+            await trio.sleep(connection.SEND_SECS + 60)
             tasks, _ = await quiet(served)
         after = await quiet(served)
 
@@ -152,7 +152,7 @@ async def test_who_takes_little_by_little_gets_it_all(autojump_clock: MockClock)
         async with connected(served, request) as stream:
             taken = 0
             while taken < 2_000_000:
-                await trio.sleep(connections.SEND_SECS / 10)
+                await trio.sleep(connection.SEND_SECS / 10)
                 taken += len(await stream.receive_some(100_000))
 
 
@@ -186,22 +186,57 @@ async def test_no_client_keeps_a_service_from_its_end(
 async def test_connections_are_bounded(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """Who comes too late is told when to come again; who is there stays."""
+    """Who comes too late is told when to come again; who is being answered stays."""
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 5)
     async with open_served() as served:
+        job = await served.submit("sleep 1000000")
+        await served.started(job["id"])
+        stream = GET % (f"/v1/jobs/{job['id']}/events".encode(), b"")
         async with AsyncExitStack() as open_ones:
-            first = [await open_ones.enter_async_context(connected(served)) for _ in range(5)]
-            await trio.sleep(1)
+            first = [
+                await open_ones.enter_async_context(connected(served, stream)) for _ in range(5)
+            ]
+            assert [b"HTTP/1.1 200"] * 5 == [(await found.receive_some())[:12] for found in first]
             refused = await answer_to(served, b"")
-            await first[0].send_all(GET % (b"/healthz", b""))
-            taken = await first[0].receive_some()
+            await trio.sleep(16)
+            heard = [await found.receive_some() for found in first]
         await quiet(served)
         later = await served.http.get("/healthz")
 
     assert refused.startswith(b"HTTP/1.1 503")
     assert b"Retry-After: 5" in refused
-    assert taken.startswith(b"HTTP/1.1 200")
+    assert all(heard)
     assert 200 == later.status_code
+
+
+@pytest.mark.parametrize(
+    ("begin", "rest"),
+    [
+        (b"", GET % (b"/healthz", b"")),
+        (b"GET /healthz HT", b"TP/1.1\r\nHost: pikaci\r\n\r\n"),
+        (POST % 2, b"{}"),
+    ],
+    ids=["nothing", "head", "body"],
+)
+async def test_who_is_waited_for_gives_way(
+    begin: bytes, rest: bytes, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """The one that waits longest; the others stay."""
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 5)
+    async with open_served() as served, AsyncExitStack() as open_ones:
+        first = []
+        for _ in range(5):
+            first.append(await open_ones.enter_async_context(connected(served, begin)))
+            await trio.sleep(0.1)
+        new = await answer_to(served, GET % (b"/healthz", b"Connection: close\r\n"))
+        await rest_of(first[0])
+        others = []
+        for found in first[1:]:
+            await found.send_all(rest)
+            others.append((await found.receive_some())[:9])
+
+    assert new.startswith(b"HTTP/1.1 200")
+    assert [b"HTTP/1.1 "] * 4 == others
 
 
 @pytest.mark.parametrize("begin", [b"", b"GET /healthz HT", GET % (b"/healthz", b"")])
@@ -226,7 +261,7 @@ async def test_who_says_nothing_is_let_go(begin: bytes, autojump_clock: MockCloc
                 pass
             nursery.cancel_scope.cancel()
 
-        assert trio.current_time() - before < 4 * connections.IDLE_SECS
+        assert trio.current_time() - before < 4 * connection.IDLE_SECS
 
 
 async def test_a_connection_is_let_go_behind_a_stream_too(autojump_clock: MockClock) -> None:
@@ -239,7 +274,7 @@ async def test_a_connection_is_let_go_behind_a_stream_too(autojump_clock: MockCl
             streamed = await answer_to(served, GET % (f"/v1/jobs/{job['id']}/{path}".encode(), b""))
             assert streamed.startswith(b"HTTP/1.1 200")
 
-        assert trio.current_time() - before < 4 * connections.IDLE_SECS
+        assert trio.current_time() - before < 4 * connection.IDLE_SECS
 
 
 async def test_a_body_has_one_deadline(autojump_clock: MockClock) -> None:

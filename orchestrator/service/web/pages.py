@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs
 
 import trio
 from starlette.requests import Request
@@ -17,8 +16,10 @@ from starlette.routing import Route
 from orchestrator.job_handle import JobHandle
 from orchestrator.log_end import read_log_end
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api import JobsQuery, decoded_query, find_jobs
+from orchestrator.service.api import JobsQuery, decoded_query, find_jobs, log_cancel
 from orchestrator.service.artifacts import list_artifacts
+from orchestrator.service.limits import read_form
+from orchestrator.service.types import Cancel
 from orchestrator.service.web import board
 from orchestrator.service.web.job import drawing, settings, steps
 from orchestrator.service.web.rendering import page
@@ -32,6 +33,7 @@ from states.outcome import Verdict
 MAX_ARTIFACTS = 500
 MAX_CHANGED = 50
 CANCEL_SECS = 0.5
+MAX_FORM = 8192
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -114,10 +116,12 @@ class Pages:
         """End a job, as the API does; answered when that has begun."""
         require_same_origin(request)
         job = await self.orchestrator.find_job(request.path_params["job"])
-        form = parse_qs((await request.body()).decode("utf-8", "replace"))
+        form = await read_form(request, MAX_FORM)
+        asked = Cancel(now=form.get("now") == ["1"], reason="asked for on the page")
+        log_cancel([job.id], asked)
         with trio.move_on_after(CANCEL_SECS):
             # It goes on when nobody waits for it any more; the page shows how far it is.
-            await job.cancel(reason="asked for on the page", now=form.get("now") == ["1"])
+            await job.cancel(reason=asked.reason, now=asked.now)
         return RedirectResponse(f"/jobs/{job.id}", status_code=303)
 
     async def _at(self) -> int:

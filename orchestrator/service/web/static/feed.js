@@ -1,9 +1,7 @@
 // What moves any job: /v1/events as messages. One feed serves all tabs, from the shared worker.
 
+import { Frames, QUIET_MS } from "./frames.js";
 import { keep } from "./stream.js";
-
-// The service says something every 15 s.
-const QUIET_MS = 45000;
 
 export class Feed {
   // `send` gets {move, id}, {state, ms}, and {at}: the number of the newest event that is known.
@@ -19,20 +17,13 @@ export class Feed {
     if (this.at === null) this.at = at;
     const control = new AbortController();
     this.stop = () => { control.abort(); this.stop = null; };
-    let text = "";
-    const decoder = new TextDecoder();
+    const frames = new Frames();
     keep({
       open: () => {
-        text = "";
+        frames.clear();
         return { url: "/v1/events", headers: { "Last-Event-ID": String(this.at) } };
       },
-      take: (bytes) => {
-        text += decoder.decode(bytes, { stream: true });
-        const parts = text.split("\n\n");
-        text = parts.pop();
-        for (const part of parts) this.one(part);
-      },
-      over: () => false, // it ends from time to time, and goes on
+      take: (bytes) => frames.take(bytes).forEach((fields) => this.one(fields)),
       tell: (state, ms) => {
         this.state = { state, ms };
         this.send(this.state);
@@ -43,12 +34,7 @@ export class Feed {
     });
   }
 
-  one(part) {
-    const fields = {};
-    for (const line of part.split("\n")) {
-      const colon = line.indexOf(": ");
-      if (colon > 0) fields[line.slice(0, colon)] = line.slice(colon + 2);
-    }
+  one(fields) {
     if (fields.id === undefined) return;
     this.at = Number(fields.id);
     if (fields.event === "move") this.send({ move: JSON.parse(fields.data), id: this.at });

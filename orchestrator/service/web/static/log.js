@@ -3,6 +3,7 @@
 
 import { PLAIN, element, parse } from "./ansi.js";
 import { Source, join, longer, split, text } from "./lines.js";
+import { Frames, QUIET_MS, fromBase64 } from "./frames.js";
 import { keep } from "./stream.js";
 
 const BLOCK = 256 * 1024;
@@ -178,19 +179,35 @@ export class Log {
   follow() {
     const control = new AbortController();
     this.following = true;
-    this.got = this.next;
     this.stop = () => { control.abort(); this.stop = () => {}; };
+    const frames = new Frames(), { signal } = control;
+    let id = null;
     keep({
-      open: () => ({ url: `${this.source.address}?follow=true&after=${this.got}` }),
-      take: (bytes) => this.take(bytes, control.signal),
-      // The answer ends when the job has; and when its service does.
-      over: async () => (await (await fetch(`/v1/jobs/${encodeURIComponent(this.job)}`)).json()).verdict !== null,
+      open: () => {
+        frames.clear();
+        return {
+          url: `${this.source.address}/events?after=${this.next + this.pending}`,
+          headers: id === null ? {} : { "Last-Event-ID": id },
+        };
+      },
+      take: (bytes) => {
+        let drawn;
+        for (const found of frames.take(bytes)) {
+          if (found.id === undefined || signal.aborted) continue;
+          // Another attempt has a log of its own.
+          if (id !== null && found.id.split(".")[0] !== id.split(".")[0]) return this.restart();
+          id = found.id;
+          drawn = this.take(fromBase64(found.data), signal);
+        }
+        return drawn;
+      },
       tell: (state) => {
         this.state.className = state === "lost" ? "link lost" : "soft";
         this.state.textContent = state === "lost" ? "connection lost, trying again"
           : state === "live" && !this.ended() ? "follows" : "";
       },
-      signal: control.signal,
+      signal,
+      quietMs: QUIET_MS,
     });
     this.edges();
   }
@@ -204,7 +221,6 @@ export class Log {
   // Bytes as they come; a promise when they come faster than they are drawn.
   take(bytes, signal) {
     if (signal.aborted) return undefined;
-    this.got += bytes.length;
     this.waiting.push(bytes);
     this.pending += bytes.length;
     this.drawn ??= new Promise((resolve) => setTimeout(() => {
@@ -233,9 +249,9 @@ export class Log {
     }
     const { lines, open } = split(bytes, at);
     if (lines.length > MOST) { // faster than anybody reads
-      const first = this.first + this.lines.length + lines.length - MOST, { stuck, got } = this;
+      const first = this.first + this.lines.length + lines.length - MOST, { stuck } = this;
       this.clear(first);
-      Object.assign(this, { stuck, got, following: true });
+      Object.assign(this, { stuck, following: true });
     }
     this.append(lines.slice(-MOST));
     if (open) this.setOpen(open);

@@ -1,29 +1,29 @@
-// A GET whose answer goes on and on, taken up again when its connection is lost.
+// A stream of events that goes on and on, taken up again when its connection is lost, or ends.
 
 const FIRST_MS = 500, MOST_MS = 15000;
 
 // `open()` says what to ask for, each time anew: {url, headers}. `take(bytes)` gets what comes; a
-// promise of it is waited for. `over()` is asked when the answer has ended in good order: false
-// means that there should be more. `tell` hears "live", "lost" (and for how many ms), "out" (not
-// logged in), and "over". Without a byte for `quietMs` a connection counts as lost.
-export async function keep({ open, take, over, tell, signal, quietMs = Infinity }) {
+// promise of it is waited for. `tell` hears "live", "lost" (and for how many ms), "out" (not logged
+// in), and "over": the service has nothing more, or knows nothing of it. Without a byte for `quietMs`
+// a connection counts as lost.
+export async function keep({ open, take, tell, signal, quietMs }) {
   let wait = FIRST_MS;
   while (!signal.aborted) {
+    let came = false;
     const attempt = new AbortController();
     const stop = () => attempt.abort();
     signal.addEventListener("abort", stop);
     let timer;
     const heard = () => {
       clearTimeout(timer);
-      if (quietMs < Infinity) timer = setTimeout(stop, quietMs);
+      timer = setTimeout(stop, quietMs);
     };
     try {
       heard();
-      const answer = await fetch(open().url, {
-        headers: open().headers, signal: attempt.signal, cache: "no-store",
-      });
+      const { url, headers } = open();
+      const answer = await fetch(url, { headers, signal: attempt.signal, cache: "no-store" });
       if (answer.status === 401) return tell("out");
-      if (answer.status === 404) return tell("over");
+      if (answer.status === 204 || answer.status === 404) return tell("over");
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       tell("live");
       const reader = answer.body.getReader();
@@ -32,9 +32,10 @@ export async function keep({ open, take, over, tell, signal, quietMs = Infinity 
         if (done) break;
         heard();
         wait = FIRST_MS;
+        came = true;
         await take(value);
       }
-      if (await over()) return tell("over");
+      if (came && !signal.aborted) continue; // it ended in good order
     } catch {
       // Lost: whatever it was, it is tried again.
     } finally {

@@ -1,0 +1,113 @@
+"""The service's log: a line for each decision, as text or as JSON.
+
+Modules use `logging`; what a decision is about stands in `extra={"about": {...}}`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from orchestrator.terminal import plain
+
+# Of each kind of line; a flood of clients must not fill the disk.
+MOST_A_MINUTE = 60
+_PACKAGE = "orchestrator"
+
+
+def under_systemd() -> bool:
+    """Whether what is printed goes to systemd's journal."""
+    return "JOURNAL_STREAM" in os.environ
+
+
+def configure_logging(
+    out: TextIO, *, as_json: bool, on_broken: Callable[[], None] = lambda: None
+) -> None:
+    """Send what this package logs, from level INFO, to `out`.
+
+    When `out` takes no more, `on_broken` is called: a service does not end for want of a log.
+    """
+    handler = _Lines(out, on_broken)
+    handler.setFormatter(JsonLines() if as_json else TextLines())
+    handler.addFilter(Flood())
+    package = logging.getLogger(_PACKAGE)
+    package.handlers = [handler]
+    package.setLevel(logging.INFO)
+    package.propagate = False
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    def __init__(self, out: TextIO, on_broken: Callable[[], None]) -> None:
+        super().__init__(out)
+        self._on_broken = on_broken
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self._on_broken()
+
+
+class TextLines(logging.Formatter):
+    """`2026-01-31T12:00:00.000Z INFO submitted a run run=... jobs=3`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        about = "".join(f" {key}={_shown(value)}" for key, value in _about(record).items())
+        line = f"{_time(record)} {record.levelname} {plain(record.getMessage())}{about}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonLines(logging.Formatter):
+    """One object a line: `time`, `level`, `logger`, `message`, and what the line is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_about(record),
+        }
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(document, default=str)
+
+
+class Flood:
+    """A filter that lets `MOST_A_MINUTE` lines of one kind pass, and counts the others.
+
+    Lines are of one kind when one call makes them. Errors always pass.
+    """
+
+    def __init__(self) -> None:
+        self._minutes: dict[str, tuple[int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR or "job" in _about(record):
+            return True
+        kind = f"{record.pathname}:{record.lineno}"
+        minute = int(time.monotonic() // 60)
+        then, count = self._minutes.get(kind, (minute, 0))
+        if then != minute:
+            if count > MOST_A_MINUTE:
+                record.about = {**_about(record), "left_out_before": count - MOST_A_MINUTE}
+            count = 0
+        self._minutes[kind] = (minute, count + 1)
+        return count < MOST_A_MINUTE
+
+
+def _about(record: logging.LogRecord) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(record, "about", {})
+    return found
+
+
+def _time(record: logging.LogRecord) -> str:
+    at = datetime.fromtimestamp(record.created, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if text and text.isalnum() else json.dumps(text, ensure_ascii=True)

@@ -1,0 +1,34 @@
+// Server-sent events from bytes, however those are cut.
+
+// The service says something every 15 s.
+export const QUIET_MS = 45000;
+
+export class Frames {
+  constructor() { this.clear(); }
+
+  // What another connection left unfinished is sent anew.
+  clear() {
+    this.text = "";
+    this.decoder = new TextDecoder();
+  }
+
+  // The fields of each event that is whole now. A comment has none.
+  take(bytes) {
+    const parts = (this.text + this.decoder.decode(bytes, { stream: true })).split("\n\n");
+    this.text = parts.pop();
+    return parts.map(fields);
+  }
+}
+
+function fields(part) {
+  const found = {};
+  for (const line of part.split("\n")) {
+    const colon = line.indexOf(": ");
+    if (colon > 0) found[line.slice(0, colon)] = line.slice(colon + 2);
+  }
+  return found;
+}
+
+export function fromBase64(text) {
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+}
