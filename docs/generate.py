@@ -7,18 +7,21 @@ A page has its generated part between two markers; a schema is a whole file.
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
 
-from orchestrator import commands
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.plan import Host, PlanContext, make_plan
 from orchestrator.contract import contract
 from orchestrator.incus import Effect
-from orchestrator.incus_errors import (
+from orchestrator.incus.errors import (
     AgentAway,
     AlreadyDone,
     DaemonUnreachable,
@@ -26,7 +29,6 @@ from orchestrator.incus_errors import (
     InstanceBusy,
     OutcomeUnknown,
 )
-from orchestrator.plan import Host, PlanContext, make_plan
 from orchestrator.report import RunReport
 from orchestrator.service.api import OPERATIONS
 from states import lease
@@ -144,6 +146,22 @@ def _effect_row(effect: Effect) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def layout() -> str:
+    """The floors of the import contract, the highest first, with what each room is for."""
+    contracts = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())
+    floors = next(
+        c["layers"] for c in contracts["tool"]["importlinter"]["contracts"] if "layers" in c
+    )
+    lines = ["| floor | room | what it is for |", "|---|---|---|"]
+    for number, floor in enumerate(floors):
+        for module in floor.split(" | "):
+            words = (importlib.import_module(module).__doc__ or "").strip().splitlines()[0]
+            path = module.replace(".", "/")
+            ending = "/" if (DOCS.parent / path).is_dir() else ".py"
+            lines.append(f"| {len(floors) - number} | `{path}{ending}` | {words} |")
+    return "\n".join(lines)
+
+
 def keys() -> str:
     """The keys of a job, from the spec's own types, and those of its deadlines."""
     lines = [*_rows(JobSpec, KEY_NOTES), "", "The keys of `[jobs.NAME.deadlines]`:", ""]
@@ -226,6 +244,7 @@ BLOCKS = {
     "states.md": diagram,
     "lease.md": lease_diagram,
     "effects.md": effects,
+    "layout.md": layout,
     "job-file.md": keys,
     "guest-contract.md": contract_table,
     "service.md": operations,

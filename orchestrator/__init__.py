@@ -10,15 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orchestrator.attempt.plan import Host
+    from orchestrator.capacity import Capacity
     from orchestrator.errors import UsageError
-    from orchestrator.job_handle import JobHandle, RunHandle
+    from orchestrator.job.backlog import QueueFull
+    from orchestrator.job.handle import JobHandle, RunHandle
+    from orchestrator.job.submission import Request
     from orchestrator.orchestrator import Orchestrator, Statistics
-    from orchestrator.plan import Host
-    from orchestrator.queue import Capacity
-    from orchestrator.room import QueueFull
     from orchestrator.settings import Settings
-    from orchestrator.snapshot import Snapshot
-    from orchestrator.submission import Request
+    from orchestrator.snapshot.snapshot import Snapshot
     from states.errors import PikaciError, SpecError
     from states.job import Job
     from states.outcome import Verdict
@@ -48,14 +48,14 @@ __all__ = [
 
 _HOMES = {
     "orchestrator.errors": ("UsageError",),
-    "orchestrator.job_handle": ("JobHandle", "RunHandle"),
+    "orchestrator.job.handle": ("JobHandle", "RunHandle"),
     "orchestrator.orchestrator": ("Orchestrator", "Statistics"),
-    "orchestrator.plan": ("Host",),
-    "orchestrator.queue": ("Capacity",),
-    "orchestrator.room": ("QueueFull",),
+    "orchestrator.attempt.plan": ("Host",),
+    "orchestrator.job.queue": ("Capacity",),
+    "orchestrator.job.backlog": ("QueueFull",),
     "orchestrator.settings": ("Settings",),
-    "orchestrator.snapshot": ("Snapshot",),
-    "orchestrator.submission": ("Request",),
+    "orchestrator.snapshot.snapshot": ("Snapshot",),
+    "orchestrator.job.submission": ("Request",),
     "states.errors": ("PikaciError", "SpecError"),
     "states.job": ("Job",),
     "states.outcome": ("Verdict",),

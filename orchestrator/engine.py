@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.capacity import Capacity
+from orchestrator.job.context import Workbench
+from orchestrator.job.submission import Request, judge, rejections
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.queue import Capacity
-from orchestrator.snapshot import Snapshot
-from orchestrator.submission import Request, judge, rejections
-from orchestrator.workbench import Workbench
+from orchestrator.snapshot.snapshot import Snapshot
 
 
 async def run_jobs(

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.settings import user_state_dir
+from orchestrator.state_root import user_state_dir
 from states.errors import SpecError
 from states.spec import JobSpec
 

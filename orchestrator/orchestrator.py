@@ -26,15 +26,27 @@ from weakref import WeakKeyDictionary
 import msgspec
 import trio
 
-from orchestrator import locks
-from orchestrator.cancel import cancel_jobs
+from orchestrator.capacity import Capacity
 from orchestrator.errors import NotFound, UsageError, cause_of
-from orchestrator.hold import listening
 from orchestrator.host_paths import MountRule, directories
 from orchestrator.image.store import Images
 from orchestrator.incus import Incus
-from orchestrator.job_handle import Arrivals, JobHandle, RunHandle
-from orchestrator.job_task import JobTask
+from orchestrator.job.backlog import Room
+from orchestrator.job.context import Workbench
+from orchestrator.job.handle import Arrivals, JobHandle, RunHandle
+from orchestrator.job.publisher import Publisher
+from orchestrator.job.queue import Queue
+from orchestrator.job.reading import Reading
+from orchestrator.job.submission import (
+    Judged,
+    Request,
+    as_sent,
+    check_same,
+    judge,
+    rejections,
+    submissions,
+)
+from orchestrator.job.task import JobTask
 from orchestrator.journal import (
     JobRow,
     JobUnreadable,
@@ -45,25 +57,15 @@ from orchestrator.journal import (
     NotTheWriter,
     open_journal,
 )
-from orchestrator.locks import submitting
-from orchestrator.publishing import Publisher
-from orchestrator.queue import Capacity, Queue
-from orchestrator.reading import Reading
-from orchestrator.room import Room
-from orchestrator.settings import QUEUE_JOBS, Settings, StateRoot, open_incus
+from orchestrator.session import locks
+from orchestrator.session.cancel import cancel_jobs
+from orchestrator.session.control import listening
+from orchestrator.session.locks import submitting
+from orchestrator.session.upkeep import tending
+from orchestrator.settings import QUEUE_JOBS, Settings, open_incus
 from orchestrator.slow_files import in_thread, look_up
-from orchestrator.snapshot import Snapshot
-from orchestrator.submission import (
-    Judged,
-    Request,
-    as_sent,
-    check_same,
-    judge,
-    rejections,
-    submissions,
-)
-from orchestrator.tending import tending
-from orchestrator.workbench import Workbench
+from orchestrator.snapshot.snapshot import Snapshot
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.ending import Intent
 from states.job import Job, fold, step, verdict_of
@@ -432,7 +434,10 @@ class Orchestrator:
 
         `KeyTaken` when it was another one. The host's directories may have changed meanwhile.
         """
-        return await self._submitted_before(as_sent(request)) if request.key else None
+        if not request.key:
+            return None
+        sent = await look_up(f"the workspace {request.workspace}", lambda: as_sent(request))
+        return await self._submitted_before(sent)
 
     async def _submitted_before(self, request: Request) -> RunHandle | None:
         """The run that was submitted under the request's key."""

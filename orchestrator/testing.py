@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from orchestrator.capacity import Capacity
 from orchestrator.fake_incus import FakeIncus, GuestScript, run_handful
 from orchestrator.incus import Incus
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.queue import Capacity
 from orchestrator.settings import QUEUE_JOBS, Settings
 from states.events import Entry
 

@@ -13,8 +13,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from orchestrator import job_task, reaper, recovery, workbench
 from orchestrator.fake_incus.fake import EPOCH
+from orchestrator.job import task as job_task
+from orchestrator.journal import stamp
+from orchestrator.session import reaper, recovery
 
 _T = TypeVar("_T")
 _MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -31,7 +33,7 @@ def run_quickly(main: Callable[[Path], Awaitable[_T]]) -> _T:
         tempfile.TemporaryDirectory(dir=_MEMORY) as base,
     ):
         patch.setattr(trio.to_thread, "run_sync", _run_sync)
-        for module in (job_task, reaper, recovery, workbench):
+        for module in (job_task, reaper, recovery, stamp):
             patch.setattr(module, "datetime", _WallClock)
         return trio.run(main, Path(base), clock=MockClock(autojump_threshold=0))
 

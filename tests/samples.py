@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-from orchestrator.plan import Host, PlanContext
+from orchestrator.attempt.plan import Host, PlanContext
 from states import events as ev
 from states.errors import IllegalEvent
 from states.lifecycle import State, destination
@@ -106,7 +106,9 @@ def sample_note(kind: type[ev.Note] = ev.Called, *, job: str = "r.1") -> Any:
     """A note: by default, of a call."""
     times = {"job": job, "at": BEGAN, "monotonic": 100.5}
     if kind is ev.Called:
-        return ev.Called(effect="start", argv=("incus", "start"), duration_ms=140.0, exit_code=0, **times)
+        return ev.Called(
+            effect="start", argv=("incus", "start"), duration_ms=140.0, exit_code=0, **times
+        )
     if kind is ev.Waited:
         return ev.Waited(what=ev.WaitFor.PLACE, duration_ms=200.0, after="r.2", **times)
     if kind is ev.UnknownNote:

@@ -16,7 +16,7 @@ from orchestrator.cli.options import (
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.settings import StateRoot
+    from orchestrator.state_root import StateRoot
 
 # Longer than a job takes to die; a process that neither answers nor lets go is stuck.
 ASK_SECS = 60.0
@@ -53,13 +53,13 @@ def command(
 async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
     import trio
 
-    from orchestrator.cancel import cancel_jobs
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.summary import shown_verdict
-    from orchestrator.hold import REASON
+    from orchestrator.job.context import Workbench
+    from orchestrator.session.cancel import cancel_jobs
+    from orchestrator.session.control import REASON
     from orchestrator.settings import open_incus
     from orchestrator.terminal import plain
-    from orchestrator.workbench import Workbench
     from states.outcome import EXIT_CODES, Verdict
 
     with existing_journal(root) as journal:

@@ -34,8 +34,8 @@ def command(workspace: Path | None, state_root: Path | None) -> int:
     """
     import trio
 
-    from orchestrator.doctor import examine
-    from orchestrator.plan import Host
+    from orchestrator.attempt.plan import Host
+    from orchestrator.host.doctor import examine
     from orchestrator.settings import open_incus
     from orchestrator.terminal import plain
     from states.outcome import EXIT_CODES, Verdict

@@ -9,14 +9,15 @@ from datetime import UTC, datetime, timedelta
 import click
 import msgspec
 
-from orchestrator import commands
-from orchestrator.collect import collect_command
-from orchestrator.evidence import most_kept
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.archive import collect_command
+from orchestrator.attempt.evidence import most_kept
+from orchestrator.attempt.plan import Host, Plan, PlanContext, lease_secs, make_plan
+from orchestrator.attempt.secrets import described
 from orchestrator.incus import stdin_of
-from orchestrator.plan import Host, Plan, PlanContext, lease_secs, make_plan
-from orchestrator.secret_values import described
-from orchestrator.settings import StateRoot, open_incus
-from orchestrator.submission import Request, judge
+from orchestrator.job.submission import Request, judge
+from orchestrator.settings import open_incus
+from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain_lines
 from states.errors import SpecError
 from states.outcome import EXIT_CODES, Verdict

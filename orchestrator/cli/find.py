@@ -11,7 +11,7 @@ from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.journal import JobRow, Journal
-    from orchestrator.settings import StateRoot
+    from orchestrator.state_root import StateRoot
 
 
 @contextmanager

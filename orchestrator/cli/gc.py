@@ -66,7 +66,7 @@ def command(
     Exit code 0, or 4 when something could not be deleted.
     """
     from orchestrator.cli.find import existing_journal
-    from orchestrator.gc import Bounds, collect_garbage
+    from orchestrator.session.gc import Bounds, collect_garbage
     from orchestrator.terminal import plain
     from states.outcome import EXIT_CODES, Verdict
 

@@ -40,12 +40,12 @@ def build(systemd: bool, nixos: str | None, flake: str | None) -> int:
     """
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.errors import UsageError
+    from orchestrator.host.setup import build_and_import
     from orchestrator.image.build import only_builder
     from orchestrator.image.layer import BARE, SYSTEMD
     from orchestrator.image.nixos import ALIASES, build_nixos
     from orchestrator.image.store import import_image
     from orchestrator.settings import open_incus
-    from orchestrator.setup import build_and_import
 
     if systemd and nixos:
         raise UsageError("--systemd and --nixos are two images", resolution="name one of them")
@@ -149,9 +149,9 @@ def check(alias: str) -> int:
 
     Exit code 0 when it does, 1 when a row is broken.
     """
+    from orchestrator.attempt.plan import Host
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.image.check import Row, check_image
-    from orchestrator.plan import Host
     from orchestrator.settings import open_incus
     from orchestrator.terminal import plain
 

@@ -21,8 +21,8 @@ from states.job import Job, step
 from states.outcome import Verdict
 
 if TYPE_CHECKING:
-    from orchestrator.snapshot import Snapshot
-    from orchestrator.submission import Request
+    from orchestrator.job.submission import Request
+    from orchestrator.snapshot.snapshot import Snapshot
 
 _STYLES = {
     None: "cyan",

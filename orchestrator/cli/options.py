@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from orchestrator.errors import UsageError
-from orchestrator.settings import StateRoot, default_state_root
+from orchestrator.state_root import StateRoot, default_state_root
 
 # For the traceback of a command that ends by a bug.
 last_state_root: StateRoot | None = None

@@ -12,8 +12,8 @@ from states import events as ev
 from states.job import Job, step
 
 if TYPE_CHECKING:
-    from orchestrator.snapshot import Snapshot
-    from orchestrator.submission import Request
+    from orchestrator.job.submission import Request
+    from orchestrator.snapshot.snapshot import Snapshot
 
 
 class PlainWatch:

@@ -15,7 +15,7 @@ from orchestrator.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.settings import StateRoot
+    from orchestrator.state_root import StateRoot
 
 
 @click.command("reap")
@@ -42,15 +42,15 @@ def command(dry_run: bool, expired: bool, workspace: Path | None, state_root: Pa
 
 
 async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
-    from orchestrator import reaper
     from orchestrator.cli.ending import print_error
+    from orchestrator.job.context import Workbench
+    from orchestrator.job.queue import Queue
     from orchestrator.journal import open_journal
-    from orchestrator.locks import share_root
-    from orchestrator.queue import Queue
-    from orchestrator.recovery import overdue, recover
+    from orchestrator.session import reaper
+    from orchestrator.session.locks import share_root
+    from orchestrator.session.recovery import overdue, recover
     from orchestrator.settings import default_capacity, open_incus
     from orchestrator.terminal import plain
-    from orchestrator.workbench import Workbench
     from states.errors import PikaciError
     from states.outcome import EXIT_CODES, Verdict
 

@@ -19,8 +19,8 @@ from orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.settings import StateRoot
-    from orchestrator.submission import Request
+    from orchestrator.job.submission import Request
+    from orchestrator.state_root import StateRoot
     from states.job import Job
 
 
@@ -61,8 +61,8 @@ def command(
 
 
 def _request(root: StateRoot, jobs: Sequence[Job]) -> Request:
-    from orchestrator.snapshot import Snapshot
-    from orchestrator.submission import Request
+    from orchestrator.job.submission import Request
+    from orchestrator.snapshot.snapshot import Snapshot
 
     first = jobs[0].snapshot
     if first is None:

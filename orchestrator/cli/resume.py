@@ -17,8 +17,8 @@ from orchestrator.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.settings import StateRoot
-    from orchestrator.workbench import Workbench
+    from orchestrator.job.context import Workbench
+    from orchestrator.state_root import StateRoot
 
 
 @click.command("resume")
@@ -42,7 +42,7 @@ def command(workspace: Path | None, state_root: Path | None, output: str) -> int
 
 
 def _undeleted(bench: Workbench, theirs: set[str], waiting: set[str]) -> set[str]:
-    from orchestrator.recovery import left
+    from orchestrator.session.recovery import left
 
     return {
         lease.instance
@@ -55,20 +55,20 @@ def _undeleted(bench: Workbench, theirs: set[str], waiting: set[str]) -> set[str
 async def _resume(root: StateRoot, output: str) -> int:
     import trio
 
-    from orchestrator import locks, reaper
     from orchestrator.cli.ending import print_error
     from orchestrator.cli.find import existing_journal
     from orchestrator.cli.output import print_json
     from orchestrator.cli.signals import cancel_on_signals
     from orchestrator.cli.summary import shown_verdict, write_summary
-    from orchestrator.incus_errors import IncusError
-    from orchestrator.locks import share_root
-    from orchestrator.queue import Queue
-    from orchestrator.recovery import left, missing_secret, recover
+    from orchestrator.incus.errors import IncusError
+    from orchestrator.job.context import Workbench
+    from orchestrator.job.queue import Queue
     from orchestrator.report import run_report
+    from orchestrator.session import locks, reaper
+    from orchestrator.session.locks import share_root
+    from orchestrator.session.recovery import left, missing_secret, recover
     from orchestrator.settings import default_capacity, open_incus
     from orchestrator.terminal import plain
-    from orchestrator.workbench import Workbench
     from states import events as ev
     from states.errors import PikaciError
     from states.outcome import EXIT_CODES, Verdict, overall

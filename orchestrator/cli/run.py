@@ -19,7 +19,7 @@ from orchestrator.cli.options import (
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.settings import StateRoot
+    from orchestrator.state_root import StateRoot
     from states.spec import JobSpec
 
 JOB_FILE = "pikaci.toml"
@@ -84,7 +84,7 @@ def command(
     Exit codes: 0 all passed, 1 a command failed, 2 usage or a rejected job, 3 timed out,
     4 infrastructure, 5 the file has no jobs, 130 interrupted.
     """
-    from orchestrator.submission import Request
+    from orchestrator.job.submission import Request
 
     if workspace is None and job_file is not None:
         workspace = job_file.absolute().parent

@@ -6,18 +6,18 @@ import secrets
 
 import trio
 
+from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.cli.find import existing_journal
 from orchestrator.cli.signals import cancel_on_signals
 from orchestrator.cli.watch import Watch, open_watch
 from orchestrator.errors import UsageError
-from orchestrator.intents import IntentSwitch
-from orchestrator.locks import RootHeld
+from orchestrator.job.submission import Request
 from orchestrator.service.client import Client, ServiceProblem, open_client
 from orchestrator.service.serving import default_socket
 from orchestrator.service.types import Cancel, RunDocument, SubmitRun
-from orchestrator.settings import StateRoot
-from orchestrator.snapshot import Snapshot
-from orchestrator.submission import Request
+from orchestrator.session.locks import RootHeld
+from orchestrator.snapshot.snapshot import Snapshot
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.ending import Intent
 

@@ -7,19 +7,20 @@ from collections.abc import Mapping
 import click
 import trio
 
+from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.cli.signals import cancel_on_signals
 from orchestrator.cli.watch import Watch, open_watch
 from orchestrator.engine import run_jobs
 from orchestrator.errors import UsageError
+from orchestrator.job.context import Workbench
+from orchestrator.job.submission import Request
 from orchestrator.journal import open_journal
-from orchestrator.locks import RootHeld, share_root
 from orchestrator.orchestrator import new_run_id
-from orchestrator.secret_values import SecretMissing, read_secrets
-from orchestrator.settings import StateRoot, default_capacity, open_incus
-from orchestrator.snapshot import Snapshot
-from orchestrator.submission import Request
+from orchestrator.session.locks import RootHeld, share_root
+from orchestrator.settings import default_capacity, open_incus
+from orchestrator.snapshot.snapshot import Snapshot
+from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain
-from orchestrator.workbench import Workbench
 from states.spec import JobSpec
 
 

@@ -87,9 +87,9 @@ def command(
         ) from None
     from functools import partial
 
+    from orchestrator.capacity import Capacity
     from orchestrator.cli.signals import stop_signals
     from orchestrator.cli.streams import drop
-    from orchestrator.queue import Capacity
     from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
 
     tree = real_workspace(workspace)

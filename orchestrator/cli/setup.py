@@ -11,10 +11,10 @@ def command() -> int:
 
     What is there already is left as it is. Needs a daemon: `pikaci doctor` says how to get one.
     """
+    from orchestrator.attempt.plan import Host
     from orchestrator.cli.interrupt import run_until_signal
-    from orchestrator.plan import Host
+    from orchestrator.host.setup import setup
     from orchestrator.settings import open_incus
-    from orchestrator.setup import setup
 
     async def main() -> bool:
         return await setup(open_incus(), Host(), say=click.echo)

@@ -9,8 +9,8 @@ from contextlib import suppress
 import click
 import trio
 
+from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.cli.streams import StreamBroken, drop
-from orchestrator.intents import IntentSwitch
 from states.ending import Intent
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from orchestrator.journal_rows import JobRow
+from orchestrator.journal.rows import JobRow
 from orchestrator.log_end import read_log_end
 from orchestrator.report import RunReport
 from orchestrator.settings import open_incus
@@ -18,7 +18,7 @@ from states.lifecycle import State
 from states.outcome import Verdict
 
 if TYPE_CHECKING:
-    from orchestrator.snapshot import Snapshot
+    from orchestrator.snapshot.snapshot import Snapshot
 
 DAMAGED = "damaged"
 GREEN, RED, YELLOW, DIM, BOLD = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m"

@@ -20,7 +20,7 @@ from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.journal import JobRow, Journal
-    from orchestrator.settings import StateRoot
+    from orchestrator.state_root import StateRoot
     from orchestrator.tracing.timeline import Timeline
     from states.events import Entry
 
@@ -100,7 +100,7 @@ def show(
 
 
 def _holder(root: StateRoot, run: str) -> str:
-    from orchestrator import locks
+    from orchestrator.session import locks
 
     if locks.is_held(root.locks, run):
         return f"it goes on: {locks.holder(root.locks, run)} has it"

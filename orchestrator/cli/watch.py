@@ -16,8 +16,8 @@ from states import recorded
 from states.job import Job
 
 if TYPE_CHECKING:
-    from orchestrator.snapshot import Snapshot
-    from orchestrator.submission import Request
+    from orchestrator.job.submission import Request
+    from orchestrator.snapshot.snapshot import Snapshot
 
 
 class Watch(Protocol):

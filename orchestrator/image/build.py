@@ -28,7 +28,7 @@ from orchestrator.image.layer import (
     inputs,
     lay,
 )
-from orchestrator.patience import ended_family
+from orchestrator.incus.retries import ended_family
 from states.errors import PikaciError
 
 PACKAGES = (

@@ -18,16 +18,16 @@ from pathlib import Path
 import msgspec
 import trio
 
-from orchestrator import commands
-from orchestrator.boot import NotReady, boot
-from orchestrator.collect import LOG, RESULT, collect_command
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.archive import LOG, RESULT, collect_command
+from orchestrator.attempt.boot import NotReady, boot
+from orchestrator.attempt.plan import Host, Plan, PlanContext, make_plan
+from orchestrator.attempt.result import GuestResult, parse_result
 from orchestrator.contract import contract
 from orchestrator.image.store import ImageMissing, list_images
 from orchestrator.incus import Completed, Deadline, Incus, stdin_of
-from orchestrator.incus_errors import DeadlinePassed, InstanceBusy, InstanceNotFound
-from orchestrator.instances import instance_status, list_instances
-from orchestrator.plan import Host, Plan, PlanContext, make_plan
-from orchestrator.result import GuestResult, parse_result
+from orchestrator.incus.errors import DeadlinePassed, InstanceBusy, InstanceNotFound
+from orchestrator.incus.instances import instance_status, list_instances
 from states.spec import InstanceType, JobSpec
 
 CALL_SECS = 60.0

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from orchestrator.image.debian import without_credentials
-from orchestrator.patience import ended_family
+from orchestrator.incus.retries import ended_family
 from states.errors import PikaciError
 
 BUILD_SECS = 2 * 3600  # a first build fetches or compiles all of a NixOS

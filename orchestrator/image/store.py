@@ -15,7 +15,7 @@ import trio
 
 from orchestrator.contract import contract
 from orchestrator.incus import Deadline, Effect, Incus, request
-from orchestrator.incus_errors import IncusError, ProjectNotFound
+from orchestrator.incus.errors import IncusError, ProjectNotFound
 from states.errors import PikaciError
 from states.events import ImageRef
 from states.spec import InstanceType

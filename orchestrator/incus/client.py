@@ -19,16 +19,16 @@ from urllib.parse import quote
 import msgspec
 import trio
 
-from orchestrator import incus_errors
+from orchestrator.incus import errors as incus_errors
 from orchestrator.incus.effect import NEVER, Deadline, Effect, Retry, request
-from orchestrator.incus.process import Completed, Sink, Spawn, spawn_process
-from orchestrator.incus_errors import (
+from orchestrator.incus.errors import (
     AnswerUnreadable,
     DeadlinePassed,
     IncusMissing,
     OutputTooLong,
 )
-from orchestrator.patience import answered, retrying
+from orchestrator.incus.process import Completed, Sink, Spawn, spawn_process
+from orchestrator.incus.retries import answered, retrying
 
 _T = TypeVar("_T")
 Into = Callable[[], AbstractAsyncContextManager[Sink]]
@@ -92,6 +92,7 @@ class Incus:
         self.program = program
         self._spawn = spawn
         self._observe = observe
+        self._conf_is_there = False
 
     def observed(self, observe: Callable[[Call], None]) -> Incus:
         """The same daemon, with another observer."""
@@ -185,6 +186,7 @@ class Incus:
         try:
             with trio.move_on_after(effect.deadline.secs):
                 stdin = b"" if effect.stdin is None else await effect.stdin()
+                await self._make_conf()
                 began = trio.current_time()
                 async with (into or output.keep)() as sink:
                     completed = await self._spawn(
@@ -210,8 +212,14 @@ class Incus:
                 self._observe(Call(effect.name, argv, trio.current_time() - began, code, error))
         return completed, output.size
 
+    async def _make_conf(self) -> None:
+        if not self._conf_is_there:
+            await trio.to_thread.run_sync(
+                lambda: self.conf.mkdir(parents=True, exist_ok=True, mode=0o700)
+            )
+            self._conf_is_there = True
+
     def _environment(self) -> dict[str, str]:
-        self.conf.mkdir(parents=True, exist_ok=True, mode=0o700)
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         return {**inherited, "INCUS_CONF": str(self.conf), "LC_ALL": "C.UTF-8"}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from orchestrator.incus_errors import IncusError
+from orchestrator.incus.errors import IncusError
 
 # On a busy host Incus 6.0.4 loses all that a short exec prints, in some of a hundred cases, and
 # says that it ended well. What must have printed something is run so often.

@@ -16,11 +16,13 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.errors import NotFound
-from orchestrator.job_handle import BATCH, JobHandle, RunHandle
+from orchestrator.job.handle import BATCH, JobHandle, RunHandle
+from orchestrator.job.submission import Judged, judge
+from orchestrator.job.submission import Request as RunRequest
 from orchestrator.journal import JobRow
 from orchestrator.orchestrator import Orchestrator, Statistics
-from orchestrator.secret_values import SecretMissing, read_secrets
 from orchestrator.service.artifacts import list_artifacts, open_artifact
 from orchestrator.service.files import file_answer
 from orchestrator.service.follow import (
@@ -47,9 +49,7 @@ from orchestrator.service.types import (
     move,
 )
 from orchestrator.slow_files import look_up
-from orchestrator.snapshot import Snapshot
-from orchestrator.submission import Judged, judge
-from orchestrator.submission import Request as RunRequest
+from orchestrator.snapshot.snapshot import Snapshot
 from states import events as ev
 from states import recorded
 from states.job import Job

@@ -15,7 +15,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from orchestrator.job_handle import JobHandle
+from orchestrator.job.handle import JobHandle
 from orchestrator.service.limits import lasting
 from orchestrator.service.problems import Problem
 from orchestrator.service.types import KEEP_ALIVE_SECS

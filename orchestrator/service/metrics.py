@@ -22,7 +22,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.incus_errors import DeadlinePassed, classify, verb
+from orchestrator.incus.errors import DeadlinePassed, classify, verb
 from orchestrator.orchestrator import Orchestrator
 from states import events as ev
 from states.errors import PikaciError

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from orchestrator.errors import KeyTaken, NotFound, SnapshotError, UsageError
-from orchestrator.incus_errors import DaemonUnreachable, IncusMissing
+from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
+from orchestrator.job.backlog import QueueFull
 from orchestrator.journal import JournalError
-from orchestrator.room import QueueFull
 from orchestrator.service.types import ProblemDocument
 from orchestrator.service.web.rendering import page
 from states.errors import PikaciError, SpecError

@@ -26,7 +26,8 @@ from orchestrator.service.garbage import collect_when_idle
 from orchestrator.service.sd_notify import sd_notify
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
-from orchestrator.settings import Settings, StateRoot
+from orchestrator.settings import Settings
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.job import fold
 

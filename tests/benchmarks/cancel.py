@@ -16,11 +16,12 @@ from pathlib import Path
 import trio
 
 from orchestrator.engine import run_jobs
+from orchestrator.job.context import Workbench
+from orchestrator.job.submission import Request
 from orchestrator.journal import open_journal
 from orchestrator.orchestrator import new_run_id
-from orchestrator.settings import StateRoot, open_incus
-from orchestrator.submission import Request
-from orchestrator.workbench import Workbench
+from orchestrator.settings import open_incus
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.ending import Intent
 from states.spec import JobSpec

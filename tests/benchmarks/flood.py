@@ -11,10 +11,10 @@ from pathlib import Path
 
 import trio
 
-from orchestrator import commands
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.plan import make_plan
 from orchestrator.incus import Incus
-from orchestrator.incus_errors import OutputTooLong
-from orchestrator.plan import make_plan
+from orchestrator.incus.errors import OutputTooLong
 from states.spec import JobSpec
 from tests.samples import sample_remote_context
 

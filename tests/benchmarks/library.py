@@ -20,7 +20,7 @@ import trio
 
 from orchestrator import Capacity, JobSpec, Orchestrator, Request
 from orchestrator.journal import open_journal
-from orchestrator.settings import StateRoot
+from orchestrator.state_root import StateRoot
 from orchestrator.testing import open_fake
 from states import events as ev
 from tests.samples import sample_life, sample_note

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import trio
 
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import left, recover
+from orchestrator.capacity import Capacity
+from orchestrator.job.queue import Queue
+from orchestrator.session.recovery import left, recover
 from states.ending import Intent
 from states.lifecycle import State
 from states.outcome import Outcome

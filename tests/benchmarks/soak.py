@@ -27,11 +27,12 @@ from pathlib import Path
 
 import trio
 
-from orchestrator import reaper
-from orchestrator.instances import list_instances
+from orchestrator.incus.instances import list_instances
+from orchestrator.job.context import Workbench
 from orchestrator.journal import open_journal
-from orchestrator.settings import StateRoot, open_incus
-from orchestrator.workbench import Workbench
+from orchestrator.session import reaper
+from orchestrator.settings import open_incus
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.job import Job
 from states.outcome import Verdict

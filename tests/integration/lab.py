@@ -15,7 +15,7 @@ import trio
 
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Completed, Incus, Spawn, spawn_process
-from orchestrator.incus_errors import IncusError, InstanceNotFound
+from orchestrator.incus.errors import IncusError, InstanceNotFound
 from tests.calls import call
 
 PROJECT = "pikaci"

@@ -9,15 +9,17 @@ from typing import Any
 
 import trio
 
+from orchestrator.capacity import Capacity
 from orchestrator.engine import run_jobs
 from orchestrator.incus import Completed, Incus, spawn_process
+from orchestrator.job.context import Workbench
+from orchestrator.job.queue import Queue
+from orchestrator.job.submission import Request
 from orchestrator.journal import open_journal
 from orchestrator.orchestrator import new_run_id
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import recover
-from orchestrator.settings import StateRoot, open_incus
-from orchestrator.submission import Request
-from orchestrator.workbench import Workbench
+from orchestrator.session.recovery import recover
+from orchestrator.settings import open_incus
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.log_file import HEADROOM_BYTES, limit_line
+from orchestrator.attempt.log_file import HEADROOM_BYTES, limit_line
 from states.outcome import Outcome
 from states.spec import Deadlines, JobSpec
 from tests.integration.running import Runs, artifact, log_of

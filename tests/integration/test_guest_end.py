@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from orchestrator import commands
+from orchestrator.attempt import effects as commands
 from orchestrator.contract import contract
 from orchestrator.incus import stdin_of
 from tests.integration.lab import REAL, SECS, Lab

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import commands
-from orchestrator.boot import boot
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.boot import boot
 from orchestrator.contract import guest_files
 from tests.integration.lab import REAL, Lab
 from tests.integration.test_runner_contract import booted, planned

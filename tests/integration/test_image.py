@@ -18,7 +18,9 @@ import msgspec
 import pytest
 import trio
 
+from orchestrator.attempt.plan import Host
 from orchestrator.contract import guest_files
+from orchestrator.host.setup import DEV_IMAGE, setup
 from orchestrator.image.check import Row, check_image
 from orchestrator.image.store import (
     ImageMissing,
@@ -30,10 +32,8 @@ from orchestrator.image.store import (
     list_images,
 )
 from orchestrator.incus import Incus
-from orchestrator.incus_errors import InstanceNotFound
-from orchestrator.plan import Host
+from orchestrator.incus.errors import InstanceNotFound
 from orchestrator.settings import open_incus
-from orchestrator.setup import DEV_IMAGE, setup
 from states.spec import InstanceType
 from tests.calls import call
 

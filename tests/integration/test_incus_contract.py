@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from orchestrator.incus import Completed, Deadline
-from orchestrator.incus_errors import (
+from orchestrator.incus.errors import (
     AlreadyDone,
     DeadlinePassed,
     ImageNotFound,
@@ -21,7 +21,7 @@ from orchestrator.incus_errors import (
     InstanceNotRunning,
     NameTaken,
 )
-from orchestrator.instances import instance_status
+from orchestrator.incus.instances import instance_status
 from tests.calls import call
 from tests.integration.lab import IMAGE, PROJECT, SECS, Lab, disk, on_the_program_too, said
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.incus_errors import (
+from orchestrator.incus.errors import (
     ImageNotFound,
     IncusError,
     InstanceNotFound,

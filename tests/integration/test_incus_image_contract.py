@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.incus_errors import (
+from orchestrator.incus.errors import (
     IncusError,
 )
 from tests.integration.lab import IMAGE, Lab, on_the_program_too, said

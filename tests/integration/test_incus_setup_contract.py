@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestrator.incus_errors import IncusError, InstanceNotFound
+from orchestrator.incus.errors import IncusError, InstanceNotFound
 from tests.calls import call
 from tests.integration.lab import PROJECT, ROOT, SECS, Lab, on_the_program_too, said
 

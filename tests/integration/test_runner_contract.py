@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import trio
 
-from orchestrator import commands
-from orchestrator.collect import collect_command
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.archive import collect_command
+from orchestrator.attempt.plan import Host, Plan, PlanContext, make_plan
 from orchestrator.contract import contract
 from orchestrator.incus import Completed, Into, stdin_of, to_sink
-from orchestrator.plan import Host, Plan, PlanContext, make_plan
 from states.spec import JobSpec
 from tests.integration.lab import IMAGE, SECS, Lab, on_the_program_too
 

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 import trio
 
+from orchestrator.attempt.plan import Host
+from orchestrator.host.setup import ensure_image
 from orchestrator.image.check import Row, check_image
 from orchestrator.image.layer import SYSTEMD
 from orchestrator.incus import Deadline, Incus
-from orchestrator.instances import instance_status
-from orchestrator.plan import Host
+from orchestrator.incus.instances import instance_status
 from orchestrator.settings import open_incus
-from orchestrator.setup import ensure_image
 from states.outcome import Outcome
 from states.spec import JobSpec
 from tests.calls import call

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from orchestrator import commands
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.plan import Plan, make_plan
 from orchestrator.fake_incus import FakeIncus, Image, words
 from orchestrator.incus import Incus
-from orchestrator.incus_errors import IncusError
-from orchestrator.plan import Plan, make_plan
+from orchestrator.incus.errors import IncusError
 from states.spec import InstanceType, JobSpec, Mount
 from tests.integration.lab import PROJECT, Lab, said
 from tests.integration.vm_daemon import VM_IMAGE

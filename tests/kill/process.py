@@ -19,7 +19,8 @@ import msgspec
 import trio
 
 import orchestrator.cli
-from orchestrator import held_lease, settings
+from orchestrator import settings
+from orchestrator.attempt import lease as held_lease
 from orchestrator.incus import Completed, Incus, Sink, spawn_process
 from tests.kill.fake_daemon import FakeClient
 from tests.kill.points import Points, WatchedSpawn, watch_files, watch_journal

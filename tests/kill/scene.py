@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator import reaper
 from orchestrator.incus import Incus
-from orchestrator.instances import list_instances
+from orchestrator.incus.instances import list_instances
+from orchestrator.job.context import Workbench
 from orchestrator.journal import open_journal
-from orchestrator.settings import StateRoot
-from orchestrator.workbench import Workbench
+from orchestrator.session import reaper
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State

@@ -25,7 +25,7 @@ SECS = 60
 # What the commands import when they are called, so that no process has to.
 COMMON = (
     *("cli.cancel", "cli.plain", "cli.resume", "cli.run", "cli.signals", "cli.summary"),
-    *("engine", "jobfile", "reaper", "report", "snapshot"),
+    *("engine", "jobfile", "session.reaper", "report", "snapshot.snapshot"),
 )
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import locks
 from orchestrator.journal import open_journal
+from orchestrator.session import locks
 from states import events as ev
 from tests.integration.command import AT_THE_GATE, PIKACI, SECS, Command, wait_until
 

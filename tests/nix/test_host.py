@@ -9,10 +9,10 @@ from typing import Any
 import click
 import pytest
 
+from orchestrator.attempt.plan import Host
 from orchestrator.cli.reap import command as reap
 from orchestrator.cli.serve import command as serve
-from orchestrator.doctor import SYSCTLS
-from orchestrator.plan import Host
+from orchestrator.host.doctor import SYSCTLS
 from states.spec import SIZE_PATTERN
 
 from .evaluation import ROOT, Nix

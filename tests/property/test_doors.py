@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import orchestrator
+from orchestrator.capacity import Capacity
 from orchestrator.engine import run_jobs
+from orchestrator.job.queue import Queue
+from orchestrator.job.submission import Request, judge, rejections
 from orchestrator.journal import open_journal
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import recover
-from orchestrator.submission import Request, judge, rejections
+from orchestrator.session.recovery import recover
 from states import events as ev
 from states.errors import SpecError, WritableWorkspace
 from states.spec import JobSpec, Mount

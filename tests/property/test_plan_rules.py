@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import commands
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.plan import Plan, make_plan
 from orchestrator.contract import contract
 from orchestrator.fake_incus import Refused, furnished, rules, words
 from orchestrator.fake_incus.model import Instance
-from orchestrator.plan import Plan, make_plan
 from states.spec import InstanceType, JobSpec
 from tests.samples import sample_remote_context, sample_shell_job, valid_specs
 

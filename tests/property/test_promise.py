@@ -16,11 +16,11 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import publishing
 from orchestrator.fake_incus import FINGERPRINT, FakeIncus, Instance
+from orchestrator.job import publisher as publishing
 from orchestrator.journal import open_journal
-from orchestrator.settings import StateRoot
-from orchestrator.snapshot import Snapshot
+from orchestrator.snapshot.snapshot import Snapshot
+from orchestrator.state_root import StateRoot
 from tests.processes import mortal
 from tests.property.world import Kind, World
 from tests.quick import run_quickly

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 
 import trio
 
-from orchestrator import engine, locks, reaper
+from orchestrator import engine
+from orchestrator.capacity import Capacity
 from orchestrator.fake_incus import FakeIncus, Instance
-from orchestrator.hold import ask_to_cancel
 from orchestrator.incus import Completed, Incus, Sink
-from orchestrator.incus_errors import DaemonUnreachable
+from orchestrator.incus.errors import DaemonUnreachable
+from orchestrator.job.context import Workbench
+from orchestrator.job.queue import Queue
+from orchestrator.job.submission import Request
 from orchestrator.journal import Journal, open_journal
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import recover
-from orchestrator.settings import StateRoot
-from orchestrator.submission import Request
-from orchestrator.workbench import Workbench
+from orchestrator.session import locks, reaper
+from orchestrator.session.control import ask_to_cancel
+from orchestrator.session.recovery import recover
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states import trace
 from states.errors import PikaciError

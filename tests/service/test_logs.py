@@ -17,7 +17,7 @@ from orchestrator.service import logs
 from orchestrator.service.logs import configure_logging, under_systemd
 from orchestrator.service.metrics import Metrics
 from orchestrator.service.token import RequireToken
-from orchestrator.tending import EVERY_SECS
+from orchestrator.session.upkeep import EVERY_SECS
 from orchestrator.testing import open_fake
 from tests.service.served import open_served
 from tests.service.test_metrics import figures
@@ -61,7 +61,7 @@ async def test_what_is_asked_for_and_refused_is_in_the_log(out: io.StringIO) -> 
 
     assert 401 == stranger.status_code
     assert ["refused", "submitted run", "refused", "cancel"] == [
-        line["message"] for line in found if line["logger"] != "orchestrator.tending"
+        line["message"] for line in found if line["logger"] != "orchestrator.session.upkeep"
     ]
     refused, submitted, bad, cancel = found[-4:]
     assert (401, "/v1/jobs", "info") == (refused["status"], refused["path"], refused["level"])

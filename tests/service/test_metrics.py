@@ -10,10 +10,10 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator import Capacity, JobSpec, Orchestrator, SpecError
-from orchestrator.job_handle import JobHandle
+from orchestrator.job.handle import JobHandle
+from orchestrator.journal.stamp import now
 from orchestrator.service.metrics import Metrics
 from orchestrator.testing import open_fake
-from orchestrator.workbench import now
 from states import events as ev
 
 SLEEPS = JobSpec(command="sleep 10000", timeout_secs=100_000)

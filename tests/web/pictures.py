@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from orchestrator.queue import Capacity
+from orchestrator.capacity import Capacity
 from tests.web.browser import emulate, open_browser, until
 from tests.web.demo import fill, talkative
 from tests.web.site import open_site

@@ -15,10 +15,10 @@ from starlette.types import ASGIApp
 
 from orchestrator import JobSpec, Orchestrator
 from orchestrator.fake_incus import FakeIncus
+from orchestrator.job.submission import Request
 from orchestrator.service.app import LocalOnly, make_app
 from orchestrator.service.connections import serve_connections
 from orchestrator.service.server import tcp_socket
-from orchestrator.submission import Request
 from orchestrator.testing import open_fake
 from states.job import Job
 

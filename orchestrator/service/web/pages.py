@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from orchestrator.job_handle import JobHandle
+from orchestrator.job.handle import JobHandle
 from orchestrator.log_end import read_log_end
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.api import JobsQuery, decoded_query, find_jobs, log_cancel

@@ -7,15 +7,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from orchestrator.capacity import Capacity
 from orchestrator.contract import contract
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.image.store import Images
 from orchestrator.incus import Call, Incus
-from orchestrator.job_task import JobTask
+from orchestrator.job.context import Workbench
+from orchestrator.job.queue import Queue
+from orchestrator.job.task import JobTask
 from orchestrator.journal import Journal, open_journal
-from orchestrator.queue import Capacity, Queue
-from orchestrator.settings import StateRoot
-from orchestrator.workbench import Workbench, now
+from orchestrator.journal.stamp import now
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.job import Job, fold
 from states.spec import JobSpec

@@ -12,13 +12,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from orchestrator import boot as boot_module
-from orchestrator import commands
-from orchestrator.boot import LOOK_AGAIN_SECS, NotReady, boot
+from orchestrator.attempt import boot as boot_module
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.boot import LOOK_AGAIN_SECS, NotReady, boot
+from orchestrator.attempt.plan import Plan, make_plan
 from orchestrator.fake_incus import FakeIncus, Image, words
 from orchestrator.fake_incus.daemon import BOOT_SECS
 from orchestrator.incus import Call, Completed, Incus
-from orchestrator.plan import Plan, make_plan
 from states.spec import Deadlines, InstanceType, JobSpec
 from tests.samples import sample_remote_context, sample_shell_job
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from orchestrator.capacity import Capacity
 from orchestrator.fake_incus import FakeIncus, words
-from orchestrator.job_task import JobTask
+from orchestrator.job.queue import Queue
+from orchestrator.job.task import JobTask
 from orchestrator.journal import open_journal
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import recover
+from orchestrator.session.recovery import recover
 from states import events as ev
 from states.ending import Intent
 from states.job import Job

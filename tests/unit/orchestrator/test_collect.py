@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.collect import Collector, Manifest, collect_command
-from orchestrator.globs import any_of, glob_regex
-from orchestrator.result import GuestResult, parse_result
-from orchestrator.tar_stream import Member, TarStream
+from orchestrator.attempt.archive import Collector, Manifest, collect_command
+from orchestrator.attempt.globs import any_of, glob_regex
+from orchestrator.attempt.result import GuestResult, parse_result
+from orchestrator.attempt.tar_stream import Member, TarStream
 
 MAX_BYTES = 1 << 20
 MAX_LOG_BYTES = 1 << 18

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from orchestrator.journal import open_journal
-from orchestrator.settings import StateRoot
+from orchestrator.state_root import StateRoot
 from tests.samples import sample_life
 
 COMMAND = "from orchestrator.cli import main; main()"
@@ -165,7 +165,7 @@ def test_a_disk_that_is_almost_full_is_told(
     root: StateRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Below 1 GiB, the row of the state root says what frees some."""
-    from orchestrator import doctor as module
+    from orchestrator.host import doctor as module
 
     usage = shutil.disk_usage(root.path)._replace(free=5 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

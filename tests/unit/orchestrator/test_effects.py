@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from orchestrator import commands
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.plan import make_plan
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.image.store import list_images
 from orchestrator.incus import Completed, Deadline, Effect, Incus, Retry, stdin_of, to_sink
-from orchestrator.incus_errors import (
+from orchestrator.incus.errors import (
     AgentAway,
     AnswerUnreadable,
     DaemonUnreachable,
@@ -29,8 +30,7 @@ from orchestrator.incus_errors import (
     OutputTooLong,
     broken_off,
 )
-from orchestrator.instances import Instance, list_instances
-from orchestrator.plan import make_plan
+from orchestrator.incus.instances import Instance, list_instances
 from states.outcome import Outcome, Verdict
 from states.spec import Deadlines, JobSpec
 from tests.samples import sample_remote_context, valid_specs

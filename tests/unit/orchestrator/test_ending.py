@@ -20,7 +20,7 @@ import trio
 from orchestrator.cli import ending, options
 from orchestrator.errors import NoJobs, UsageError
 from orchestrator.journal import open_journal
-from orchestrator.settings import StateRoot
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.errors import PikaciError
 from states.lifecycle import State

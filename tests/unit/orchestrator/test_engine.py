@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from orchestrator.capacity import Capacity
 from orchestrator.engine import run_jobs
+from orchestrator.job.queue import Queue
+from orchestrator.job.submission import Request
 from orchestrator.journal import JournalError
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import recover
-from orchestrator.submission import Request
+from orchestrator.session.recovery import recover
 from states import events as ev
 from states.ending import Intent
 from states.job import Job

@@ -19,10 +19,11 @@ from orchestrator.fake_incus import (
     Store,
 )
 from orchestrator.incus import Incus
-from orchestrator.incus_errors import (
+from orchestrator.incus.errors import (
     DeadlinePassed,
 )
 from tests.calls import call
+from tests.clock import open_clock
 from tests.unit.orchestrator.fake_host import NONCE, RUNNER, Host
 
 
@@ -209,7 +210,11 @@ def test_runs_are_alike(tmp_path: Path) -> None:
             await host.job("j1", "sleep 30; echo hello")
             return await host.collected("j1")
 
-    first, second = (trio.run(once, clock=MockClock(autojump_threshold=0)) for _ in range(2))
+    def run_once() -> dict[str, bytes]:
+        with open_clock() as clock:
+            return trio.run(once, clock=clock)
+
+    first, second = run_once(), run_once()
 
     assert first == second
     assert b"2026-01-01T00:00:30" in first["result.json"]

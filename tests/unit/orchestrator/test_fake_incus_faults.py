@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from orchestrator.fake_incus import (
     words,
 )
-from orchestrator.incus_errors import (
+from orchestrator.incus.errors import (
     DaemonUnreachable,
     DeadlinePassed,
     InstanceNotFound,

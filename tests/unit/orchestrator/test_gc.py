@@ -15,14 +15,14 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from orchestrator import locks
 from orchestrator.cli import pikaci
-from orchestrator.gc import Bounds, Freed, collect_garbage
 from orchestrator.journal import JobRow, Journal, open_journal
-from orchestrator.journal_file import connect_to_read
-from orchestrator.journal_reader import JournalReader
-from orchestrator.settings import StateRoot
-from orchestrator.snapshot import publish
+from orchestrator.journal.file import connect_to_read
+from orchestrator.journal.reader import JournalReader
+from orchestrator.session import locks
+from orchestrator.session.gc import Bounds, Freed, collect_garbage
+from orchestrator.snapshot.snapshot import publish
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from tests.samples import PATH, sample_life
 

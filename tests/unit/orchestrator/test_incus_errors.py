@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.incus_errors import (
+from orchestrator.incus.errors import (
     DaemonUnreachable,
     InstanceFrozen,
     MemberOffline,

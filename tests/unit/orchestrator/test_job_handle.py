@@ -10,7 +10,7 @@ import trio
 
 from orchestrator import JobSpec
 from orchestrator.fake_incus import GuestCommand, GuestOutcome
-from orchestrator.job_handle import LOG_BYTES, Arrivals
+from orchestrator.job.handle import LOG_BYTES, Arrivals
 from orchestrator.journal import Journal
 from orchestrator.testing import open_fake
 from states import events as ev

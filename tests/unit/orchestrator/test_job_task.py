@@ -9,12 +9,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from orchestrator.capacity import Capacity
 from orchestrator.cli.summary import write_summary
-from orchestrator.job_task import MAX_RETRY_DELAY_SECS
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import recover
+from orchestrator.job.queue import Queue
+from orchestrator.job.task import MAX_RETRY_DELAY_SECS
 from orchestrator.report import run_report
 from orchestrator.service.types import job_document
+from orchestrator.session.recovery import recover
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome

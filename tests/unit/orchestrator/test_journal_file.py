@@ -18,14 +18,14 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import journal_file
-from orchestrator.doctor import _journal
-from orchestrator.gc import Bounds, collect_garbage
+from orchestrator.host.doctor import _journal
 from orchestrator.journal import Journal, JournalError, open_journal
-from orchestrator.journal_file import connect_to_read
-from orchestrator.journal_reader import JournalReader
-from orchestrator.journal_schema import SCHEMA_VERSION
-from orchestrator.settings import StateRoot
+from orchestrator.journal import file as journal_file
+from orchestrator.journal.file import connect_to_read
+from orchestrator.journal.migrations import SCHEMA_VERSION
+from orchestrator.journal.reader import JournalReader
+from orchestrator.session.gc import Bounds, collect_garbage
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states import recorded, spec, trace
 from states.errors import SpecError

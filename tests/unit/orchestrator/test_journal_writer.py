@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import trio
 
-from orchestrator import journal_file, journal_writer
 from orchestrator.journal import Journal, JournalError, open_journal
+from orchestrator.journal import file as journal_file
+from orchestrator.journal import writer as journal_writer
 from states import events as ev
 from tests.samples import sample_event, sample_note
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from orchestrator import log_file
+from orchestrator.attempt import log_file
+from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile, limit_line
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
-from orchestrator.log_file import HEADROOM_BYTES, LogFile, limit_line
 from states.lifecycle import State
 from states.outcome import Outcome
 from states.spec import JobSpec, size_in_bytes

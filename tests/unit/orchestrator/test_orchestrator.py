@@ -23,14 +23,14 @@ from orchestrator import (
     SpecError,
     UsageError,
     Verdict,
-    publishing,
 )
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Incus
-from orchestrator.incus_errors import DaemonUnreachable
+from orchestrator.incus.errors import DaemonUnreachable
+from orchestrator.job import publisher as publishing
+from orchestrator.job.backlog import Room
 from orchestrator.journal import Journal, JournalError, JournalUnwritable
-from orchestrator.room import Room
-from orchestrator.tending import EVERY_SECS
+from orchestrator.session.upkeep import EVERY_SECS
 from orchestrator.testing import open_fake
 from states import events as ev
 from states.lifecycle import State

@@ -7,10 +7,10 @@ import msgspec
 import yaml
 from hypothesis import given
 
-from orchestrator import commands
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.plan import Plan, instance_name, lease_secs, make_plan
 from orchestrator.contract import guest_files
 from orchestrator.incus import stdin_of
-from orchestrator.plan import Plan, instance_name, lease_secs, make_plan
 from states.spec import InstanceType, Mount
 from tests.samples import sample_remote_context, sample_shell_job, valid_specs
 

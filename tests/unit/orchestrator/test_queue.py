@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from orchestrator.queue import Capacity, Queue
-from orchestrator.ranking import Ranking
+from orchestrator.capacity import Capacity
+from orchestrator.job.queue import Queue
+from orchestrator.job.ranking import Ranking
 from states import events as ev
 from states.errors import SpecError
 from states.job import Job, fold

@@ -10,10 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from orchestrator import job_task, locks, reaper
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import overdue, recover
-from orchestrator.workbench import now
+from orchestrator.capacity import Capacity
+from orchestrator.job import task as job_task
+from orchestrator.job.queue import Queue
+from orchestrator.journal.stamp import now
+from orchestrator.session import locks, reaper
+from orchestrator.session.recovery import overdue, recover
 from states import events as ev
 from states.ending import Intent
 from states.job import Job

@@ -14,17 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from orchestrator import commands
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.plan import make_plan, nonce
+from orchestrator.attempt.secrets import MAX_BYTES, SecretMissing, read_secrets
+from orchestrator.capacity import Capacity
 from orchestrator.cli import pikaci
 from orchestrator.cli.ending import exit_code
 from orchestrator.errors import UsageError
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.incus import Incus, stdin_of
-from orchestrator.job_task import JobTask
-from orchestrator.plan import make_plan, nonce
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import recover
-from orchestrator.secret_values import MAX_BYTES, SecretMissing, read_secrets
+from orchestrator.job.queue import Queue
+from orchestrator.job.task import JobTask
+from orchestrator.session.recovery import recover
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.doctor import examine, subordinate_ids
+from orchestrator.attempt.plan import Host
+from orchestrator.host.doctor import examine, subordinate_ids
+from orchestrator.host.setup import ensure_image
 from orchestrator.image.debian import NotDebian
 from orchestrator.image.store import ImageMissing, find_image
 from orchestrator.incus import Incus
-from orchestrator.incus_errors import LeftByEarlierDaemon, ProjectNotFound, classify
-from orchestrator.plan import Host
-from orchestrator.settings import StateRoot
-from orchestrator.setup import ensure_image
+from orchestrator.incus.errors import LeftByEarlierDaemon, ProjectNotFound, classify
+from orchestrator.state_root import StateRoot
 from tests.unit.orchestrator.fake_host import Host as FakeHost
 
 IMAGE = "pikaci/dev"

@@ -11,9 +11,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from orchestrator import JobSpec, UsageError, submission
+from orchestrator import JobSpec, UsageError
+from orchestrator.job import submission
+from orchestrator.job.reading import Reading
 from orchestrator.journal import JournalError
-from orchestrator.reading import Reading
 from orchestrator.slow_files import _THREADS, LOOK_UP_SECS, in_thread, look_up
 from orchestrator.testing import open_fake
 
@@ -55,7 +56,7 @@ async def test_a_workspace_that_is_away_keeps_nobody_from_submitting(
             away.wait()
         return real(workspace)
 
-    monkeypatch.setattr("orchestrator.publishing.real_path", real_path)
+    monkeypatch.setattr("orchestrator.job.publisher.real_path", real_path)
     try:
         async with open_fake() as (orchestrator, _):
             async with trio.open_nursery() as nursery:

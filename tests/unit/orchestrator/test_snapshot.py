@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import UsageError
-from orchestrator.snapshot import Snapshot, publish
+from orchestrator.snapshot.snapshot import Snapshot, publish
 from tests.unit.orchestrator.workspaces import OWNER, git, names
 
 

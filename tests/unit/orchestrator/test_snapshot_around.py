@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SnapshotError, UsageError
-from orchestrator.snapshot import publish
+from orchestrator.snapshot.snapshot import publish
 from tests.unit.orchestrator.workspaces import (
     OWNER,
     commit_all,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.snapshot import publish
+from orchestrator.snapshot.snapshot import publish
 from tests.unit.orchestrator.workspaces import OWNER, add_gitlink, commit_all, git
 
 

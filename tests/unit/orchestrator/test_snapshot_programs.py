@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import SnapshotError
-from orchestrator.snapshot import Snapshot, publish
+from orchestrator.snapshot.snapshot import Snapshot, publish
 from tests.unit.orchestrator.workspaces import OWNER, add_gitlink, commit_all, git, names
 
 HOOKS = (

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.errors import SnapshotError
 from orchestrator.git import process
-from orchestrator.snapshot import publish
+from orchestrator.snapshot.snapshot import publish
 from tests.unit.orchestrator.workspaces import (
     OWNER,
     TRACKED,

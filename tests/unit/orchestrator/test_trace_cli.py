@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from orchestrator.journal import open_journal
-from orchestrator.settings import StateRoot
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.outcome import Failure, FailureKind
 from tests.samples import PATH, sample_event, sample_life, sample_note

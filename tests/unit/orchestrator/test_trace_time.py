@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import commands
-from orchestrator.collect import collect_command
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.archive import collect_command
+from orchestrator.attempt.plan import make_plan
 from orchestrator.incus import Incus, stdin_of
-from orchestrator.plan import make_plan
 from orchestrator.tracing.effects import command_of
 from orchestrator.tracing.parts import afterwards, parts
 from orchestrator.tracing.path import path_of_job, path_of_run

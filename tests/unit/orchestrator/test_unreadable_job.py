@@ -16,18 +16,19 @@ import trio
 from click.testing import CliRunner
 from trio.testing import MockClock
 
-from orchestrator import reaper
+from orchestrator.attempt.plan import instance_name
+from orchestrator.capacity import Capacity
 from orchestrator.cli import cancel as cli_cancel
 from orchestrator.cli import pikaci
 from orchestrator.cli import resume as cli_resume
-from orchestrator.doctor import _journal
-from orchestrator.gc import Bounds, Freed, collect_garbage
+from orchestrator.host.doctor import _journal
+from orchestrator.job.queue import Queue
 from orchestrator.journal import JobUnreadable, Journal, open_journal
-from orchestrator.plan import instance_name
-from orchestrator.queue import Capacity, Queue
-from orchestrator.recovery import recover
-from orchestrator.settings import StateRoot
-from orchestrator.workbench import now
+from orchestrator.journal.stamp import now
+from orchestrator.session import reaper
+from orchestrator.session.gc import Bounds, Freed, collect_garbage
+from orchestrator.session.recovery import recover
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import Verdict

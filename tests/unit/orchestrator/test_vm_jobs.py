@@ -11,7 +11,7 @@ import trio
 
 from orchestrator.fake_incus import Image, daemon, words
 from orchestrator.incus import Deadline
-from orchestrator.instances import instance_status
+from orchestrator.incus.instances import instance_status
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import Outcome

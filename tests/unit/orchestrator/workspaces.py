@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from orchestrator.snapshot import Snapshot
+from orchestrator.snapshot.snapshot import Snapshot
 
 OWNER = (1000, 100)
 # What `fill` makes, and git does not ignore.

@@ -1,0 +1,329 @@
+"""What comes out of a guest: a tar archive that nobody should believe, taken apart with care.
+
+The archive is written in the guest, by a program that a hostile job may have replaced. It is taken
+apart as it comes. Only regular files of plain names that the job's globs take are written; all
+else is refused by name. The result comes first, then the log: they are there, however long the
+artifacts take, and however the archive ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import msgspec
+
+from orchestrator.attempt.globs import any_of
+from orchestrator.attempt.tar_stream import BadArchive, Kind, Member, Sink, TarStream
+from orchestrator.contract import contract
+from orchestrator.terminal import plain
+
+RESULT, LOG = "result.json", "guest.log"
+MAX_ARTIFACT_BYTES = 1 << 30  # together
+MAX_ARTIFACT_FILES = 10_000
+MAX_LOG_BYTES = 2 << 30  # where no job sets it
+MAX_RESULT_BYTES = 64 * 1024
+MAX_NAME_BYTES = 1024
+MAX_PART_BYTES = 255
+MAX_REFUSED = 1000
+# Of names that the guest does not send, behind the archive.
+MAX_REST_BYTES = 1 << 20
+
+# $1: where; $2: the artifacts' expression, empty for none; then the names that are wanted in any
+# case. The first two figures are the bytes that an artifact, and the log, may have. find follows no
+# link, and tar opens neither links nor pipes. Names are matched twice: as characters, and as bytes
+# for those that are not UTF-8. What is too large, and sockets, which tar passes over, are named
+# behind the archive, with a letter for what they are.
+_SCRIPT = """\
+cd "$1" || exit; match=$2; shift 2
+large='-size +{max_bytes}c' large_log='-size +{max_log_bytes}c'
+taken() {
+  format=$1; shift
+  [ -z "$match" ] || for locale in C.UTF-8 C; do
+    LC_ALL=$locale find . -xdev -mindepth 1 -regextype posix-extended -regex "$match" \
+      "$@" -printf "$format"
+  done | LC_ALL=C sort -zu
+}
+{ find "$@" -maxdepth 0 ! $large_log -print0 2>/dev/null
+  taken '%p\\0' ! -type d ! -type s ! $large
+} | tar --create --file=- --format=gnu --no-recursion --hard-dereference --ignore-failed-read \
+  --null --verbatim-files-from --files-from=-
+code=$?
+find "$@" -maxdepth 0 $large_log -printf 'l%p\\0' 2>/dev/null
+taken '%y%p\\0' '(' -type s -o -type f $large ')'
+exit $code"""
+
+
+class CollectedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """An artifact on the host; `path` is relative to the artifact directory."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class RefusedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in the guest that was not taken; `path` is its name, escaped."""
+
+    path: str
+    reason: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What was collected. `problem` says why that is not all, when it is not."""
+
+    files: tuple[CollectedFile, ...]
+    refused: tuple[RefusedFile, ...]
+    problem: str
+
+
+def collect_command(
+    globs: tuple[str, ...],
+    *,
+    want_log: bool,
+    max_bytes: int = MAX_ARTIFACT_BYTES,
+    max_log_bytes: int = MAX_LOG_BYTES,
+) -> list[str]:
+    """The guest's side, for an exec: print result, log if wanted, and artifacts as an archive.
+
+    An artifact of more than `max_bytes`, and a log of more than `max_log_bytes`, are named and not
+    sent.
+    """
+    wanted = [f"./{RESULT}", *([f"./{LOG}"] if want_log else [])]
+    match = rf"\./({any_of(globs)})" if globs else ""
+    script = _SCRIPT.replace("{max_bytes}", str(max_bytes))
+    script = script.replace("{max_log_bytes}", str(max_log_bytes))
+    return ["sh", "-c", script, "pikaci-collect", contract().artifacts, match, *wanted]
+
+
+class Collector:
+    """Takes the archive in pieces (`feed`), and writes its files as they come.
+
+    `directory` is for the artifacts, and is made. `log_path`, when the log is wanted, is where
+    it goes, up to `max_log_bytes`. `result` has the bytes of the result file from the moment that
+    they came, None when there is none. Nothing raises but the host's own disk (`OSError`).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        globs: tuple[str, ...],
+        *,
+        log_path: Path | None,
+        max_log_bytes: int = MAX_LOG_BYTES,
+        max_bytes: int = MAX_ARTIFACT_BYTES,
+        max_files: int = MAX_ARTIFACT_FILES,
+    ) -> None:
+        self.result: bytes | None = None
+        self._directory = directory
+        self._globs = re.compile(any_of(globs), re.DOTALL)
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._log_path = log_path
+        self._max_log_bytes = max_log_bytes
+        self._silent = True
+        self._taken = 0  # bytes of artifacts
+        self._problem = ""
+        self._broken = False
+        self._files: dict[str, CollectedFile] = {}
+        self._refused: list[RefusedFile] = []
+        self._seen: set[str] = set()
+        self._now: _Content | None = None
+        self._archive = TarStream(self._begin, self._end, max_rest=MAX_REST_BYTES)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the archive; those past the limits are dropped."""
+        self._silent = self._silent and not chunk
+        if self._broken:
+            return
+        try:
+            self._archive.feed(chunk)
+        except BadArchive as error:
+            self._break(f"the archive cannot be read: {error}")
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all was fed."""
+        return self._silent
+
+    def _break(self, problem: str) -> None:
+        self._broken = True
+        self._problem = self._problem or problem
+
+    @property
+    def _max_fed(self) -> int:
+        # Each member has its header, and the log comes beside the artifacts.
+        return 2 * (self._max_bytes + self._max_log_bytes) + (1 << 24)
+
+    def finish(self, problem: str = "") -> Manifest:
+        """What was taken and what was not; a file that is not all there does not stay.
+
+        `problem` says why no more of the archive came, when that is known.
+        """
+        if self._now is not None:
+            self._now.abandon()
+            self._now = None
+        if problem:
+            self._break(problem)
+        if not self._broken:
+            try:
+                self._archive.close()
+            except BadArchive as error:
+                self._break(f"the archive cannot be read: {error}")
+        self._take_rest(self._archive.rest)
+        return Manifest(
+            files=tuple(self._files.values()), refused=tuple(self._refused), problem=self._problem
+        )
+
+    def _begin(self, member: Member) -> Sink | None:
+        """What takes the member's content, when it is wanted."""
+        name = member.name.removeprefix("./")
+        if name in (RESULT, LOG) and name in self._seen:
+            return None  # a glob that takes them makes the guest send them twice
+        reason = self._objection(name, member)
+        self._seen.add(name)
+        if reason:
+            self._refuse(name, reason)
+            return None
+        if name == LOG and self._log_path is None:
+            return None
+        try:
+            self._now = self._open(name, member)
+        except (FileExistsError, NotADirectoryError):
+            # Two members, one of which has the other for its directory.
+            self._refuse(name, "collides with another artifact")
+            return None
+        return self._now.write
+
+    def _open(self, name: str, member: Member) -> _Content:
+        if name == RESULT:
+            return _Content(name, None, MAX_RESULT_BYTES)
+        if name == LOG:
+            assert self._log_path is not None
+            return _Content(name, _create(self._log_path), self._max_log_bytes)
+        path = self._directory / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._taken += member.size
+        return _Content(name, _create(path, executable=member.executable), member.size)
+
+    def _end(self) -> None:
+        """All of the member's content is here."""
+        assert self._now is not None
+        content, self._now = self._now, None
+        content.close()
+        if content.name == RESULT:
+            self.result = bytes(content.kept)
+        elif content.name != LOG:
+            self._files[content.name] = CollectedFile(
+                path=content.name, size=content.size, sha256=content.digest.hexdigest()
+            )
+
+    def _objection(self, name: str, member: Member) -> str:
+        """Why the member is not taken; empty when it is."""
+        if member.kind is not Kind.FILE:
+            return "is a link" if member.kind is Kind.LINK else "is not a regular file"
+        path = PurePosixPath(name)
+        if not path.parts or path.is_absolute() or ".." in path.parts or str(path) != name:
+            return "is not a plain path below the artifact directory"
+        if len(os.fsencode(name)) > MAX_NAME_BYTES or any(
+            len(os.fsencode(part)) > MAX_PART_BYTES for part in path.parts
+        ):
+            return "has too long a name"
+        if not _is_text(name):
+            return "has a name that is not UTF-8"
+        if not _is_printable(name):
+            return "has a name that cannot be printed"
+        if name == RESULT:
+            too_large = member.size > MAX_RESULT_BYTES
+            return f"has more than {MAX_RESULT_BYTES} bytes" if too_large else ""
+        if name == LOG:
+            return ""
+        if name in self._files:
+            return "came before"
+        if not self._globs.fullmatch(name):
+            return "was not asked for"
+        if len(self._files) >= self._max_files:
+            return f"is one more than {self._max_files} files"
+        if self._taken + member.size > self._max_bytes:
+            most = f"artifacts have at most {self._max_bytes} bytes together"
+            self._problem = self._problem or most
+            return f"does not fit: {most}"
+        return ""
+
+    def _take_rest(self, rest: bytes) -> None:
+        """What the guest named behind the archive."""
+        reasons = {
+            b"f": f"is larger than {self._max_bytes} bytes",
+            b"l": f"is larger than {self._max_log_bytes} bytes",
+            b"s": "is not a regular file",
+        }
+        for entry in rest.split(b"\0")[:-1]:
+            letter = entry[:1]
+            name = entry[1:].removeprefix(b"./").decode("utf-8", "surrogateescape")
+            if letter in reasons and name not in self._seen:  # a glob may take the log too
+                self._seen.add(name)
+                self._refuse(name, reasons[letter])
+
+    def _refuse(self, name: str, reason: str) -> None:
+        shown = name if _is_text(name) and _is_printable(name) else ascii(name)[1:-1]
+        if len(self._refused) < MAX_REFUSED:
+            self._refused.append(RefusedFile(path=shown[:MAX_NAME_BYTES], reason=reason))
+        else:
+            self._problem = self._problem or f"more than {MAX_REFUSED} files were refused"
+
+
+class _Content:
+    """A member's content as it comes: into a file, or kept when there is none."""
+
+    def __init__(self, name: str, file: IO[bytes] | None, most: int) -> None:
+        self.name = name
+        self.size = 0
+        self.kept = bytearray()
+        self.digest = hashlib.sha256()
+        self._file = file
+        self._most = most
+
+    def write(self, data: bytes) -> None:
+        data = data[: self._most - self.size]
+        self.size += len(data)
+        self.digest.update(data)
+        if self._file is None:
+            self.kept += data
+        else:
+            self._file.write(data)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def abandon(self) -> None:
+        """It breaks off: the half of a log is worth having, and of nothing else."""
+        if self._file is not None:
+            self._file.close()
+            if self.name != LOG:
+                os.unlink(self._file.name)
+
+
+def _create(path: Path, *, executable: bool = False) -> IO[bytes]:
+    def opener(name: str, _: int) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o755 if executable else 0o644)
+
+    return open(path, "wb", opener=opener)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_printable(name: str) -> bool:
+    """Whether it is shown as it is, on one line: no controls, and nothing that reorders text."""
+    return plain(name) == name and "\t" not in name

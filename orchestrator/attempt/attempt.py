@@ -1,0 +1,159 @@
+"""One attempt at a job: its effects on the host and in Incus, one method each.
+
+An attempt moves no state and writes no journal. Whoever calls the methods, in their order,
+tells what happened. Each raises a `PikaciError` when the effect is not known to be done. A
+daemon that is away is waited for, as long as the spec's deadlines say.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import trio
+
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.boot import boot
+from orchestrator.attempt.evidence import Evidence, NoResult, in_words
+from orchestrator.attempt.plan import Plan
+from orchestrator.attempt.secrets import SecretMissing, read_secrets
+from orchestrator.incus import Completed, Incus, to_sink
+from orchestrator.incus.errors import (
+    DeadlinePassed,
+    OutputTooLong,
+)
+from orchestrator.incus.retries import Patience, limit
+from states.errors import PikaciError
+
+LOG_HEADER = b"[pikaci] incus guest booted at "
+
+
+async def reset_artifacts(directory: Path, *, secs: float) -> None:
+    """Remove whatever is in an attempt's directory, and make it anew, with an empty log."""
+
+    def reset() -> None:
+        if directory.is_symlink():
+            directory.unlink()
+        elif directory.exists():
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True, mode=0o700)
+        (directory / "guest.log").touch()
+
+    try:
+        with limit("emptying the artifact directory", secs, setting="reset_secs"):
+            await trio.to_thread.run_sync(reset, abandon_on_cancel=True)
+    except OSError as error:
+        raise PikaciError(
+            f"the artifact directory cannot be reset: {error}",
+            resolution="look at the disk's space and permissions",
+        ) from error
+
+
+class Attempt:
+    """The effects of one plan. `directory` is the attempt's own on the host."""
+
+    def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
+        self.plan = plan
+        self.evidence = Evidence(plan, directory, incus, nonce)
+        self._incus = incus
+        self._nonce = nonce
+
+    async def start(self) -> None:
+        """Start the instance, and return when the runner and every planned mount are there."""
+        await boot(self._incus, self.plan)
+
+    async def run(
+        self,
+        started: Callable[[], Awaitable[None]],
+        on_log: Callable[[bytes], None],
+        *,
+        running: bool,
+        secs: float,
+    ) -> Completed | None:
+        """Run the command to its end, copying its log to the host as it comes.
+
+        `started` is awaited when the runner's first line is there. `running` when it was there
+        before: the log is then followed from where the host's copy ends, as it is when an exec
+        breaks off. Returns however the last exec ended: its exit code is a hint, the result
+        file is the truth. None when there was no end within `secs`; `NoResult` when it is known
+        why, as of a guest that somebody froze; `SecretMissing` when the runner was not started,
+        and cannot be.
+        """
+        head = LOG_HEADER if running else b""
+        patience = Patience(self.plan.deadlines.daemon_secs)
+        give_up = trio.current_time() + secs
+
+        async with self.evidence.open_log(self.evidence.log, resume=running) as log:
+
+            async def sink(chunk: bytes) -> None:
+                nonlocal head
+                patience.reset()
+                kept = await log.write(chunk)
+                if len(head) < len(LOG_HEADER):
+                    head += chunk[: len(LOG_HEADER) - len(head)]
+                    if head == LOG_HEADER:
+                        await started()
+                if kept:
+                    on_log(kept)
+
+            async def stdin() -> bytes:
+                # Read here, and kept nowhere; after a restart they are read again.
+                values = {}
+                if self.plan.secrets:
+                    values = await trio.to_thread.run_sync(
+                        read_secrets, self.plan.secrets, abandon_on_cancel=True
+                    )
+                lease_secs = self.plan.lease_left_secs(datetime.now(UTC))
+                return commands.runner_stdin(self.plan, self._nonce, values, lease_secs=lease_secs)
+
+            async def follow(offset: int) -> Completed:
+                left = max(0.0, give_up - trio.current_time())
+                effect = commands.follow(self.plan, offset, secs=left)
+                return await self._incus.perform(effect, into=to_sink(sink))
+
+            async def exec_once() -> Completed:
+                nonlocal head
+                if head == LOG_HEADER:
+                    return await follow(log.offset)
+                # The runner joins a job that it has started, and shows its log from the start.
+                head = b""
+                await log.restart()
+                effect = commands.run(
+                    self.plan, secs=max(0.0, give_up - trio.current_time()), stdin=stdin
+                )
+                try:
+                    return await self._incus.perform(effect, into=to_sink(sink))
+                except SecretMissing:
+                    # A runner that was started by a process which died has them.
+                    ended = await follow(0)
+                    if head != LOG_HEADER:
+                        raise
+                    return ended
+
+            try:
+                with limit("the guest's command", secs, setting="run_margin_secs"):
+                    while True:
+                        try:
+                            return await exec_once()
+                        except commands.EXEC_AWAY_OR_UNKNOWN as error:
+                            await patience.after(error)
+            except DeadlinePassed as late:
+                status = await self.evidence.status()
+                if status == "Running":
+                    return None  # it may have ended, and the exec not
+                raise NoResult(
+                    f"the guest's command did not end within {secs:g} s: {in_words(status)}",
+                    resolution=late.resolution,
+                ) from late
+            except OutputTooLong as error:
+                raise NoResult(
+                    f"the runner printed more than a log may have: {error.brief}",
+                    details=error.details,
+                ) from error
+        raise AssertionError("unreachable")
+
+    async def cancel(self, *, now: bool = False) -> None:
+        """Have the runner end the job's processes, and return when they are dead."""
+        await self._incus.perform(commands.cancel(self.plan, now=now))

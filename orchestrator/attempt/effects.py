@@ -1,0 +1,334 @@
+"""The effects of a job in Incus, made from its plan. Pure.
+
+The table of what may take how long, print how much, and be run again stands here alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from orchestrator.attempt.plan import Plan
+from orchestrator.contract import contract
+from orchestrator.incus.effect import (
+    NEVER,
+    SHORT_BYTES,
+    SILENT_TRIES,
+    Deadline,
+    Effect,
+    Retry,
+    Stdin,
+    stdin_of,
+)
+from orchestrator.incus.errors import (
+    AgentAway,
+    AlreadyDone,
+    DaemonUnreachable,
+    IncusError,
+    InstanceBusy,
+    OutcomeUnknown,
+)
+from states.spec import InstanceType
+
+NOT_READY = 75  # the readiness wait's own exit code (EX_TEMPFAIL)
+NOT_BOOTED = 127  # no command of the wait's is found: at first, a NixOS guest has not even a shell
+
+# A create that is cancelled may take this long to end, so that nothing appears behind our back.
+ANSWER_SECS = 10.0
+READY_CALL_SECS = 30.0  # for the exec around the wait in the guest
+CANCEL_CALL_SECS = 5.0  # for the exec around the runner's grace period
+# What a guest that stopped may cost: its files are pulled one by one, and one may be a pipe.
+PULL_LOG_SECS = 60.0
+PULL_RESULT_SECS = 10.0
+STATUS_SECS = 10.0
+# Of a log, whose copy has a bound of its own; of an archive with what the job left, beside its log.
+# A monitor tells of the whole project.
+LOG_BYTES = 1 << 40
+ARCHIVE_BYTES = (1 << 30) + (64 << 20)
+MONITOR_BYTES = 64 << 20
+
+# What may be done twice, and what may not: then only a call that reached no daemon is made again.
+AWAY = (DaemonUnreachable,)
+AWAY_OR_UNKNOWN = (DaemonUnreachable, OutcomeUnknown)
+# An exec in a VM goes through its agent, which may be starting anew.
+EXEC_AWAY = (DaemonUnreachable, AgentAway)
+EXEC_AWAY_OR_UNKNOWN = (*EXEC_AWAY, OutcomeUnknown)
+
+# Where a command's programs are, as the runner has it for its job. Incus's own default leaves the
+# last out, where NixOS has them all, in a VM and in a container that is only just booting.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
+
+# Runs in the guest, as arguments of sh: nothing is written there. A guest with an init system
+# makes the runner's directory at boot, so the wait for it must be in the guest: one exec, and
+# no polling by the host. At the deadline it prints what is missing.
+_READY_SCRIPT = """\
+command -v mountpoint >/dev/null || exit 127
+end=$(( $(date +%s) + $1 )); runner=$2; shift 2
+while :; do
+  missing=
+  [ -x "$runner" ] || missing="the runner $runner"
+  for path; do
+    mountpoint -q "$path" || missing="${missing:-the mount $path}"
+  done
+  [ -n "$missing" ] || exit 0
+  [ "$(date +%s)" -lt "$end" ] || { printf '%s' "$missing"; exit 75; }
+  sleep 0.02
+done"""
+
+
+def create(plan: Plan) -> Effect:
+    """Create the instance, stopped, with all its devices."""
+    vm = ["--vm"] if plan.instance_type is InstanceType.VIRTUAL_MACHINE else []
+    # No profile, or a device of somebody's default one would be in the guest: an empty list in
+    # the document does not say so, the flag does.
+    image = f"{plan.host.remote}:{plan.fingerprint}"
+    return Effect(
+        name="create",
+        args=("create", "--quiet", "--no-profiles", *vm, image, _instance(plan)),
+        deadline=Deadline(plan.deadlines.create_secs, "create_secs"),
+        retry=_patient(plan, AWAY),
+        answer_secs=ANSWER_SECS,
+        stdin=stdin_of(lambda: create_document(plan)),
+    )
+
+
+def create_document(plan: Plan) -> bytes:
+    """The instance as YAML (of which JSON is a part), for the create command's stdin."""
+    return msgspec.json.encode(
+        {
+            "description": plan.description,
+            "config": plan.config,
+            "devices": plan.devices,
+        }
+    )
+
+
+def monitor(plan: Plan) -> Effect:
+    """Print what happens in the project, an event a line, until it is killed."""
+    d = plan.deadlines
+    return Effect(
+        name="monitor",
+        args=("monitor", "--type=lifecycle", "--format=json", f"{plan.host.remote}:"),
+        deadline=Deadline(start(plan).longest_secs + ready(plan).longest_secs + d.start_secs),
+        max_bytes=MONITOR_BYTES,
+        exit_codes=None,
+    )
+
+
+def start(plan: Plan) -> Effect:
+    """Start the instance."""
+    return Effect(
+        name="start",
+        args=("start", "--quiet", _instance(plan)),
+        deadline=Deadline(plan.deadlines.start_secs, "start_secs"),
+        retry=_patient(plan, AWAY),
+    )
+
+
+def ready(plan: Plan) -> Effect:
+    """Wait, in the guest, until the runner is there and every planned mount is mounted."""
+    secs = plan.deadlines.ready_secs
+    wait = ("sh", "-c", _READY_SCRIPT, "pikaci-ready", str(secs), contract().runner, *plan.mounts)
+    return _exec(
+        plan,
+        "ready",
+        wait,
+        deadline=Deadline(secs + READY_CALL_SECS, "ready_secs"),
+        retry=_patient(plan, AWAY_OR_UNKNOWN),
+        exit_codes=frozenset({0, NOT_READY, NOT_BOOTED}),
+    )
+
+
+def run(plan: Plan, stdin: Stdin, *, secs: float | None = None) -> Effect:
+    """Start the runner with its three variables, and follow the log to the command's end.
+
+    `stdin` gives `runner_stdin`. `secs` are what is left of the plan's `run_deadline_secs`, None
+    for all of them.
+    """
+    names = contract().variables
+    variables = (
+        f"{names.command}={plan.command}",
+        f"{names.timeout_secs}={plan.timeout_secs}",
+        f"{names.run_as_root}={1 if plan.run_as_root else 0}",
+    )
+    return _exec(
+        plan,
+        "run",
+        ("env", *variables, contract().runner),
+        deadline=_run_deadline(plan, secs),
+        max_bytes=LOG_BYTES,
+        stdin=stdin,
+    )
+
+
+def runner_stdin(plan: Plan, nonce: str, secrets: Mapping[str, str], *, lease_secs: int) -> bytes:
+    """What `run` feeds to the runner: the job's secrets and environment, and its own settings.
+
+    In `lease_secs` the guest turns itself off. The nonce comes last: by it the runner knows that
+    nothing was cut off.
+    """
+    names = contract().stdin
+    pairs = {
+        **secrets,
+        **plan.environment,
+        names.grace_secs: str(plan.deadlines.grace_secs),
+        names.lease_secs: str(lease_secs),
+        names.scratch: "1" if plan.scratch else "0",
+        names.log_bytes: str(plan.log_bytes),
+        names.nonce: nonce,
+    }
+    return b"".join(f"{key}={value}".encode() + b"\0" for key, value in pairs.items())
+
+
+def follow(plan: Plan, offset: int, *, secs: float | None = None) -> Effect:
+    """Follow the log of the job that `run` started, from this byte on."""
+    return _exec(
+        plan,
+        "follow",
+        (contract().runner, "follow", str(offset)),
+        deadline=_run_deadline(plan, secs),
+        max_bytes=LOG_BYTES,
+    )
+
+
+def cancel(plan: Plan, *, now: bool = False) -> Effect:
+    """Have the runner end the job: TERM, a grace period unless `now`, KILL."""
+    return _exec(
+        plan,
+        "cancel",
+        (contract().runner, "cancel", *(["now"] if now else [])),
+        deadline=Deadline(plan.deadlines.grace_secs + CANCEL_CALL_SECS),
+        exit_codes=frozenset({0}),
+    )
+
+
+def collect(plan: Plan, guest_command: list[str], *, log_bytes: int = 0) -> Effect:
+    """Run the collecting command, which prints a tar archive, in the guest.
+
+    `log_bytes` are those of a log in it, at most.
+
+    An archive has an end, also one without a member: a silent command has lost it.
+    """
+    return _exec(
+        plan,
+        "collect",
+        tuple(guest_command),
+        deadline=Deadline(plan.deadlines.collect_secs, "collect_secs"),
+        retry=_patient(plan, EXEC_AWAY_OR_UNKNOWN, silent_tries=SILENT_TRIES),
+        max_bytes=ARCHIVE_BYTES + log_bytes,
+    )
+
+
+def guest_command(
+    plan: Plan,
+    argv: tuple[str, ...],
+    *,
+    secs: float,
+    prints: bool = False,
+    stdin: Stdin | None = None,
+) -> Effect:
+    """Run any command in the guest; one that always `prints` is run again when it seems not to."""
+    return _exec(
+        plan,
+        "exec",
+        argv,
+        deadline=Deadline(secs),
+        retry=Retry(silent_tries=SILENT_TRIES) if prints else NEVER,
+        stdin=stdin,
+    )
+
+
+def pull_result(plan: Plan) -> Effect:
+    """Print the result file of a guest that may have stopped."""
+    return _pull(plan, contract().result, PULL_RESULT_SECS, SHORT_BYTES)
+
+
+def pull_log(plan: Plan, guest_path: str) -> Effect:
+    """Print a log of a guest that may have stopped."""
+    return _pull(plan, guest_path, PULL_LOG_SECS, LOG_BYTES)
+
+
+def delete(plan: Plan) -> Effect:
+    """Stop the instance by force, and delete it."""
+    return delete_instance(
+        _instance(plan),
+        deadline=Deadline(plan.deadlines.delete_secs, "delete_secs"),
+        daemon_secs=plan.deadlines.daemon_secs,
+    )
+
+
+def delete_instance(instance: str, *, deadline: Deadline, daemon_secs: float) -> Effect:
+    """Stop an instance (its name has the remote) by force, and delete it.
+
+    A daemon that is away is waited for, and so is an instance that is just being made or deleted.
+    """
+    return Effect(
+        name="delete",
+        args=("delete", "--quiet", "--force", instance),
+        deadline=deadline,
+        retry=Retry(on=(*AWAY_OR_UNKNOWN, InstanceBusy, AlreadyDone), secs=daemon_secs),
+    )
+
+
+def of(plan: Plan) -> list[Effect]:
+    """Every effect that the plan's job may have, in the order of its life."""
+    return [
+        create(plan),
+        monitor(plan),
+        start(plan),
+        ready(plan),
+        run(plan, stdin=stdin_of(bytes)),
+        follow(plan, 0),
+        cancel(plan),
+        cancel(plan, now=True),
+        collect(plan, []),
+        pull_result(plan),
+        pull_log(plan, contract().log),
+        delete(plan),
+    ]
+
+
+def _run_deadline(plan: Plan, secs: float | None) -> Deadline:
+    return Deadline(plan.run_deadline_secs if secs is None else secs, "run_margin_secs")
+
+
+def _patient(plan: Plan, on: tuple[type[IncusError], ...], *, silent_tries: int = 1) -> Retry:
+    return Retry(on=on, secs=plan.deadlines.daemon_secs, silent_tries=silent_tries)
+
+
+def _instance(plan: Plan) -> str:
+    return f"{plan.host.remote}:{plan.instance}"
+
+
+def _exec(
+    plan: Plan,
+    name: str,
+    guest_argv: tuple[str, ...],
+    *,
+    deadline: Deadline,
+    retry: Retry = NEVER,
+    max_bytes: int = SHORT_BYTES,
+    exit_codes: frozenset[int] | None = None,
+    stdin: Stdin | None = None,
+) -> Effect:
+    # No terminal, and `--` always: the command's own dashes are the command's.
+    exec_ = ("exec", "--force-noninteractive", f"--env=PATH={_PATH}", _instance(plan), "--")
+    return Effect(
+        name=name,
+        args=(*exec_, *guest_argv),
+        deadline=deadline,
+        retry=retry,
+        max_bytes=max_bytes,
+        exit_codes=exit_codes,
+        stdin=stdin,
+    )
+
+
+def _pull(plan: Plan, guest_path: str, secs: float, max_bytes: int) -> Effect:
+    return Effect(
+        name="pull",
+        args=("file", "pull", "--quiet", f"{_instance(plan)}{guest_path}", "-"),
+        deadline=Deadline(secs),
+        max_bytes=max_bytes,
+    )

@@ -1,0 +1,263 @@
+"""What an attempt leaves behind: its result, its log and its artifacts, brought to the host.
+
+From a running guest by one exec that streams an archive; from a stopped one file by file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import trio
+
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.archive import Collector, Manifest, collect_command
+from orchestrator.attempt.diagnosis import look_at_failure
+from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile
+from orchestrator.attempt.plan import Plan
+from orchestrator.attempt.result import GuestResult, GuestStatus, parse_result
+from orchestrator.contract import contract
+from orchestrator.incus import Completed, Deadline, Incus, Retry, Sink, to_sink
+from orchestrator.incus.errors import (
+    AnswerUnreadable,
+    DeadlinePassed,
+    IncusError,
+    InstanceNotFound,
+    OutputTooLong,
+    failed_call,
+)
+from orchestrator.incus.instances import instance_status
+from states.errors import PikaciError
+
+STOPPING_SECS = 10.0
+
+
+class NoResult(PikaciError):
+    """The command's end is not known: there is no result file that can be believed."""
+
+
+class Evidence:
+    """Of one attempt, in `directory` on the host. `warnings` are what could not be brought."""
+
+    def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
+        self.plan = plan
+        self.directory = directory
+        self.log = directory / "guest.log"
+        self.warnings: list[str] = []
+        self._incus = incus
+        self._nonce = nonce
+
+    @property
+    def log_bytes(self) -> int:
+        """How much of the log the host has."""
+        return self.log.stat().st_size
+
+    async def _count_log(self) -> int:
+        return await trio.to_thread.run_sync(lambda: self.log_bytes)
+
+    def open_log(self, path: Path, *, resume: bool) -> LogFile:
+        """A copy of the log, within the job's limit."""
+        return LogFile(path, max_bytes=self.plan.log_bytes, resume=resume)
+
+    async def collect(self, ended: Completed | None) -> GuestResult:
+        """Fetch the result, the artifacts, and what the host lacks of the log.
+
+        `ended` is the runner's exec, None when it was cut off. Raises `NoResult` when no result
+        of this attempt can be believed; what there is of the log is on the host even then.
+        """
+        try:
+            collector = await self._collect(want_log=ended is None)
+            result = parse_result(collector.result, self._nonce)
+            if isinstance(result, GuestResult) and result.log_bytes != await self._count_log():
+                collector = await self._collect(want_log=True)
+        except IncusError as error:
+            return await self._salvage(ended, error)
+        if not isinstance(result, GuestResult):
+            seen = await look_at_failure(self._incus, self.plan, None)
+            raise NoResult(
+                "; ".join(part for part in (result, _ending(ended), seen) if part),
+                resolution=f"`pikaci image check {self.plan.image}` tries the image's runner",
+            )
+        await trio.to_thread.run_sync(self._store, collector.result or b"")
+        if await self._count_log() > self.plan.log_bytes:
+            self.warnings.append(f"the log was cut off at log_bytes = {self.plan.log_bytes}")
+        if not result.log_complete:
+            self.warnings.append("the guest could not write all of its log: was its disk full?")
+        if ended is not None and ended.exit_code != result.exit_code:
+            self.warnings.append(
+                f"{_ending(ended)}, the result file says {result.exit_code}: the file counts"
+            )
+        if result.status is GuestStatus.FAILED:
+            seen = await look_at_failure(self._incus, self.plan, result)
+            result = msgspec.structs.replace(result, hint=seen or result.hint)
+        return result
+
+    async def _collect(self, *, want_log: bool) -> Collector:
+        new_log = self.directory / "guest.log.new"
+        artifacts = self.directory / "artifacts"
+        max_log_bytes = most_kept(self.plan)
+        collector: Collector
+
+        def prepare() -> Collector:
+            new_log.unlink(missing_ok=True)
+            shutil.rmtree(artifacts, ignore_errors=True)
+            return Collector(
+                artifacts,
+                self.plan.artifacts,
+                log_path=new_log if want_log else None,
+                max_log_bytes=max_log_bytes,
+            )
+
+        @asynccontextmanager
+        async def receive() -> AsyncIterator[Sink]:
+            nonlocal collector
+            # A second time, when the first did not bring all of it.
+            self.warnings.clear()
+            collector = await trio.to_thread.run_sync(prepare)
+
+            async def sink(chunk: bytes) -> None:
+                await trio.to_thread.run_sync(collector.feed, chunk)
+
+            try:
+                yield sink
+            finally:
+                # However it ended: what was taken lies there.
+                with trio.CancelScope(shield=True):
+                    manifest = await trio.to_thread.run_sync(collector.finish)
+                    await trio.to_thread.run_sync(self._write_manifest, manifest)
+                self._warn(manifest)
+
+        command = collect_command(
+            self.plan.artifacts, want_log=want_log, max_log_bytes=max_log_bytes
+        )
+        cut_off = ""
+        try:
+            ended = await self._incus.perform(
+                commands.collect(self.plan, command, log_bytes=max_log_bytes if want_log else 0),
+                into=receive,
+            )
+            if ended.exit_code != 0 and collector.result is None:
+                raise failed_call(ended.argv, ended.exit_code, ended.stderr)
+        except (DeadlinePassed, OutputTooLong) as error:
+            # The result comes first. What comes behind it without end costs no verdict.
+            if collector.result is None:
+                raise
+            cut_off = error.brief
+        if cut_off:
+            self.warnings.append(f"not all was collected: {cut_off}")
+        await trio.to_thread.run_sync(self._keep_longer_log, new_log)
+        return collector
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        (self.directory / "manifest.json").write_bytes(
+            msgspec.json.format(msgspec.json.encode(manifest))
+        )
+
+    def _warn(self, manifest: Manifest) -> None:
+        for refused in manifest.refused:
+            self.warnings.append(f"not collected: {refused.path} {refused.reason}")
+        if manifest.problem:
+            self.warnings.append(f"not all artifacts were collected: {manifest.problem}")
+
+    def _store(self, result: bytes) -> None:
+        """Result and log on the disk, before the journal says that they are."""
+        (self.directory / "result.json").write_bytes(result)
+        for name in ("result.json", "guest.log"):
+            with (self.directory / name).open("rb") as file:
+                os.fsync(file.fileno())
+
+    def _keep_longer_log(self, new_log: Path) -> None:
+        # Both hold the same bytes from the first on. Readers follow by path and offset.
+        if new_log.exists():
+            if new_log.stat().st_size > self.log_bytes:
+                new_log.replace(self.log)
+            else:
+                new_log.unlink()
+
+    async def _salvage(self, ended: Completed | None, error: IncusError) -> GuestResult:
+        """What can be saved, and said, when no exec is possible any more."""
+        status = await self.status()
+        with trio.move_on_after(STOPPING_SECS):
+            # A guest that is being stopped, by itself or by somebody, is Running until it is done,
+            # and takes no exec any more.
+            while status == "Running":
+                await trio.sleep(STOPPING_SECS / 20)
+                status = await self.status()
+        seen = error.brief if status in ("", "Running") else in_words(status)
+        if status == "Stopped":
+            data = await self._pull_result()
+            result = parse_result(data, self._nonce)
+            if data is not None and isinstance(result, GuestResult):
+                # It came to its end before the guest did.
+                await self._pull_log(contract().log)
+                await trio.to_thread.run_sync(self._store, data)
+                self.warnings.append(f"no artifacts were collected: {seen}")
+                return result
+            await self._pull_log(f"{contract().private}/guest.log")
+            # A guest that somebody deletes is stopped first.
+            seen = in_words(await self.status() or status)
+        raise NoResult(
+            f"{'' if status == 'Running' else 'the guest was lost under the job: '}{seen};"
+            f" {_ending(ended)}",
+            details=error.details,
+            resolution=error.resolution,
+        ) from error
+
+    async def status(self) -> str:
+        """The instance's, in Incus's word; `gone`, or empty when it cannot be known."""
+
+        retry = Retry(
+            on=(*commands.EXEC_AWAY_OR_UNKNOWN, AnswerUnreadable),
+            secs=self.plan.deadlines.daemon_secs,
+        )
+        deadline = Deadline(commands.STATUS_SECS)
+        try:
+            return await instance_status(
+                self._incus, self.plan.instance, deadline=deadline, retry=retry
+            )
+        except InstanceNotFound:
+            return "gone"
+        except IncusError:
+            return ""
+
+    async def _pull_result(self) -> bytes | None:
+        try:
+            return (await self._incus.perform(commands.pull_result(self.plan))).stdout
+        except IncusError:
+            return None
+
+    async def _pull_log(self, path: str) -> None:
+        """Take the log of a stopped guest, if it has more than the host."""
+        new_log = self.directory / "guest.log.new"
+        async with self.open_log(new_log, resume=False) as into:
+
+            async def sink(chunk: bytes) -> None:
+                await into.write(chunk)
+
+            try:
+                effect = commands.pull_log(self.plan, path)
+                await self._incus.perform(effect, into=to_sink(sink))
+            except IncusError as error:
+                self.warnings.append(f"the log's last bytes may be missing: {error.brief}")
+        await trio.to_thread.run_sync(self._keep_longer_log, new_log)
+
+
+def most_kept(plan: Plan) -> int:
+    """How many bytes of a job's log the host keeps, at most."""
+    return plan.log_bytes + HEADROOM_BYTES
+
+
+def in_words(status: str) -> str:
+    return f"the instance is {status.lower()}" if status else "its state is not known"
+
+
+def _ending(ended: Completed | None) -> str:
+    if ended is None:
+        return "the runner's exec had not ended at the host's limit"
+    words = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+    code = f"the runner's exec ended with exit code {ended.exit_code}"
+    return code + (f" ({words[-1]})" if words else "")

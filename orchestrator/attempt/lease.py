@@ -1,0 +1,119 @@
+"""The lease of one instance, in the process that answers for it.
+
+Its state is that of `states.lease`; what is to be done next is named by `states.ending`. Here it is
+done, and written.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import trio
+
+from orchestrator.attempt.intents import IntentSwitch
+from orchestrator.incus import Effect, Incus
+from orchestrator.incus.errors import IncusError, InstanceNotFound
+from orchestrator.journal import Journal
+from orchestrator.journal.stamp import now
+from states import events as ev
+from states.ending import Action, Intent, release_plan
+from states.lease import UNANSWERED_CREATE_SECS, LeaseEvent, LeaseState, step
+
+
+class HeldLease:
+    """The lease of a job's instance. `delete` is the effect that deletes it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        incus: Incus,
+        *,
+        job: str,
+        instance: str,
+        delete: Effect,
+        state: LeaseState = LeaseState.INTENDED,
+    ) -> None:
+        self.instance = instance
+        self.state = state
+        self._journal = journal
+        self._incus = incus
+        self._job = job
+        self._delete = delete
+        self._absent_since = 0.0
+        self.failed: set[Action] = set()
+
+    async def open(self, deadline: datetime) -> None:
+        """Write the intent: an instance that nobody remembers could not be deleted."""
+        await self._journal.append(
+            ev.LeaseOpened(job=self._job, instance=self.instance, deadline=deadline, **now())
+        )
+
+    async def create(self, effect: Effect) -> None:
+        """Create the instance. Whatever is raised, the state says what is known of it then."""
+        self.state = step(self.state, LeaseEvent.ASK)
+        try:
+            await self._incus.perform(effect)
+        except IncusError as error:
+            if error.answered:
+                self.state = step(self.state, LeaseEvent.ANSWER)
+            raise
+        self.state = step(self.state, LeaseEvent.ANSWER)
+
+    async def keep(self, deadline: datetime) -> None:
+        """Let the instance stay for debugging, until `deadline`."""
+        await self._journal.append(
+            ev.LeaseKept(job=self._job, instance=self.instance, deadline=deadline, **now())
+        )
+        self.state = step(self.state, LeaseEvent.KEEP)
+
+    async def do(self, action: Action, intent: IntentSwitch, *, secs: float = float("inf")) -> None:
+        """Do what a plan named: delete, release, or outlast. What did not succeed is in `failed`.
+
+        A delete has `secs` at most. Outlasting ends early when the intent rises.
+        """
+        match action:
+            case Action.DELETE:
+                with trio.move_on_after(secs) as scope:
+                    await self._delete_once()
+                if scope.cancelled_caught:
+                    self.failed.add(Action.DELETE)
+            case Action.RELEASE:
+                await self._gone(LeaseEvent.NOT_FOUND)
+            case Action.OUTLAST:
+                left = self._absent_since + UNANSWERED_CREATE_SECS - trio.current_time()
+                if not await intent.reaches(Intent.CANCEL_NOW, within_secs=left):
+                    self.state = step(self.state, LeaseEvent.OUTLAST)
+            case _:
+                raise AssertionError(f"BUG: {action} is no action of a lease")
+
+    async def let_go(self, intent: IntentSwitch) -> None:
+        """Delete the instance, which no job needs any more, as far as that can be done now."""
+        while True:
+            action = release_plan(self.state, intent.value, failed=self.failed)
+            if action in (Action.DONE, Action.LEAVE):
+                return
+            await self.do(action, intent)
+
+    async def _delete_once(self) -> None:
+        if self.state not in (LeaseState.ASKED, LeaseState.ABSENT):
+            self.state = step(self.state, LeaseEvent.DELETE)
+        try:
+            await self._incus.perform(self._delete)
+        except InstanceNotFound:
+            await self._gone(LeaseEvent.NOT_FOUND)
+        except IncusError as error:
+            self.failed.add(Action.DELETE)
+            message = f"{self.instance} is left to `pikaci reap`: {error.brief}"
+            await self._journal.append(ev.Warned(job=self._job, message=message, **now()))
+        else:
+            await self._gone(LeaseEvent.DELETED)
+
+    async def _gone(self, event: LeaseEvent) -> None:
+        after = step(self.state, event)
+        if after is LeaseState.GONE:
+            await self._journal.append(
+                ev.LeaseEnded(job=self._job, instance=self.instance, **now())
+            )
+        elif self.state is not LeaseState.ABSENT:
+            self._absent_since = trio.current_time()
+        self.state = after

@@ -1,0 +1,1 @@
+"""The machine that guests run on: set up, and looked at."""

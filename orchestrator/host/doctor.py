@@ -1,0 +1,274 @@
+"""`pikaci doctor`: what is missing, in plain words, and what to type. It changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from orchestrator.attempt.plan import Host
+from orchestrator.contract import contract
+from orchestrator.host.setup import DEV_IMAGE
+from orchestrator.image.store import find_image
+from orchestrator.incus import Deadline, Incus
+from orchestrator.incus.errors import DaemonUnreachable, PoolNotFound, ProjectNotFound
+from orchestrator.journal import JobUnreadable, JournalDamaged, JournalError
+from orchestrator.journal.file import connect_to_read
+from orchestrator.journal.migrations import check
+from orchestrator.journal.reader import JournalReader
+from orchestrator.state_root import StateRoot
+from states.errors import PikaciError
+
+_T = TypeVar("_T")
+
+CALL_SECS = 20.0
+LOW_POOL_SHARE = 0.1
+LOW_DISK_BYTES = 1 << 30
+MAX_SHOWN = 3
+# Below these a machine runs about 16 guests with an init system; beyond, they die at start.
+SYSCTLS = {
+    "fs/inotify/max_user_instances": 8192,
+    "kernel/keys/maxkeys": 20_000,
+    "kernel/keys/maxbytes": 2_000_000,
+}
+
+USER_IDS = {"uid": Path("/etc/subuid"), "gid": Path("/etc/subgid")}
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One thing that was looked at; `remedy` is what to type, line by line, if it is not `ok`."""
+
+    state: Literal["ok", "warning", "missing", "damaged"]
+    subject: str
+    found: str
+    remedy: str = ""
+
+
+async def examine(incus: Incus, host: Host, root: StateRoot) -> AsyncIterator[Row]:
+    """Look at everything a job needs, in the order in which it needs it."""
+    yield _command("git", "apt-get install git")
+    yield _state_root(root)
+    yield _journal(root)
+    command = _command(incus.program, "apt-get install incus-client, or `make setup`")
+    yield command
+    if command.state == "missing":
+        return
+    try:
+        server = await _query(incus, "/1.0", _Server)
+    except DaemonUnreachable as error:
+        start = "systemctl start incus; or, in a checkout of pikaci, make setup"
+        yield Row("missing", "daemon", error.brief, start)
+        return
+    except PikaciError as error:
+        yield Row("missing", "daemon", error.brief, error.resolution)
+        return
+    version = server.environment.server_version
+    if server.auth != "trusted":
+        yield Row("missing", "permission", "the daemon does not trust you", "be root, or join"
+                  " the group incus-admin (as good as root)")  # fmt: skip
+        return
+    yield Row("ok", "daemon", f"Incus {version} answers on {incus.remote}")
+    for row in (await _project(incus, host), await _pool(incus, host), await _image(incus)):
+        yield row
+    if incus.remote == "local":
+        yield subordinate_ids("root", USER_IDS)
+        for row in _sysctls():
+            yield row
+
+
+def _command(name: str, remedy: str) -> Row:
+    found = shutil.which(name)
+    if found:
+        return Row("ok", f"command {name}", found)
+    return Row("missing", f"command {name}", "not on PATH", remedy)
+
+
+def _state_root(root: StateRoot) -> Row:
+    above = next(path for path in (root.path, *root.path.parents) if os.path.exists(path))
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        return Row("missing", "state root", f"{above} cannot be written to",
+                   "name another with --state-root")  # fmt: skip
+    free = shutil.disk_usage(above).free
+    found = f"{root.path}, {free >> 20} MiB free"
+    if free < LOW_DISK_BYTES:
+        return Row("warning", "state root", found, "pikaci gc --keep 5")
+    return Row("ok", "state root", found)
+
+
+def _journal(root: StateRoot) -> Row:
+    """Whether every job can be read; what to do when not. Nothing is written."""
+    if not os.path.exists(root.journal):
+        return Row("ok", "journal", "none yet; the first run makes one")
+    while True:
+        before = root.journal.stat()
+        row = _read_journal(root)
+        # Reading locks nobody out: what looks damaged may have been changed meanwhile.
+        if row.state != "damaged" or root.journal.stat().st_mtime_ns == before.st_mtime_ns:
+            return row
+
+
+def _read_journal(root: StateRoot) -> Row:
+    path = root.journal
+    problems: list[JournalError] = []
+    unreadable: list[str] = []
+    jobs = readable = 0
+    try:
+        with closing(JournalReader(partial(connect_to_read, path), path)) as journal:
+            for row in journal.jobs():
+                jobs += 1
+                try:
+                    journal.job(row.id)
+                    readable += 1
+                except JobUnreadable as error:
+                    unreadable.append(f"{row.id}: {error.problem}")
+                except JournalDamaged as error:
+                    problems.append(error)
+            journal.open_leases()
+        with closing(connect_to_read(path)) as connection:
+            check(connection, path)
+    except JournalDamaged as error:
+        problems.append(error)
+    except JournalError as error:
+        return Row("missing", "journal", error.brief, error.resolution)
+    if not problems and not unreadable:
+        return Row("ok", "journal", f"{jobs} jobs")
+    saved = f"{readable} of {jobs} jobs can be read" if jobs else "no job can be read"
+    if not problems:
+        return _some_unreadable(unreadable, saved)
+    aside = root.path / "damaged"
+    return Row(
+        "damaged",
+        "journal",
+        f"{problems[0].brief}; {saved}",
+        f"see {root.path / 'jobs'} for logs and artifacts: they are as they were\n"
+        + ("pikaci trace export JOB > FILE, for each job that can be read\n" if readable else "")
+        + f"mkdir {shlex.quote(str(aside))} && mv {shlex.quote(str(path))}*"
+        f" {shlex.quote(str(aside))}; the next run makes a new journal\n"
+        "pikaci reap --expired, when the instances that it knew are past their deadline",
+    )
+
+
+def _some_unreadable(unreadable: list[str], saved: str) -> Row:
+    """Some jobs are lost to this pikaci, and nothing else is."""
+    shown = "; ".join(unreadable[:MAX_SHOWN])
+    more = ", and more" if len(unreadable) > MAX_SHOWN else ""
+    return Row(
+        "damaged",
+        "journal",
+        f"{shown}{more}; {saved}",
+        "nothing else is concerned: other jobs run, and their runs are listed and cleaned up\n"
+        "use the newer pikaci, for jobs of one\n"
+        "pikaci gc --damaged, to delete what is left of damaged jobs that nobody needs",
+    )
+
+
+class _Environment(msgspec.Struct, frozen=True):
+    server_version: str = "of unknown version"
+
+
+class _Server(msgspec.Struct):
+    auth: str = ""
+    environment: _Environment = _Environment()
+
+
+class _Space(msgspec.Struct):
+    total: int
+    used: int
+
+
+class _Resources(msgspec.Struct):
+    space: _Space
+
+
+class _Pool(msgspec.Struct):
+    driver: str
+
+
+async def _query(incus: Incus, path: str, kind: type[_T]) -> _T:
+    return await incus.query(path, kind, deadline=Deadline(CALL_SECS), in_project=False)
+
+
+async def _project(incus: Incus, host: Host) -> Row:
+    try:
+        await _query(incus, f"/1.0/projects/{quote(host.project)}", msgspec.Raw)
+    except ProjectNotFound:
+        return Row("missing", "project", f"there is no project {host.project}", "pikaci setup")
+    except PikaciError as error:
+        return Row("missing", "project", error.brief, error.resolution)
+    return Row("ok", "project", host.project)
+
+
+async def _pool(incus: Incus, host: Host) -> Row:
+    try:
+        path = f"/1.0/storage-pools/{quote(host.pool)}"
+        pool = await _query(incus, path, _Pool)
+        space = (await _query(incus, f"{path}/resources", _Resources)).space
+    except PoolNotFound:
+        return Row("missing", "storage pool", f"there is no pool {host.pool}", "pikaci setup")
+    except PikaciError as error:
+        return Row("missing", "storage pool", error.brief, error.resolution)
+    free, total = space.total - space.used, space.total
+    found = f"{host.pool} ({pool.driver}), {free >> 30} of {total >> 30} GiB free"
+    if free < LOW_POOL_SHARE * total:
+        grow = f"incus storage set {host.pool} size={(total >> 30) * 2}GiB"
+        return Row("warning", "storage pool", found, f"pikaci gc; or, with disk to spare: {grow}")
+    if pool.driver == "dir":
+        return Row("warning", "storage pool", f"{found}; every job unpacks its image",
+                   "install btrfs-progs, restart Incus, make the pool anew")  # fmt: skip
+    return Row("ok", "storage pool", found)
+
+
+async def _image(incus: Incus) -> Row:
+    try:
+        image = await find_image(incus, DEV_IMAGE)
+    except PikaciError as error:
+        tool = "" if shutil.which("mmdebstrap") else "apt-get install mmdebstrap; "
+        return Row("missing", "guest image", error.brief, f"{tool}pikaci setup")
+    return Row(
+        "ok",
+        "guest image",
+        f"{DEV_IMAGE} {image.fingerprint[:12]}, contract {contract().version}",
+    )
+
+
+def subordinate_ids(user: str, files: Mapping[str, Path]) -> Row:
+    """Whether the daemon's user has ids to give to guests; `files` are subuid's and subgid's."""
+    least = 65_536
+    for kind, path in files.items():
+        try:
+            entries = [line.split(":") for line in path.read_text().splitlines()]
+        except FileNotFoundError:
+            continue  # Incus then takes a range by itself
+        if not any(
+            len(entry) == 3 and entry[0] in (user, "0") and int(entry[2]) >= least
+            for entry in entries
+        ):
+            return Row(
+                "missing",
+                "guests' ids",
+                f"{path} gives {user} no {least} ids",
+                f"usermod --add-sub{kind}s 1000000-1000999999 {user}, and restart Incus",
+            )
+    return Row("ok", "guests' ids", f"{user} has enough")
+
+
+def _sysctls() -> list[Row]:
+    rows = []
+    for name, wanted in SYSCTLS.items():
+        dotted = name.replace("/", ".")
+        try:
+            value = int(Path("/proc/sys", name).read_text())
+        except (OSError, ValueError):
+            continue
+        if value < wanted:
+            remedy = f"sysctl -w {dotted}={wanted}"
+            rows.append(Row("warning", "sysctl", f"{dotted} is {value}", remedy))
+    return rows or [Row("ok", "sysctls", "enough for many guests")]

@@ -1,0 +1,205 @@
+"""`pikaci setup`: makes, in the daemon that answers, what pikaci needs there; nothing else.
+
+A project, a copy-on-write pool, a profile and the guest image, all of our own. Whatever is there
+already is left as it is, so that a second call does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import trio
+
+from orchestrator.attempt.plan import Host
+from orchestrator.contract import contract
+from orchestrator.image.build import build, only_builder, recipe
+from orchestrator.image.debian import NotDebian, debian_sources
+from orchestrator.image.layer import BARE, RECIPE_PROPERTY, Kind
+from orchestrator.image.store import Image, import_image, list_images
+from orchestrator.incus import Deadline, Effect, Incus, stdin_of
+from orchestrator.incus.errors import LeftByEarlierDaemon, NameTaken
+from states.errors import PikaciError
+
+CALL_SECS = 120.0
+PROFILE = "pikaci"
+GIB = 1 << 30
+MAX_POOL_BYTES = 40 * GIB
+MIN_POOL_BYTES = 4 * GIB
+# Those that copy an image without copying its bytes, the best first.
+COPY_ON_WRITE = ("btrfs", "zfs")
+DEV_IMAGE = BARE.alias
+
+Say = Callable[[str], None]
+
+
+async def setup(incus: Incus, host: Host, *, say: Say) -> bool:
+    """Make what is missing, telling `say` of each step; whether anything was."""
+    changed = False
+    if host.project not in await _names(incus, "projects"):
+        say(f"making the project {host.project}")
+        features = ("features.images=true", "features.profiles=true")
+        options = [word for feature in features for word in ("--config", feature)]
+        await incus.perform(_effect("project create", incus.name(host.project), *options))
+        changed = True
+    if host.pool not in await _names(incus, "storage-pools"):
+        await _make_pool(incus, host, say)
+        changed = True
+    if PROFILE not in await _names(incus, "profiles", in_project=True):
+        say(f"making the profile {PROFILE}")
+        await _make_profile(incus, host)
+        changed = True
+    return await ensure_image(incus, say=say) or changed
+
+
+async def ensure_image(incus: Incus, *, say: Say, kind: Kind = BARE) -> bool:
+    """Build and import the guest image of this kind, unless the one that is there will do.
+
+    It does if its recipe is the one we would build by. One of somebody else's making, or on a
+    machine that can build none, does if it has our version of the contract.
+    """
+    if await _has_image(incus, kind):
+        return False
+    async with only_builder(say=say):
+        if await _has_image(incus, kind):  # by the builder that we waited for
+            return False
+        await _build_and_import(incus, say, kind)
+        return True
+
+
+async def _has_image(incus: Incus, kind: Kind) -> bool:
+    image = next((i for i in await list_images(incus) if i.has_alias(kind.alias)), None)
+    return image is not None and _will_do(image, kind)
+
+
+def _will_do(image: Image, kind: Kind) -> bool:
+    ours = image.contract == str(contract().version)
+    made_by = image.properties.get(RECIPE_PROPERTY)
+    if made_by is None:
+        return ours
+    try:
+        return made_by == recipe(debian_sources(), kind)
+    except NotDebian:
+        return ours
+
+
+async def build_and_import(incus: Incus, *, say: Say, kind: Kind = BARE) -> str:
+    """Build the guest image, and put it in the place of the one before; its fingerprint."""
+    async with only_builder(say=say):
+        return await _build_and_import(incus, say, kind)
+
+
+async def _build_and_import(incus: Incus, say: Say, kind: Kind) -> str:
+    with tempfile.TemporaryDirectory(prefix="pikaci-image-") as directory:
+        file = await build(Path(directory), say=say, kind=kind)
+        say(f"importing it as {kind.alias}")
+        return await import_image(incus, [file], kind.alias)
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+async def _names(incus: Incus, kind: str, *, in_project: bool = False) -> set[str]:
+    path = f"/1.0/{kind}?recursion=1"
+    deadline = Deadline(CALL_SECS)
+    rows = await incus.query(path, list[_Named], deadline=deadline, in_project=in_project)
+    return {row.name for row in rows}
+
+
+def _effect(words: str, *args: str, stdin: bytes | None = None, in_project: bool = False) -> Effect:
+    """A command that makes something; it may be given twice, and the second one is refused."""
+    return Effect(
+        name=words,
+        args=(*words.split(), *args),
+        deadline=Deadline(CALL_SECS),
+        in_project=in_project,
+        stdin=None if stdin is None else stdin_of(lambda: stdin),
+    )
+
+
+async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
+    driver = await _driver(incus)
+    options: list[str] = []
+    if driver in COPY_ON_WRITE:
+        size = min(MAX_POOL_BYTES, shutil.disk_usage("/var/lib").free // 2)
+        if size < MIN_POOL_BYTES:
+            raise PikaciError(
+                f"half of the free disk, {size // GIB} GiB, is too little for a storage pool",
+                resolution=f"free some disk, or make the pool yourself: incus storage create"
+                f" {host.pool} btrfs source=/dev/...",
+            )
+        options = [f"size={size // GIB}GiB"]
+    else:
+        say("warning: no copy-on-write storage; every job will unpack its image (seconds)")
+        say("         install btrfs-progs, restart Incus, and run `pikaci setup` anew")
+    say(f"making the storage pool {host.pool} ({driver} {' '.join(options)})".rstrip())
+    create = _effect("storage create", incus.name(host.pool), driver, *options)
+    try:
+        await incus.perform(create)
+    except LeftByEarlierDaemon:
+        # Incus removes a disk file that its attempt has failed on.
+        say("an Incus that is gone left such a pool behind; trying once more")
+        await incus.perform(create)
+    if driver == "btrfs":
+        await _count_simply(host.pool)
+
+
+async def _count_simply(pool: str) -> None:
+    """Have btrfs count a guest's own bytes alone, before Incus has it count shared ones too.
+
+    A guest shares its image's extents with all others. To count those, btrfs looks at every
+    sharer when a guest is deleted: after some hundred guests a create takes seconds. Limits are
+    kept either way. Where this cannot be done (Linux before 6.7, a daemon elsewhere), Incus
+    turns the other kind on when it sets the first limit.
+    """
+    mounted = Path(os.environ.get("INCUS_DIR", "/var/lib/incus"), "storage-pools", pool)
+    with contextlib.suppress(OSError), trio.move_on_after(CALL_SECS):
+        await trio.run_process(
+            ["btrfs", "quota", "enable", "--simple", str(mounted)],
+            stdin=subprocess.DEVNULL,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+
+
+class _Driver(msgspec.Struct, frozen=True):
+    name: str = msgspec.field(name="Name")
+
+
+class _Environment(msgspec.Struct, frozen=True):
+    storage_supported_drivers: tuple[_Driver, ...] = ()
+
+
+class _Server(msgspec.Struct):
+    environment: _Environment = _Environment()
+
+
+async def _driver(incus: Incus) -> str:
+    deadline = Deadline(CALL_SECS)
+    server = await incus.query("/1.0", _Server, deadline=deadline, in_project=False)
+    supported = {driver.name for driver in server.environment.storage_supported_drivers}
+    return next((driver for driver in COPY_ON_WRITE if driver in supported), "dir")
+
+
+async def _make_profile(incus: Incus, host: Host) -> None:
+    """For whoever launches a guest by hand; a job's plan names its devices itself."""
+    document = msgspec.json.encode(
+        {
+            "description": "A guest of pikaci: a root disk, no network",
+            "devices": {"root": {"type": "disk", "path": "/", "pool": host.pool}},
+        }
+    )
+    try:
+        await incus.perform(
+            _effect("profile create", incus.name(PROFILE), stdin=document, in_project=True)
+        )
+    except NameTaken:
+        pass  # by another set-up, just now

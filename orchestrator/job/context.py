@@ -1,0 +1,34 @@
+"""What the jobs of one process share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestrator.attempt.intents import IntentSwitch
+from orchestrator.attempt.plan import Host
+from orchestrator.incus import Incus
+from orchestrator.journal import Journal
+from orchestrator.state_root import StateRoot
+
+
+def ignore_log(job: str, chunk: bytes) -> None:
+    """The listener of a process that shows no logs."""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The daemon, the journal and the directories; who listens; and how jobs are treated.
+
+    `on_log` gets a job's id and each piece of its log. `keep_secs` is how long the guest of a
+    job that did not pass is kept for debugging, None for not at all. `intent` is what this process
+    wants of all its jobs.
+    """
+
+    root: StateRoot
+    journal: Journal
+    incus: Incus
+    host: Host = field(default_factory=Host)
+    keep_secs: float | None = None
+    on_log: Callable[[str, bytes], None] = ignore_log
+    intent: IntentSwitch = field(default_factory=IntentSwitch)

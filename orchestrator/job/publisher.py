@@ -1,0 +1,101 @@
+"""The trees that jobs see: published for a submission, while its images are looked up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+
+from orchestrator.contract import contract
+from orchestrator.errors import UsageError, cause_of
+from orchestrator.image.store import Images
+from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
+from orchestrator.job.submission import Request, real_path
+from orchestrator.slow_files import look_up
+from orchestrator.snapshot.snapshot import Snapshot, publish
+from orchestrator.state_root import StateRoot
+from states.errors import PikaciError
+from states.spec import InstanceType
+
+# Each takes a thread for as long as it lasts; jobs want some for their incus commands.
+PUBLISHERS = 4
+
+
+class Publisher:
+    """Publishes in one state root. `workspace` is meant where none is named."""
+
+    def __init__(self, root: StateRoot, images: Images, workspace: Path | None) -> None:
+        self._root = root
+        self._images = images
+        self._workspace = workspace
+        self._limiter = trio.CapacityLimiter(PUBLISHERS)
+
+    def tree(self, workspace: Path | None) -> Path:
+        """The real path of the workspace that is meant; `UsageError` when it can be none.
+
+        It waits for the file system.
+        """
+        named = workspace or self._workspace
+        tree = real_path(named) if named is not None else None
+        if tree is None or not os.path.isdir(tree):
+            raise UsageError(
+                f"{named or 'no workspace'}: there is no such directory",
+                resolution="name an existing directory as the workspace",
+            )
+        if tree == Path("/"):
+            raise UsageError(
+                "/: the whole file system is no workspace",
+                resolution="name the directory that the jobs are to see",
+            )
+        return tree
+
+    async def publish(self, workspace: Path | None, *, include: tuple[str, ...] = ()) -> Snapshot:
+        """The workspace as it is now."""
+        tree = await look_up(
+            f"the workspace {workspace or self._workspace}", lambda: self.tree(workspace)
+        )
+        async with self._limiter:
+            return await publish(
+                tree,
+                self._root.snapshots,
+                exclude=(self._root.path,),
+                include=include,
+                owner=(contract().user.uid, contract().user.gid),
+            )
+
+    async def prepare(self, request: Request) -> Snapshot:
+        """What the jobs of the request see; their images are then known, as far as they exist.
+
+        Raises `DaemonUnreachable` or `IncusMissing` when there is no Incus.
+        """
+        images = [(spec.image, spec.instance_type) for spec in request.specs.values()]
+        if request.snapshot is not None:
+            await _look_up(self._images, images)
+            if not await trio.to_thread.run_sync(request.snapshot.path.is_dir):
+                raise UsageError(
+                    f"the snapshot {request.snapshot.hash[:12]} is not here any more",
+                    resolution="publish the workspace again",
+                )
+            return request.snapshot
+        # Its error, and not a nursery's group of it.
+        results: list[Snapshot] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                # Beside the copying, which takes as long.
+                nursery.start_soon(_look_up, self._images, images)
+                results.append(await self.publish(request.workspace, include=request.include))
+        except ExceptionGroup as group:
+            raise cause_of(group) from None
+        return results[0]
+
+
+async def _look_up(images: Images, wanted: Iterable[tuple[str, InstanceType]]) -> None:
+    for alias, instance_type in dict.fromkeys(wanted):
+        try:
+            await images.find(alias, instance_type)
+        except (DaemonUnreachable, IncusMissing):
+            raise
+        except PikaciError:
+            pass  # the jobs that want it tell of it

@@ -1,0 +1,209 @@
+"""Which job begins next: places on this host, and who waits for one.
+
+The job of the highest priority goes first; among equals, one of the run that has the fewest
+jobs running; among those, the one that came first. Nobody overtakes who is first and does not
+fit yet: so a big job is not starved by small ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+
+import trio
+
+from orchestrator.capacity import Capacity, shown_size
+from orchestrator.job.ranking import Ranking
+from states.job import Job
+from states.spec import size_in_bytes
+
+
+@dataclass(eq=False)
+class Place:
+    """A job that waits for its turn, or has it (when `begin` is set)."""
+
+    job: str
+    run: str
+    priority: int
+    cpus: int
+    memory: int
+    since: datetime
+    begin: trio.Event = field(default_factory=trio.Event)
+    after: str = ""  # the job that made way
+
+
+class _Line:
+    """The jobs of one priority that wait, by run and in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Place]] = {}
+        self._arrivals: dict[str, int] = {}
+        self._numbers = count()
+        self._order: Ranking[tuple[int, int]] = Ranking()  # runs, by jobs that run and arrival
+
+    def add(self, place: Place, running: int) -> None:
+        """A job comes; `running` is how many of its run run."""
+        if place.run not in self.runs:
+            self.runs[place.run] = {}
+            self._arrivals[place.run] = next(self._numbers)
+            self.rank(place.run, running)
+        self.runs[place.run][place.job] = place
+
+    def remove(self, place: Place) -> None:
+        """A job goes."""
+        del self.runs[place.run][place.job]
+        if not self.runs[place.run]:
+            del self.runs[place.run], self._arrivals[place.run]
+            self._order.remove(place.run)
+
+    def rank(self, run: str, running: int) -> None:
+        """So many jobs of the run, which waits here, run now."""
+        self._order.put(run, (running, self._arrivals[run]))
+
+    def first(self) -> Place:
+        """Who begins next."""
+        run = self._order.first()
+        assert run is not None
+        return next(iter(self.runs[run].values()))
+
+
+class Queue:
+    """The places of one process. A job waits in `place()`, and has its place until it leaves.
+
+    No question takes longer because many wait.
+    """
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self._lines: dict[int, _Line] = {}  # by priority
+        self._places: dict[str, Place] = {}  # of those that wait, by job
+        self._ages: Ranking[datetime] = Ranking()  # of the same
+        self._held: dict[str, Place] = {}
+        self._cpus = self._memory = 0  # of those that are held
+        self._running: Counter[str] = Counter()  # by run
+
+    @asynccontextmanager
+    async def place(
+        self, job: Job, *, waited: Callable[[str], None] = lambda after: None
+    ) -> AsyncIterator[None]:
+        """Have a place in the block.
+
+        `waited` is called when the waiting for it is over, in whatever way, with the job that made
+        way, if one did.
+        """
+        assert job.spec is not None
+        spec = job.spec
+        place = Place(
+            job.id,
+            job.run,
+            spec.priority,
+            spec.cpus,
+            size_in_bytes(spec.memory),
+            job.phases[-1].entered_at,
+        )
+        self._lines.setdefault(place.priority, _Line()).add(place, self._running[place.run])
+        self._places[place.job] = place
+        self._ages.put(place.job, place.since)
+        self._admit()
+        try:
+            if not place.begin.is_set():
+                try:
+                    await place.begin.wait()
+                finally:
+                    waited(place.after)
+            yield
+        finally:
+            self._leave(place)
+
+    @property
+    def queued(self) -> int:
+        """How many wait."""
+        return len(self._places)
+
+    @property
+    def oldest(self) -> Place | None:
+        """Who waits longest; None when nobody waits."""
+        job = self._ages.first()
+        return None if job is None else self._places[job]
+
+    def waiting(self) -> Iterator[Place]:
+        """Who waits, those of the highest priority first. Take what you need at once."""
+        for priority in sorted(self._lines, reverse=True):
+            for places in self._lines[priority].runs.values():
+                yield from places.values()
+
+    @property
+    def held(self) -> list[Place]:
+        """Who has a place."""
+        return list(self._held.values())
+
+    def waits_for(self, job: str) -> str:
+        """What a job waits for, in words; empty when it does not wait."""
+        place = self._places.get(job)
+        if place is None:
+            return ""
+        first = self._first()
+        assert first is not None
+        if first is not place:
+            return f"its turn; {first.job} is next, and waits for {self._lacking(first)}"
+        return self._lacking(place)
+
+    def _leave(self, place: Place) -> None:
+        if place.job in self._held:
+            self._take(place, -1)
+            del self._held[place.job]
+        else:
+            self._remove(place)
+        self._admit(after=place.job)
+
+    def _remove(self, place: Place) -> None:
+        del self._places[place.job]
+        self._ages.remove(place.job)
+        line = self._lines[place.priority]
+        line.remove(place)
+        if not line.runs:
+            del self._lines[place.priority]
+
+    def _admit(self, *, after: str = "") -> None:
+        while len(self._held) < self.capacity.jobs:
+            first = self._first()
+            if first is None or self._lacking(first):
+                return
+            self._remove(first)
+            self._held[first.job] = first
+            self._take(first, 1)
+            first.after = after
+            first.begin.set()
+
+    def _take(self, place: Place, sign: int) -> None:
+        """Count what a job takes when it begins, and, with -1, when it leaves."""
+        self._cpus += sign * place.cpus
+        self._memory += sign * place.memory
+        self._running[place.run] += sign
+        running = self._running[place.run]
+        if not running:
+            del self._running[place.run]
+        for line in self._lines.values():
+            if place.run in line.runs:
+                line.rank(place.run, running)
+
+    def _first(self) -> Place | None:
+        return self._lines[max(self._lines)].first() if self._lines else None
+
+    def _lacking(self, place: Place) -> str:
+        """What there is too little of for this job to begin, in words."""
+        if not self._held:
+            return ""  # alone, a job that an earlier start took on has its place
+        if len(self._held) >= self.capacity.jobs:
+            return f"a place: {len(self._held)} of {self.capacity.jobs} jobs run"
+        limits = self.capacity
+        if limits.cpus is not None and self._cpus + place.cpus > limits.cpus:
+            return f"{place.cpus} cpus: {self._cpus} of {limits.cpus} are taken"
+        if limits.memory is not None and self._memory + place.memory > limits.memory:
+            asked, used, limit = map(shown_size, (place.memory, self._memory, limits.memory))
+            return f"{asked} of memory: {used} of {limit} are taken"
+        return ""

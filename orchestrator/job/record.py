@@ -1,0 +1,86 @@
+"""What is written of one job while it lives: its events, what goes beside them, its state."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from orchestrator.incus import Call
+from orchestrator.journal import Journal
+from orchestrator.journal.stamp import boot_id, now
+from states import events as ev
+from states.errors import PikaciError
+from states.job import Job, step
+from states.outcome import Failure, FailureKind
+
+MAX_NOTED_WORD = 1000
+# What is over sooner was no wait: it is not worth a note.
+MIN_WAIT_SECS = 0.01
+
+
+class Record:
+    """The job as the journal has it. Who writes of a job does so here alone."""
+
+    def __init__(self, journal: Journal, job: Job) -> None:
+        self.job = job
+        self._journal = journal
+
+    async def emit(self, *entries: ev.Entry) -> None:
+        """Make the entries durable, and move the job by those that are events."""
+        job = self.job
+        for entry in entries:
+            if isinstance(entry, ev.Event):
+                job = step(job, entry)
+        await self._journal.append(*entries)
+        self.job = job
+
+    def next(self) -> dict[str, Any]:
+        """What every event has: the fields of the job's next one."""
+        times = now()
+        if self.job.boot != boot_id():
+            times["boot"] = boot_id()
+        return {"job": self.job.id, "seq": self.job.seq + 1, **times}
+
+    def note(self) -> dict[str, Any]:
+        """What every entry beside the events has."""
+        return {"job": self.job.id, **now()}
+
+    def failure(self, fault: PikaciError) -> Failure:
+        """A fault of the infrastructure, in the state that the job is in."""
+        message = "\n".join(part for part in (fault.brief, fault.details) if part)
+        return Failure(
+            kind=FailureKind.INFRASTRUCTURE,
+            phase=self.job.state,
+            message=message,
+            resolution=fault.resolution,
+        )
+
+    def called(self, call: Call) -> None:
+        """Note an incus command, for the trace."""
+        self._journal.note(
+            ev.Called(
+                **self.note(),
+                effect=call.effect,
+                argv=tuple(_clipped(word) for word in call.argv),
+                duration_ms=round(call.duration_secs * 1000, 3),
+                exit_code=call.exit_code,
+                error=call.error,
+            )
+        )
+
+    def waited(self, what: ev.WaitFor, since: float, *, after: str = "") -> None:
+        """Note what the job has waited for until now, `since` a moment of `time.monotonic`."""
+        secs = time.monotonic() - since
+        if secs >= MIN_WAIT_SECS:
+            self._journal.note(
+                ev.Waited(**self.note(), what=what, duration_ms=round(secs * 1000, 3), after=after)
+            )
+
+    def warn(self, message: str) -> None:
+        """Note what somebody should know, and what is no failure."""
+        self._journal.note(ev.Warned(**self.note(), message=message))
+
+
+def _clipped(word: str) -> str:
+    # The whole command stands in the spec already; a trace need not hold it at every call.
+    return word if len(word) <= MAX_NOTED_WORD else word[:MAX_NOTED_WORD] + "..."

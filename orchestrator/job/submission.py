@@ -1,0 +1,213 @@
+"""What is asked for, and the first event of each of its jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import msgspec
+
+from orchestrator.contract import contract
+from orchestrator.errors import KeyTaken, UsageError
+from orchestrator.journal.stamp import boot_id, now
+from orchestrator.snapshot.snapshot import Snapshot
+from states import events as ev
+from states.errors import SpecError
+from states.job import Job
+from states.outcome import Failure, FailureKind
+from states.spec import NAME_PATTERN, CheckedSpec, JobSpec, Mount, check_form
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run: jobs of one workspace. `specs` are by name.
+
+    `include` are globs of git-ignored files that the snapshot takes along. `key` makes it one
+    submission however often it is sent, "" for none. A `snapshot` that is already published
+    is used as it is; else the workspace is published now. `asked` is a hash over what is asked
+    for, by which another request under the same key is told; `as_sent` sets it.
+    """
+
+    workspace: Path
+    specs: Mapping[str, JobSpec]
+    include: tuple[str, ...] = ()
+    key: str = ""
+    snapshot: Snapshot | None = None
+    asked: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A request whose specs were judged, once. Nothing of it runs when one is refused.
+
+    The host directories of specs that are not refused have their real paths.
+    """
+
+    request: Request
+    checked: Mapping[str, CheckedSpec]
+    refused: Mapping[str, SpecError]
+
+
+def judge(request: Request) -> Judged:
+    """Let the specs in, or not: the one door that every submission comes through.
+
+    Raises `UsageError` or `SpecError` for what a journal could not tell of, not even refused.
+    """
+    _check_names(request)
+    request = as_sent(request)
+    checked: dict[str, CheckedSpec] = {}
+    refused: dict[str, SpecError] = {}
+    for name, spec in request.specs.items():
+        try:
+            checked[name] = CheckedSpec(spec)
+        except SpecError as error:
+            check_form(spec)
+            refused[name] = error
+    if not refused:
+        checked = {name: _with_real_paths(spec) for name, spec in checked.items()}
+        request = replace(request, specs={name: spec.spec for name, spec in checked.items()})
+    return Judged(request, checked, refused)
+
+
+def _check_names(request: Request) -> None:
+    if not request.specs:
+        raise UsageError("there are no jobs to submit", resolution="submit at least one")
+    for name in request.specs:
+        if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
+            raise UsageError(
+                f"{name!r} is no name for a job",
+                resolution="allowed: letters, digits and ._/-, at most 128",
+            )
+    texts = [("workspace", str(request.workspace)), ("key", request.key)]
+    for what, text in [*texts, *(("glob", glob) for glob in request.include)]:
+        if not isinstance(text, str) or not _is_unicode(text):
+            raise UsageError(f"the {what} {text!r} is not Unicode", resolution="rename it")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def real_path(workspace: Path) -> Path:
+    """The workspace as the journal tells of it to processes that stand elsewhere."""
+    try:
+        return Path(os.path.realpath(workspace))
+    except ValueError:
+        return workspace  # it has a NUL, and so is not there
+
+
+def _with_real_paths(checked: CheckedSpec) -> CheckedSpec:
+    """The spec with the real paths of its host directories, as Incus wants them.
+
+    `SpecError` for one that is not absolute, or is no directory. With other paths it is another
+    spec, which is judged too.
+    """
+    spec = checked.spec
+
+    def real(key: str, value: str) -> str:
+        if not os.path.isabs(value) or not os.path.isdir(value):
+            raise SpecError(
+                key,
+                f"{value!r} is no directory of this host",
+                allowed="the absolute path of an existing directory",
+            )
+        return os.path.realpath(value)
+
+    changed = {
+        key: real(key, value)
+        for key in ("workspace_deps", "workspace_build", "nix_store")
+        if (value := getattr(spec, key)) is not None
+    }
+    mounts = tuple(
+        Mount(real(f"mounts[{index}].source", mount.source), mount.path)
+        for index, mount in enumerate(spec.mounts)
+    )
+    for name, source in spec.secrets.items():
+        if source.file is not None and not os.path.isabs(source.file):
+            raise SpecError(
+                f"secrets.{name}.file", f"{source.file!r} is no absolute path", allowed="/a/file"
+            )
+    real_spec = msgspec.structs.replace(spec, mounts=mounts, **changed)
+    return checked if real_spec == spec else CheckedSpec(real_spec)
+
+
+def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
+    """The records of the jobs that are refused; when there are any, nothing of the run runs."""
+    return [
+        ev.Rejected(
+            job=f"{run}.{number}",
+            seq=1,
+            run=run,
+            name=name,
+            spec=spec,
+            workspace=str(judged.request.workspace),
+            boot=boot_id(),
+            failure=Failure(
+                kind=FailureKind.CONFIG,
+                phase="new",
+                message=error.brief,
+                resolution=error.resolution,
+            ),
+            **now(),
+        )
+        for number, (name, spec) in enumerate(judged.request.specs.items(), start=1)
+        if (error := judged.refused.get(name)) is not None
+    ]
+
+
+def submissions(judged: Judged, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
+    """The first events of the run's jobs, which see `snapshot`."""
+    request = judged.request
+    return [
+        ev.Submitted(
+            job=f"{run}.{number}",
+            seq=1,
+            run=run,
+            name=name,
+            spec=checked.spec,
+            workspace=str(request.workspace),
+            boot=boot_id(),
+            snapshot=ev.SnapshotRef(
+                hash=snapshot.hash, commit=snapshot.commit, dirty=snapshot.dirty
+            ),
+            contract=contract().version,
+            key=request.key,
+            asked=request.asked,
+            **now(),
+        )
+        for number, (name, checked) in enumerate(judged.checked.items(), start=1)
+    ]
+
+
+def as_sent(request: Request) -> Request:
+    """The request with the real path of its workspace and, when it has a key, its hash."""
+    request = replace(request, workspace=real_path(request.workspace))
+    if not request.key:
+        return request
+    asked = {field.name: getattr(request, field.name) for field in fields(request)}
+    del asked["key"], asked["asked"]
+    encoded = msgspec.json.encode(asked, enc_hook=str, order="deterministic")
+    return replace(request, asked=hashlib.sha256(encoded).hexdigest())
+
+
+def check_same(request: Request, submitted: ev.Submitted, jobs: Iterable[Job]) -> None:
+    """`KeyTaken` when the key of the request stands for something else, `submitted` with `jobs`."""
+    if submitted.asked:
+        same = submitted.asked == request.asked
+    else:
+        there = {job.name: (job.spec, job.workspace) for job in jobs}
+        here = judge(request).request
+        same = there == {name: (spec, str(here.workspace)) for name, spec in here.specs.items()}
+    if not same:
+        raise KeyTaken(
+            f"the key {request.key!r} was used for another submission",
+            resolution="use a new key for other jobs, or send the same jobs again",
+        )

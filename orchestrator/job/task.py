@@ -1,0 +1,395 @@
+"""The life of one job: performs effects, and feeds the events that they make to `states`.
+
+Each state has one effect, and the effect's event leads to the next state. So a job that a dead
+process left in some state goes on from there like any other. Every event is in the journal
+before the next effect begins. A fault of the infrastructure is an event too, never an exception
+in whoever runs the task; what is raised is a cancellation, which ends the job first, and a
+journal that cannot be written.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import trio
+
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.attempt import Attempt, reset_artifacts
+from orchestrator.attempt.end import end_in_guest
+from orchestrator.attempt.evidence import NoResult
+from orchestrator.attempt.intents import IntentSwitch
+from orchestrator.attempt.lease import HeldLease
+from orchestrator.attempt.plan import Plan, PlanContext, instance_name, lease_secs, make_plan, nonce
+from orchestrator.attempt.result import GuestStatus
+from orchestrator.attempt.secrets import SecretMissing
+from orchestrator.errors import cause_of, unforeseen
+from orchestrator.image.store import Images
+from orchestrator.incus.errors import IncusError
+from orchestrator.incus.retries import limit, retrying
+from orchestrator.job.context import Workbench
+from orchestrator.job.queue import Queue
+from orchestrator.job.record import Record
+from orchestrator.journal import JournalError, Lease, NotTheWriter
+from states import events as ev
+from states.ending import Action, Intent, end_plan, release_plan
+from states.errors import PikaciError
+from states.events import ImageRef
+from states.job import Job
+from states.lease import LeaseState, taken_over
+from states.lifecycle import State
+from states.outcome import Failure, FailureKind, Outcome, Verdict
+from states.spec import JobSpec
+
+MAX_RETRY_DELAY_SECS = 30.0
+CANCELLED_RELEASE_SECS = 30.0
+
+_OUTCOMES = {
+    GuestStatus.PASSED: Outcome.PASSED,
+    GuestStatus.FAILED: Outcome.FAILED,
+    GuestStatus.TIMED_OUT: Outcome.TIMED_OUT,
+}
+_MAY_RETRY = (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED, State.INSTANCE_READY)
+
+
+class JobTask:
+    """Drives a submitted job to its end, from whatever state it is in.
+
+    The job has a place in `queue` for as long as it lives; its guest's end needs none. `leases`
+    are those that a dead process left open for it. An `adopted` job whose command cannot begin,
+    as a secret is not here, is left to a process that has it. `settled` is set when the verdict
+    is in the journal, or will not be from here.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        job: Job,
+        images: Images,
+        queue: Queue,
+        *,
+        leases: Sequence[Lease] = (),
+        adopted: bool = False,
+    ) -> None:
+        self.settled = trio.Event()
+        self.intent = IntentSwitch(bench.intent)
+        self._record = Record(bench.journal, job)
+        self._bench = bench
+        self._images = images
+        self._queue = queue
+        self._adopted = adopted
+        self._incus = bench.incus.observed(self._record.called)
+        self._attempt: Attempt | None = None
+        # By attempt: the current one's, and those of earlier ones that may still appear.
+        self._leases: dict[int, HeldLease] = {}
+        self._scope = trio.CancelScope()
+        self._reason = "interrupted"
+        self._adopt(leases)
+
+    @property
+    def job(self) -> Job:
+        """The job as the journal has it."""
+        return self._record.job
+
+    def cancel(self, reason: str, *, now: bool = False) -> None:
+        """Have the job end as cancelled; `now`: without a grace period. Twice is harmless."""
+        if not self._scope.cancel_called:
+            self._reason = reason
+        self.intent.rise(Intent.CANCEL_NOW if now else Intent.CANCEL)
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Live until the job has ended and its lease, where that can be, is released."""
+        try:
+            await self._live_and_end()
+        except (NotTheWriter, SecretMissing):
+            pass  # another process has it, or will: it is theirs to end, and to release
+        finally:
+            self.settled.set()
+
+    async def _live_and_end(self) -> None:
+        ours = True
+        # Not `except Cancelled`: what comes out of a nursery is a group of them.
+        try:
+            with self._scope:
+                since = time.monotonic()
+                async with self._queue.place(
+                    self.job,
+                    waited=lambda after: self._record.waited(ev.WaitFor.PLACE, since, after=after),
+                ):
+                    await self._live()
+        except Exception as error:
+            cause = cause_of(error)
+            if isinstance(cause, JournalError | SecretMissing):
+                ours = False
+                raise cause from error
+            await self._fail(unforeseen(cause))
+        finally:
+            if ours:
+                with trio.CancelScope(shield=True):
+                    await self._end()
+
+    async def _live(self) -> None:
+        while not self.job.ended and self.job.state is not State.CANCELLING:
+            try:
+                await self._next_effect()
+            except JournalError:
+                raise
+            except PikaciError as fault:
+                if self._adopted and isinstance(fault, SecretMissing):
+                    raise
+                if not await self._retry(fault):
+                    await self._fail(fault)
+
+    async def _next_effect(self) -> None:
+        match self.job.state:
+            case State.SUBMITTED:
+                await self._reset()
+            case State.ARTIFACTS_RESET if self._attempt is None:
+                await self._create()
+            case State.DEVICES_CONFIGURED if self._the_attempt().plan.can_start(datetime.now(UTC)):
+                await self._the_attempt().start()
+                await self._record.emit(ev.InstanceReady(**self._record.next()))
+            case State.ARTIFACTS_RESET | State.DEVICES_CONFIGURED:
+                # Left half made, or for so long that its guest would end itself too early. What
+                # there is of it goes, and a new attempt has a new name.
+                await self._let_attempt_go()
+                await self._record.emit(ev.Restarted(**self._record.next()))
+            case _:
+                await self._run_command()
+
+    async def _reset(self) -> None:
+        assert self.job.spec is not None
+        if self._adopted:
+            # It came in by the rules of its day. What is begun today is judged by today's.
+            self._bench.journal.judge(self.job.id)
+        directory = self._bench.root.attempt_dir(self.job.id, self.job.attempt)
+        await reset_artifacts(directory, secs=self.job.spec.deadlines.reset_secs)
+        await self._record.emit(ev.ArtifactsReset(**self._record.next(), artifacts=str(directory)))
+
+    async def _create(self) -> None:
+        spec = self.job.spec
+        assert spec is not None
+        image = await retrying(
+            lambda: self._find_image(spec),
+            on=commands.AWAY_OR_UNKNOWN,
+            secs=spec.deadlines.daemon_secs,
+        )
+        keep_secs = self._bench.keep_secs or 0
+        lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
+        number = self.job.attempt
+        attempt = self._attempt = self._make_attempt(number, image, lease_ends)
+        lease = self._leases[number] = self._make_lease(attempt.plan, LeaseState.INTENDED)
+        await lease.open(lease_ends)
+        await lease.create(commands.create(attempt.plan))
+        await self._record.emit(
+            ev.DevicesConfigured(**self._record.next(), instance=lease.instance, image=image)
+        )
+
+    async def _find_image(self, spec: JobSpec) -> ImageRef:
+        since = time.monotonic()
+        try:
+            with limit("looking up the image", spec.deadlines.image_secs, setting="image_secs"):
+                return await self._images.find(spec.image, spec.instance_type)
+        finally:
+            self._record.waited(ev.WaitFor.IMAGE, since)
+        raise AssertionError("unreachable")
+
+    async def _run_command(self) -> None:
+        attempt = self._the_attempt()
+
+        async def started() -> None:
+            # A second exec shows the first line again.
+            if self.job.state is State.INSTANCE_READY:
+                await self._record.emit(ev.Running(**self._record.next()))
+
+        ended = await attempt.run(
+            started,
+            lambda chunk: self._bench.on_log(self.job.id, chunk),
+            running=self.job.state is State.RUNNING,
+            secs=self._run_secs(attempt.plan),
+        )
+        result = await attempt.evidence.collect(ended)
+        if result.status not in _OUTCOMES:
+            raise NoResult(f"the runner could not run the command: {result.message}")
+        await started()  # a result says so, where the first line was never seen
+        await self._record.emit(
+            ev.ResultCollected(
+                **self._record.next(),
+                outcome=_OUTCOMES[result.status],
+                exit_code=result.exit_code,
+                message=result.message,
+                hint=result.hint,
+                warnings=tuple(attempt.evidence.warnings),
+            )
+        )
+
+    def _run_secs(self, plan: Plan) -> float:
+        """What is left of the host's limit; a margin at least, for a job that is adopted late."""
+        if self.job.state is not State.RUNNING:
+            return plan.run_deadline_secs
+        spent = (datetime.now(UTC) - self.job.phases[-1].entered_at).total_seconds()
+        left = plan.run_deadline_secs - max(0.0, spent)
+        return max(left, float(plan.deadlines.run_margin_secs))
+
+    # The attempt, made new or taken over.
+
+    def _make_attempt(self, number: int, image: ImageRef | None, lease_ends: datetime) -> Attempt:
+        job, bench = self.job, self._bench
+        assert job.spec is not None
+        assert job.snapshot is not None
+        plan = make_plan(
+            job.spec,
+            PlanContext(
+                host=bench.host,
+                owner=bench.journal.owner,
+                run=job.run,
+                job=job.id,
+                name=job.name,
+                attempt=number,
+                snapshot=str(bench.root.snapshots / job.snapshot.hash),
+                commit=job.snapshot.commit or "",
+                fingerprint=image.fingerprint if image else "",
+                lease_ends=lease_ends,
+            ),
+        )
+        return Attempt(
+            plan,
+            bench.root.attempt_dir(job.id, number),
+            self._incus,
+            nonce(bench.journal.key, plan.instance),
+        )
+
+    def _make_lease(self, plan: Plan, state: LeaseState) -> HeldLease:
+        return HeldLease(
+            self._bench.journal,
+            self._incus,
+            job=self.job.id,
+            instance=plan.instance,
+            delete=commands.delete(plan),
+            state=state,
+        )
+
+    def _adopt(self, leases: Sequence[Lease]) -> None:
+        """Take over the instances that a dead process had made, or asked for."""
+        names = {
+            instance_name(self._bench.journal.owner, self.job.id, number): number
+            for number in range(1, self.job.attempt + 1)
+        }
+        for row in leases:
+            number = names[row.instance]
+            current = number == self.job.attempt
+            image = self.job.image if current else None
+            attempt = self._make_attempt(number, image, row.deadline)
+            state = taken_over(made=row.made, kept=row.kept)
+            self._leases[number] = self._make_lease(attempt.plan, state)
+            if current:
+                self._attempt = attempt
+
+    def _the_attempt(self) -> Attempt:
+        if self._attempt is None:
+            # Its lease was ended by somebody else; the next call says that it is gone.
+            self._attempt = self._make_attempt(self.job.attempt, self.job.image, datetime.now(UTC))
+        return self._attempt
+
+    async def _retry(self, fault: PikaciError) -> bool:
+        """Begin another attempt, if the fault and the spec's `retries` allow it."""
+        assert self.job.spec is not None
+        retryable = isinstance(fault, IncusError) and fault.retryable
+        if (
+            not retryable
+            or self.job.state not in _MAY_RETRY
+            or self.job.retries >= self.job.spec.retries
+        ):
+            return False
+        delay = min(2.0 ** (self.job.retries + 1), MAX_RETRY_DELAY_SECS) * random.uniform(0.5, 1.5)
+        failure = self._record.failure(fault)
+        await self._let_attempt_go()
+        await self._record.emit(
+            ev.Retried(**self._record.next(), failure=failure, delay_secs=round(delay, 3))
+        )
+        await trio.sleep(delay)
+        return True
+
+    async def _fail(self, fault: PikaciError) -> None:
+        for warning in self._attempt.evidence.warnings if self._attempt else ():
+            self._record.warn(warning)
+        failure = self._record.failure(fault)
+        await self._record.emit(ev.Failed(**self._record.next(), failure=failure))
+
+    # The end, as `end_plan` has it: of the job, and of its instances.
+
+    async def _let_attempt_go(self) -> None:
+        """Delete the attempt's instance, before another attempt begins.
+
+        What cannot be deleted now, or may still appear, is deleted at the job's end.
+        """
+        lease = self._leases.get(self.job.attempt)
+        if lease is not None:
+            action = release_plan(lease.state, self.intent.value)
+            if action in (Action.DELETE, Action.RELEASE):
+                await lease.do(action, self.intent)
+        # Not before: who is cancelled here lets it go at the end.
+        self._attempt = None
+
+    async def _end(self) -> None:
+        if not self.job.ended:
+            self.intent.rise(Intent.CANCEL)
+        lease = self._leases.get(self.job.attempt)
+        failed: set[Action] = set()
+        while True:
+            if self.job.ended:
+                self.settled.set()
+            action = end_plan(
+                self.job.state,
+                self._state_before_cancel(),
+                lease.state if lease else None,
+                self.intent.value,
+                keep=self._keeps_guest(),
+                failed=failed | (lease.failed if lease else set()),
+            )
+            if action in (Action.DONE, Action.LEAVE):
+                break
+            await self._do(action, lease, failed)
+        for number, earlier in self._leases.items():
+            if number != self.job.attempt:
+                await earlier.let_go(self.intent)
+
+    async def _do(self, action: Action, lease: HeldLease | None, failed: set[Action]) -> None:
+        record = self._record
+        match action:
+            case Action.REQUEST:
+                await record.emit(ev.CancelRequested(**record.next(), reason=self._reason))
+            case Action.KILL:
+                if not await end_in_guest(self._the_attempt(), self.intent):
+                    failed.add(action)
+                    return
+                await self._confirm()
+            case Action.CONFIRM:
+                await self._confirm()
+            case Action.KEEP:
+                assert lease is not None
+                keep = timedelta(seconds=self._bench.keep_secs or 0)
+                await lease.keep(datetime.now(UTC) + keep)
+            case _:
+                assert lease is not None
+                cancelled = self.job.state in (State.CANCELLING, State.CANCELLED)
+                secs = CANCELLED_RELEASE_SECS if cancelled else float("inf")
+                await lease.do(action, self.intent, secs=secs)
+
+    async def _confirm(self) -> None:
+        failure = Failure(
+            kind=FailureKind.CANCELLED,
+            phase=self._state_before_cancel(),
+            message=f"cancelled: {self._reason}",
+        )
+        await self._record.emit(ev.Cancelled(**self._record.next(), failure=failure))
+
+    def _state_before_cancel(self) -> State:
+        job = self.job
+        return job.phases[-2].state if job.state is State.CANCELLING else job.state
+
+    def _keeps_guest(self) -> bool:
+        return self._bench.keep_secs is not None and self.job.verdict not in (None, Verdict.PASSED)

@@ -1,0 +1,294 @@
+"""Reading: lists from columns, and jobs from their events.
+
+Each read has a connection to itself for as long as it takes. So reads may be made in any thread,
+and none waits for another, or for a disk that is written to.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from orchestrator.journal.errors import JobUnreadable, JournalDamaged, reading
+from orchestrator.journal.rows import COLUMNS, LONG_AGO, JobRow, Lease, job_row
+from states import events as ev
+from states import recorded
+from states.errors import EntryError, PikaciError
+from states.job import Job, Phase, fold
+from states.lifecycle import TABLE, State
+from states.spec import CheckedSpec
+
+_TYPES = ", ".join(f"'{trigger}'" for trigger, _, _ in TABLE)
+_LEADS_TO = " ".join(f"WHEN '{trigger}' THEN '{state}'" for trigger, _, state in TABLE)
+# Without reading them: whether there are as many events as the last one's number says, all JSON
+# and of types that are known here, and whether that one (of which `body` is) led to the state.
+_READABLE = (
+    "SELECT count(*) = (SELECT max(seq) FROM entries WHERE job = ?1)"
+    f" AND (CASE json_extract(CAST(body AS TEXT), '$.type') {_LEADS_TO} END)"
+    " IS (SELECT state FROM jobs WHERE id = ?1), max(seq) FROM entries"
+    " WHERE job = ?1 AND seq IS NOT NULL AND iif(json_valid(CAST(body AS TEXT)),"
+    f" json_extract(CAST(body AS TEXT), '$.type') IN ({_TYPES}), 0)"
+)
+# Of many notes only a few are warnings; the type stands first in all that is written.
+_EVENTS_AND_WARNINGS = (
+    "SELECT body, state, jobs.ended FROM entries LEFT JOIN jobs ON jobs.id = job WHERE job = ?"
+    ' AND (seq IS NOT NULL OR substr(body, 1, 16) = CAST(\'{"type":"warned"\' AS BLOB))'
+    " ORDER BY entries.id"
+)
+
+
+class JournalReader:
+    """Reads a journal, through connections that `connect` makes."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path) -> None:
+        self._connect = connect
+        self._path = path
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._closed = False
+        self.damaged: set[str] = set()  # jobs that this process found unreadable
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with reading(self._path):
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                if self._closed:
+                    raise sqlite3.ProgrammingError("its block has ended") from None
+                connection = self._connect()
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
+                if self._closed:
+                    self.close()
+
+    def close(self) -> None:
+        """Close the connections; those that are in use, when their reads have ended."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _select(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._reading() as connection:
+            return connection.execute(statement, values).fetchall()
+
+    @functools.cached_property
+    def owner(self) -> str:
+        """The random name of this state root, on every instance that it makes."""
+        return self._meta("owner")
+
+    @functools.cached_property
+    def key(self) -> str:
+        """What the nonces of this root's attempts are made from; it stands in no trace."""
+        return self._meta("key")
+
+    def _meta(self, key: str) -> str:
+        rows = self._select("SELECT value FROM meta WHERE key = ?", (key,))
+        if not rows:
+            raise JournalDamaged(self._path, f"it has lost its {key}")
+        return str(rows[0][0])
+
+    # One job, from its entries.
+
+    def bodies(self, job: str, *, after: int = 0, limit: int = -1) -> list[tuple[int, bytes]]:
+        """`entries`, as they are stored."""
+        return self._select(
+            "SELECT id, body FROM entries WHERE job = ? AND id > ? ORDER BY id LIMIT ?",
+            (job, after, limit),
+        )
+
+    def entries(self, job: str, *, after: int = 0, limit: int = -1) -> list[tuple[int, ev.Entry]]:
+        """A job's entries with their numbers in the journal, from the one behind `after`.
+
+        At most `limit` of them, when it is not negative. `JobUnreadable` when one is no entry.
+        """
+        try:
+            return [
+                (number, recorded.decode(body))
+                for number, body in self.bodies(job, after=after, limit=limit)
+            ]
+        except EntryError as error:
+            raise self._unreadable(job, error) from None
+
+    def job(self, job: str) -> Job:
+        """The job as its events make it, with all of its warnings, also those noted beside them.
+
+        `JobUnreadable` when the events do not make a job.
+        """
+        found = self._select(_EVENTS_AND_WARNINGS, (job,))
+        try:
+            if not found:
+                raise EntryError("it has no events")
+            entries = [recorded.decode(body) for body, _, _ in found]
+            folded = fold(entry for entry in entries if isinstance(entry, ev.Event))
+            _, state, ended = found[-1]
+            if (folded.id, folded.state, folded.ended) != (job, state, bool(ended)):
+                raise EntryError(f"its events lead to {folded.state}, and {state} was recorded")
+        except PikaciError as error:
+            raise self._unreadable(job, error) from None
+        noted = [entry.message for entry in entries if isinstance(entry, ev.Warned)]
+        if not noted:
+            return folded
+        # Once each: what upkeep fails at, it fails at again.
+        warnings = tuple(dict.fromkeys((*folded.warnings, *noted)))
+        return msgspec.structs.replace(folded, warnings=warnings)
+
+    def _unreadable(self, job: str, error: PikaciError) -> JobUnreadable:
+        self.damaged.add(job)
+        return JobUnreadable(self._path, job, error)
+
+    def look(self, row: JobRow) -> Job:
+        """The job of a row; of one that cannot be read, what the row tells, and its `damage`."""
+        try:
+            return self.job(row.id)
+        except JobUnreadable as error:
+            moments = {State.SUBMITTED: row.submitted, row.state: row.moved}
+            return Job(
+                id=row.id,
+                run=row.run,
+                name=row.name,
+                state=row.state,
+                attempt=row.attempt,
+                workspace=row.workspace,
+                phases=tuple(
+                    Phase(state=state, entered_at=moment or LONG_AGO)
+                    for state, moment in moments.items()
+                ),
+                damage=error.problem,
+            )
+
+    def judge(self, job: str) -> CheckedSpec:
+        """The spec of a job that was submitted once, by today's rules: before it begins.
+
+        Raises `SpecError` when they refuse it.
+        """
+        (found,) = self._select("SELECT body FROM entries WHERE job = ? AND seq = 1", (job,))
+        return recorded.judge(found[0])
+
+    # Lists, from columns.
+
+    def jobs(self, *, run: str | None = None) -> list[JobRow]:
+        """All jobs, or those of one run, the oldest first."""
+        where, values = ("WHERE run = ?", (run,)) if run is not None else ("", ())
+        return self._job_rows(where, values)
+
+    def find(self, job: str) -> JobRow | None:
+        """A job by its id."""
+        return next(iter(self._job_rows("WHERE id = ?", (job,))), None)
+
+    def ended(self, job: str) -> bool:
+        """Whether a job has ended; one that is not known has not."""
+        return bool(self._select("SELECT 1 FROM jobs WHERE id = ? AND ended = 1", (job,)))
+
+    def run_of_key(self, key: str) -> str | None:
+        """The run that was submitted under a key."""
+        return next((row.run for row in self._job_rows("WHERE key = ?", (key,))), None)
+
+    def newest(
+        self, *, limit: int, before: int | None = None, **wanted: str | None
+    ) -> list[tuple[int, JobRow]]:
+        """Jobs with their places in the journal, the newest first, from the place `before`.
+
+        `wanted` are values that their `run`, `name`, `state` or `verdict` has; None is any.
+        """
+        terms: dict[str, str | int] = {
+            f"{column} = ?": value for column, value in wanted.items() if value is not None
+        }
+        if before is not None:
+            terms["first_entry < ?"] = before
+        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        rows = self._select(
+            f"SELECT {COLUMNS}, first_entry FROM jobs {where} ORDER BY first_entry DESC LIMIT ?",
+            (*terms.values(), limit),
+        )
+        return [(row[-1], job_row(row[:-1])) for row in rows]
+
+    def newest_runs(self, *, limit: int, before: int | None = None) -> list[tuple[int, str]]:
+        """Runs with their places in the journal, the newest first, from the place `before`."""
+        return self._select(
+            "SELECT first_entry, run FROM jobs AS job"
+            " WHERE (? IS NULL OR first_entry < ?) AND NOT EXISTS (SELECT 1 FROM jobs AS later"
+            " WHERE later.run = job.run AND later.first_entry > job.first_entry)"
+            " ORDER BY first_entry DESC LIMIT ?",
+            (before, before, limit),
+        )
+
+    def runs(self) -> dict[str, list[JobRow]]:
+        """All jobs by their runs, the oldest run first; runs that began at once stand mixed."""
+        runs: dict[str, list[JobRow]] = {}
+        for row in self.jobs():
+            runs.setdefault(row.run, []).append(row)
+        return runs
+
+    def unfinished(self) -> list[JobRow]:
+        """The jobs that have not ended, the oldest first."""
+        return self._job_rows("WHERE ended = 0", ())
+
+    def unreadable(self, jobs: Iterable[str]) -> set[str]:
+        """Those of the jobs whose events are damaged, or a newer pikaci's, as a quick look tells.
+
+        `job` says it of each for certain.
+        """
+        with self._reading() as connection:
+            find = connection.execute
+            found = {job for job in jobs if not find(_READABLE, (job,)).fetchone()[0]}
+        self.damaged |= found
+        return found
+
+    def _job_rows(self, where: str, values: Sequence[str]) -> list[JobRow]:
+        rows = self._select(f"SELECT {COLUMNS} FROM jobs {where} ORDER BY first_entry", values)
+        return [job_row(row) for row in rows]
+
+    def position(self) -> int:
+        """The number of the newest entry; 0 when there is none."""
+        ((number,),) = self._select("SELECT max(id) FROM entries")
+        return number or 0
+
+    def moves(self, *, after: int, limit: int) -> list[tuple[int, JobRow, ev.Event | None]]:
+        """Events of all jobs, each with its number and its job's row, from behind `after`.
+
+        None stands for an event that cannot be read.
+        """
+        rows = self._select(
+            f"SELECT {COLUMNS}, entries.id, body FROM entries JOIN jobs ON jobs.id = job"
+            " WHERE entries.id > ? AND seq IS NOT NULL ORDER BY entries.id LIMIT ?",
+            (after, limit),
+        )
+        return [(row[-2], job_row(row[:-2]), _event(row[-1])) for row in rows]
+
+    def open_leases(self) -> list[Lease]:
+        """The leases that have not ended, the oldest first."""
+        with reading(self._path):
+            return [
+                Lease(
+                    instance,
+                    job,
+                    run,
+                    datetime.fromisoformat(opened),
+                    datetime.fromisoformat(deadline),
+                    bool(kept),
+                    bool(made),
+                )
+                for instance, job, run, opened, deadline, kept, made in self._select(
+                    "SELECT instance, job, run, opened_at, deadline, kept, made"
+                    " FROM leases JOIN jobs ON jobs.id = leases.job"
+                    " WHERE leases.ended = 0 ORDER BY opened_at"
+                )
+            ]
+
+
+def _event(body: bytes) -> ev.Event | None:
+    try:
+        entry = recorded.decode(body)
+    except EntryError:
+        return None
+    return entry if isinstance(entry, ev.Event) else None

@@ -1,0 +1,194 @@
+"""Writing: every entry is durable before anyone is told of it, and before the next effect.
+
+One connection, used in one worker thread at a time through a limiter of its own. Appends that
+arrive while a commit is going on share the next one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import trio
+
+from orchestrator.journal.errors import NotTheWriter, mapped_errors
+from orchestrator.journal.file import transaction
+from orchestrator.journal.rows import INSERT_JOB, MOVE_JOB, first_values, next_values
+from states import events as ev
+from states.errors import WritableWorkspace
+
+_decoder = msgspec.json.Decoder(ev.Written)
+
+
+@dataclass
+class _Part:
+    """What one call brought: it is written whole or not at all.
+
+    It is `durable` when the commit with it has returned; `error` says why it is not to be written.
+    """
+
+    entries: tuple[ev.Entry, ...]
+    durable: bool = False
+    error: Exception | None = None
+    bodies: tuple[bytes, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Here, so that who brought an entry that cannot be encoded, or that nobody could read
+        # again, is who hears of it.
+        self.bodies = tuple(msgspec.json.encode(entry) for entry in self.entries)
+        for body in self.bodies:
+            _decoder.decode(body)
+        for entry in self.entries:
+            if isinstance(entry, ev.Submitted) and entry.spec.writable_workspace:
+                raise WritableWorkspace  # a bug: no door lets such a spec in
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what became of it."""
+        return self.durable or self.error is not None
+
+
+class JournalWriter:
+    """Appends to a journal, on a connection that is its own."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._limiter = trio.CapacityLimiter(1)
+        self._lock = trio.Lock()
+        self._open_batch: list[_Part] = []
+        self._untold: deque[ev.Entry] = deque()
+        self._observers: list[Callable[[ev.Entry], None]] = []
+        self.deaf: Exception | None = None
+
+    def observe(self, observer: Callable[[ev.Entry], None]) -> None:
+        """Call `observer` with every entry of this process, once it is durable.
+
+        One that raises hears no more; its error is raised when the journal is closed.
+        """
+        self._observers.append(observer)
+
+    def note(self, entry: ev.AnyNote) -> None:
+        """Add a note that may be lost in a crash: it becomes durable with the next append."""
+        self._open_batch.append(_Part((entry,)))
+
+    async def append(self, *entries: ev.Entry) -> None:
+        """Return when the entries, and all notes before them, are durable.
+
+        Raises `NotTheWriter` when another process has written an event of the same number, and
+        `JournalUnwritable` when nothing can be written; then none of the entries is there. Not cut
+        short by a cancellation: what was begun is known to be written or not. When an interrupt
+        cuts the write short, each of those who share it writes its rest anew.
+        """
+        batch = self._open_batch
+        mine = _Part(entries)
+        batch.append(mine)
+        with trio.CancelScope(shield=True):
+            async with self._lock:
+                if not mine.settled:
+                    await self._write(batch)
+        if mine.error is not None:
+            raise mine.error
+
+    async def _write(self, batch: list[_Part]) -> None:
+        if batch is self._open_batch:
+            self._open_batch = []
+        parts = [part for part in batch if not part.settled]
+        try:
+            await trio.to_thread.run_sync(self._commit, parts, limiter=self._limiter)
+        except Exception as error:
+            for part in parts:
+                if not part.durable:
+                    part.error = error
+        while self._untold:
+            self._tell(self._untold.popleft())
+
+    def _tell(self, entry: ev.Entry) -> None:
+        for observer in list(self._observers):
+            try:
+                observer(entry)
+            except Exception as error:
+                # The entry is durable: what a listener does with it is no fault of the job's.
+                self._observers.remove(observer)
+                self.deaf = self.deaf or error
+
+    def _commit(self, parts: Sequence[_Part]) -> None:
+        with mapped_errors(self._path), transaction(self._connection):
+            refused = [self._insert_part(part) for part in parts]
+        for part, error in zip(parts, refused, strict=True):
+            if error is None:
+                part.durable = True
+                self._untold.extend(part.entries)
+            else:
+                part.error = error
+
+    def _insert_part(self, part: _Part) -> NotTheWriter | None:
+        self._connection.execute("SAVEPOINT part")
+        error = None
+        try:
+            for entry, body in zip(part.entries, part.bodies, strict=True):
+                self._insert(entry, body)
+        except sqlite3.IntegrityError:
+            # Theirs alone: what others appended at the same time is written.
+            self._connection.execute("ROLLBACK TO part")
+            error = NotTheWriter(
+                f"{self._path}: another process has moved the job {entry.job}",
+                resolution="`pikaci status` shows where it is",
+            )
+        self._connection.execute("RELEASE part")
+        return error
+
+    def _insert(self, entry: ev.Entry, body: bytes) -> None:
+        seq = entry.seq if isinstance(entry, ev.Event) else None
+        row = self._connection.execute(
+            "INSERT INTO entries (job, seq, body) VALUES (?, ?, ?)", (entry.job, seq, body)
+        ).lastrowid
+        if isinstance(entry, ev.Event):
+            self._move(entry, row)
+        else:
+            self._change_lease(entry)
+
+    def _move(self, event: ev.AnyEvent, number: int | None) -> None:
+        if not isinstance(event, ev.Submitted | ev.Rejected):
+            self._connection.execute(MOVE_JOB, next_values(event))
+            if isinstance(event, ev.DevicesConfigured):
+                made = "UPDATE leases SET made = 1 WHERE instance = ?"
+                self._connection.execute(made, (event.instance,))
+            return
+        key = event.key if isinstance(event, ev.Submitted) else ""
+        if key and self._run_of(key) not in (None, event.run):
+            raise sqlite3.IntegrityError(f"{key} is the key of another run")
+        self._connection.execute(INSERT_JOB, first_values(event, number))
+
+    def _change_lease(self, note: ev.AnyNote) -> None:
+        execute = self._connection.execute
+        match note:
+            case ev.LeaseOpened():
+                execute(
+                    "INSERT INTO leases (instance, job, opened_at, deadline) VALUES (?, ?, ?, ?)",
+                    (note.instance, note.job, note.at.isoformat(), note.deadline.isoformat()),
+                )
+            case ev.LeaseKept():
+                execute(
+                    "UPDATE leases SET kept = 1, deadline = ? WHERE instance = ?",
+                    (note.deadline.isoformat(), note.instance),
+                )
+            case ev.LeaseEnded():
+                execute("UPDATE leases SET ended = 1 WHERE instance = ?", (note.instance,))
+
+    def _run_of(self, key: str) -> str | None:
+        # On the writing connection: what others have not committed yet is waited for.
+        found = self._connection.execute("SELECT run FROM jobs WHERE key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def forget(self, jobs: Sequence[str]) -> None:
+        """Delete ended jobs and all their entries (`pikaci gc`)."""
+        with mapped_errors(self._path), transaction(self._connection):
+            for job in jobs:
+                self._connection.execute("DELETE FROM entries WHERE job = ?", (job,))
+                self._connection.execute("DELETE FROM leases WHERE job = ? AND ended = 1", (job,))
+                self._connection.execute("DELETE FROM jobs WHERE id = ?", (job,))

@@ -1,0 +1,80 @@
+"""Jobs are ended, whoever has them: this process, another, or nobody any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+
+import trio
+
+from orchestrator.capacity import Capacity
+from orchestrator.errors import UsageError, one_error
+from orchestrator.job.context import Workbench
+from orchestrator.job.queue import Queue
+from orchestrator.job.task import JobTask
+from orchestrator.session.control import HolderSilent, ask_to_cancel
+from orchestrator.session.locks import session_of, share_root
+from orchestrator.session.recovery import recover
+from orchestrator.slow_files import in_thread
+
+ASK_AGAIN_SECS = 0.1
+
+
+async def cancel_jobs(
+    bench: Workbench,
+    jobs: Mapping[str, str],
+    *,
+    tasks: Mapping[str, JobTask] | None,
+    reason: str,
+    hurry: bool,
+    fault: Callable[[str], Exception | None] = lambda job: None,
+) -> None:
+    """Return when the jobs (their runs by their ids) have ended; the caller has a deadline.
+
+    `tasks` are the jobs of this process, None when it has no part in the state root yet.
+    `hurry`: without a grace period. A `fault` of a job, which this process has lost, is raised, and
+    `HolderSilent` when the others have ended.
+    """
+    silent: list[HolderSilent] = []
+
+    async def end(session: str) -> None:
+        def alive() -> list[str]:
+            return [
+                job
+                for job, run in jobs.items()
+                if session_of(run) == session and not bench.journal.ended(job)
+            ]
+
+        while asked := await trio.to_thread.run_sync(alive):
+            for error in map(fault, asked):
+                if error is not None:
+                    raise error
+            ours = [tasks[job] for job in asked if job in tasks] if tasks else []
+            for task in ours:
+                task.cancel(reason, now=hurry)
+            for task in ours:
+                await task.settled.wait()
+            try:
+                heard = bool(ours) or await ask_to_cancel(
+                    bench.root.locks, session, asked, now=hurry
+                )
+            except HolderSilent as error:
+                silent.append(error)
+                return
+            if not heard:
+                # Its process is dead, or only just begins to listen.
+                share = in_thread(share_root(bench.root.path)) if tasks is None else nullcontext()
+                with suppress(UsageError):
+                    async with share:
+                        await recover(
+                            bench, Queue(Capacity(jobs=1)), only=asked, cancel=True, hurry=hurry
+                        )
+            if await trio.to_thread.run_sync(alive):
+                await trio.sleep(ASK_AGAIN_SECS)
+
+    with one_error():
+        async with trio.open_nursery() as nursery:
+            for session in {session_of(run) for run in jobs.values()}:
+                nursery.start_soon(end, session)
+    if silent:
+        raise silent[0]

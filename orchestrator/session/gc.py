@@ -1,0 +1,279 @@
+"""What may go from a state root: runs that have ended, and snapshots that nobody names.
+
+Links in a state root are deleted, never followed. Directories of jobs that the journal does not
+know (it was moved away, say) stay.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+from orchestrator.journal import JobRow, open_journal
+from orchestrator.journal.reader import JournalReader
+from orchestrator.session import locks
+from orchestrator.session.locks import session_of
+from orchestrator.state_root import StateRoot
+
+_GOING = ".old-"
+_BLOCK = 512  # what st_blocks counts
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A run goes when it is beyond one of these; None is no bound.
+
+    `runs` is how many stay; `age` how long ago the last job of a run may have ended; `size` how
+    many bytes on the disk the jobs' directories and their snapshots may have together. `damaged`:
+    also runs that have a job which cannot be read.
+    """
+
+    runs: int | None = None
+    age: timedelta | None = None
+    size: int | None = None
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class Freed:
+    """How many of each were, or would be, deleted, and their bytes on the disk.
+
+    `problems` say what could not be deleted, and why; `spared` are runs that the bounds would
+    have taken, but for a job of theirs that cannot be read.
+    """
+
+    runs: int
+    jobs: int
+    snapshots: int
+    size: int
+    problems: tuple[str, ...]
+    spared: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of the journal; `settled` when its jobs and their leases have ended.
+
+    `ended_at` is when its last job came into its state, None when that is not known; `size` is in
+    bytes.
+    """
+
+    id: str
+    directories: Mapping[str, Path]  # by job
+    snapshots: frozenset[str]
+    ended_at: datetime | None
+    settled: bool
+    size: int
+
+
+def collect_garbage(
+    root: StateRoot, journal: JournalReader, bounds: Bounds, *, dry_run: bool
+) -> Freed:
+    """Delete what is beyond the bounds, the oldest runs first, and what is left over.
+
+    Left over are snapshots that no kept run names, those that nobody will finish, and locks and
+    sockets of dead processes. Spared are runs that are not settled, that a living process holds,
+    or that have a job which cannot be read: somebody may want to know what it was. Files go before
+    the journal forgets them: a crash in between leaves nothing unknown, and on a full disk the
+    `journal` may be one that can only be read.
+    """
+    if not dry_run and not os.access(root.path, os.W_OK):
+        raise UsageError(f"{root.path} cannot be written to", resolution="nothing was deleted")
+    # In this order: nobody takes up a run again that was not alive, and is settled.
+    snapshots = {path: _size(path) for path in _entries(root.snapshots)}
+    living = _living(root.locks)
+    runs = _runs(root, journal, damaged=bounds.damaged)
+    known = {run.id for run in runs}
+    named = {path.name: size for path, size in snapshots.items()}
+    free = {run.id for run in runs if run.settled} - living
+    problems: list[str] = []
+    beyond = _beyond(bounds, runs, free, named)
+    spared = () if bounds.damaged else _with_unreadable_jobs(journal, beyond)
+    gone = [
+        run
+        for run in beyond
+        if run.id not in spared
+        if dry_run or all(_delete(path, problems) for path in run.directories.values())
+    ]
+    deleted = {run.id for run in gone}
+    needed = {name for run in runs if run.id not in deleted for name in run.snapshots}
+    spare = [path for path in snapshots if path.name not in needed]
+    with _no_submissions(root.snapshots) as alone:
+        # Who submits is about to use one, or is making it.
+        if not alone:
+            spare = []
+        elif not dry_run:
+            spare = _delete_snapshots(root, journal, spare, known, problems)
+    if not dry_run:
+        if gone:
+            with open_journal(root.journal) as writable:
+                writable.forget([job for run in gone for job in run.directories])
+        _delete_stale_locks(root.locks, {session_of(run.id) for run in runs if not run.settled})
+    return Freed(
+        runs=len(gone),
+        jobs=sum(len(run.directories) for run in gone),
+        snapshots=len(spare),
+        size=sum(run.size for run in gone) + sum(snapshots[path] for path in spare),
+        problems=tuple(problems),
+        spared=tuple(spared),
+    )
+
+
+@contextmanager
+def _no_submissions(snapshots: Path) -> Iterator[bool]:
+    if not snapshots.is_dir():
+        yield True  # who submits makes it first
+        return
+    with locks.no_submissions(snapshots) as alone:
+        yield alone
+
+
+def _with_unreadable_jobs(journal: JournalReader, runs: Sequence[_Run]) -> list[str]:
+    """The runs that have a job which cannot be read, by id."""
+    rows = {run.id: journal.jobs(run=run.id) for run in runs}
+    return [run for run, jobs in rows.items() if any(journal.look(row).damage for row in jobs)]
+
+
+def _runs(root: StateRoot, journal: JournalReader, *, damaged: bool) -> list[_Run]:
+    """All runs, the oldest first. With `damaged`, nobody waits for jobs that cannot be read."""
+    open_jobs = {lease.job for lease in journal.open_leases()}
+    open_jobs |= {
+        row.id for row in journal.unfinished() if not (damaged and journal.look(row).damage)
+    }
+    return [_run(root, run, rows, open_jobs) for run, rows in journal.runs().items()]
+
+
+def _run(root: StateRoot, run: str, jobs: Sequence[JobRow], open_jobs: Collection[str]) -> _Run:
+    times = [job.moved for job in jobs if job.moved is not None]
+    # A damaged journal may hold any name; only a plain one is a directory of ours.
+    plain = all(
+        re.fullmatch(r"[a-z0-9]+(-[0-9]+)?(\.[0-9]+)?", id) for id in (run, *(j.id for j in jobs))
+    )
+    directories = {job.id: root.path / "jobs" / job.id for job in jobs} if plain else {}
+    return _Run(
+        id=run,
+        directories=directories,
+        snapshots=frozenset(job.snapshot for job in jobs if job.snapshot),
+        ended_at=max(times, default=None),
+        settled=plain and not any(job.id in open_jobs for job in jobs),
+        size=sum(map(_size, directories.values())),
+    )
+
+
+def _beyond(
+    bounds: Bounds, runs: Sequence[_Run], free: Collection[str], snapshots: Mapping[str, int]
+) -> list[_Run]:
+    """The runs that must go, of those that are `free` to; `snapshots` are sizes by name."""
+    first = 0 if bounds.runs is None else len(runs) - bounds.runs
+    oldest = datetime.now(UTC) - bounds.age if bounds.age is not None else None
+    going = [
+        run
+        for place, run in enumerate(runs)
+        if run.id in free and (place < first or _is_older(run, oldest))
+    ]
+    if bounds.size is None:
+        return going
+    gone = {run.id for run in going}
+    left = [run for run in runs if run.id not in gone]
+    users = Counter(name for run in left for name in run.snapshots)
+    size = sum(run.size for run in left) + sum(snapshots.get(name, 0) for name in users)
+    for run in left:
+        if size <= bounds.size:
+            break
+        if run.id in free:
+            going.append(run)
+            users.subtract(run.snapshots)
+            unused = [name for name in run.snapshots if not users[name]]
+            size -= run.size + sum(snapshots.get(name, 0) for name in unused)
+    return going
+
+
+def _is_older(run: _Run, oldest: datetime | None) -> bool:
+    return oldest is not None and run.ended_at is not None and run.ended_at < oldest
+
+
+def _delete_snapshots(
+    root: StateRoot,
+    journal: JournalReader,
+    spare: Sequence[Path],
+    known: Collection[str],
+    problems: list[str],
+) -> list[Path]:
+    """Delete those that no run found while they still had their names; return them."""
+    moved = {}
+    for path in spare:
+        aside = path.with_name(f"{_GOING}{secrets.token_hex(8)}")
+        try:
+            path.rename(aside)
+        except OSError as error:
+            problems.append(f"{path} could not be deleted: {error.strerror}")
+        else:
+            moved[path] = aside
+    # A run that was submitted since we looked may have found one there. From now on none does.
+    if set(journal.runs()).difference(known):
+        for path, aside in moved.items():
+            if not os.path.lexists(path):
+                aside.rename(path)
+        return []
+    return [path for path, aside in moved.items() if _delete(aside, problems)]
+
+
+def _delete_stale_locks(directory: Path, needed: Collection[str]) -> None:
+    """Delete locks and sockets that no process has, but for runs that recovery will take."""
+    for run in {path.name.removesuffix(".sock") for path in _entries(directory)}.difference(needed):
+        lock, socket = directory / run, directory / f"{run}.sock"
+        if os.path.lexists(lock) and not stat.S_ISREG(lock.lstat().st_mode):
+            continue
+        # It deletes the lock when it lets go, and cannot hold one when the disk is full.
+        with suppress(OSError), locks.try_hold(directory, run) as held:
+            if held and os.path.lexists(socket) and stat.S_ISSOCK(socket.lstat().st_mode):
+                socket.unlink()
+
+
+def _living(directory: Path) -> set[str]:
+    """The runs whose locks a living process holds."""
+    files = [path for path in _entries(directory) if stat.S_ISREG(path.lstat().st_mode)]
+    return {path.name for path in files if locks.is_held(directory, path.name)}
+
+
+def _entries(directory: Path) -> list[Path]:
+    return list(directory.iterdir()) if directory.is_dir() else []
+
+
+def _size(path: Path) -> int:
+    """Bytes on the disk of a file or a tree; what goes away meanwhile counts nothing."""
+    size, trees = 0, [path]
+    while trees:
+        tree = trees.pop()
+        with suppress(OSError):
+            status = tree.lstat()
+            size += status.st_blocks * _BLOCK
+            if stat.S_ISDIR(status.st_mode):
+                trees += tree.iterdir()
+    return size
+
+
+def _delete(path: Path, problems: list[str]) -> bool:
+    """Delete a file, a link or a tree. False, and one more problem, when it is still there."""
+    reason: str | None = None
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        reason = error.strerror
+    if os.path.lexists(path):
+        problems.append(f"{path} could not be deleted: {reason}")
+        return False
+    return True

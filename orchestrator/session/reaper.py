@@ -1,0 +1,103 @@
+"""Instances that nobody needs, found by their tags and not by the journal.
+
+The journal's leases are ended by recovery. The reaper is for what the journal does not know:
+an instance that appeared long after its create was given up, or whose state root was lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import trio
+
+from orchestrator.attempt.plan import instance_name
+from orchestrator.incus.errors import IncusError, InstanceNotFound
+from orchestrator.incus.instances import Instance, list_instances
+from orchestrator.job.context import Workbench
+from orchestrator.session import locks
+from orchestrator.session.recovery import delete_effect
+
+OWNER, RUN, DEADLINE = "user.pikaci.owner", "user.pikaci.run", "user.pikaci.deadline"
+JOB = "user.pikaci.job"
+AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """An instance that may go, and why."""
+
+    instance: str
+    reason: str
+
+
+async def unneeded(bench: Workbench) -> list[Doomed]:
+    """Instances with our own owner key that no unfinished job, kept lease or living run holds."""
+    found = await list_instances(bench.incus)
+    journal = bench.journal
+    owner = journal.owner
+    ours = [instance for instance in found if instance.config.get(OWNER) == owner]
+    # Looked at before the journal: who ends now has written what is still needed.
+    runs = {instance.config.get(RUN, "") for instance in ours}
+    held = {run for run in runs if locks.is_held(bench.root.locks, run)}
+    # Read after the instances: a lease is written before its instance is made.
+    unfinished = {row.id: row for row in journal.unfinished()}
+    moment = datetime.now(UTC)
+    kept = {
+        lease.instance for lease in journal.open_leases() if lease.kept and lease.deadline > moment
+    }
+
+    def is_needed(instance: Instance) -> bool:
+        job = unfinished.get(instance.config.get(JOB, ""))
+        if job is None:
+            return False
+        current = instance.name == instance_name(owner, job.id, job.attempt)
+        overdue = _is_past(instance.config.get(DEADLINE, ""))
+        if current != overdue:
+            return current
+        # A job that cannot be read may need any instance of its own, until that ends itself.
+        return current if not journal.look(job).damage else not overdue
+
+    return [
+        Doomed(instance.name, "no unfinished job needs it")
+        for instance in ours
+        if instance.name not in kept
+        and instance.config.get(RUN, "") not in held
+        and not is_needed(instance)
+    ]
+
+
+async def expired(bench: Workbench) -> list[Doomed]:
+    """Instances of any pikaci owner that are past the deadline which they carry."""
+    return [
+        Doomed(instance.name, f"its deadline was {instance.config[DEADLINE]}")
+        for instance in await list_instances(bench.incus)
+        if OWNER in instance.config and _is_past(instance.config.get(DEADLINE, ""))
+    ]
+
+
+def _is_past(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text) < datetime.now(UTC)
+    except (ValueError, TypeError):
+        return False  # not a deadline that we wrote
+
+
+async def reap(bench: Workbench, doomed: list[Doomed]) -> dict[str, str]:
+    """Delete the instances; `{name: problem}` of those that could not be deleted."""
+    problems: dict[str, str] = {}
+    slots = trio.CapacityLimiter(AT_ONCE)
+
+    async def delete(instance: str) -> None:
+        async with slots:
+            try:
+                await bench.incus.perform(delete_effect(bench, instance))
+            except InstanceNotFound:
+                pass
+            except IncusError as error:
+                problems[instance] = error.brief
+
+    async with trio.open_nursery() as nursery:
+        for one in doomed:
+            nursery.start_soon(delete, one.instance)
+    return problems

@@ -1,0 +1,233 @@
+"""What dead processes left in a state root goes on, or is brought to an end.
+
+A run belongs to the process that has its lock. Recovery takes the locks that died with theirs,
+and drives those runs' jobs on from where the journal says that they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+
+import trio
+
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.lease import HeldLease
+from orchestrator.attempt.secrets import SecretMissing, read_secrets
+from orchestrator.errors import collect_errors
+from orchestrator.image.store import Images
+from orchestrator.incus import Deadline, Effect
+from orchestrator.job.context import Workbench
+from orchestrator.job.queue import Queue
+from orchestrator.job.record import Record
+from orchestrator.job.task import JobTask
+from orchestrator.journal import JobUnreadable, Lease
+from orchestrator.journal.stamp import now
+from orchestrator.session import locks
+from orchestrator.session.control import REASON, listening
+from states import events as ev
+from states.ending import Intent
+from states.job import Job
+from states.lease import taken_over
+from states.lifecycle import State
+
+DELETE_SECS = 120.0
+LOOK_FOR_SECRETS_SECS = 60.0
+_BEFORE_THE_RUNNER = (State.SUBMITTED, State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a state root has that is not settled; some of it may be a living process's."""
+
+    jobs: dict[str, list[str]]  # by session
+    leases: dict[str, list[Lease]]
+
+    @property
+    def sessions(self) -> list[str]:
+        return [*self.jobs, *(session for session in self.leases if session not in self.jobs)]
+
+
+def left(bench: Workbench) -> Left:
+    """The jobs that have not ended, and the leases that have not, but for guests that are kept."""
+    jobs: dict[str, list[str]] = {}
+    for row in bench.journal.unfinished():
+        jobs.setdefault(locks.session_of(row.run), []).append(row.id)
+    leases: dict[str, list[Lease]] = {}
+    for lease in bench.journal.open_leases():
+        if not lease.kept or lease.deadline <= datetime.now(UTC):
+            leases.setdefault(locks.session_of(lease.run), []).append(lease)
+    return Left(jobs, leases)
+
+
+def overdue(bench: Workbench) -> list[str]:
+    """The dead processes' jobs, by id, that have not ended at their instances' deadlines."""
+    found = left(bench)
+    moment = datetime.now(UTC)
+    return [
+        lease.job
+        for session, leases in found.leases.items()
+        for lease in leases
+        if lease.job in found.jobs.get(session, ()) and lease.deadline < moment
+        if not locks.is_held(bench.root.locks, session)
+    ]
+
+
+def missing_secret(job: Job) -> SecretMissing | None:
+    """Why this process cannot begin a job's command, which is not known to have begun."""
+    if job.spec is None or job.state not in (*_BEFORE_THE_RUNNER, State.INSTANCE_READY):
+        return None
+    try:
+        read_secrets(job.spec.secrets)
+    except SecretMissing as error:
+        return error
+    return None
+
+
+async def recover(
+    bench: Workbench,
+    queue: Queue,
+    *,
+    only: Collection[str] | None = None,
+    cancel: bool = False,
+    hurry: bool = False,
+    tasks: dict[str, JobTask] | None = None,
+    wait_for_secrets: bool = False,
+    on_fault: Callable[[BaseException], None] = lambda fault: None,
+) -> list[BaseException]:
+    """Take over the runs of dead processes, and return when their jobs and leases have ended.
+
+    A job whose command has not begun, and that has a `missing_secret`, is left as it is, unless
+    this is to `wait_for_secrets`. `tasks` gets the jobs that go on, by id, for as long as they do.
+    `only` these jobs, by id, when given. With `cancel` they are ended; `hurry`: without a grace
+    period. When this is cancelled its jobs are too, unless the intent is to detach.
+    What one job or run could not go on for, as its part of the journal is damaged, is returned,
+    and told to `on_fault` at once; the others go on.
+    """
+    images = Images(bench.incus)
+    faults: list[BaseException] = []
+
+    def report(fault: BaseException) -> None:
+        faults.append(fault)
+        on_fault(fault)
+
+    async with trio.open_nursery() as nursery:
+        for session in left(bench).sessions:
+            call = partial(
+                _recover_session,
+                bench,
+                session,
+                images,
+                queue,
+                only=only,
+                cancel=cancel,
+                hurry=hurry,
+                registry={} if tasks is None else tasks,
+                wait_for_secrets=wait_for_secrets,
+                report=report,
+            )
+            nursery.start_soon(collect_errors, report, call)
+    return faults
+
+
+async def _recover_session(
+    bench: Workbench,
+    session: str,
+    images: Images,
+    queue: Queue,
+    *,
+    only: Collection[str] | None,
+    cancel: bool,
+    hurry: bool,
+    registry: dict[str, JobTask],
+    wait_for_secrets: bool,
+    report: Callable[[BaseException], None],
+) -> None:
+    with locks.try_hold(bench.root.locks, session) as held:
+        if not held:
+            return
+        # Looked at anew: who held the session until now may have moved its jobs.
+        found = left(bench)
+        unfinished = found.jobs.get(session, [])
+        leases = found.leases.get(session, [])
+        jobs: list[Job] = []
+        unreadable: set[str] = set()
+        for id in unfinished:
+            if only is None or id in only:
+                try:
+                    jobs.append(bench.journal.job(id))
+                except JobUnreadable as error:
+                    unreadable.add(id)
+                    report(error)
+        tasks = {
+            job.id: JobTask(
+                bench,
+                job,
+                images,
+                queue,
+                leases=[lease for lease in leases if lease.job == job.id],
+                adopted=True,
+            )
+            for job in jobs
+            if cancel or wait_for_secrets or _can_go_on(job)
+        }
+
+        async def go_on(task: JobTask) -> None:
+            registry[task.job.id] = task
+            try:
+                since = time.monotonic()
+                lacking = None if _can_go_on(task.job) else missing_secret(task.job)
+                if lacking is not None:
+                    # Written at once: who looks for what it waits for finds it here.
+                    warned = ev.Warned(
+                        job=task.job.id, message=f"waits for a secret: {lacking.brief}", **now()
+                    )
+                    await bench.journal.append(warned)
+                while task.intent.value is Intent.RUN and not _can_go_on(task.job):
+                    await task.intent.reaches(Intent.CANCEL, within_secs=LOOK_FOR_SECRETS_SECS)
+                if task.intent.value is Intent.DETACH:
+                    return
+                Record(bench.journal, task.job).waited(ev.WaitFor.SECRET, since)
+                await task.run()
+            finally:
+                task.settled.set()
+                del registry[task.job.id]
+
+        async with listening(bench.root.locks, session, tasks), trio.open_nursery() as nursery:
+            for task in tasks.values():
+                if cancel:
+                    task.cancel(REASON, now=hurry)
+                nursery.start_soon(collect_errors, report, partial(go_on, task))
+            for lease in leases:
+                # The guest of a job that cannot be read may be of use until it ends itself.
+                lost = lease.job in unreadable and lease.deadline <= datetime.now(UTC)
+                if lost or lease.job not in unfinished:
+                    nursery.start_soon(collect_errors, report, partial(end_lease, bench, lease))
+
+
+def _can_go_on(job: Job) -> bool:
+    # In a guest that is ready the runner may have been started, with the secrets.
+    return job.state not in _BEFORE_THE_RUNNER or missing_secret(job) is None
+
+
+async def end_lease(bench: Workbench, lease: Lease) -> None:
+    """Delete the instance of a job that has ended, and end its lease when it is gone."""
+    held = HeldLease(
+        bench.journal,
+        bench.incus,
+        job=lease.job,
+        instance=lease.instance,
+        delete=delete_effect(bench, lease.instance),
+        state=taken_over(made=lease.made, kept=lease.kept),
+    )
+    await held.let_go(bench.intent)
+
+
+def delete_effect(bench: Workbench, instance: str) -> Effect:
+    """The deletion of an instance whose plan is not known any more."""
+    return commands.delete_instance(
+        bench.incus.name(instance), deadline=Deadline(DELETE_SECS), daemon_secs=DELETE_SECS
+    )

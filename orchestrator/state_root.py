@@ -1,0 +1,62 @@
+"""Where pikaci keeps things on the host, for one workspace."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+
+
+def user_state_dir() -> Path:
+    """The user's state directory for pikaci (XDG_STATE_HOME, or ~/.local/state)."""
+    base = os.environ.get("XDG_STATE_HOME") or ""
+    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
+    return root / "pikaci"
+
+
+def default_state_root(workspace: Path) -> Path:
+    """One root a workspace, outside of it: `git clean -fdx` must not take the journal."""
+    real = str(workspace.resolve())
+    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
+    # Short, as a socket's path below it has to fit into 100 bytes.
+    name = "".join(c for c in Path(real).name if c.isalnum() or c in "._-")[:24]
+    return user_state_dir() / f"{name or 'root'}-{digest}"
+
+
+@dataclass(frozen=True)
+class StateRoot:
+    """The layout of one state root. Nothing is made until `make`."""
+
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.sqlite3"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.path / "snapshots"
+
+    @property
+    def locks(self) -> Path:
+        return self.path / "locks"
+
+    def attempt_dir(self, job: str, attempt: int) -> Path:
+        """Where the log, the result and the artifacts of one attempt go."""
+        return self.path / "jobs" / job / f"attempt-{attempt}"
+
+    def make(self) -> None:
+        """Create the root, private to the user. `UsageError` when that cannot be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.chmod(0o700)
+            self.snapshots.mkdir(exist_ok=True, mode=0o700)
+            self.locks.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path} cannot be a state root: {error.strerror}",
+                resolution="name another with --state-root or PIKACI_STATE_ROOT",
+            ) from None
