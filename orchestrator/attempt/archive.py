@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 import msgspec
 
-from orchestrator.attempt.globs import any_of
+from orchestrator.attempt.globs import GlobSet, any_of
 from orchestrator.attempt.tar_stream import BadArchive, Kind, Member, Sink, TarStream
 from orchestrator.contract import contract
 from orchestrator.terminal import plain
@@ -119,7 +118,7 @@ class Collector:
     ) -> None:
         self.result: bytes | None = None
         self._directory = directory
-        self._globs = re.compile(any_of(globs), re.DOTALL)
+        self._globs = GlobSet(globs)
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._log_path = log_path
@@ -244,7 +243,7 @@ class Collector:
             return ""
         if name in self._files:
             return "came before"
-        if not self._globs.fullmatch(name):
+        if not self._globs.takes(name):
             return "was not asked for"
         if len(self._files) >= self._max_files:
             return f"is one more than {self._max_files} files"

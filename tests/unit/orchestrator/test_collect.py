@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.attempt.archive import Collector, Manifest, collect_command
-from orchestrator.attempt.globs import any_of, glob_regex
+from orchestrator.attempt.globs import GlobSet, any_of
 from orchestrator.attempt.result import GuestResult, parse_result
 from orchestrator.attempt.tar_stream import Member, TarStream
 
@@ -236,7 +236,7 @@ def test_globs_mean_the_same_in_guest_and_host(
     found = subprocess.run(find, cwd=tmp_path, capture_output=True, check=True)
     in_guest = {os.fsdecode(name)[2:] for name in found.stdout.split(b"\0") if name}
 
-    on_host = {name for name in names if re.fullmatch(glob_regex(glob), name)}
+    on_host = {name for name in names if GlobSet((glob,)).takes(name)}
     assert set(taken) == on_host
     assert set(taken) == in_guest
 
@@ -414,8 +414,29 @@ def test_a_name_that_the_host_cannot_hold_is_refused_alone(tmp_path: Path, name:
 
 def test_a_range_that_runs_backwards_is_plain_text() -> None:
     """It names the file of just that name, and crashes nothing."""
-    assert re.fullmatch(glob_regex("[z-a]"), "[z-a]")
-    assert not re.fullmatch(glob_regex("[z-a]"), "b")
+    assert GlobSet(["[z-a]"]).takes("[z-a]")
+    assert not GlobSet(["[z-a]"]).takes("b")
+
+
+GLOBS = st.lists(
+    st.sampled_from(["**/", "**", "*", "?", "[ab]", "[!a]", "a", "b", "/", "."]), max_size=8
+).map("".join)
+
+
+@given(st.lists(GLOBS, max_size=3), st.text("ab./c", max_size=10))
+def test_the_host_matches_as_the_expression_says(globs: list[str], path: str) -> None:
+    """The guest's `find` goes by the expression, and the host by a matcher of its own."""
+    expected = re.fullmatch(any_of(tuple(globs)), path, re.DOTALL) is not None
+
+    assert expected == GlobSet(globs).takes(path)
+
+
+@pytest.mark.parametrize("glob", ["*a" * 40 + "*b", "**/*a" * 20 + "b", "**a" * 40, "?*" * 100])
+def test_a_hostile_name_is_matched_in_linear_time(glob: str) -> None:
+    """A backtracking matcher takes these names for longer than anybody waits."""
+    globs = GlobSet([glob])
+    for name in ("a" * 1000, "a/" * 500, "ab" * 500 + "c", "é" * 1000):
+        globs.takes(name)
 
 
 # Limits, and what is there when they are reached.
