@@ -26,8 +26,6 @@ _NOT_WATCHED = ("fake_incus/", "testing.py", "cli/")
 # with the rest as soon as their line here is gone.
 NOT_YET = {
     "job/task.py": "asks the journal for its owner and key, once",
-    "session/recovery.py": "reads the journal, takes locks",
-    "session/reaper.py": "reads the journal, looks at locks",
 }
 
 # Read once in a process, from a file system that is always there.

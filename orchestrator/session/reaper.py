@@ -6,6 +6,7 @@ an instance that appeared long after its create was given up, or whose state roo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -34,6 +35,10 @@ class Doomed:
 async def unneeded(bench: Workbench) -> list[Doomed]:
     """Instances with our own owner key that no unfinished job, kept lease or living run holds."""
     found = await list_instances(bench.incus)
+    return await trio.to_thread.run_sync(_unneeded, bench, found)
+
+
+def _unneeded(bench: Workbench, found: Sequence[Instance]) -> list[Doomed]:
     journal = bench.journal
     owner = journal.owner
     ours = [instance for instance in found if instance.config.get(OWNER) == owner]

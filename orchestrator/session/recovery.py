@@ -7,7 +7,7 @@ and drives those runs' jobs on from where the journal says that they are.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +28,7 @@ from orchestrator.journal import JobUnreadable, Lease
 from orchestrator.journal.stamp import now
 from orchestrator.session import locks
 from orchestrator.session.control import REASON, listening
+from orchestrator.slow_files import in_thread
 from states import events as ev
 from states.ending import Intent
 from states.job import Job
@@ -115,7 +116,7 @@ async def recover(
         on_fault(fault)
 
     async with trio.open_nursery() as nursery:
-        for session in left(bench).sessions:
+        for session in (await trio.to_thread.run_sync(left, bench)).sessions:
             call = partial(
                 _recover_session,
                 bench,
@@ -146,22 +147,18 @@ async def _recover_session(
     wait_for_secrets: bool,
     report: Callable[[BaseException], None],
 ) -> None:
-    with locks.try_hold(bench.root.locks, session) as held:
+    async with in_thread(locks.try_hold(bench.root.locks, session)) as held:
         if not held:
             return
         # Looked at anew: who held the session until now may have moved its jobs.
-        found = left(bench)
+        found = await trio.to_thread.run_sync(left, bench)
         unfinished = found.jobs.get(session, [])
         leases = found.leases.get(session, [])
-        jobs: list[Job] = []
-        unreadable: set[str] = set()
-        for id in unfinished:
-            if only is None or id in only:
-                try:
-                    jobs.append(bench.journal.job(id))
-                except JobUnreadable as error:
-                    unreadable.add(id)
-                    report(error)
+        wanted = [id for id in unfinished if only is None or id in only]
+        jobs, unreadable = await trio.to_thread.run_sync(_read, bench, wanted)
+        for error in unreadable.values():
+            report(error)
+        ready = await trio.to_thread.run_sync(lambda: {job.id for job in jobs if _can_go_on(job)})
         tasks = {
             job.id: JobTask(
                 bench,
@@ -172,26 +169,16 @@ async def _recover_session(
                 adopted=True,
             )
             for job in jobs
-            if cancel or wait_for_secrets or _can_go_on(job)
+            if cancel or wait_for_secrets or job.id in ready
         }
 
         async def go_on(task: JobTask) -> None:
             registry[task.job.id] = task
             try:
-                since = time.monotonic()
-                lacking = None if _can_go_on(task.job) else missing_secret(task.job)
-                if lacking is not None:
-                    # Written at once: who looks for what it waits for finds it here.
-                    warned = ev.Warned(
-                        job=task.job.id, message=f"waits for a secret: {lacking.brief}", **now()
-                    )
-                    await bench.journal.append(warned)
-                while task.intent.value is Intent.RUN and not _can_go_on(task.job):
-                    await task.intent.reaches(Intent.CANCEL, within_secs=LOOK_FOR_SECRETS_SECS)
-                if task.intent.value is Intent.DETACH:
-                    return
-                Record(bench.journal, task.job).waited(ev.WaitFor.SECRET, since)
-                await task.run()
+                if task.job.id not in ready:
+                    await _wait_for_secret(bench, task)
+                if task.intent.value is not Intent.DETACH:
+                    await task.run()
             finally:
                 task.settled.set()
                 del registry[task.job.id]
@@ -206,6 +193,33 @@ async def _recover_session(
                 lost = lease.job in unreadable and lease.deadline <= datetime.now(UTC)
                 if lost or lease.job not in unfinished:
                     nursery.start_soon(collect_errors, report, partial(end_lease, bench, lease))
+
+
+def _read(bench: Workbench, ids: Sequence[str]) -> tuple[list[Job], dict[str, JobUnreadable]]:
+    """The jobs that can be read, and the errors of the others."""
+    _ = bench.journal.owner, bench.journal.key  # remembered: their tasks ask for both
+    jobs: list[Job] = []
+    errors: dict[str, JobUnreadable] = {}
+    for id in ids:
+        try:
+            jobs.append(bench.journal.job(id))
+        except JobUnreadable as error:
+            errors[id] = error
+    return jobs, errors
+
+
+async def _wait_for_secret(bench: Workbench, task: JobTask) -> None:
+    """Return when the secret is there, or something else is wanted of the job."""
+    job, since = task.job, time.monotonic()
+    lacking = await trio.to_thread.run_sync(missing_secret, job)
+    if lacking is not None:
+        # Written at once: who looks for what it waits for finds it here.
+        message = f"waits for a secret: {lacking.brief}"
+        await bench.journal.append(ev.Warned(job=job.id, message=message, **now()))
+    while task.intent.value is Intent.RUN and not await trio.to_thread.run_sync(_can_go_on, job):
+        await task.intent.reaches(Intent.CANCEL, within_secs=LOOK_FOR_SECRETS_SECS)
+    if task.intent.value is not Intent.DETACH:
+        Record(bench.journal, job).waited(ev.WaitFor.SECRET, since)
 
 
 def _can_go_on(job: Job) -> bool:
