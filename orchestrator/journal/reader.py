@@ -45,6 +45,10 @@ _EVENTS_AND_WARNINGS = (
 )
 
 
+# Connections that wait for the next read; each holds up to three descriptors.
+MAX_IDLE = 4
+
+
 class JournalReader:
     """Reads a journal, through connections that `connect` makes."""
 
@@ -67,7 +71,10 @@ class JournalReader:
             try:
                 yield connection
             finally:
-                self._idle.append(connection)
+                if len(self._idle) < MAX_IDLE:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
                 if self._closed:
                     self.close()
 

@@ -54,7 +54,14 @@ async def with_long_log(served: Served) -> bytes:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    """Those that are open, but for the journal's: how many readers it keeps is its own matter."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            count += "journal.sqlite3" not in os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            pass  # of the listing itself
+    return count
 
 
 def tasks_below(task: trio.lowlevel.Task) -> int:
