@@ -126,6 +126,7 @@ def test_every_setting_reaches_the_command(nix: Nix) -> None:
         "cpus": 8,
         "memory": "16GiB",
         "queue_jobs": None,
+        "log_form": None,
         "socket_path": Path("/run/pikaci/service.sock"),
         "allow_mounts": (Path("/nix/store"), Path("/srv/a place")),
         "listen": "127.0.0.1:8443",
