@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
+
+import trio
 
 from orchestrator.incus import Call
 from orchestrator.journal import Journal
@@ -69,8 +70,8 @@ class Record:
         )
 
     def waited(self, what: ev.WaitFor, since: float, *, after: str = "") -> None:
-        """Note what the job has waited for until now, `since` a moment of `time.monotonic`."""
-        secs = time.monotonic() - since
+        """Note what the job has waited for until now, `since` a moment of trio's clock."""
+        secs = trio.current_time() - since
         if secs >= MIN_WAIT_SECS:
             self._journal.note(
                 ev.Waited(**self.note(), what=what, duration_ms=round(secs * 1000, 3), after=after)

@@ -10,7 +10,6 @@ journal that cannot be written.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -114,7 +113,7 @@ class JobTask:
         # Not `except Cancelled`: what comes out of a nursery is a group of them.
         try:
             with self._scope:
-                since = time.monotonic()
+                since = trio.current_time()
                 async with self._queue.place(
                     self.job,
                     waited=lambda after: self._record.waited(ev.WaitFor.PLACE, since, after=after),
@@ -189,7 +188,7 @@ class JobTask:
         )
 
     async def _find_image(self, spec: JobSpec) -> ImageRef:
-        since = time.monotonic()
+        since = trio.current_time()
         try:
             with limit("looking up the image", spec.deadlines.image_secs, setting="image_secs"):
                 return await self._images.find(spec.image, spec.instance_type)

@@ -6,7 +6,6 @@ and drives those runs' jobs on from where the journal says that they are.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -210,7 +209,7 @@ def _read(bench: Workbench, ids: Sequence[str]) -> tuple[list[Job], dict[str, Jo
 
 async def _wait_for_secret(bench: Workbench, task: JobTask) -> None:
     """Return when the secret is there, or something else is wanted of the job."""
-    job, since = task.job, time.monotonic()
+    job, since = task.job, trio.current_time()
     lacking = await trio.to_thread.run_sync(missing_secret, job)
     if lacking is not None:
         # Written at once: who looks for what it waits for finds it here.
