@@ -61,7 +61,7 @@ from orchestrator.session import locks
 from orchestrator.session.cancel import cancel_jobs
 from orchestrator.session.control import listening
 from orchestrator.session.locks import submitting
-from orchestrator.session.upkeep import tending
+from orchestrator.session.upkeep import upkeep
 from orchestrator.settings import QUEUE_JOBS, Settings, open_incus
 from orchestrator.slow_files import in_thread, look_up
 from orchestrator.snapshot.snapshot import Snapshot
@@ -215,9 +215,7 @@ class Orchestrator:
             self = cls(bench, capacity, session, workspace, queue_jobs, allow_mounts)
             try:
                 async with (
-                    tending(
-                        self.bench, self.queue, self._tasks, self._take_up_lost, self._on_fault
-                    ),
+                    upkeep(self.bench, self.queue, self._tasks, self._take_up_lost, self._on_fault),
                     listening(root.locks, session, self._tasks),
                     trio.open_nursery() as self._nursery,
                 ):

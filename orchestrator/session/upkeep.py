@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def tending(
+async def upkeep(
     bench: Workbench,
     queue: Queue,
     tasks: dict[str, JobTask],
