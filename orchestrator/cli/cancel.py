@@ -54,12 +54,12 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
     import trio
 
     from orchestrator.cli.find import existing_journal, find_jobs
-    from orchestrator.cli.summary import shown_verdict
     from orchestrator.job.context import Workbench
     from orchestrator.session.cancel import cancel_jobs
     from orchestrator.session.control import REASON
     from orchestrator.settings import open_incus
     from orchestrator.terminal import plain
+    from orchestrator.words import job_word
     from states.outcome import EXIT_CODES, Verdict
 
     with existing_journal(root) as journal:
@@ -67,7 +67,7 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
         rows = rows if words else journal.unfinished()
         for row in rows:
             if row.ended:
-                verdict = shown_verdict(journal.look(row))
+                verdict = job_word(journal.look(row))
                 click.echo(f"{row.id}  {plain(row.name)}  had ended: {verdict}")
         alive = {row.id: row for row in rows if not row.ended}
         unreadable = journal.unreadable(alive)
@@ -80,7 +80,7 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
         for row in alive.values():
             job = journal.look(row)
             stuck = stuck or not (job.ended or job.damage)
-            click.echo(f"{row.id}  {plain(row.name)}  {shown_verdict(job)}")
+            click.echo(f"{row.id}  {plain(row.name)}  {job_word(job)}")
         for id in unreadable:
             click.echo(
                 f"{id} cannot be read, so it is not known what there is to be ended\n"

@@ -27,9 +27,9 @@ def command(workspace: Path | None, state_root: Path | None, last: int, output: 
 
     from orchestrator.cli.find import existing_journal
     from orchestrator.cli.output import print_json
-    from orchestrator.cli.summary import DAMAGED, shown_verdict
     from orchestrator.report import run_report
     from orchestrator.terminal import plain
+    from orchestrator.words import DAMAGED, job_word
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
@@ -51,6 +51,6 @@ def command(workspace: Path | None, state_root: Path | None, last: int, output: 
             when = f"{began.astimezone():%Y-%m-%d %H:%M:%S}" if began else "at an unknown time"
             click.echo(f"{plain(run)}  {when}")
             for row in rows:
-                word = DAMAGED if row.id in unreadable else shown_verdict(row)
+                word = DAMAGED if row.id in unreadable else job_word(row)
                 click.echo(f"  {plain(row.id)}  {plain(row.name)}  {word}")
     return 0

@@ -13,9 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.summary import describe_kept, describe_snapshot, shown_verdict, write_summary
+from orchestrator.cli.summary import describe_kept, describe_snapshot, write_summary
 from orchestrator.report import run_report
 from orchestrator.terminal import last_state, plain
+from orchestrator.words import job_word
 from states import events as ev
 from states.job import Job, step
 from states.outcome import Verdict
@@ -92,7 +93,7 @@ class LiveWatch:
             until = job.monotonic if job.ended else time.monotonic()
             table.add_row(
                 Text(plain(job.name)),
-                Text(shown_verdict(job), style=_STYLES.get(job.verdict, "yellow")),
+                Text(job_word(job), style=_STYLES.get(job.verdict, "yellow")),
                 Text(f"{until - self._began[job.id]:.1f} s", style="dim"),
                 Text(self._last_line.get(job.id, ""), "dim"),
             )

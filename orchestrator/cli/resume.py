@@ -59,7 +59,7 @@ async def _resume(root: StateRoot, output: str) -> int:
     from orchestrator.cli.find import existing_journal
     from orchestrator.cli.output import print_json
     from orchestrator.cli.signals import cancel_on_signals
-    from orchestrator.cli.summary import shown_verdict, write_summary
+    from orchestrator.cli.summary import write_summary
     from orchestrator.incus.errors import IncusError
     from orchestrator.job.context import Workbench
     from orchestrator.job.queue import Queue
@@ -69,6 +69,7 @@ async def _resume(root: StateRoot, output: str) -> int:
     from orchestrator.session.recovery import left, missing_secret, recover
     from orchestrator.settings import default_capacity, open_incus
     from orchestrator.terminal import plain
+    from orchestrator.words import job_word
     from states import events as ev
     from states.errors import PikaciError
     from states.outcome import EXIT_CODES, Verdict, overall
@@ -85,13 +86,13 @@ async def _resume(root: StateRoot, output: str) -> int:
                 print_json(entry)
             elif output == "human" and isinstance(entry, ev.Event):
                 job = journal.job(entry.job)
-                click.echo(f"  {job.id}  {plain(job.name)}  {shown_verdict(job)}")
+                click.echo(f"  {job.id}  {plain(job.name)}  {job_word(job)}")
 
         if output == "human":
             for run in sorted(theirs):
                 click.echo(f"  run {run} is held by {locks.holder(root.locks, run)}: left alone")
             for job in jobs:
-                click.echo(f"  {job.id}  {plain(job.name)}  was left {shown_verdict(job)}")
+                click.echo(f"  {job.id}  {plain(job.name)}  was left {job_word(job)}")
         lacking = {job.id: error for job in jobs if (error := missing_secret(job))}
         for id, error in lacking.items():
             print_error(PikaciError(f"{id}: {error.brief}", resolution=error.resolution))

@@ -30,9 +30,9 @@ def command(
     """
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.output import print_json
-    from orchestrator.cli.summary import shown_verdict
     from orchestrator.report import job_report, run_report
     from orchestrator.terminal import first_line, plain
+    from orchestrator.words import job_word
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
@@ -50,7 +50,7 @@ def command(
             message = job.damage or (job.failure.message if job.failure else "")
             failure = first_line(message)
             click.echo(
-                f"{job.id}  {plain(job.name).ljust(width)}  {shown_verdict(job):20}"
+                f"{job.id}  {plain(job.name).ljust(width)}  {job_word(job):20}"
                 f"  {spent:8.2f} s  {failure}".rstrip()
             )
     return 0

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from orchestrator.journal.rows import JobRow
 from orchestrator.log_end import read_log_end
 from orchestrator.report import RunReport
 from orchestrator.settings import open_incus
 from orchestrator.terminal import RESET, plain
+from orchestrator.words import STATES, VERDICTS, job_word
 from states.events import LeaseKept
 from states.job import Job
 from states.lifecycle import State
@@ -20,7 +20,6 @@ from states.outcome import Verdict
 if TYPE_CHECKING:
     from orchestrator.snapshot.snapshot import Snapshot
 
-DAMAGED = "damaged"
 GREEN, RED, YELLOW, DIM, BOLD = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m"
 COLOURS = {
     Verdict.PASSED: GREEN,
@@ -31,22 +30,6 @@ COLOURS = {
     Verdict.CANCELLED: YELLOW,
     Verdict.UNFINISHED: YELLOW,
 }
-WORDS = {
-    Verdict.PASSED: "passed",
-    Verdict.FAILED: "failed",
-    Verdict.TIMED_OUT: "timed out",
-    Verdict.INFRASTRUCTURE: "infrastructure fault",
-    Verdict.REJECTED: "rejected",
-    Verdict.CANCELLED: "cancelled",
-    Verdict.UNFINISHED: "unfinished",
-}
-
-
-def shown_verdict(job: Job | JobRow) -> str:
-    """The verdict of a job that has ended, else its state; `damaged` when it cannot be read."""
-    if isinstance(job, Job) and job.damage:
-        return DAMAGED
-    return WORDS[job.verdict] if job.verdict else job.state.value
 
 
 def describe_snapshot(snapshot: Snapshot) -> str:
@@ -74,14 +57,14 @@ def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colour
         for warning in job.warnings:
             out.write(paint(YELLOW, plain(f"warning: {job.name}: {warning}")) + "\n")
     passed = sum(job.verdict is Verdict.PASSED for job in jobs)
-    verdict = paint(BOLD + COLOURS[report.outcome], WORDS[report.outcome])
+    verdict = paint(BOLD + COLOURS[report.outcome], VERDICTS[report.outcome])
     out.write(f"{verdict}: {passed} of {len(jobs)} jobs passed (exit code {report.exit_code})\n")
     out.flush()
 
 
 def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
     paint = painter(colours)
-    title = plain(f"{job.name}: {shown_verdict(job)}")
+    title = plain(f"{job.name}: {job_word(job)}")
     out.write("\n" + paint(BOLD, title) + "\n")
     if job.artifacts and job.state is not State.REJECTED:
         _write_log_end(out, Path(job.artifacts) / "guest.log", colours=colours)
@@ -89,8 +72,9 @@ def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
         out.write(f"{plain(job.damage)}\n  -> `pikaci doctor` says what can be done\n")
     if job.failure:
         first, *rest = job.failure.message.splitlines() or [""]
-        phase = f" (in {job.failure.phase})" if job.verdict is Verdict.INFRASTRUCTURE else ""
-        out.write(f"{plain(first)}{phase}\n")
+        phase = STATES.get(job.failure.phase, job.failure.phase)
+        when = f" (while {phase})" if job.verdict is Verdict.INFRASTRUCTURE else ""
+        out.write(f"{plain(first)}{when}\n")
         for line in rest:
             out.write(f"    {plain(line)}\n")
         if job.failure.resolution:

@@ -192,6 +192,7 @@ def replay(file: Path) -> int:
     """
     from orchestrator.cli.ending import print_error
     from orchestrator.terminal import plain
+    from orchestrator.words import VERDICTS
     from states import trace
     from states.errors import TraceError
 
@@ -204,7 +205,7 @@ def replay(file: Path) -> int:
             print_error(TraceError(f"{file}: {error.brief}", resolution=error.resolution))
             continue
         path = " -> ".join(phase.state.value for phase in job.phases)
-        verdict = job.verdict.value if job.verdict else "not ended"
+        verdict = VERDICTS[job.verdict] if job.verdict else "not ended"
         click.echo(f"{plain(job.id)} {plain(job.name)}: as recorded: {path}: {verdict}")
         if job.verdict is None:
             click.echo("  the trace ends before its job did: it was exported while the job lived")

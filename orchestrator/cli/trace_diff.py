@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.summary import shown_verdict
 from orchestrator.terminal import first_line, plain
+from orchestrator.words import job_word
 
 if TYPE_CHECKING:
     from orchestrator.tracing.difference import Difference, Row
@@ -22,7 +22,7 @@ def show_difference(found: Difference) -> None:
     for letter, job in (("A", found.one), ("B", found.other)):
         secs = (job.settled - job.begin).total_seconds()
         click.echo(
-            f"{letter}  {plain(job.name)} ({plain(job.id)}): {shown_verdict(job.job)},"
+            f"{letter}  {plain(job.name)} ({plain(job.id)}): {job_word(job.job)},"
             f" {secs:.3f} s, attempts: {max(1, job.job.attempt)}"
         )
     click.echo()
@@ -58,6 +58,6 @@ def _row(row: Row) -> str:
 
 
 def _why(job: Timeline) -> str:
-    verdict = shown_verdict(job.job)
+    verdict = job_word(job.job)
     why = first_line(job.failure.message) if job.failure else ""
     return why if why.startswith(verdict) else ": ".join(part for part in (verdict, why) if part)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.summary import BOLD, COLOURS, DIM, WORDS, painter
+from orchestrator.cli.summary import BOLD, COLOURS, DIM, painter
 from orchestrator.log_end import read_log_end
 from orchestrator.terminal import plain
 from orchestrator.tracing.parts import Share
 from orchestrator.tracing.timeline import DELAY, HOST, INCUS, Kind
+from orchestrator.words import verdict_or_state
 from states.events import WaitFor
 from states.lifecycle import State
 from states.outcome import FailureKind, Verdict
@@ -47,7 +48,7 @@ def show_job(job: JobStory, *, holder: str) -> None:
     """What happened to a job. `holder` is who drives one that has not ended, in words."""
     paint = painter(_colours())
     columns = _columns()
-    title = f"{plain(job.name)}  {_verdict(job.verdict, job.state)}"
+    title = f"{plain(job.name)}  {verdict_or_state(job.verdict, job.state)}"
     title += f" {'after' if job.verdict else 'for'} {job.secs:.3f} s"
     click.echo(paint(BOLD, title) + paint(DIM, f"   job {job.id}, run {job.run}"))
     for state in job.states:
@@ -176,7 +177,7 @@ def show_run(run: RunStory, *, everything: bool) -> None:
         if job.place >= end:
             bar = waits
         mark = "*" if job.id in on_path else " "
-        verdict = _verdict(job.verdict, job.state).ljust(20)
+        verdict = verdict_or_state(job.verdict, job.state).ljust(20)
         colour = COLOURS[job.verdict] if job.verdict else ""
         name = _clip(plain(job.name), width).ljust(width)
         click.echo(f" {mark}{name}  {paint(colour, verdict)} {job.secs:9.3f} s  |{bar}|")
@@ -215,10 +216,6 @@ def _bar(begin: float, length: float, mark: str) -> str:
     first = min(BAR - 1, max(0, int(begin * BAR)))
     count = max(1, round(length * BAR)) if length > 0 else 0
     return (" " * first + mark * count)[:BAR].ljust(BAR)
-
-
-def _verdict(verdict: Verdict | None, state: State) -> str:
-    return WORDS[verdict] if verdict else state.value
 
 
 def _clip(text: str, width: int) -> str:

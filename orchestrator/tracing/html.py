@@ -13,6 +13,7 @@ from orchestrator.terminal import plain_lines
 from orchestrator.tracing.parts import Share, afterwards, parts, summed
 from orchestrator.tracing.path import Link, path_of_run
 from orchestrator.tracing.timeline import Kind, Span, Timeline
+from orchestrator.words import job_word
 
 # Without a script nothing that a job printed can become one.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -98,10 +99,10 @@ class _Clock:
 
 
 def _head(jobs: Sequence[Timeline], runs: str, clock: _Clock) -> Iterator[str]:
-    counts = Counter(_verdict(job) for job in jobs)
+    counts = Counter((_class(job), job_word(job.job)) for job in jobs)
     yield f'<div class="head"><h1>{"Run" if len(jobs) > 1 else "Job of run"} {escape(runs)}</h1>'
-    for verdict, count in counts.most_common():
-        yield f'<span class="{_class(verdict)}">{count} {escape(verdict)}</span>'
+    for (verdict, word), count in counts.most_common():
+        yield f'<span class="{verdict}">{count} {escape(word)}</span>'
     moment = f"{clock.zero:%Y-%m-%d %H:%M:%S} UTC, {_secs(clock.secs)}"
     yield f'<span class="soft num">{moment}</span></div>'
 
@@ -179,7 +180,7 @@ def _dense(job: Timeline, clock: _Clock, on_path: set[str], longest: float) -> s
     bars = ""
     if job.place is not None:
         bars += clock.bar(job.place, "wait", _hint(job, job.place))
-    bars += clock.bar(own, f"block {_class(_verdict(job))}", _hint(job, own))
+    bars += clock.bar(own, f"block {_class(job)}", _hint(job, own))
     near = _Clock(own.begin, own.end)
     near.secs = max(longest, 0.001)
     inner = "".join(
@@ -203,11 +204,11 @@ def _own(job: Timeline) -> Span:
 
 
 def _name(job: Timeline) -> str:
-    verdict = _verdict(job)
     secs = (job.settled - job.begin).total_seconds()
+    word = f'<span class="{_class(job)}">{escape(job_word(job.job))}</span>'
     return (
-        f'<div class="name">{escape(job.name)} <span class="{_class(verdict)}">{escape(verdict)}'
-        f'</span> <small class="num">{escape(job.id)}, {_secs(secs)}</small></div>'
+        f'<div class="name">{escape(job.name)} {word}'
+        f' <small class="num">{escape(job.id)}, {_secs(secs)}</small></div>'
     )
 
 
@@ -239,14 +240,8 @@ def kind_of(part: Span | Share) -> str:
     return part.name if part.name in WORDS else "other"
 
 
-def _verdict(job: Timeline) -> str:
-    return (job.verdict or job.job.state).value.replace("_", " ")
-
-
-def _class(verdict: str) -> str:
-    name = verdict.replace(" ", "_")
-    known = ("passed", "failed", "timed_out", "rejected", "infrastructure", "cancelled")
-    return name if name in known else "none"
+def _class(job: Timeline) -> str:
+    return job.verdict.value if job.verdict else "none"
 
 
 def _secs(secs: float) -> str:

@@ -157,7 +157,7 @@ def test_a_person_sees_states_the_log_of_what_failed_and_the_verdict(pikaci: Com
 
     done = pikaci("run", "good", "bad")
 
-    for words in ("instance_ready", "bad: failed", "broken", "exited with 7", "1 of 2 jobs passed"):
+    for words in ("starting", "bad: failed", "broken", "exited with 7", "1 of 2 jobs passed"):
         assert words in done.stdout
     assert "fine" not in done.stdout
     assert "\x1b" not in done.stdout

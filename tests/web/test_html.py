@@ -213,12 +213,12 @@ def test_a_run_of_many_shows_the_urgent_ones() -> None:
 
 
 def test_a_run_is_what_its_jobs_are() -> None:
-    """Waiting, running, running with a failure, ended."""
-    waiting, running = summary(fold(sample_life()[:1])), summary(fold(sample_life()[:5]))
+    """Queued, running, running with a failure, ended."""
+    queued, running = summary(fold(sample_life()[:1])), summary(fold(sample_life()[:5]))
     rejected = summary(fold(sample_life(ev.Rejected)))
 
-    assert "waiting" == board.run([waiting]).word
-    assert "running" == board.run([waiting, running]).word
+    assert "queued" == board.run([queued]).word
+    assert "running" == board.run([queued, running]).word
     assert "running, 1 did not pass" == board.run([rejected, running]).word
     assert board.run([running]).secs is None
     assert 4.0 == board.run([summary(fold(sample_life()))]).secs
@@ -231,9 +231,7 @@ def test_steps_are_of_the_current_attempt() -> None:
     )
     failed = fold(sample_life(ev.Submitted, ev.ArtifactsReset, ev.Failed))
 
-    assert ["submitted", "artifacts reset", "devices configured"] == [
-        step.name for step in steps(retried)
-    ][:3]
+    assert ["queued", "creating", "starting"] == [step.name for step in steps(retried)][:3]
     assert ["done", "now", "next", "next", "next", "next"] == [step.kind for step in steps(retried)]
     assert ["done", "done", "end"] == [step.kind for step in steps(failed)]
 

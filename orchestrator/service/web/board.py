@@ -10,7 +10,8 @@ from itertools import islice
 
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.web.summaries import Summaries, Summary
-from orchestrator.service.web.words import DAMAGED, VERDICTS
+from orchestrator.words import DAMAGED, STATES, VERDICTS
+from states.lifecycle import State
 from states.outcome import Verdict, overall
 
 RUNS = 30
@@ -119,7 +120,8 @@ def _verdict(jobs: Sequence[Summary]) -> tuple[str, str]:
     if len(verdicts) == len(jobs):
         verdict = overall(verdicts)
         return verdict.value, VERDICTS[verdict]
-    if all(job.mark == "waiting" for job in jobs):
-        return "waiting", "waiting"
+    if all(job.state is State.SUBMITTED for job in jobs):
+        return STATES[State.SUBMITTED], STATES[State.SUBMITTED]
     bad = sum(verdict is not Verdict.PASSED for verdict in verdicts)
-    return "running", f"running, {bad} did not pass" if bad else "running"
+    running = STATES[State.RUNNING]
+    return running, f"{running}, {bad} did not pass" if bad else running

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.service.web.words import duration, state_words
+from orchestrator.service.web.words import duration
 from orchestrator.tracing.html import kind_of
 from orchestrator.tracing.parts import afterwards, parts
 from orchestrator.tracing.timeline import Span, Timeline
+from orchestrator.words import STATES, job_word
 from states.job import Job, Phase
 from states.lifecycle import State
 from states.spec import JobSpec
@@ -76,18 +77,14 @@ def steps(job: Job) -> tuple[Step, ...]:
     found = []
     for phase in phases[:-1]:
         secs = None if phase.duration_ms is None else phase.duration_ms / 1000
-        found.append(Step(state_words(phase.state), "done", phase.state, secs))
+        found.append(Step(STATES[phase.state], "done", phase.state, secs))
     last = phases[-1]
     kind = "end" if job.ended else "now"
-    found.append(
-        Step(
-            state_words(last.state), kind, last.state, since=None if job.ended else last.entered_at
-        )
-    )
+    since = None if job.ended else last.entered_at
+    found.append(Step(job_word(job), kind, last.state, since=since))
     if not job.ended and last.state in _PATH:
         found += [
-            Step(state_words(state), "next", state)
-            for state in _PATH[_PATH.index(last.state) + 1 :]
+            Step(STATES[state], "next", state) for state in _PATH[_PATH.index(last.state) + 1 :]
         ]
     return tuple(found)
 
@@ -106,7 +103,7 @@ def drawing(line: Timeline) -> Drawing:
         x = max(0.0, (span.begin - zero).total_seconds()) / whole * WIDTH
         x = min(x, WIDTH - _NARROWEST)
         width = max(_NARROWEST, span.secs / whole * WIDTH)
-        name = span.name.replace("_", " ")
+        name = STATES.get(span.name, span.name)
         title = f"{name}, {duration(span.secs)}, attempt {span.attempt}"
         return Bar(
             kind=kind if span.ok else f"{kind} fault",

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from orchestrator.service.web import words
 from orchestrator.service.web.static_files import version
 from orchestrator.terminal import plain, plain_lines
+from orchestrator.words import STATES, VERDICTS
 
 # Nothing that a job printed can run, be fetched, or send anything, even if it came out unescaped.
 POLICY = (
@@ -44,6 +45,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         duration=words.duration,
         size=words.size,
+        word=lambda name: VERDICTS.get(name) or STATES.get(name, name),
         plain=plain,
         lines=plain_lines,
         quoted=lambda text: quote(text, safe=""),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.web.words import DAMAGED, VERDICTS, state_words
 from orchestrator.terminal import first_line
+from orchestrator.words import DAMAGED, STATES, job_word
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State
@@ -61,7 +61,7 @@ def summary(job: Job) -> Summary:
         state=job.state,
         verdict=job.verdict,
         mark=mark(job),
-        word=_word(job),
+        word=job_word(job),
         submitted=first.entered_at,
         begin=turn.entered_at if turn else None,
         end=last.entered_at if job.ended else None,
@@ -72,21 +72,15 @@ def summary(job: Job) -> Summary:
     )
 
 
-def _word(job: Job) -> str:
-    if job.damage:
-        return DAMAGED
-    return VERDICTS[job.verdict] if job.verdict else state_words(job.state)
-
-
 def mark(job: Job) -> str:
     """The shape and colour that a job has: its verdict, or how far it is."""
     if job.damage:
         return DAMAGED
     if job.verdict is not None:
         return job.verdict.value
-    if job.state is State.CANCELLING:
-        return "cancelling"
-    return "waiting" if job.state is State.SUBMITTED else "running"
+    if job.state in (State.SUBMITTED, State.CANCELLING):
+        return STATES[job.state]
+    return STATES[State.RUNNING]
 
 
 class Summaries:

@@ -1,27 +1,8 @@
-"""Times, sizes and states as a person says them."""
+"""Times and sizes as a person says them."""
 
 from __future__ import annotations
 
 from datetime import datetime
-
-from states.lifecycle import State
-from states.outcome import Verdict
-
-VERDICTS = {
-    Verdict.PASSED: "passed",
-    Verdict.FAILED: "failed",
-    Verdict.TIMED_OUT: "timed out",
-    Verdict.INFRASTRUCTURE: "infrastructure fault",
-    Verdict.REJECTED: "rejected",
-    Verdict.CANCELLED: "cancelled",
-    Verdict.UNFINISHED: "unfinished",
-}
-DAMAGED = "damaged"
-
-
-def state_words(state: State) -> str:
-    """A state, as words."""
-    return state.value.replace("_", " ")
 
 
 def duration(secs: float) -> str:

@@ -9,11 +9,11 @@ from itertools import combinations_with_replacement
 import msgspec
 import pytest
 
-from orchestrator.cli.summary import WORDS, shown_verdict, write_summary
+from orchestrator.cli.summary import write_summary
 from orchestrator.report import run_report
 from orchestrator.service.web import board
 from orchestrator.service.web.summaries import Summary
-from orchestrator.service.web.words import VERDICTS
+from orchestrator.words import STATES, VERDICTS, job_word
 from states import events as ev
 from states.job import Job, fold
 from states.lifecycle import State
@@ -59,7 +59,7 @@ def test_verdict_and_exit_code_of_every_run_agree(interrupted: bool) -> None:
         assert (report.exit_code == 0) == (report.outcome is Verdict.PASSED)
         assert EXIT_CODES[report.outcome] == report.exit_code
         assert (report.outcome, report.exit_code) == (printed["outcome"], printed["exit_code"])
-        assert last.startswith(f"{WORDS[report.outcome]}: ")
+        assert last.startswith(f"{VERDICTS[report.outcome]}: ")
         assert last.endswith(f"(exit code {report.exit_code})")
 
 
@@ -74,7 +74,7 @@ def test_the_first_in_the_documented_order_counts() -> None:
 def summary_of(job: Job) -> Summary:
     """A job on the board, by hand: its mark is its verdict, or how far it is."""
     at = datetime(2026, 1, 2, tzinfo=UTC)
-    word = VERDICTS[job.verdict] if job.verdict else job.state.value
+    word = job_word(job)
     mark = "damaged" if job.damage else job.verdict.value if job.verdict else "running"
     return Summary(
         id=job.id, run="r", name=job.name, state=job.state, verdict=job.verdict, mark=mark,
@@ -94,19 +94,25 @@ def test_the_page_says_of_a_run_what_its_report_says() -> None:
         elif all(job.ended for job in jobs):
             assert (report.outcome, VERDICTS[report.outcome]) == (found.mark, found.word)
         else:
-            assert found.mark in ("running", "waiting")
+            assert found.mark in ("running", "queued")
         assert (report.exit_code == 0) == (found.mark == "passed")
 
 
 def test_every_verdict_has_its_words_and_its_code() -> None:
     """Wherever one is shown."""
     for verdict in Verdict:
-        assert verdict in WORDS
         assert verdict in VERDICTS
         assert verdict in EXIT_CODES
         assert verdict is overall([verdict])
 
 
+def test_every_state_has_its_word() -> None:
+    """No two on a job's way have the same, and none is a name with underscores."""
+    assert set(State) == set(STATES)
+    assert len(set(STATES.values())) == len(State)
+    assert not any("_" in word for word in (*STATES.values(), *VERDICTS.values()))
+
+
 def test_a_job_that_cannot_be_read_is_shown_as_such() -> None:
     """Not by its last state, which is not known to be true."""
-    assert "damaged" == shown_verdict(damaged(State.RESULT_COLLECTED))
+    assert "damaged" == job_word(damaged(State.RESULT_COLLECTED))

@@ -34,8 +34,8 @@ live({
 // The title says what one would want to come back for.
 function show() {
   if (!document.hidden) unseen = 0;
-  const running = document.querySelectorAll("#now .shape:not(.waiting)").length;
-  const newest = [...list.children].find((run) => !["running", "waiting"].includes(run.dataset.mark));
+  const running = document.querySelectorAll("#now .shape:not(.queued)").length;
+  const newest = [...list.children].find((run) => !["running", "queued"].includes(run.dataset.mark));
   if (unseen) sign("failed", `${unseen} failed`);
   else if (running) sign("running", `${running} running`);
   else {

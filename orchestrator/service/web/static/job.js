@@ -14,7 +14,7 @@ const log = new Log(document.getElementById("log"), id, ended);
 new Search(log);
 
 const refresh = live({
-  wants: (move) => !move || move.job === id || head().dataset.mark === "waiting",
+  wants: (move) => !move || move.job === id || head().dataset.mark === "queued",
   url: () => `/parts/jobs/${encodeURIComponent(id)}`,
   swapped: show,
 });

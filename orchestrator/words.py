@@ -1,0 +1,54 @@
+"""What people read of a job: its verdict, or what is being done for it.
+
+The journal, the JSON documents and the traces have the names of states and verdicts; the terminal,
+the page and messages have these words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from states.job import Job
+from states.lifecycle import State
+from states.outcome import Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.journal import JobRow
+
+VERDICTS: Mapping[str, str] = {
+    Verdict.PASSED: "passed",
+    Verdict.FAILED: "failed",
+    Verdict.TIMED_OUT: "timed out",
+    Verdict.INFRASTRUCTURE: "infrastructure fault",
+    Verdict.REJECTED: "rejected",
+    Verdict.CANCELLED: "cancelled",
+    Verdict.UNFINISHED: "unfinished",
+}
+STATES: Mapping[str, str] = {
+    State.NEW: "new",
+    State.SUBMITTED: "queued",
+    State.ARTIFACTS_RESET: "creating",
+    State.DEVICES_CONFIGURED: "starting",
+    State.INSTANCE_READY: "ready",
+    State.RUNNING: "running",
+    State.RESULT_COLLECTED: "collected",
+    State.CANCELLING: "cancelling",
+    State.REJECTED: VERDICTS[Verdict.REJECTED],
+    State.FAILED: VERDICTS[Verdict.INFRASTRUCTURE],
+    State.CANCELLED: VERDICTS[Verdict.CANCELLED],
+}
+DAMAGED = "damaged"
+"""Of a job that cannot be read: its last state is not known to be true."""
+
+
+def job_word(job: Job | JobRow) -> str:
+    """The verdict of a job that has ended, else its state; `damaged` when it cannot be read."""
+    if isinstance(job, Job) and job.damage:
+        return DAMAGED
+    return verdict_or_state(job.verdict, job.state)
+
+
+def verdict_or_state(verdict: Verdict | None, state: State) -> str:
+    """The verdict when there is one, else the state."""
+    return VERDICTS[verdict] if verdict else STATES[state]
