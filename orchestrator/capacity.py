@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import msgspec
 
+from orchestrator.units import size
 from states.errors import SpecError
 from states.spec import JobSpec, size_in_bytes
 
@@ -26,15 +27,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
         if self.cpus is not None and spec.cpus > self.cpus:
             self._refuse("cpus", str(spec.cpus), str(self.cpus))
         if self.memory is not None and memory > self.memory:
-            self._refuse("memory", shown_size(memory), shown_size(self.memory))
+            self._refuse("memory", size(memory), size(self.memory))
 
     def _refuse(self, key: str, asked: str, limit: str) -> NoReturn:
         raise SpecError(key, f"{asked} is more than jobs may have here", allowed=f"at most {limit}")
-
-
-def shown_size(size: int) -> str:
-    """Bytes as a person says them: 8 GiB, 1.5 GiB, 512 MiB."""
-    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if size >= unit:
-            return f"{round(size / unit, 1):g} {name}"
-    return f"{size} bytes"

@@ -18,6 +18,7 @@ import msgspec
 
 from orchestrator.errors import NoJobs, UsageError
 from orchestrator.host_paths import DIRECTORY_KEYS, MountRule
+from orchestrator.units import size
 from states.errors import SpecError
 from states.spec import NAME_PATTERN, JobSpec, SecretSource, check, from_validation_error
 
@@ -94,7 +95,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) > MAX_BYTES:
-        raise _bad(path, "", f"has more than {MAX_BYTES} bytes", "a smaller job file")
+        raise _bad(path, "", f"has more than {size(MAX_BYTES)}", "a smaller job file")
     return data
 
 

@@ -19,6 +19,7 @@ from orchestrator.attempt.globs import GlobSet, any_of
 from orchestrator.attempt.tar_stream import BadArchive, Kind, Member, Sink, TarStream
 from orchestrator.contract import contract
 from orchestrator.terminal import plain
+from orchestrator.units import size
 
 RESULT, LOG = "result.json", "guest.log"
 MAX_ARTIFACT_BYTES = 1 << 30  # together
@@ -238,7 +239,7 @@ class Collector:
             return "has a name that cannot be printed"
         if name == RESULT:
             too_large = member.size > MAX_RESULT_BYTES
-            return f"has more than {MAX_RESULT_BYTES} bytes" if too_large else ""
+            return f"has more than {size(MAX_RESULT_BYTES)}" if too_large else ""
         if name == LOG:
             return ""
         if name in self._files:
@@ -248,7 +249,7 @@ class Collector:
         if len(self._files) >= self._max_files:
             return f"is one more than {self._max_files} files"
         if self._taken + member.size > self._max_bytes:
-            most = f"artifacts have at most {self._max_bytes} bytes together"
+            most = f"artifacts have at most {size(self._max_bytes)} together"
             self._problem = self._problem or most
             return f"does not fit: {most}"
         return ""
@@ -256,7 +257,7 @@ class Collector:
     def _take_rest(self, rest: bytes) -> None:
         """What the guest named behind the archive."""
         reasons = {
-            b"f": f"is larger than {self._max_bytes} bytes",
+            b"f": f"is larger than {size(self._max_bytes)}",
             b"l": f"is larger than {self._max_log_bytes} bytes",
             b"s": "is not a regular file",
         }

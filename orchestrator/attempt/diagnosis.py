@@ -10,6 +10,7 @@ from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.result import GuestResult
 from orchestrator.incus import Deadline, Incus
 from orchestrator.incus.errors import IncusError
+from orchestrator.units import size
 
 ASK_SECS = 10.0
 KILLED = 137
@@ -70,6 +71,6 @@ async def _full_pool(incus: Incus, plan: Plan) -> str:
     if space.used < FULL * space.total:
         return ""
     return (
-        f"the storage pool {pool} is full, or nearly so ({space.used >> 20} of"
-        f" {space.total >> 20} MiB): `incus storage info {pool}` shows it"
+        f"the storage pool {pool} is full, or nearly so ({size(space.used)} of"
+        f" {size(space.total)}): `incus storage info {pool}` shows it"
     )

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Mapping
 
+from orchestrator.units import size
 from states.errors import PikaciError
 from states.spec import SecretSource
 
@@ -54,7 +55,7 @@ def _value(name: str, source: SecretSource) -> str:
         except ValueError as error:
             raise missing(str(error), "put the value into a regular file") from None
     if len(data) > MAX_BYTES:
-        raise missing(f"has more than {MAX_BYTES} bytes", "a secret is a short text")
+        raise missing(f"has more than {size(MAX_BYTES)}", "a secret is a short text")
     if b"\0" in data:
         raise missing("has a NUL byte", "no variable can hold one: encode it, in base64 perhaps")
     try:

@@ -68,6 +68,7 @@ def command(
     from orchestrator.cli.find import existing_journal
     from orchestrator.session.gc import Bounds, collect_garbage
     from orchestrator.terminal import plain
+    from orchestrator.units import size as shown_size
     from states.outcome import EXIT_CODES, Verdict
 
     if keep is None and older_than is None and max_size is None:
@@ -86,6 +87,6 @@ def command(
     would = "would delete" if dry_run else "deleted"
     click.echo(
         f"{would} {freed.runs} runs, {freed.jobs} jobs and {freed.snapshots} snapshots:"
-        f" {freed.size / (1 << 20):.1f} MiB"
+        f" {shown_size(freed.size)}"
     )
     return EXIT_CODES[Verdict.INFRASTRUCTURE] if freed.problems else 0

@@ -16,6 +16,7 @@ from rich.text import Text
 from orchestrator.cli.summary import describe_kept, describe_snapshot, write_summary
 from orchestrator.report import run_report
 from orchestrator.terminal import last_state, plain
+from orchestrator.units import duration
 from orchestrator.words import job_word
 from states import events as ev
 from states.job import Job, step
@@ -94,7 +95,7 @@ class LiveWatch:
             table.add_row(
                 Text(plain(job.name)),
                 Text(job_word(job), style=_STYLES.get(job.verdict, "yellow")),
-                Text(f"{until - self._began[job.id]:.1f} s", style="dim"),
+                Text(duration(until - self._began[job.id]), style="dim"),
                 Text(self._last_line.get(job.id, ""), "dim"),
             )
         return table

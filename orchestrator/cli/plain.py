@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 from orchestrator.cli.summary import describe_kept, describe_snapshot, write_summary
 from orchestrator.report import run_report
 from orchestrator.terminal import first_line, plain
+from orchestrator.units import duration, seconds
 from orchestrator.words import job_word
 from states import events as ev
 from states.job import Job, step
@@ -42,10 +43,10 @@ class PlainWatch:
         job = self._jobs[entry.job] = step(self._jobs.get(entry.job, Job()), entry)
         since = entry.monotonic - self._submitted.setdefault(job.id, entry.monotonic)
         name = job.name.ljust(self._width)
-        self._say(f"  {name}  {since:8.2f} s  {job_word(job)}")
+        self._say(f"  {name}  {seconds(since)}  {job_word(job)}")
         if isinstance(entry, ev.Retried):
             self._say(
-                f"  {name}  attempt {job.attempt} in {entry.delay_secs:.1f} s,"
+                f"  {name}  attempt {job.attempt} in {duration(entry.delay_secs)},"
                 f" as: {first_line(entry.failure.message)}"
             )
 

@@ -32,6 +32,7 @@ def command(
     from orchestrator.cli.output import print_json
     from orchestrator.report import job_report, run_report
     from orchestrator.terminal import first_line, plain
+    from orchestrator.units import duration
     from orchestrator.words import job_word
 
     root = state_root_of(real_workspace(workspace), state_root)
@@ -51,6 +52,6 @@ def command(
             failure = first_line(message)
             click.echo(
                 f"{job.id}  {plain(job.name).ljust(width)}  {job_word(job):20}"
-                f"  {spent:8.2f} s  {failure}".rstrip()
+                f"  {duration(spent):>11}  {failure}".rstrip()
             )
     return 0

@@ -11,6 +11,7 @@ from orchestrator.log_end import read_log_end
 from orchestrator.report import RunReport
 from orchestrator.settings import open_incus
 from orchestrator.terminal import RESET, plain
+from orchestrator.units import size
 from orchestrator.words import STATES, VERDICTS, job_word
 from states.events import LeaseKept
 from states.job import Job
@@ -88,7 +89,7 @@ def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
 def _write_log_end(out: TextIO, log: Path, *, colours: bool) -> None:
     end = read_log_end(log, colours=colours)
     if not end.whole:
-        out.write(plain(f"  ... the log's end; all {end.size} bytes: {log}") + "\n")
+        out.write(plain(f"  ... the log's end; all {size(end.size)}: {log}") + "\n")
     paint = painter(colours)
     for line in end.lines:
         out.write(f"{paint(DIM, '  | ')}{line.rstrip()}{RESET if colours else ''}\n")

@@ -109,12 +109,13 @@ def _holder(root: StateRoot, run: str) -> str:
 
 def _show_entries(journal: Journal, row: JobRow) -> None:
     from orchestrator.terminal import plain
+    from orchestrator.units import seconds
 
     click.echo(f"{row.id} {plain(row.name)}, run {row.run}")
     entries = [entry for _, entry in journal.entries(row.id)]
     first = entries[0].monotonic
     for entry in entries:
-        click.echo(f"{entry.monotonic - first:10.3f} s  {plain(_described(entry))}")
+        click.echo(f"{seconds(entry.monotonic - first)}  {plain(_described(entry))}")
 
 
 @command.command("export")
@@ -265,20 +266,22 @@ def _read(file: Path) -> bytes:
 
 def _described(entry: Entry) -> str:
     from orchestrator.terminal import first_line
+    from orchestrator.units import duration
     from states import events as ev
 
     match entry:
         case ev.Called():
             argv = shlex.join(word if len(word) <= 80 else f"{word[:40]}..." for word in entry.argv)
             code = "cut off" if entry.exit_code is None else f"exit {entry.exit_code}"
-            return f"    $ {argv}  [{entry.duration_ms:.0f} ms, {code}]"
+            return f"    $ {argv}  [{duration(entry.duration_ms / 1000)}, {code}]"
         case ev.LeaseOpened() | ev.LeaseEnded():
             return f"    {ev.tag(type(entry))} {entry.instance}"
         case ev.LeaseKept():
             return f"    lease_kept {entry.instance} until {entry.deadline.isoformat()}"
         case ev.Waited():
             made_way = f" ({entry.after} made way)" if entry.after else ""
-            return f"    waited for: {entry.what.value}{made_way}  [{entry.duration_ms:.0f} ms]"
+            took = duration(entry.duration_ms / 1000)
+            return f"    waited for: {entry.what.value}{made_way}  [{took}]"
         case ev.Warned():
             return f"    warning: {entry.message}"
         case ev.UnknownNote():

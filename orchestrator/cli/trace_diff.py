@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.terminal import first_line, plain
+from orchestrator.units import duration, seconds
 from orchestrator.words import job_word
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def show_difference(found: Difference) -> None:
         secs = (job.settled - job.begin).total_seconds()
         click.echo(
             f"{letter}  {plain(job.name)} ({plain(job.id)}): {job_word(job.job)},"
-            f" {secs:.3f} s, attempts: {max(1, job.job.attempt)}"
+            f" {duration(secs)}, attempts: {max(1, job.job.attempt)}"
         )
     click.echo()
     if not found.same_outcome:
@@ -48,7 +49,7 @@ def show_difference(found: Difference) -> None:
 
 def _row(row: Row) -> str:
     name = f"  {row.effect}" if row.effect else row.state
-    line = f"  {name:20} {row.one:9.3f} s  {row.other:9.3f} s  {row.more:+9.3f} s"
+    line = f"  {name:20} {seconds(row.one)}  {seconds(row.other)}  {seconds(row.more, signed=True)}"
     if not row.notable:
         return line
     low, high = sorted((row.one, row.other))

@@ -16,6 +16,7 @@ from orchestrator.log_end import read_log_end
 from orchestrator.terminal import plain
 from orchestrator.tracing.parts import Share
 from orchestrator.tracing.timeline import DELAY, HOST, INCUS, Kind
+from orchestrator.units import duration, seconds
 from orchestrator.words import verdict_or_state
 from states.events import WaitFor
 from states.lifecycle import State
@@ -49,7 +50,7 @@ def show_job(job: JobStory, *, holder: str) -> None:
     paint = painter(_colours())
     columns = _columns()
     title = f"{plain(job.name)}  {verdict_or_state(job.verdict, job.state)}"
-    title += f" {'after' if job.verdict else 'for'} {job.secs:.3f} s"
+    title += f" {'after' if job.verdict else 'for'} {duration(job.secs)}"
     click.echo(paint(BOLD, title) + paint(DIM, f"   job {job.id}, run {job.run}"))
     for state in job.states:
         if state.attempt > 1 and state.state == State.SUBMITTED:
@@ -75,7 +76,7 @@ def _show_state(job: JobStory, state: StateStory) -> None:
         return
     bar = _bar(state.begin / whole, state.secs / whole, "#")
     percent = f"{100 * state.secs / whole:3.0f} %"
-    click.echo(f"  {state.state:18} {state.secs:9.3f} s  {percent}  |{bar}|")
+    click.echo(f"  {state.state:18} {seconds(state.secs)}  {percent}  |{bar}|")
     for part in state.parts:
         if part.secs >= SMALL * whole:
             click.echo(_part(part))
@@ -96,7 +97,7 @@ def _part(part: Share) -> str:
         words.append("(it failed)" if part.count == 1 else f"({part.failed} failed)")
     if part.going_on:
         words.append("(goes on)")
-    return f"    {part.name:16} {part.secs:9.3f} s  {' '.join(word for word in words if word)}"
+    return f"    {part.name:16} {seconds(part.secs)}  {' '.join(word for word in words if word)}"
 
 
 def _show_path(job: JobStory, columns: int) -> None:
@@ -111,7 +112,7 @@ def _show_path(job: JobStory, columns: int) -> None:
         words = [*(f"{step} ->" for step in steps[:-1]), f"{steps[-1]};", f"{OWN_WORK}"]
         _wrapped("  critical path: ", [*words, f"{100 * own / whole:.0f} %"], columns)
     waited = [
-        f"{WAITS[share.name]}, {share.secs:.3f} s"
+        f"{WAITS[share.name]}, {duration(share.secs)}"
         for share in job.waited
         if share.secs >= SMALL * whole
     ]
@@ -151,7 +152,7 @@ def show_run(run: RunStory, *, everything: bool) -> None:
     paint = painter(_colours())
     columns = _columns()
     count = f"{len(run.jobs)} job{'s' if len(run.jobs) != 1 else ''}"
-    click.echo(paint(BOLD, f"run {run.run}  {count} in {run.secs:.3f} s"))
+    click.echo(paint(BOLD, f"run {run.run}  {count} in {duration(run.secs)}"))
     whole = max(run.secs, 0.001)
     on_path = {link.id for link in run.path}
     shown = [
@@ -180,7 +181,7 @@ def show_run(run: RunStory, *, everything: bool) -> None:
         verdict = verdict_or_state(job.verdict, job.state).ljust(20)
         colour = COLOURS[job.verdict] if job.verdict else ""
         name = _clip(plain(job.name), width).ljust(width)
-        click.echo(f" {mark}{name}  {paint(colour, verdict)} {job.secs:9.3f} s  |{bar}|")
+        click.echo(f" {mark}{name}  {paint(colour, verdict)} {seconds(job.secs)}  |{bar}|")
     if len(shown) < len(run.jobs):
         click.echo(f"  ... and {len(run.jobs) - len(shown)} more, which --verbose shows")
     click.echo(paint(DIM, "  . waits for a place   # runs   * on the critical path"))

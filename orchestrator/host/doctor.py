@@ -25,6 +25,7 @@ from orchestrator.journal.file import connect_to_read
 from orchestrator.journal.migrations import check
 from orchestrator.journal.reader import JournalReader
 from orchestrator.state_root import StateRoot
+from orchestrator.units import size
 from states.errors import PikaciError
 
 _T = TypeVar("_T")
@@ -97,7 +98,7 @@ def _state_root(root: StateRoot) -> Row:
         return Row("missing", "state root", f"{above} cannot be written to",
                    "name another with --state-root")  # fmt: skip
     free = shutil.disk_usage(above).free
-    found = f"{root.path}, {free >> 20} MiB free"
+    found = f"{root.path}, {size(free)} free"
     if free < LOW_DISK_BYTES:
         return Row("warning", "state root", found, "pikaci gc --keep 5")
     return Row("ok", "state root", found)
@@ -216,7 +217,7 @@ async def _pool(incus: Incus, host: Host) -> Row:
     except PikaciError as error:
         return Row("missing", "storage pool", error.brief, error.resolution)
     free, total = space.total - space.used, space.total
-    found = f"{host.pool} ({pool.driver}), {free >> 30} of {total >> 30} GiB free"
+    found = f"{host.pool} ({pool.driver}), {size(free)} of {size(total)} free"
     if free < LOW_POOL_SHARE * total:
         grow = f"incus storage set {host.pool} size={(total >> 30) * 2}GiB"
         return Row("warning", "storage pool", found, f"pikaci gc; or, with disk to spare: {grow}")

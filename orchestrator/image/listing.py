@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 
 from orchestrator.contract import contract
 from orchestrator.image.store import Image
 from orchestrator.terminal import plain
+from orchestrator.units import age, size
 
 _TYPES = {"container": "container", "virtual-machine": "vm"}
-_UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
 
 
 class ImageRow(msgspec.Struct, frozen=True):
@@ -60,17 +60,8 @@ def table(found: Sequence[ImageRow], now: datetime | None = None) -> str:
         version = plain(row.contract or "none") + ("" if row.usable else " (no)")
         lines.append(
             f"{name:{width}}  {row.fingerprint[:12]}  {_TYPES.get(row.type, row.type):9}"
-            f"  {version:9} {row.size >> 20:4} MiB  {age(now - row.uploaded_at):>6}"
+            f"  {version:9} {size(row.size):>8}  {age((now - row.uploaded_at).total_seconds()):>6}"
         )
     if not all(row.usable for row in found):
         lines.append(f"(no): this pikaci needs version {contract().version} of the guest contract")
     return "\n".join(lines)
-
-
-def age(passed: timedelta) -> str:
-    """A time that has passed, in its greatest unit: 3 d, 7 h, 12 min."""
-    secs = max(0, int(passed.total_seconds()))
-    for unit, size in _UNITS:
-        if secs >= size:
-            return f"{secs // size} {unit}"
-    return "now"

@@ -16,8 +16,9 @@ from itertools import count
 
 import trio
 
-from orchestrator.capacity import Capacity, shown_size
+from orchestrator.capacity import Capacity
 from orchestrator.job.ranking import Ranking
+from orchestrator.units import size
 from states.job import Job
 from states.spec import size_in_bytes
 
@@ -204,6 +205,6 @@ class Queue:
         if limits.cpus is not None and self._cpus + place.cpus > limits.cpus:
             return f"{place.cpus} cpus: {self._cpus} of {limits.cpus} are taken"
         if limits.memory is not None and self._memory + place.memory > limits.memory:
-            asked, used, limit = map(shown_size, (place.memory, self._memory, limits.memory))
+            asked, used, limit = map(size, (place.memory, self._memory, limits.memory))
             return f"{asked} of memory: {used} of {limit} are taken"
         return ""

@@ -13,6 +13,8 @@ from urllib.parse import unquote_to_bytes
 import h11
 from starlette.types import Scope
 
+from orchestrator.units import size
+
 MAX_HEAD_BYTES = 1 << 14
 # Around the data of all chunks: each part of a body has its price.
 MAX_OVERHEAD_BYTES = 1 << 18
@@ -168,7 +170,7 @@ class Wire:
 
     def _check_lines(self) -> None:
         if len(self._lines) > MAX_HEAD_BYTES:
-            raise BadRequest(f"its lines have more than {MAX_HEAD_BYTES} bytes", 431)
+            raise BadRequest(f"its lines have more than {size(MAX_HEAD_BYTES)}", 431)
         if _SLOPPY_LINES.search(self._lines):
             raise BadRequest("a line ends without CR LF, or goes on in the next one")
         self._lines.clear()

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.service.problems import Problem, problem
+from orchestrator.units import size
 
 MAX_BODY_BYTES = 4 << 20
 BODY_SECS = 30.0
@@ -72,7 +73,7 @@ def lasting(request: Request) -> None:
 async def read_form(request: Request, most: int) -> dict[str, list[str]]:
     """The fields of a form that has `most` bytes; a `Problem` for one that is large or slow."""
     body = b""
-    too_large = Problem(413, f"the form has more than {most} bytes")
+    too_large = Problem(413, f"the form has more than {size(most)}")
     if int(request.headers.get("Content-Length", "0")) > most:
         raise too_large
     with trio.move_on_after(BODY_SECS) as scope:
@@ -158,7 +159,7 @@ class Limits:
             await self._app(scope, limited_receive, noted_send)
         except* _BodyTooLarge:
             if not begun:
-                error = Problem(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+                error = Problem(413, f"the body has more than {size(MAX_BODY_BYTES)}")
                 await problem(error, scope)(scope, receive, send)
         except* _TooSlow:
             if not begun:

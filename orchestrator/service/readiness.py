@@ -9,6 +9,7 @@ import trio
 from orchestrator.incus import Deadline
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.problems import Problem
+from orchestrator.units import size
 
 ASK_SECS = 5.0
 # Whoever asks often costs one incus command in so many seconds.
@@ -34,7 +35,7 @@ class Readiness:
         if disk.f_bavail * disk.f_frsize < LEAST_BYTES:
             raise Problem(
                 503,
-                f"{self._bench.root.path} has less than {LEAST_BYTES >> 20} MiB free",
+                f"{self._bench.root.path} has less than {size(LEAST_BYTES)} free",
                 resolution="make room, for example by `pikaci gc`",
             )
         async with self._one_asks:

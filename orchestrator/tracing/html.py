@@ -13,6 +13,7 @@ from orchestrator.terminal import plain_lines
 from orchestrator.tracing.parts import Share, afterwards, parts, summed
 from orchestrator.tracing.path import Link, path_of_run
 from orchestrator.tracing.timeline import Kind, Span, Timeline
+from orchestrator.units import duration
 from orchestrator.words import job_word
 
 # Without a script nothing that a job printed can become one.
@@ -103,7 +104,7 @@ def _head(jobs: Sequence[Timeline], runs: str, clock: _Clock) -> Iterator[str]:
     yield f'<div class="head"><h1>{"Run" if len(jobs) > 1 else "Job of run"} {escape(runs)}</h1>'
     for (verdict, word), count in counts.most_common():
         yield f'<span class="{verdict}">{count} {escape(word)}</span>'
-    moment = f"{clock.zero:%Y-%m-%d %H:%M:%S} UTC, {_secs(clock.secs)}"
+    moment = f"{clock.zero:%Y-%m-%d %H:%M:%S} UTC, {duration(clock.secs)}"
     yield f'<span class="soft num">{moment}</span></div>'
 
 
@@ -113,8 +114,8 @@ def _critical(links: Sequence[Link], clock: _Clock, *, of_jobs: int) -> Iterator
     steps = []
     for link in links:
         if link.waited > _SMALL * clock.secs:
-            steps.append(f"a place ({_secs(link.waited)})")
-        steps.append(f"<b>{escape(link.name)}</b> ({_secs(link.secs)})")
+            steps.append(f"a place ({duration(link.waited)})")
+        steps.append(f"<b>{escape(link.name)}</b> ({duration(link.secs)})")
     if len(steps) > 12:
         steps = [*steps[:4], f"{len(steps) - 8} more", *steps[-4:]]
     yield '<p class="path">Critical path (blue edge): '
@@ -146,7 +147,8 @@ def _scale(clock: _Clock, *, many: bool) -> Iterator[str]:
     for number in range(int(clock.secs / clock.step) + 1):
         left = number * clock.step_percent
         if left < _LAST_TICK:
-            yield f'<span style="left:{left:.3f}%">{number * clock.step:g} s</span>'
+            label = duration(number * clock.step) if number else "0"
+            yield f'<span style="left:{left:.3f}%">{label}</span>'
     own = "<div>the same without the wait, enlarged</div>" if many else ""
     yield f"</div>{own}</div>"
 
@@ -208,7 +210,7 @@ def _name(job: Timeline) -> str:
     word = f'<span class="{_class(job)}">{escape(job_word(job.job))}</span>'
     return (
         f'<div class="name">{escape(job.name)} {word}'
-        f' <small class="num">{escape(job.id)}, {_secs(secs)}</small></div>'
+        f' <small class="num">{escape(job.id)}, {duration(secs)}</small></div>'
     )
 
 
@@ -224,8 +226,8 @@ def _failure(job: Timeline) -> str:
 
 
 def _hint(job: Timeline, span: Span) -> str:
-    head = f"{span.name}: {_secs(span.secs)}"
-    begin = f"from {_secs((span.begin - job.begin).total_seconds())}"
+    head = f"{span.name}: {duration(span.secs)}"
+    begin = f"from {duration((span.begin - job.begin).total_seconds())}"
     attempt = f"attempt {span.attempt}" if job.job.attempt > 1 else ""
     made_way = f"{span.after} made way" if span.after else ""
     first = ", ".join(part for part in (head, begin, attempt, made_way) if part)
@@ -242,9 +244,3 @@ def kind_of(part: Span | Share) -> str:
 
 def _class(job: Timeline) -> str:
     return job.verdict.value if job.verdict else "none"
-
-
-def _secs(secs: float) -> str:
-    return (
-        f"{secs:.0f} s" if secs >= 100 else f"{secs:.3g} s" if secs >= 1 else f"{secs * 1e3:.0f} ms"
-    )

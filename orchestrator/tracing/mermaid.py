@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from orchestrator.tracing.timeline import Timeline
+from orchestrator.units import duration
 
 
 def mermaid(jobs: Sequence[Timeline]) -> bytes:
@@ -18,7 +19,7 @@ def mermaid(jobs: Sequence[Timeline]) -> bytes:
 def _states(job: Timeline) -> list[str]:
     ways: dict[tuple[str, str], list[str]] = {}
     for one, other in pairwise(job.states):
-        ways.setdefault((one.name, other.name), []).append(f"{one.secs:.3f} s")
+        ways.setdefault((one.name, other.name), []).append(duration(one.secs))
     lines = ["stateDiagram-v2", f"    [*] --> {job.states[0].name}"]
     lines += [f"    {one} --> {other} : {', '.join(secs)}" for (one, other), secs in ways.items()]
     return [*lines, f"    {job.states[-1].name} --> [*]"] if job.verdict else lines

@@ -98,7 +98,7 @@ python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")' || mkfi
     assert b"good\n" == artifact(job, "good") == artifact(job, "linked")
     assert b"blank\n" == artifact(job, "a\u202fb")
     assert {
-        f"not collected: huge is larger than {1 << 30} bytes",
+        "not collected: huge is larger than 1 GiB",
         "not collected: caf\\udce9.txt has a name that is not UTF-8",
         "not collected: socket is not a regular file",
     } == set(job.warnings)

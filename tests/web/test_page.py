@@ -9,8 +9,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 
+from orchestrator.service.web.rendering import ago
 from orchestrator.service.web.static_files import version
 from orchestrator.terminal import styled
+from orchestrator.units import duration
 from tests.unit.orchestrator.test_terminal import HOSTILE as HOSTILE_BYTES
 from tests.unit.orchestrator.test_terminal import TEXTS
 from tests.web.browser import emulate, until
@@ -232,6 +234,25 @@ def test_a_page_shows_of_a_line_what_a_terminal_shows(browser: WebDriver, stage:
     )
 
     assert [styled(line, colours=False) for line in printed] == shown
+
+
+def test_times_pass_on_the_page_in_the_words_it_was_made_with(
+    browser: WebDriver, stage: Stage
+) -> None:
+    """Two languages: the same text comes out of both, at every edge between two units."""
+    (job,) = stage.site.submit(live=COMMAND)
+    browser.get(f"{stage.site.url}/jobs/{job}")
+    edges = (0, 0.9995, 1, 4.25, 9.95, 59.5, 3599.5, 7200, 172_770, 172_800, 259_200, 1e7)
+    secs = [edge + step for edge in edges for step in (-0.06, -0.0005, 0, 0.0005, 0.06, 31)]
+
+    shown = browser.execute_async_script(
+        "const [address, secs, done] = arguments;"
+        "import(address).then(({ age, duration }) => done(secs.map((s) => [age(s), duration(s)])));",
+        f"/static/{version()}/times.js",
+        secs,
+    )
+
+    assert [[ago(one), duration(one)] for one in secs] == shown
 
 
 def test_a_search_goes_through_the_whole_log(browser: WebDriver, stage: Stage) -> None:

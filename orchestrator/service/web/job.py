@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.service.web.words import duration
 from orchestrator.tracing.html import kind_of
 from orchestrator.tracing.parts import afterwards, parts
 from orchestrator.tracing.timeline import Span, Timeline
+from orchestrator.units import duration
 from orchestrator.words import STATES, job_word
 from states.job import Job, Phase
 from states.lifecycle import State

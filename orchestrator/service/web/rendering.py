@@ -12,9 +12,9 @@ from urllib.parse import quote
 import jinja2
 from starlette.responses import Response
 
-from orchestrator.service.web import words
 from orchestrator.service.web.static_files import version
 from orchestrator.terminal import plain, plain_lines
+from orchestrator.units import NOW, age, duration, size
 from orchestrator.words import STATES, VERDICTS
 
 # Nothing that a job printed can run, be fetched, or send anything, even if it came out unescaped.
@@ -33,6 +33,11 @@ HEADERS = {
 }
 
 
+def ago(secs: float) -> str:
+    """How long ago; `times.js` says the same as time passes."""
+    return "just now" if (passed := age(secs)) == NOW else f"{passed} ago"
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -43,8 +48,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        duration=words.duration,
-        size=words.size,
+        duration=duration,
+        size=size,
         word=lambda name: VERDICTS.get(name) or STATES.get(name, name),
         plain=plain,
         lines=plain_lines,
@@ -53,8 +58,8 @@ def _environment() -> jinja2.Environment:
         json=lambda value: plain_lines(json.dumps(value, ensure_ascii=False, indent=2)),
         iso=lambda at: at.astimezone(UTC).isoformat(timespec="milliseconds"),
         exact=lambda at: f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
-        age=lambda at: words.age(at, datetime.now(UTC)),
-        passed_since=lambda at: words.duration((datetime.now(UTC) - at).total_seconds()),
+        age=lambda at: ago((datetime.now(UTC) - at).total_seconds()),
+        passed_since=lambda at: duration((datetime.now(UTC) - at).total_seconds()),
     )
     environment.globals["static"] = f"/static/{version()}"
     environment.globals["now_ms"] = lambda: int(time.time() * 1000)

@@ -22,6 +22,7 @@ from orchestrator.attempt.archive import Collector, Manifest, collect_command
 from orchestrator.attempt.globs import GlobSet, any_of
 from orchestrator.attempt.result import GuestResult, parse_result
 from orchestrator.attempt.tar_stream import Member, TarStream
+from orchestrator.units import size
 
 MAX_BYTES = 1 << 20
 MAX_LOG_BYTES = 1 << 18
@@ -150,7 +151,7 @@ def test_too_many_files_and_too_many_bytes_are_said(tmp_path: Path) -> None:
     _, large = collect(tmp_path / "big", big, "**")
 
     assert (3, 2) == (len(few.files), len(few.refused))
-    assert str(MAX_BYTES) in large.problem
+    assert size(MAX_BYTES) in large.problem
     assert "small" in tree(tmp_path / "big")
 
 
@@ -531,11 +532,11 @@ def test_how_an_archive_is_cut_up_changes_nothing(
 
     stream = TarStream(on_member, on_end, max_rest=7)
     left = data + b"the rest is not kept"
-    for size in itertools.cycle(sizes):
+    for length in itertools.cycle(sizes):
         if not left:
             break
-        stream.feed(left[:size])
-        left = left[size:]
+        stream.feed(left[:length])
+        left = left[length:]
     stream.close()
 
     with tarfile.open(fileobj=io.BytesIO(data)) as whole:
@@ -615,7 +616,7 @@ def test_what_cannot_be_collected_is_refused_by_name(tmp_path: Path) -> None:
         "c1\\x9b2J": "has a name that cannot be printed",
         "socket": "is not a regular file",
         "guest.log": f"is larger than {MAX_LOG_BYTES} bytes",
-        "sparse": f"is larger than {MAX_BYTES} bytes",
+        "sparse": f"is larger than {size(MAX_BYTES)}",
     } == {refused.path: refused.reason for refused in manifest.refused}
 
 

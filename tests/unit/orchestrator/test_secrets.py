@@ -68,7 +68,7 @@ def test_the_longest_value_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (MARK.encode() + b"x" * MAX_BYTES, "has more than 65536 bytes"),
+        (MARK.encode() + b"x" * MAX_BYTES, "has more than 64 KiB"),
         (MARK.encode() + b"\0", "has a NUL byte"),
         (MARK.encode() + b"\xff", "is not UTF-8"),
     ],

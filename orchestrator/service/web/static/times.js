@@ -1,26 +1,31 @@
-// Times as they pass: `words.py` says the same when the page is made.
+// Times as they pass: `units.py` says the same when the page is made.
 
 // How far the reader's clock is behind the service's.
 const behind = Number(document.documentElement.dataset.now) - Date.now();
 
 export function age(secs) {
-  if (secs < 5) return "just now";
-  for (const [limit, unit, name] of [[60, 1, "s"], [3600, 60, "min"], [172800, 3600, "h"]])
-    if (secs < limit) return `${Math.floor(secs / unit)} ${name} ago`;
-  return `${Math.floor(secs / 86400)} days ago`;
+  for (const [least, unit, name] of [[172800, 86400, "d"], [3600, 3600, "h"], [60, 60, "min"], [5, 1, "s"]])
+    if (secs >= least) return `${Math.floor(secs / unit)} ${name} ago`;
+  return "just now";
 }
 
 export function duration(secs) {
-  if (secs < 9.95) return `${Math.max(0, secs).toFixed(secs < 0.995 ? 2 : 1)} s`;
-  const whole = Math.round(secs);
+  secs = Math.max(0, secs);
+  const milliseconds = nearest(secs * 1000), tenths = nearest(secs * 10), whole = nearest(secs);
+  if (milliseconds < 1000) return `${milliseconds} ms`;
+  if (tenths < 100) return `${Math.floor(tenths / 10)}.${tenths % 10} s`;
   if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return pair(Math.floor(whole / 60), "min", whole % 60, "s");
-  const minutes = Math.round(secs / 60), hours = Math.round(secs / 3600);
-  if (minutes < 2880) return pair(Math.floor(minutes / 60), "h", minutes % 60, "min");
-  return pair(Math.floor(hours / 24), "d", hours % 24, "h");
+  if (whole < 3600) return pair(whole, 60, "min", "s");
+  const minutes = nearest(secs / 60);
+  return minutes < 2880 ? pair(minutes, 60, "h", "min") : pair(nearest(secs / 3600), 24, "d", "h");
 }
 
-const pair = (many, unit, few, part) => `${many} ${unit}${few ? ` ${few} ${part}` : ""}`;
+const nearest = (value) => Math.floor(value + 0.5);
+
+function pair(count, per, unit, part) {
+  const few = count % per;
+  return `${Math.floor(count / per)} ${unit}${few ? ` ${few} ${part}` : ""}`;
+}
 
 // What is shown of the moment, once a second; a hidden page needs none of it.
 export function tick() {
