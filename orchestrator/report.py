@@ -1,4 +1,7 @@
-"""The documents that `--output json` prints; their schemas in docs/ are made from these types."""
+"""A job and a run as documents; their schemas in docs/ are made from these types.
+
+`--output json` prints them, `/v1` answers with that of a job, and the page is made from it.
+"""
 
 from __future__ import annotations
 
@@ -10,28 +13,41 @@ from states.events import ImageRef, SnapshotRef
 from states.job import Job, Phase
 from states.lifecycle import State
 from states.outcome import EXIT_CODES, Failure, Outcome, Verdict, overall
+from states.spec import JobSpec
 
 
-class JobReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One job. Paths are absolute; `exit_code` is the command's own; durations in ms.
+class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it stands. Paths are absolute, on the host; durations in ms.
 
+    `job` is `name`, and `attempts` is `attempt`: some readers know the one, some the other.
+    `verdict` is how the job ended, `outcome` and `exit_code` are the command's own. `waits_for`
+    says what it waits for before it begins, in words; empty when for nothing, or where that is
+    not known, as outside of the process that runs it. `artifacts` is a directory, `log` a file.
     `damaged` says why the job's events cannot be read; most of the rest is then not known.
     """
 
-    job: str
     id: str
+    run: str
+    name: str
+    job: str
     state: State
+    verdict: Verdict | None
     outcome: Outcome | None
-    exit_code: int | None
-    failure: Failure | None
+    waits_for: str
+    attempt: int
     attempts: int
+    exit_code: int | None
+    message: str
+    failure: Failure | None
+    warnings: tuple[str, ...]
     phases: tuple[Phase, ...]
-    image: ImageRef | None
+    workspace: str
     snapshot: SnapshotRef | None
+    image: ImageRef | None
     instance: str | None
     artifacts: str | None
     log: str | None
-    warnings: tuple[str, ...]
+    spec: JobSpec | None
     damaged: str | None = None
 
 
@@ -41,26 +57,34 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     outcome: Verdict
     exit_code: int
-    jobs: tuple[JobReport, ...]
+    jobs: tuple[JobDocument, ...]
 
 
-def job_report(job: Job) -> JobReport:
-    """The report of a job, ended or not."""
-    return JobReport(
-        job=job.name,
+def job_document(job: Job, waits_for: str = "") -> JobDocument:
+    """The document of a job, ended or not."""
+    return JobDocument(
         id=job.id,
+        run=job.run,
+        name=job.name,
+        job=job.name,
         state=job.state,
+        verdict=job.verdict,
         outcome=job.outcome,
-        exit_code=job.exit_code,
-        failure=job.failure,
+        waits_for=waits_for,
+        attempt=job.attempt,
         attempts=job.attempt,
+        exit_code=job.exit_code,
+        message=job.message,
+        failure=job.failure,
+        warnings=job.warnings,
         phases=job.phases,
-        image=job.image,
+        workspace=job.workspace,
         snapshot=job.snapshot,
+        image=job.image,
         instance=job.instance,
         artifacts=f"{job.artifacts}/artifacts" if job.artifacts else None,
         log=f"{job.artifacts}/guest.log" if job.artifacts else None,
-        warnings=job.warnings,
+        spec=job.spec,
         damaged=job.damage or None,
     )
 
@@ -76,5 +100,5 @@ def run_report(run: str, jobs: Sequence[Job], *, interrupted: bool = False) -> R
         run=run,
         outcome=outcome,
         exit_code=EXIT_CODES[outcome],
-        jobs=tuple(job_report(job) for job in jobs),
+        jobs=tuple(job_document(job) for job in jobs),
     )

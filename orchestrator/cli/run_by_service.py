@@ -12,9 +12,9 @@ from orchestrator.cli.signals import cancel_on_signals
 from orchestrator.cli.watch import Watch, open_watch
 from orchestrator.errors import UsageError
 from orchestrator.job.submission import Request
-from orchestrator.service.client import Client, ServiceProblem, open_client
+from orchestrator.service.client import Client, RunAnswer, ServiceProblem, open_client
 from orchestrator.service.serving import default_socket
-from orchestrator.service.types import Cancel, RunDocument, SubmitRun
+from orchestrator.service.types import Cancel, SubmitRun
 from orchestrator.session.locks import RootHeld
 from orchestrator.snapshot.snapshot import Snapshot
 from orchestrator.state_root import StateRoot
@@ -65,7 +65,7 @@ async def _run(request: Request, root: StateRoot, watch: Watch) -> int:
     return watch.end(run.id, jobs, interrupted=scope.cancelled_caught)
 
 
-async def _submit(client: Client, request: Request) -> RunDocument:
+async def _submit(client: Client, request: Request) -> RunAnswer:
     there = request.snapshot
     asked = SubmitRun(
         workspace=str(request.workspace),
@@ -85,7 +85,7 @@ async def _submit(client: Client, request: Request) -> RunDocument:
         ) from None
 
 
-async def _watch(client: Client, run: RunDocument, watch: Watch) -> None:
+async def _watch(client: Client, run: RunAnswer, watch: Watch) -> None:
     async def entries(job: str) -> None:
         async for entry in client.entries(job):
             watch.entry(entry)
@@ -100,7 +100,7 @@ async def _watch(client: Client, run: RunDocument, watch: Watch) -> None:
             nursery.start_soon(log, job.id)
 
 
-async def _cancel(client: Client, run: RunDocument, watch: Watch, intent: IntentSwitch) -> None:
+async def _cancel(client: Client, run: RunAnswer, watch: Watch, intent: IntentSwitch) -> None:
     """End the run's jobs; at a second signal without a grace period."""
 
     async def end(*, now: bool) -> None:

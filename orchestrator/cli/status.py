@@ -30,7 +30,7 @@ def command(
     """
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.output import print_json
-    from orchestrator.report import job_report, run_report
+    from orchestrator.report import job_document, run_report
     from orchestrator.terminal import first_line, plain
     from orchestrator.units import duration
     from orchestrator.words import job_word
@@ -43,7 +43,7 @@ def command(
         print_json(report, indent=True)
     elif output == "jsonl":
         for job in jobs:
-            print_json(job_report(job))
+            print_json(job_document(job))
     else:
         width = max(len(plain(job.name)) for job in jobs)
         for job in jobs:

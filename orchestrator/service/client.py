@@ -17,14 +17,13 @@ import trio
 from orchestrator.service.types import (
     KEEP_ALIVE_SECS,
     Cancel,
-    JobDocument,
     ProblemDocument,
-    RunDocument,
     SubmitRun,
 )
 from states import events as ev
 from states import recorded
 from states.errors import PikaciError
+from states.outcome import Verdict
 
 # A submission is answered when its workspace is copied, a cancellation when its jobs are dead.
 ANSWER_SECS = 600.0
@@ -50,6 +49,21 @@ class ServiceProblem(PikaciError):
 
 class ServiceGone(PikaciError):
     """Nobody answers on the socket."""
+
+
+class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of a `JobDocument`: so a service of another version is understood."""
+
+    id: str
+    verdict: Verdict | None
+    snapshot: ev.SnapshotRef | None
+
+
+class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of a `RunDocument`."""
+
+    id: str
+    jobs: tuple[JobAnswer, ...]
 
 
 class _Patience:
@@ -87,13 +101,13 @@ class Client:
         self._http = http
         self._socket = socket
 
-    async def submit(self, run: SubmitRun, *, key: str) -> RunDocument:
+    async def submit(self, run: SubmitRun, *, key: str) -> RunAnswer:
         """Submit a run, once for its key. `ServiceProblem` says why not."""
-        return await self._post("/v1/runs", run, RunDocument, {"Idempotency-Key": key})
+        return await self._post("/v1/runs", run, RunAnswer, {"Idempotency-Key": key})
 
-    async def cancel(self, job: str, cancel: Cancel) -> JobDocument:
+    async def cancel(self, job: str, cancel: Cancel) -> JobAnswer:
         """End a job; returns when it is dead."""
-        return await self._post(f"/v1/jobs/{job}/cancel", cancel, JobDocument, {})
+        return await self._post(f"/v1/jobs/{job}/cancel", cancel, JobAnswer, {})
 
     async def entries(self, job: str) -> AsyncIterator[ev.Entry]:
         """A job's entries, each once, to its end; a connection that is lost is made anew."""

@@ -8,11 +8,13 @@ from typing import Annotated
 import msgspec
 
 from orchestrator.journal import JobRow
+from orchestrator.report import JobDocument as JobDocument
+from orchestrator.report import job_document as job_document
 from states import events as ev
-from states.events import ImageRef, SnapshotRef
-from states.job import Job, Phase, verdict_of
+from states.events import SnapshotRef
+from states.job import verdict_of
 from states.lifecycle import TABLE, State
-from states.outcome import Failure, Verdict
+from states.outcome import Verdict
 from states.spec import NAME_PATTERN, JobSpec
 
 MAX_JOBS = 1000
@@ -43,32 +45,6 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     now: bool = False
     reason: Annotated[str, msgspec.Meta(max_length=200)] = "asked for over HTTP"
-
-
-class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it stands. `waits_for` says what it waits for before it begins, in words.
-
-    `damaged` says why the job's events cannot be read; most of the rest is then not known.
-    """
-
-    id: str
-    run: str
-    name: str
-    state: State
-    verdict: Verdict | None
-    waits_for: str
-    attempt: int
-    exit_code: int | None
-    message: str
-    failure: Failure | None
-    warnings: tuple[str, ...]
-    phases: tuple[Phase, ...]
-    workspace: str
-    snapshot: SnapshotRef | None
-    image: ImageRef | None
-    instance: str | None
-    spec: JobSpec | None
-    damaged: str | None = None
 
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,28 +113,4 @@ def move(row: JobRow, event: ev.Event) -> Move:
         at=event.at,
         state=_LEADS_TO[ev.tag(type(event))],
         verdict=verdict_of(event),
-    )
-
-
-def job_document(job: Job, waits_for: str) -> JobDocument:
-    """The document of a job."""
-    return JobDocument(
-        id=job.id,
-        run=job.run,
-        name=job.name,
-        state=job.state,
-        verdict=job.verdict,
-        waits_for=waits_for,
-        attempt=job.attempt,
-        exit_code=job.exit_code,
-        message=job.message,
-        failure=job.failure,
-        warnings=job.warnings,
-        phases=job.phases,
-        workspace=job.workspace,
-        snapshot=job.snapshot,
-        image=job.image,
-        instance=job.instance,
-        spec=job.spec,
-        damaged=job.damage or None,
     )

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator import Capacity, JobSpec
 from orchestrator.log_end import read_log_end
+from orchestrator.report import job_document
 from orchestrator.service.web import board
 from orchestrator.service.web.job import drawing, settings, steps
 from orchestrator.service.web.rendering import ago
@@ -199,11 +200,11 @@ async def test_programs_get_problems_and_people_get_pages() -> None:
 
 def test_a_run_of_many_shows_the_urgent_ones() -> None:
     """Those that did not pass first; the counts are of all."""
-    passed, failed = summary(fold(sample_life())), sample_life()
+    passed, failed = summary(job_document(fold(sample_life()))), sample_life()
     failed[-1] = sample_event(
         ev.ResultCollected, 6, outcome=Outcome.FAILED, exit_code=1, message="no"
     )
-    run = board.run([passed] * 90 + [summary(fold(failed))])
+    run = board.run([passed] * 90 + [summary(job_document(fold(failed)))])
 
     assert "failed" == run.jobs[0].mark
     assert (board.MAX_SHOWN, 91) == (len(run.jobs), run.total)
@@ -213,14 +214,14 @@ def test_a_run_of_many_shows_the_urgent_ones() -> None:
 
 def test_a_run_is_what_its_jobs_are() -> None:
     """Queued, running, running with a failure, ended."""
-    queued, running = summary(fold(sample_life()[:1])), summary(fold(sample_life()[:5]))
-    rejected = summary(fold(sample_life(ev.Rejected)))
+    queued, running = (summary(job_document(fold(sample_life()[:n]))) for n in (1, 5))
+    rejected = summary(job_document(fold(sample_life(ev.Rejected))))
 
     assert "queued" == board.run([queued]).word
     assert "running" == board.run([queued, running]).word
     assert "running, 1 did not pass" == board.run([rejected, running]).word
     assert board.run([running]).secs is None
-    assert 4.0 == board.run([summary(fold(sample_life()))]).secs
+    assert 4.0 == board.run([summary(job_document(fold(sample_life())))]).secs
 
 
 def test_steps_are_of_the_current_attempt() -> None:

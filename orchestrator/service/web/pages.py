@@ -16,6 +16,7 @@ from starlette.routing import Route
 from orchestrator.job.handle import JobHandle
 from orchestrator.log_end import read_log_end
 from orchestrator.orchestrator import Orchestrator
+from orchestrator.report import job_document
 from orchestrator.service.api import JobsQuery, decoded_query, find_jobs, log_cancel
 from orchestrator.service.artifacts import list_artifacts
 from orchestrator.service.limits import read_form
@@ -67,7 +68,7 @@ class Pages:
         values: dict[str, Any] = {"query": query, "verdicts": list(Verdict), "at": await self._at()}
         if set(given) - {"before"}:
             found, following = await find_jobs(self.orchestrator, query)
-            jobs = [summary(job) for job in found]
+            jobs = [summary(job_document(job)) for job in found]
             return await self._page(request, "found.html", **values, jobs=jobs, next=following)
         journal = self.orchestrator.journal
         runs = await self.orchestrator.reading.journal(
@@ -149,7 +150,7 @@ class Pages:
         return {
             "at": at,
             "job": job,
-            "short": summary(job),
+            "short": summary(job_document(job)),
             "waits_for": handle.waits_for(),
             "steps": steps(job),
             "drawing": drawing(timeline(entries, until=now)),

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.orchestrator import Orchestrator
+from orchestrator.report import JobDocument, job_document
 from orchestrator.terminal import first_line
-from orchestrator.words import DAMAGED, STATES, job_word
+from orchestrator.words import DAMAGED, STATES, verdict_or_state
 from states import events as ev
-from states.job import Job
-from states.lifecycle import State
+from states.lifecycle import TERMINAL, State
 from states.outcome import Verdict
 
 MAX_KNOWN = 20_000
@@ -49,11 +49,11 @@ class Summary:
         return (self.end - (self.begin or self.submitted)).total_seconds()
 
 
-def summary(job: Job) -> Summary:
-    """The summary of a job; of one that cannot be read, what its `damage` leaves."""
+def summary(job: JobDocument) -> Summary:
+    """The summary of a job; of one that cannot be read, what its damage leaves."""
     first, last = job.phases[0], job.phases[-1]
     turn = next((phase for phase in job.phases if phase.state is State.ARTIFACTS_RESET), None)
-    message = job.damage or (job.failure.message if job.failure else "")
+    message = job.damaged or (job.failure.message if job.failure else "")
     return Summary(
         id=job.id,
         run=job.run,
@@ -61,10 +61,10 @@ def summary(job: Job) -> Summary:
         state=job.state,
         verdict=job.verdict,
         mark=mark(job),
-        word=job_word(job),
+        word=DAMAGED if job.damaged else verdict_or_state(job.verdict, job.state),
         submitted=first.entered_at,
         begin=turn.entered_at if turn else None,
-        end=last.entered_at if job.ended else None,
+        end=last.entered_at if job.state in TERMINAL else None,
         message=first_line(message)[:MAX_MESSAGE],
         workspace=job.workspace,
         commit=(job.snapshot.commit or "")[:12] if job.snapshot else "",
@@ -72,9 +72,9 @@ def summary(job: Job) -> Summary:
     )
 
 
-def mark(job: Job) -> str:
+def mark(job: JobDocument) -> str:
     """The shape and colour that a job has: its verdict, or how far it is."""
-    if job.damage:
+    if job.damaged:
         return DAMAGED
     if job.verdict is not None:
         return job.verdict.value
@@ -104,7 +104,7 @@ class Summaries:
             finally:
                 self._asked.remove(asked)
             for one in read:
-                found[one.id] = summary(one)
+                found[one.id] = summary(job_document(one))
                 if one.id in asked:
                     self._known[one.id] = found[one.id]
             while len(self._known) > MAX_KNOWN:

@@ -13,8 +13,7 @@ from orchestrator.capacity import Capacity
 from orchestrator.cli.summary import write_summary
 from orchestrator.job.queue import Queue
 from orchestrator.job.task import MAX_RETRY_DELAY_SECS
-from orchestrator.report import run_report
-from orchestrator.service.types import job_document
+from orchestrator.report import job_document, run_report
 from orchestrator.session.recovery import recover
 from states import events as ev
 from states.lifecycle import State
@@ -257,7 +256,7 @@ async def test_a_delete_that_fails_leaves_the_verdict_and_the_lease(
         (warning,) = report.jobs[0].warnings
         assert "is left to `pikaci reap`" in warning
         assert f"warning: {job.name}: {warning}\n" in out.getvalue()
-        assert warning in job_document(told, "").warnings
+        assert warning in job_document(told).warnings
         await sweep(rig)
         assert settled(rig)
 
