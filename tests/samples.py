@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
 
+from orchestrator.attempt.archive import CollectedFile, Manifest, write_manifest
 from orchestrator.attempt.plan import Host, PlanContext
 from states import events as ev
 from states.errors import IllegalEvent
@@ -23,6 +26,19 @@ FAILURE = Failure(kind=FailureKind.INFRASTRUCTURE, phase="submitted", message="t
 def sample_shell_job(**changes: Any) -> JobSpec:
     """A plain job; `changes` are other values for its fields."""
     return msgspec.structs.replace(JobSpec(command="make test"), **changes)
+
+
+def leave_artifacts(attempt: Path, files: dict[str, bytes]) -> None:
+    """An attempt's directory as if these files had been collected."""
+    for name, content in files.items():
+        path = attempt / "artifacts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    collected = tuple(
+        CollectedFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for name, content in files.items()
+    )
+    write_manifest(attempt, Manifest(files=collected, refused=(), problem=""))
 
 
 def sample_remote_context(**changes: Any) -> PlanContext:

@@ -22,6 +22,7 @@ from orchestrator.terminal import plain
 from orchestrator.units import size
 
 RESULT, LOG = "result.json", "guest.log"
+MANIFEST = "manifest.json"
 MAX_ARTIFACT_BYTES = 1 << 30  # together
 MAX_ARTIFACT_FILES = 10_000
 MAX_LOG_BYTES = 2 << 30  # where no job sets it
@@ -78,6 +79,21 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[CollectedFile, ...]
     refused: tuple[RefusedFile, ...]
     problem: str
+
+
+def write_manifest(attempt: Path, manifest: Manifest) -> None:
+    """Put the manifest into an attempt's directory; whoever reads finds all of it, or none."""
+    new = attempt / f"{MANIFEST}.new"
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    new.replace(attempt / MANIFEST)
+
+
+def read_manifest(attempt: Path) -> Manifest:
+    """What was collected into an attempt's directory.
+
+    `FileNotFoundError` when nothing was; `msgspec.MsgspecError` when it is no manifest.
+    """
+    return msgspec.json.decode((attempt / MANIFEST).read_bytes(), type=Manifest)
 
 
 def collect_command(

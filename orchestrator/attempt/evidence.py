@@ -15,7 +15,13 @@ import msgspec
 import trio
 
 from orchestrator.attempt import effects as commands
-from orchestrator.attempt.archive import Collector, Manifest, collect_command
+from orchestrator.attempt.archive import (
+    MANIFEST,
+    Collector,
+    Manifest,
+    collect_command,
+    write_manifest,
+)
 from orchestrator.attempt.diagnosis import look_at_failure
 from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile
 from orchestrator.attempt.plan import Plan
@@ -104,6 +110,7 @@ class Evidence:
 
         def prepare() -> Collector:
             new_log.unlink(missing_ok=True)
+            (self.directory / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(artifacts, ignore_errors=True)
             return Collector(
                 artifacts,
@@ -128,7 +135,7 @@ class Evidence:
                 # However it ended: what was taken lies there.
                 with trio.CancelScope(shield=True):
                     manifest = await trio.to_thread.run_sync(collector.finish)
-                    await trio.to_thread.run_sync(self._write_manifest, manifest)
+                    await trio.to_thread.run_sync(write_manifest, self.directory, manifest)
                 self._warn(manifest)
 
         command = collect_command(
@@ -151,11 +158,6 @@ class Evidence:
             self.warnings.append(f"not all was collected: {cut_off}")
         await trio.to_thread.run_sync(self._keep_longer_log, new_log)
         return collector
-
-    def _write_manifest(self, manifest: Manifest) -> None:
-        (self.directory / "manifest.json").write_bytes(
-            msgspec.json.format(msgspec.json.encode(manifest))
-        )
 
     def _warn(self, manifest: Manifest) -> None:
         for refused in manifest.refused:

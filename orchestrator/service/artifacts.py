@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
+from orchestrator.attempt.archive import read_manifest
 from orchestrator.errors import NotFound
 from orchestrator.service.types import Artifact
 
@@ -15,21 +18,18 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def list_artifacts(directory: Path) -> list[Artifact]:
-    """The regular files below the directory, by path; links are not followed."""
-    found = []
-    for path, _, names in os.walk(directory):
-        for name in names:
-            file = os.path.join(path, name)
-            try:
-                status = os.lstat(file)
-            except FileNotFoundError:
-                continue  # `pikaci gc` has taken it
-            if stat.S_ISREG(status.st_mode):
-                relative = os.fsencode(os.path.relpath(file, directory))
-                found.append(
-                    Artifact(path=relative.decode("utf-8", "replace"), size=status.st_size)
-                )
-    return sorted(found, key=lambda artifact: artifact.path)
+    """What was collected into the directory, by path, as the manifest beside it has it.
+
+    None as long as nothing was collected; and none when the manifest cannot be read.
+    """
+    try:
+        collected = read_manifest(directory.parent).files
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return []
+    return sorted(
+        (Artifact(path=file.path, size=file.size, sha256=file.sha256) for file in collected),
+        key=lambda artifact: artifact.path,
+    )
 
 
 def open_artifact(directory: Path, path: str) -> int:

@@ -69,10 +69,11 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that a job left: its path below `/artifacts`, and its bytes."""
+    """A file that a job left: its path below `/artifacts`, its bytes, and their SHA-256 in hex."""
 
     path: str
     size: int
+    sha256: str
 
 
 class Artifacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import stat
@@ -18,11 +19,13 @@ import trio
 from orchestrator import Capacity, UsageError
 from orchestrator.service import limits
 from orchestrator.service.app import make_app
+from orchestrator.service.artifacts import list_artifacts
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
 from states import events as ev
 from states import trace
 from states.outcome import Verdict
+from tests.samples import leave_artifacts
 from tests.service.served import Served, open_served
 
 
@@ -221,9 +224,9 @@ async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
     async with open_served() as served:
         job = await served.submit()
         await served.orchestrator.job(job["id"]).wait()
-        there = served.orchestrator.job(job["id"]).directory / "artifacts"
-        (there / "sub").mkdir(parents=True, exist_ok=True)
-        (there / "sub" / "page.html").write_text("<script>alert(1)</script>")
+        attempt = served.orchestrator.job(job["id"]).directory
+        leave_artifacts(attempt, {"sub/page.html": b"<script>alert(1)</script>", "a": b""})
+        there = attempt / "artifacts"
         (there / "link").symlink_to("/etc/passwd")
         (there / "up").symlink_to("..")
         os.mkfifo(there / "pipe")
@@ -235,7 +238,9 @@ async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
             for path in ("link", "up/guest.log", "pipe", "sub", "%2e%2e/guest.log", "a%00b", "nope")
         ]
 
-    assert [{"path": "sub/page.html", "size": 25}] == listed
+    assert ["a", "sub/page.html"] == [file["path"] for file in listed]
+    digest = hashlib.sha256(page.content).hexdigest()
+    assert {"path": "sub/page.html", "size": 25, "sha256": digest} == listed[1]
     assert b"<script>alert(1)</script>" == page.content
     assert ("application/octet-stream", "attachment", "nosniff") == (
         page.headers["content-type"],
@@ -243,6 +248,19 @@ async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
         page.headers["x-content-type-options"],
     )
     assert {404} == {answer.status_code for answer in refused}
+
+
+def test_what_was_not_collected_whole_is_no_artifact(tmp_path: Path) -> None:
+    """The manifest says what was; a file that lies there without it is half of one."""
+    leave_artifacts(tmp_path, {"whole": b"1"})
+    (tmp_path / "artifacts" / "half").write_bytes(b"1")
+    whole = list_artifacts(tmp_path / "artifacts")
+    (tmp_path / "manifest.json").write_bytes(b'{"files": [')
+    damaged = list_artifacts(tmp_path / "artifacts")
+    (tmp_path / "manifest.json").unlink()
+
+    assert (["whole"], []) == ([file.path for file in whole], damaged)
+    assert [] == list_artifacts(tmp_path / "artifacts")
 
 
 @pytest.mark.parametrize(

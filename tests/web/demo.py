@@ -12,6 +12,7 @@ from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from states import events as ev
 from states.outcome import Failure, FailureKind, Outcome
 from states.spec import JobSpec
+from tests.samples import leave_artifacts
 from tests.web.site import Site
 
 COMMIT = "8f3c1d2ab47e90561c0f5a7be2d9431877a6c0de"
@@ -186,11 +187,11 @@ def _life(
 def _leave(site: Site, life: list[Any], newest: bool) -> None:
     first, last = life[0], life[-1]
     there = site.orchestrator.bench.root.attempt_dir(first.job, 1)
-    (there / "artifacts" / "reports").mkdir(parents=True)
+    there.mkdir(parents=True)
     failed = isinstance(last, ev.ResultCollected) and last.outcome is Outcome.FAILED
     if not isinstance(last, ev.Failed):
         text = colours() if failed else b"[pikaci] incus guest booted\n+ make\nall is well\n"
         (there / "guest.log").write_bytes(text)
     if failed and newest:
-        (there / "artifacts" / "junit.xml").write_bytes(b"x" * 183_422)
-        (there / "artifacts" / "reports" / "coverage.html").write_bytes(b"x" * 2_481_000)
+        report, coverage = b"x" * 183_422, b"x" * 2_481_000
+        leave_artifacts(there, {"junit.xml": report, "reports/coverage.html": coverage})

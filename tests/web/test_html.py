@@ -20,7 +20,7 @@ from orchestrator.tracing.timeline import timeline
 from states import events as ev
 from states.job import fold
 from states.outcome import Failure, FailureKind, Outcome
-from tests.samples import BEGAN, sample_event, sample_life, sample_shell_job
+from tests.samples import BEGAN, leave_artifacts, sample_event, sample_life, sample_shell_job
 from tests.service.served import Served, open_served
 
 EVIL = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'\x1b[31m\u202e"
@@ -76,9 +76,8 @@ async def evil_job(served: Served) -> str:
     )
     await served.orchestrator.journal.append(*life[:5], called, life[5])
     there = served.orchestrator.job("r.1").directory
-    (there / "artifacts").mkdir(parents=True)
+    leave_artifacts(there, {EVIL.replace("/", "_"): b""})
     (there / "guest.log").write_text(EVIL * 3)
-    (there / "artifacts" / EVIL.replace("/", "_")).write_text("")
     return "r.1"
 
 

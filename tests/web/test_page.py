@@ -13,6 +13,7 @@ from orchestrator.service.web.rendering import ago
 from orchestrator.service.web.static_files import version
 from orchestrator.terminal import styled
 from orchestrator.units import duration
+from tests.samples import leave_artifacts
 from tests.unit.orchestrator.test_terminal import HOSTILE as HOSTILE_BYTES
 from tests.unit.orchestrator.test_terminal import TEXTS
 from tests.web.browser import emulate, until
@@ -172,9 +173,7 @@ def test_what_a_job_prints_is_text(browser: WebDriver, stage: Stage) -> None:
     stage.puppet.print(stage.site, HOSTILE + b"\n</pre>" + HOSTILE + b"\n")
     stage.puppet.end(stage.site, 1)
     stage.site.ended(job)
-    there = stage.site.log(job).parent / "artifacts"
-    there.mkdir(exist_ok=True)
-    (there / "<img src=x onerror=alert(1)>.html").write_bytes(HOSTILE)
+    leave_artifacts(stage.site.log(job).parent, {"<img src=x onerror=alert(1)>.html": HOSTILE})
 
     browser.get(f"{stage.site.url}/jobs/{job}")
 
