@@ -41,11 +41,19 @@ async def collect_errors(
         report(cause_of(group))
 
 
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group and in the groups within it; without one, the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
 def cause_of(error: BaseException) -> BaseException:
-    """The one error in groups of one, as it was raised."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    """The error that a group has, as it was raised; the group when it has several."""
+    found = list(leaves(error))
+    return found[0] if len(found) == 1 else error
 
 
 @contextmanager

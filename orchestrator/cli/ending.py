@@ -13,6 +13,7 @@ from typing import TypeVar
 import click
 
 from orchestrator.cli.streams import NobodyReads, StreamBroken, flush, open_streams
+from orchestrator.errors import leaves
 from states.errors import PikaciError
 
 E = TypeVar("E", bound=BaseException)
@@ -77,7 +78,7 @@ def _tell(error: BaseException) -> int:
     elif _first(error, MemoryError):
         print_error(PikaciError("there is not enough memory"))
     else:
-        bug = _leaf(error)
+        bug = next(leaves(error))
         brief = f"internal error: {type(bug).__name__}: {bug}"
         print_error(PikaciError(brief, resolution=f"this is a bug of pikaci; {_more(error)}"))
     return INFRASTRUCTURE
@@ -129,13 +130,4 @@ def _more(error: BaseException) -> str:
 
 def _first(error: BaseException, kind: type[E]) -> E | None:
     """The first error of a kind in what was raised; trio's nurseries group what tasks raise."""
-    if isinstance(error, kind):
-        return error
-    leaves = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return next((found for leaf in leaves if (found := _first(leaf, kind))), None)
-
-
-def _leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    return next((leaf for leaf in leaves(error) if isinstance(leaf, kind)), None)

@@ -61,14 +61,10 @@ class FakeIncus:
         `furnished()`, when not given, with the image `pikaci/dev`; `Store()` is a bare one.
         `epoch` is what its wall clock shows then.
         """
-        try:
+        with one_error():
             async with trio.open_nursery() as nursery:
                 yield cls(nursery, furnished() if store is None else store, guest_script, epoch)
                 nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            if len(group.exceptions) == 1:  # the block's own error, as it was raised
-                raise group.exceptions[0] from None
-            raise
 
     def now(self) -> datetime:
         """The daemon's wall clock: its epoch, and what trio's clock has counted since."""

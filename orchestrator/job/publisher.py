@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from orchestrator.contract import contract
-from orchestrator.errors import UsageError, cause_of
+from orchestrator.errors import UsageError, one_error
 from orchestrator.image.store import Images
 from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
 from orchestrator.job.submission import Request, real_path
@@ -79,15 +79,12 @@ class Publisher:
                     resolution="publish the workspace again",
                 )
             return request.snapshot
-        # Its error, and not a nursery's group of it.
         results: list[Snapshot] = []
-        try:
+        with one_error():
             async with trio.open_nursery() as nursery:
                 # Beside the copying, which takes as long.
                 nursery.start_soon(_look_up, self._images, images)
                 results.append(await self.publish(request.workspace, include=request.include))
-        except ExceptionGroup as group:
-            raise cause_of(group) from None
         return results[0]
 
 
