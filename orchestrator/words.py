@@ -38,8 +38,8 @@ STATES: Mapping[str, str] = {
     State.FAILED: VERDICTS[Verdict.INFRASTRUCTURE],
     State.CANCELLED: VERDICTS[Verdict.CANCELLED],
 }
+# Of a job that cannot be read: its last state is not known to be true.
 DAMAGED = "damaged"
-"""Of a job that cannot be read: its last state is not known to be true."""
 
 
 def job_word(job: Job | JobRow) -> str:

@@ -25,6 +25,7 @@ from orchestrator.image.layer import BARE, RECIPE_PROPERTY, Kind
 from orchestrator.image.store import Image, import_image, list_images
 from orchestrator.incus import Deadline, Effect, Incus, stdin_of
 from orchestrator.incus.errors import LeftByEarlierDaemon, NameTaken
+from orchestrator.units import size
 from states.errors import PikaciError
 
 CALL_SECS = 120.0
@@ -128,14 +129,14 @@ async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
     driver = await _driver(incus)
     options: list[str] = []
     if driver in COPY_ON_WRITE:
-        size = min(MAX_POOL_BYTES, shutil.disk_usage("/var/lib").free // 2)
-        if size < MIN_POOL_BYTES:
+        room = min(MAX_POOL_BYTES, shutil.disk_usage("/var/lib").free // 2)
+        if room < MIN_POOL_BYTES:
             raise PikaciError(
-                f"half of the free disk, {size // GIB} GiB, is too little for a storage pool",
+                f"half of the free disk, {size(room)}, is too little for a storage pool",
                 resolution=f"free some disk, or make the pool yourself: incus storage create"
                 f" {host.pool} btrfs source=/dev/...",
             )
-        options = [f"size={size // GIB}GiB"]
+        options = [f"size={room // GIB}GiB"]
     else:
         say("warning: no copy-on-write storage; every job will unpack its image (seconds)")
         say("         install btrfs-progs, restart Incus, and run `pikaci setup` anew")
