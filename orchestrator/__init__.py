@@ -51,7 +51,7 @@ _HOMES = {
     "orchestrator.job.handle": ("JobHandle", "RunHandle"),
     "orchestrator.orchestrator": ("Orchestrator", "Statistics"),
     "orchestrator.attempt.plan": ("Host",),
-    "orchestrator.job.queue": ("Capacity",),
+    "orchestrator.capacity": ("Capacity",),
     "orchestrator.job.backlog": ("QueueFull",),
     "orchestrator.settings": ("Settings",),
     "orchestrator.snapshot.snapshot": ("Snapshot",),
@@ -63,9 +63,11 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # On demand: the command line imports this package too, and starts without trio.
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to mypy every name would be one of ours
+
+    def __getattr__(name: str) -> Any:
+        # On demand: the command line imports this package too, and starts without trio.
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(home), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

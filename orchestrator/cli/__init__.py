@@ -5,7 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.cli.group import pikaci
+
+__all__ = ["main", "pikaci"]
 
 
 def main() -> None:
@@ -29,9 +34,11 @@ def main() -> None:
     sys.exit(code)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "pikaci":
-        from orchestrator.cli.group import pikaci
+if not TYPE_CHECKING:  # to mypy every name would be one of ours
 
-        return pikaci
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "pikaci":
+            from orchestrator.cli.group import pikaci
+
+            return pikaci
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

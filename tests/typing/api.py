@@ -63,3 +63,5 @@ async def mistakes(orchestrator: Orchestrator) -> None:
     await orchestrator.submit(JobSpec(command="true"), timeout=3)  # type: ignore[call-arg]
     orchestrator.job(3)  # type: ignore[arg-type]
     Settings()  # type: ignore[call-arg]
+    from orchestrator import Orchestrators  # type: ignore[attr-defined]  # noqa: F401
+    from orchestrator.cli import picaki  # type: ignore[attr-defined]  # noqa: F401
