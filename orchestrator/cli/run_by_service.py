@@ -10,7 +10,7 @@ from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.cli.find import existing_journal
 from orchestrator.cli.signals import cancel_on_signals
 from orchestrator.cli.watch import Watch, open_watch
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, cause_of
 from orchestrator.job.submission import Request
 from orchestrator.service.client import Client, RunAnswer, ServiceProblem, open_client
 from orchestrator.service.serving import default_socket
@@ -20,6 +20,7 @@ from orchestrator.snapshot.snapshot import Snapshot
 from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.ending import Intent
+from states.errors import PikaciError
 
 CANCEL_SECS = 60.0
 
@@ -94,10 +95,17 @@ async def _watch(client: Client, run: RunAnswer, watch: Watch) -> None:
         async for chunk in client.log(job):
             watch.log(job, chunk)
 
-    async with trio.open_nursery() as nursery:
-        for job in run.jobs:
-            nursery.start_soon(entries, job.id)
-            nursery.start_soon(log, job.id)
+    try:
+        async with trio.open_nursery() as nursery:
+            for job in run.jobs:
+                nursery.start_soon(entries, job.id)
+                nursery.start_soon(log, job.id)
+    except* ServiceProblem as group:
+        problem = cause_of(group.exceptions[0])
+        raise PikaciError(
+            f"the run {run.id} cannot be watched any more: {problem}",
+            resolution=f"its jobs go on: `pikaci status {run.id}` shows them",
+        ) from None
 
 
 async def _cancel(client: Client, run: RunAnswer, watch: Watch, intent: IntentSwitch) -> None:

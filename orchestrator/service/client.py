@@ -29,7 +29,7 @@ from states.outcome import Verdict
 ANSWER_SECS = 600.0
 # A stream has a sign of life every 15 s; a connection on which three are missing is lost.
 QUIET_SECS = 3 * KEEP_ALIVE_SECS
-# A service is taken for gone so long after its last sign of life.
+# A service that does not answer is asked again for so long, and is then taken for gone.
 AWAY_SECS = 120.0
 # A request that it has no room for, or cannot carry out now, is sent again for so long.
 BUSY_SECS = 30.0
@@ -67,26 +67,33 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Patience:
-    """How long a service has given no sign of life, and when it is asked next."""
+    """How long a call has failed, and when it is tried next.
+
+    The clocks start at the first failure and stop at a success. One is for no answer, one for
+    answers that the service is busy: such an answer stops the first clock, not its own.
+    """
 
     def __init__(self) -> None:
-        self._since: float | None = None
+        self.succeeds()
+
+    def succeeds(self) -> None:
+        """The call works just now."""
+        self._silent_since: float | None = None
+        self._busy_since: float | None = None
         self._delay = AGAIN_SECS
 
-    def heard(self) -> None:
-        """There was a sign of life just now."""
-        self._since = trio.current_time()
-        self._delay = AGAIN_SECS
+    def silent_secs(self) -> float:
+        """There was no answer: the seconds since there was one last."""
+        now = trio.current_time()
+        self._silent_since = now if self._silent_since is None else self._silent_since
+        return now - self._silent_since
 
-    def refused(self) -> None:
-        """It lives, and does not answer this yet."""
-        self._since = trio.current_time()
-
-    def secs(self) -> float:
-        """Seconds since the last sign of life; since the first look when there was none."""
-        if self._since is None:
-            self._since = trio.current_time()
-        return trio.current_time() - self._since
+    def busy_secs(self) -> float:
+        """The service is busy: the seconds since it first said so."""
+        now = trio.current_time()
+        self._silent_since = None
+        self._busy_since = now if self._busy_since is None else self._busy_since
+        return now - self._busy_since
 
     def next_delay(self) -> float:
         """Seconds to the next try."""
@@ -120,10 +127,12 @@ class Client:
             yield base64.b64decode(data)
 
     async def _follow(self, path: str) -> AsyncIterator[bytes]:
-        """The data of a stream's events, each once, until the service has no more of them."""
+        """The data of a stream's events, each once, until the service has no more of them.
+
+        A stream that is lost or refused is asked for again, as patiently as `_post` does.
+        """
         last = b""
         patience = _Patience()
-        patience.heard()
         while True:
             came = False
             try:
@@ -136,16 +145,12 @@ class Client:
                     await _check(answer)
                     if answer.status_code == NOTHING_MORE:
                         return
-                    patience.heard()
+                    patience.succeeds()
                     async for fields in _events(answer):
-                        patience.heard()
                         if b"id" in fields:
                             last, came = fields[b"id"], True
                             yield fields[b"data"]
-                            patience.heard()
             except (httpx.TransportError, ServiceProblem) as error:
-                if isinstance(error, ServiceProblem) and error.status == BUSY:
-                    patience.refused()  # the job goes on meanwhile
                 await self._again(error, patience)
             else:
                 if not came:
@@ -173,11 +178,10 @@ class Client:
         self, error: httpx.TransportError | ServiceProblem, patience: _Patience
     ) -> None:
         """Wait for the next try; raises what a try does not mend, or did not in time."""
-        secs = patience.secs()
         if isinstance(error, ServiceProblem):
-            if error.status != BUSY or secs > BUSY_SECS:
+            if error.status != BUSY or patience.busy_secs() > BUSY_SECS:
                 raise error
-        elif secs > AWAY_SECS:
+        elif patience.silent_secs() > AWAY_SECS:
             raise self._gone(error) from error
         await trio.sleep(patience.next_delay())
 

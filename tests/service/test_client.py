@@ -94,7 +94,7 @@ async def test_a_silent_job_is_followed_to_its_end(autojump_clock: MockClock) ->
 async def test_a_restart_is_survived_after_a_long_silence(
     autojump_clock: MockClock, few_tries: None
 ) -> None:
-    """The time to wait for the service begins at its last sign of life."""
+    """The time to wait for the service begins when it is missed, anew after each restart."""
     async with open_served() as served:
         job = (await served.submit("sleep 400; echo two"))["id"]
         async with open_client(served.socket) as client, trio.open_nursery() as nursery:
@@ -121,6 +121,42 @@ async def test_a_service_that_stays_away_is_told_of(
 
     assert "pikaci resume" in caught.value.resolution
     assert client_module.AWAY_SECS <= took < 2 * client_module.AWAY_SECS
+
+
+async def test_a_stream_that_stays_refused_is_told_of(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what the service says, and as soon as a submission would be."""
+    async with open_served() as served:
+        job = (await served.submit("sleep 100000"))["id"]
+        monkeypatch.setattr(limits, "MAX_STREAMS", 0)
+        async with open_client(served.socket) as client:
+            begun = trio.current_time()
+            with pytest.raises(ServiceProblem, match="0 streams") as caught:
+                async for _ in client.log(job):
+                    pass
+            took = trio.current_time() - begun
+
+    assert client_module.BUSY == caught.value.status
+    assert client_module.BUSY_SECS <= took < 2 * client_module.BUSY_SECS
+
+
+async def test_a_stream_that_is_refused_now_and_then_is_followed_to_its_end(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that it may be refused begins anew when it was not."""
+    async with open_served() as served:
+        job = (await served.submit("sleep 400; echo two"))["id"]
+        async with open_client(served.socket) as client, trio.open_nursery() as nursery:
+            followed = Followed(client, job)
+            nursery.start_soon(followed.run)
+            for _ in range(4):
+                await trio.sleep(60)
+                with monkeypatch.context() as patch:
+                    patch.setattr(limits, "MAX_STREAMS", 0)
+                    await served.restart(away_secs=0)
+                    await trio.sleep(client_module.BUSY_SECS * 0.8)
+        followed.check(served)
 
 
 async def test_a_service_that_hangs_is_told_of(autojump_clock: MockClock, tmp_path: Path) -> None:

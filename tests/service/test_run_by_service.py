@@ -1,0 +1,40 @@
+"""`pikaci run` where a service holds the state root: over the fake Incus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from trio.testing import MockClock
+
+from orchestrator.cli.run_by_service import _run
+from orchestrator.cli.watch import JsonWatch
+from orchestrator.job.submission import Request
+from orchestrator.service import limits
+from orchestrator.state_root import StateRoot
+from states.errors import PikaciError
+from states.spec import JobSpec
+from tests.service.served import Served, open_served
+
+
+async def run(served: Served, command: str) -> int:
+    request = Request(Path(served.workspace), {"job": JobSpec(command=command)})
+    return await _run(request, StateRoot(served.socket.parent), JsonWatch())
+
+
+async def test_a_run_that_cannot_be_watched_goes_on_and_says_so(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody submits it again, and its jobs are found."""
+    async with open_served() as served:
+        monkeypatch.setattr(limits, "MAX_STREAMS", 0)
+        with pytest.RaisesGroup(PikaciError, flatten_subgroups=True) as caught:
+            await run(served, "sleep 400")
+        (row,) = served.orchestrator.journal.jobs()
+        ended = row.ended
+
+    error = caught.value.exceptions[0]
+    assert isinstance(error, PikaciError)
+    assert "0 streams" in error.brief
+    assert f"`pikaci status {row.run}`" in error.resolution
+    assert not ended
