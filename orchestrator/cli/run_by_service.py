@@ -9,7 +9,7 @@ import trio
 from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.cli.find import existing_journal
 from orchestrator.cli.signals import cancel_on_signals
-from orchestrator.cli.watch import Watch, open_watch
+from orchestrator.cli.watch import Watch, open_watch, show_snapshot
 from orchestrator.errors import UsageError, cause_of
 from orchestrator.job.submission import Request
 from orchestrator.service.client import Client, RunAnswer, ServiceProblem, open_client
@@ -52,7 +52,10 @@ async def _run(request: Request, root: StateRoot, watch: Watch) -> int:
         snapshot = run.jobs[0].snapshot
         if snapshot is not None:
             path = root.snapshots / snapshot.hash
-            watch.snapshot(Snapshot(snapshot.hash, path, snapshot.commit, snapshot.dirty))
+            show_snapshot(
+                watch,
+                Snapshot(snapshot.hash, path, snapshot.commit, snapshot.dirty, run.warnings),
+            )
         intent = IntentSwitch()
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:

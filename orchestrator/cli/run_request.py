@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
-import click
 import trio
 
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.cli.signals import cancel_on_signals
-from orchestrator.cli.watch import Watch, open_watch
+from orchestrator.cli.watch import Watch, open_watch, show_snapshot
 from orchestrator.engine import run_jobs
 from orchestrator.errors import UsageError
 from orchestrator.job.context import Workbench
@@ -18,9 +18,7 @@ from orchestrator.journal import open_journal
 from orchestrator.orchestrator import new_run_id
 from orchestrator.session.locks import RootHeld, share_root
 from orchestrator.settings import default_capacity, open_incus
-from orchestrator.snapshot.snapshot import Snapshot
 from orchestrator.state_root import StateRoot
-from orchestrator.terminal import plain
 from states.spec import JobSpec
 
 
@@ -68,11 +66,6 @@ async def _run(
         )
         journal.observe(lambda entry: watch.entry(entry) if ours(entry.job) else None)
 
-        def started(snapshot: Snapshot) -> None:
-            for warning in snapshot.warnings:
-                click.echo(f"warning: {plain(warning)}", err=True)
-            watch.snapshot(snapshot)
-
         watch.begin(run, request)
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
@@ -82,7 +75,7 @@ async def _run(
                     request,
                     parallel=parallel or default_capacity().jobs,
                     run=run,
-                    started=started,
+                    started=partial(show_snapshot, watch),
                 )
             nursery.cancel_scope.cancel()
         jobs = [journal.job(row.id) for row in journal.jobs(run=run)]

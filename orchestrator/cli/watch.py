@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import click
 import msgspec
 
 from orchestrator.cli.output import print_json
 from orchestrator.report import run_report
+from orchestrator.terminal import plain
 from states import events as ev
 from states import recorded
 from states.job import Job
@@ -32,6 +34,13 @@ class Watch(Protocol):
     def log(self, job: str, chunk: bytes) -> None: ...
 
     def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int: ...
+
+
+def show_snapshot(watch: Watch, snapshot: Snapshot) -> None:
+    """Show what the run's jobs see, and its warnings on stderr, whatever the watch shows."""
+    for warning in snapshot.warnings:
+        click.echo(f"warning: {plain(warning)}", err=True)
+    watch.snapshot(snapshot)
 
 
 class JsonWatch:

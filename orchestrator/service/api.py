@@ -149,9 +149,12 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
     # It looks at the workspace, at directories of jobs, and at the files of secrets.
     run = await orchestrator.find_submitted(wanted)
     known = run is not None
+    warnings: list[str] = []
     if run is None:
         judged = await look_up("the paths of the run", partial(_judged, wanted))
-        run = await orchestrator.submit_judged(judged, wait=False)
+        run = await orchestrator.submit_judged(
+            judged, wait=False, started=lambda snapshot: warnings.extend(snapshot.warnings)
+        )
     documents = await _documents(orchestrator, run)
     rejected = [document for document in documents if document.verdict is Verdict.REJECTED]
     if rejected and (failure := rejected[0].failure):
@@ -162,7 +165,9 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         )
     about = {"run": run.id, "jobs": len(documents), "key": key, "workspace": asked.workspace}
     _log.info("known run" if known else "submitted run", extra={"about": about})
-    return await _json_run(orchestrator, run, documents, 200 if known else 201)
+    return await _json_run(
+        orchestrator, run, documents, warnings=warnings, status=200 if known else 201
+    )
 
 
 async def get_run(orchestrator: Orchestrator, request: Request) -> Response:
@@ -467,10 +472,17 @@ async def _documents(orchestrator: Orchestrator, run: RunHandle) -> list[JobDocu
 
 
 async def _json_run(
-    orchestrator: Orchestrator, run: RunHandle, jobs: list[JobDocument], status: int = 200
+    orchestrator: Orchestrator,
+    run: RunHandle,
+    jobs: list[JobDocument],
+    *,
+    warnings: Sequence[str] = (),
+    status: int = 200,
 ) -> Response:
     head = b'{"id":%s,"jobs":[' % _encode(run.id)
-    return await _json_list(orchestrator, head, jobs, b"]}", status)
+    return await _json_list(
+        orchestrator, head, jobs, b'],"warnings":%s}' % _encode(warnings), status
+    )
 
 
 async def _json_list(

@@ -64,6 +64,7 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     jobs: tuple[JobAnswer, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class _Patience:

@@ -48,10 +48,15 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A run: its jobs in their order."""
+    """A run: its jobs in their order.
+
+    `warnings` say what one may not expect of the files in its snapshot, one line each. They are in
+    the answer to the request that published it, and in no other.
+    """
 
     id: str
     jobs: tuple[JobDocument, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,21 @@ async def test_a_run_that_cannot_be_watched_goes_on_and_says_so(
     assert "0 streams" in error.brief
     assert f"`pikaci status {row.run}`" in error.resolution
     assert not ended
+
+
+async def test_what_the_snapshot_lacks_is_told_as_without_a_service(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On stderr, and the job runs."""
+    async with open_served() as served:
+        git = ["git", "-C", served.workspace]
+        subprocess.run([*git, "init", "-q"], check=True)
+        (Path(served.workspace) / "sub").mkdir()
+        link = ["--add", "--cacheinfo", f"160000,{'1' * 40},sub"]
+        subprocess.run([*git, "update-index", *link], check=True)
+        code = await run(served, "true")
+
+    assert 0 == code
+    assert (
+        "warning: submodules that are not initialised are empty: sub\n" == capsys.readouterr().err
+    )
