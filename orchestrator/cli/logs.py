@@ -18,7 +18,8 @@ from orchestrator.cli.options import (
 from orchestrator.cli.output import print_bytes
 
 if TYPE_CHECKING:
-    from orchestrator.journal import Journal
+    from orchestrator.journal import JobRow, Journal
+    from orchestrator.state_root import StateRoot
     from states.job import Job
 
 # The log grows in another process: looking at a file's size is how a follower learns of it.
@@ -41,7 +42,7 @@ def command(job: str | None, workspace: Path | None, state_root: Path | None, fo
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
         row = find_job(journal, job)
-        _copy(journal, row.id, follow=follow)
+        _copy(root, journal, row, follow=follow)
     return 0
 
 
@@ -55,14 +56,13 @@ class _Copier:
         self._attempt = 0
         self._offset = 0
 
-    def copy(self, job: Job) -> None:
+    def copy(self, root: StateRoot, job: Job) -> None:
         """What is new, by path and offset: at the end the log may be replaced by a longer one."""
         if job.attempt != self._attempt:
             self._attempt, self._offset = job.attempt, 0
-        if not job.artifacts:
-            return
         try:
-            with (Path(job.artifacts) / "guest.log").open("rb") as log:
+            path = root.attempt_dir(job.id, max(1, job.attempt)) / "guest.log"
+            with path.open("rb") as log:
                 log.seek(self._offset)
                 while chunk := log.read(CHUNK):
                     self._write(chunk if self._filter is None else self._filter.feed(chunk))
@@ -85,13 +85,13 @@ class _Copier:
             sys.stdout.flush()
 
 
-def _copy(journal: Journal, job_id: str, *, follow: bool) -> None:
+def _copy(root: StateRoot, journal: Journal, row: JobRow, *, follow: bool) -> None:
     copier = _Copier()
     while True:
-        job = journal.job(job_id)
+        job = journal.look(row)  # the log is there also when the job's events cannot be read
         # Looked at before the copy, so that what was written until the end is copied too.
-        done = job.ended or not follow
-        copier.copy(job)
+        done = job.ended or bool(job.damage) or not follow
+        copier.copy(root, job)
         if done:
             copier.end()
             return

@@ -84,7 +84,7 @@ class JobHandle:
     def job(self) -> Job:
         """The job as it stands. `NotFound` when `pikaci gc` has taken it."""
         if self._journal.find(self.id) is None:
-            raise NotFound(f"there is no job {self.id!r}", resolution="`pikaci list` shows them")
+            raise _not_found(self.id)
         return self._journal.job(self.id)
 
     @property
@@ -95,8 +95,14 @@ class JobHandle:
 
     @property
     def directory(self) -> Path:
-        """Where the log, the result and the artifacts of its current attempt are, or will be."""
-        return self._directory(self.job)
+        """Where the log, the result and the artifacts of its current attempt are, or will be.
+
+        They are there also when the job's events cannot be read. `NotFound` as of `job`.
+        """
+        row = self._journal.find(self.id)
+        if row is None:
+            raise _not_found(self.id)
+        return self._directory(row.attempt)
 
     async def fetch(self) -> Job:
         """`job`, without holding up the loop."""
@@ -105,9 +111,18 @@ class JobHandle:
             return known
         return await self._orchestrator.reading.journal(lambda: self.job)
 
+    async def look(self) -> Job:
+        """`fetch`; of a job whose events cannot be read, what else is known, and its `damage`."""
+        for found in await self._orchestrator.fetch_jobs([self.id]):
+            return found
+        raise _not_found(self.id)
+
     async def fetch_directory(self) -> Path:
         """`directory`, without holding up the loop."""
-        return self._directory(await self.fetch())
+        known = self._orchestrator.known(self.id)
+        if known is not None:
+            return self._directory(known.attempt)
+        return await self._orchestrator.reading.journal(lambda: self.directory)
 
     async def wait(self) -> Job:
         """Return the job when it has ended, however it did.
@@ -160,25 +175,26 @@ class JobHandle:
     async def log(self, *, after: int = 0) -> AsyncIterator[bytes]:
         """The job's log from the byte `after`, as it grows; ends when the job has ended.
 
-        It begins anew when the job does, in another attempt.
+        It begins anew when the job does, in another attempt. Of a job whose events cannot be read
+        it has what is there.
         """
-        job = await self.fetch()
+        job = await self.look()
         while True:
             arrival = self._orchestrator.arrivals.log(self.id)
-            path = self._directory(job) / "guest.log"
+            path = self._directory(job.attempt) / "guest.log"
             read = await self._orchestrator.reading.apart(partial(_read, path, after))
             if read:
                 after += len(read)
                 for start in range(0, len(read), LOG_BYTES):
                     yield read[start : start + LOG_BYTES]
                 continue
-            if job.ended:
+            if _is_over(job):
                 return
             # Only now, at the end of what there is: has it ended, or begun anew?
-            before, job = job, await self.fetch()
+            before, job = job, await self.look()
             if job.attempt != before.attempt:
                 after = 0
-            elif not job.ended:
+            elif not _is_over(job):
                 await self._next(arrival)
                 await trio.sleep(GATHER_SECS)
 
@@ -190,14 +206,14 @@ class JobHandle:
         await trio.lowlevel.checkpoint()
         while True:
             arrival = self._orchestrator.arrivals.log(self.id)
-            job = await self.fetch()  # before its file: what it wrote until it ended is read
+            job = await self.look()  # before its file: what it wrote until it ended is read
             path = self._orchestrator.bench.root.attempt_dir(self.id, attempt) / "guest.log"
             data = await self._orchestrator.reading.apart(partial(_read, path, after))
             if data:
                 return LogPiece(attempt, after + len(data), data)
             if attempt < job.attempt:
                 attempt, after = attempt + 1, 0
-            elif job.ended:
+            elif _is_over(job):
                 return LogPiece(attempt, after, b"")
             else:
                 await self._next(arrival)
@@ -211,8 +227,8 @@ class JobHandle:
         """What the job waits for before it can begin, in words; empty when for nothing."""
         return self._orchestrator.queue.waits_for(self.id)
 
-    def _directory(self, job: Job) -> Path:
-        return self._orchestrator.bench.root.attempt_dir(self.id, max(1, job.attempt))
+    def _directory(self, attempt: int) -> Path:
+        return self._orchestrator.bench.root.attempt_dir(self.id, max(1, attempt))
 
     def _if_ended(self) -> Job | None:
         return self.job if self.ended else None
@@ -232,6 +248,15 @@ class JobHandle:
         else:
             with trio.move_on_after(FOREIGN_SECS):
                 await arrival.wait()
+
+
+def _is_over(job: Job) -> bool:
+    """Whether nobody goes on with the job: it has ended, or cannot be read."""
+    return job.ended or bool(job.damage)
+
+
+def _not_found(job: str) -> NotFound:
+    return NotFound(f"there is no job {job!r}", resolution="`pikaci list` shows them")
 
 
 def _read(path: Path, start: int) -> bytes:

@@ -17,7 +17,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
-from orchestrator.errors import NotFound
 from orchestrator.job.handle import BATCH, JobHandle, RunHandle
 from orchestrator.job.submission import Judged, judge
 from orchestrator.job.submission import Request as RunRequest
@@ -208,7 +207,7 @@ async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> tuple[list[
 async def get_job(orchestrator: Orchestrator, request: Request) -> Response:
     """A job as it stands."""
     job = await _job(orchestrator, request)
-    return _json(await _document_of(orchestrator, job))
+    return _json(_document(orchestrator, await job.look()))
 
 
 def log_cancel(jobs: list[str], asked: Cancel) -> None:
@@ -224,7 +223,7 @@ async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
     asked = await _body(request, Cancel)
     log_cancel([job.id], asked)
     await job.cancel(reason=asked.reason, now=asked.now)
-    return _json(await _document_of(orchestrator, job))
+    return _json(_document(orchestrator, await job.look()))
 
 
 async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
@@ -329,12 +328,12 @@ async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
     """
     job = await _job(orchestrator, request)
     after = decoded_query(request.query_params, FollowQuery).after
-    now = await job.fetch()
+    now = await job.look()
     place = max(1, now.attempt), after
     if (last := request.headers.get("Last-Event-ID")) is not None:
         place = place_of_id(last)
     frames = LogFrames(job, *place)
-    if now.ended and await frames.over():
+    if (now.ended or now.damage) and await frames.over():
         return Response(status_code=204)
     return stream_answer(request, frames_of(frames.more))
 
@@ -458,12 +457,6 @@ async def _job(orchestrator: Orchestrator, request: Request) -> JobHandle:
 
 def _document(orchestrator: Orchestrator, job: Job) -> JobDocument:
     return job_document(job, orchestrator.queue.waits_for(job.id))
-
-
-async def _document_of(orchestrator: Orchestrator, job: JobHandle) -> JobDocument:
-    for found in await orchestrator.fetch_jobs([job.id]):
-        return _document(orchestrator, found)
-    raise NotFound(f"there is no job {job.id!r} any more: `pikaci gc` took it")
 
 
 async def _documents(orchestrator: Orchestrator, run: RunHandle) -> list[JobDocument]:

@@ -14,12 +14,12 @@ from starlette.types import Scope
 from orchestrator.errors import KeyTaken, NotFound, SnapshotError, UsageError
 from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
 from orchestrator.job.backlog import QueueFull
-from orchestrator.journal import JournalError
+from orchestrator.journal import JobUnreadable, JournalError
 from orchestrator.service.types import ProblemDocument
 from orchestrator.service.web.rendering import page
 from states.errors import PikaciError, SpecError
 
-# The first that fits.
+# The first that fits. 503 is for what another try may mend.
 _STATUS: tuple[tuple[type[PikaciError], int], ...] = (
     (NotFound, 404),
     (KeyTaken, 409),
@@ -29,6 +29,7 @@ _STATUS: tuple[tuple[type[PikaciError], int], ...] = (
     (UsageError, 400),
     (DaemonUnreachable, 503),
     (IncusMissing, 503),
+    (JobUnreadable, 500),
     (JournalError, 503),
 )
 MEDIA_TYPE = "application/problem+json"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import stat
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -574,30 +572,3 @@ def test_an_address_that_is_none_is_refused(listen: str) -> None:
     """Names among them: who listens says where."""
     with pytest.raises(UsageError, match="--listen"), tcp_socket(listen):
         pass
-
-
-async def test_a_job_that_cannot_be_read_is_shown_as_damaged_and_hides_no_other() -> None:
-    """In a list, by itself, on the page and in the metrics; to end it is refused with the reason."""
-    async with open_served() as served:
-        bad, good = [await served.submit() for _ in range(2)]
-        for job in (bad, good):
-            await served.orchestrator.job(job["id"]).wait()
-            await served.settled(job["id"])
-        with closing(sqlite3.connect(served.orchestrator.bench.root.journal)) as journal, journal:
-            change = "UPDATE entries SET body = X'00' WHERE job = ? AND seq = 2"
-            journal.execute(change, (bad["id"],))
-
-        listed = {job["id"]: job for job in (await served.http.get("/v1/jobs")).json()["jobs"]}
-        alone = (await served.http.get(f"/v1/jobs/{bad['id']}")).json()
-        run = (await served.http.get(f"/v1/runs/{bad['run']}")).json()
-        board = await served.http.get("/")
-        metrics = (await served.http.get("/metrics")).text
-
-    assert {bad["id"], good["id"]} == set(listed)
-    assert (None, "passed") == (listed[good["id"]]["damaged"], listed[good["id"]]["verdict"])
-    for shown in (listed[bad["id"]], alone, run["jobs"][0]):
-        assert "it is no entry" in shown["damaged"]
-        assert "passed" != shown["verdict"]
-    assert 200 == board.status_code
-    assert "damaged" in board.text
-    assert "pikaci_jobs_damaged 1.0" in metrics

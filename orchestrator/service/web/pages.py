@@ -22,12 +22,13 @@ from orchestrator.service.artifacts import list_artifacts
 from orchestrator.service.limits import read_form
 from orchestrator.service.types import Cancel
 from orchestrator.service.web import board
-from orchestrator.service.web.job import drawing, settings, steps
+from orchestrator.service.web.job import Drawing, drawing, settings, steps
 from orchestrator.service.web.rendering import page
 from orchestrator.service.web.same_origin import require_same_origin
 from orchestrator.service.web.static_files import static
 from orchestrator.service.web.summaries import Summaries, summary
 from orchestrator.tracing.timeline import timeline
+from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
 
@@ -141,24 +142,28 @@ class Pages:
     async def _job(self, handle: JobHandle) -> dict[str, Any]:
         reading = self.orchestrator.reading
         at = await self._at()
-        job = await handle.fetch()
-        numbered = await reading.journal(lambda: self.orchestrator.journal.entries(handle.id))
-        entries = [entry for _, entry in numbered]
+        job = await handle.look()
+        drawn = None if job.damage else await self._drawing(job)
         directory = await handle.fetch_directory()
         files = await reading.apart(lambda: list_artifacts(directory / "artifacts"))
-        now = None if job.ended else datetime.now(UTC)
         return {
             "at": at,
             "job": job,
             "short": summary(job_document(job)),
             "waits_for": handle.waits_for(),
             "steps": steps(job),
-            "drawing": drawing(timeline(entries, until=now)),
+            "drawing": drawn,
             "settings": settings(job.spec) if job.spec else {},
             "artifacts": files[:MAX_ARTIFACTS],
             "more_artifacts": max(0, len(files) - MAX_ARTIFACTS),
             "State": State,
         }
+
+    async def _drawing(self, job: Job) -> Drawing:
+        journal = self.orchestrator.journal
+        numbered = await self.orchestrator.reading.journal(lambda: journal.entries(job.id))
+        now = None if job.ended else datetime.now(UTC)
+        return drawing(timeline((entry for _, entry in numbered), until=now))
 
     async def _page(self, request: Request, template: str, **values: Any) -> Response:
         return await self._render(

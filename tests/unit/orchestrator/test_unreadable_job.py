@@ -119,6 +119,19 @@ async def test_lists_show_it_as_damaged(tmp_path: Path, damage: str) -> None:
 
 
 @damages
+@pytest.mark.parametrize("upto", [3, 6])
+async def test_its_log_is_there(tmp_path: Path, damage: str, upto: int) -> None:
+    """It lies beside the journal; who follows it does not wait for what nobody writes."""
+    root = await make_root(tmp_path / "root", damage, upto=upto)
+    log = root.attempt_dir("bad.1", 1) / "guest.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("one\n")
+
+    assert (0, "one\n") == run_command(root, "logs", "bad.1")
+    assert (0, "one\n") == run_command(root, "logs", "--follow", "bad.1")
+
+
+@damages
 async def test_doctor_names_it(tmp_path: Path, damage: str) -> None:
     """And says that nothing else is concerned: the journal need not go."""
     row = _journal(await make_root(tmp_path / "root", damage))

@@ -119,7 +119,7 @@ function trail(root, element) {
 
 const SIGNS = {
   passed: "✓", failed: "✗", timed_out: "✗", infrastructure: "▲", rejected: "✗", cancelled: "–",
-  cancelling: "–", running: "●", queued: "○",
+  cancelling: "–", damaged: "▲", running: "●", queued: "○",
 };
 
 export function sign(mark, words) {
