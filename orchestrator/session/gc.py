@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import UsageError
 from orchestrator.journal import JobRow, open_journal
@@ -108,12 +109,16 @@ def collect_garbage(
     deleted = {run.id for run in gone}
     needed = {name for run in runs if run.id not in deleted for name in run.snapshots}
     spare = [path for path in snapshots if path.name not in needed]
+    aside: dict[Path, Path] = {}
     with _no_submissions(root.snapshots) as alone:
         # Who submits is about to use one, or is making it.
         if not alone:
             spare = []
         elif not dry_run:
-            spare = _delete_snapshots(root, journal, spare, known, problems)
+            aside = _set_aside(journal, spare, known, problems)
+    if not dry_run:
+        # Submissions need not wait for it. Where we are killed, the next gc finds what is left.
+        spare = [path for path, there in aside.items() if _delete(there, problems)]
     if not dry_run:
         if gone:
             with open_journal(root.journal) as writable:
@@ -202,14 +207,13 @@ def _is_older(run: _Run, oldest: datetime | None) -> bool:
     return oldest is not None and run.ended_at is not None and run.ended_at < oldest
 
 
-def _delete_snapshots(
-    root: StateRoot,
-    journal: JournalReader,
-    spare: Sequence[Path],
-    known: Collection[str],
-    problems: list[str],
-) -> list[Path]:
-    """Delete those that no run found while they still had their names; return them."""
+def _set_aside(
+    journal: JournalReader, spare: Sequence[Path], known: Collection[str], problems: list[str]
+) -> dict[Path, Path]:
+    """Rename snapshots, so that no submission finds them any more; where each is now.
+
+    None is when a run was submitted while they still had their names.
+    """
     moved = {}
     for path in spare:
         aside = path.with_name(f"{_GOING}{secrets.token_hex(8)}")
@@ -224,8 +228,8 @@ def _delete_snapshots(
         for path, aside in moved.items():
             if not os.path.lexists(path):
                 aside.rename(path)
-        return []
-    return [path for path, aside in moved.items() if _delete(aside, problems)]
+        return {}
+    return moved
 
 
 def _delete_stale_locks(directory: Path, needed: Collection[str]) -> None:
@@ -263,12 +267,18 @@ def _size(path: Path) -> int:
     return size
 
 
+def _unless_gone(call: object, path: str, raised: tuple[Any, BaseException, Any]) -> None:
+    """Another gc may be deleting the same tree."""
+    if not isinstance(raised[1], FileNotFoundError):
+        raise raised[1]
+
+
 def _delete(path: Path, problems: list[str]) -> bool:
     """Delete a file, a link or a tree. False, and one more problem, when it is still there."""
     reason: str | None = None
     try:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            shutil.rmtree(path, onerror=_unless_gone)
         else:
             path.unlink()
     except OSError as error:

@@ -6,14 +6,17 @@ import os
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+import trio
 from click.testing import CliRunner
 
 from orchestrator.cli import pikaci
@@ -237,6 +240,77 @@ async def test_a_run_that_is_submitted_meanwhile_keeps_its_snapshot(
     assert ["found"] == ground.snapshots
 
 
+async def test_submissions_do_not_wait_for_a_tree_to_be_deleted(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for it to be renamed. Publishing the same tree meanwhile makes a new one."""
+    ground.snapshot("tree")
+    rmtree = shutil.rmtree
+    seen: list[list[str]] = []
+
+    def delete(path: Path, **options: Any) -> None:
+        async def submit() -> None:
+            async with locks.submitting(ground.root.snapshots):
+                ground.snapshot("tree")
+                seen.append(ground.snapshots)
+
+        thread = threading.Thread(target=trio.run, args=(submit,), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", delete)
+    done = ground.gc(runs=0)
+
+    ((going, there),) = seen
+    assert (".old-", "tree") == (going[:5], there)
+    assert 1 == done.snapshots
+    assert ["tree"] == ground.snapshots
+
+
+async def test_what_a_killed_gc_set_aside_goes_the_next_time(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when half of it is gone."""
+    ground.snapshot("one")
+    ground.snapshot("other")
+
+    def die(path: Path, **options: Any) -> None:
+        next(Path(path).iterdir()).unlink()
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", die)
+        with pytest.raises(SystemExit):
+            ground.gc(runs=0)
+    left = ground.snapshots
+    done = ground.gc(runs=0)
+
+    assert [".old-", ".old-"] == [name[:5] for name in left]
+    assert (2, ()) == (done.snapshots, done.problems)
+    assert [] == ground.snapshots
+
+
+async def test_two_gcs_that_delete_one_tree_are_no_problem(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the other one was faster with is gone, as it should be."""
+    ground.snapshot("tree")
+    unlink = os.unlink
+
+    def lose(name: str, **options: Any) -> None:
+        unlink(name, **options)  # the other one
+        unlink(name, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", lose)
+        done = ground.gc(runs=0)
+
+    assert (1, ()) == (done.snapshots, done.problems)
+    assert [] == ground.snapshots
+
+
 async def test_a_published_snapshot_goes_whole(ground: Ground, tmp_path: Path) -> None:
     """Whatever modes and links it has, and what the links name stays."""
     workspace = tmp_path / "workspace"
@@ -291,7 +365,7 @@ async def test_a_job_is_forgotten_only_when_its_directory_is_gone(
     await ground.run("r", snapshot="tree")
     await ground.run("q", snapshot="other")
 
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, **options: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     with monkeypatch.context() as patch:
