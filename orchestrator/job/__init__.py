@@ -1,1 +1,1 @@
-"""A job from its submission to its end: submission, backlog, queue, task, handle."""
+"""A job from its first event to its end: submission, backlog, queue, task, driver, handle."""

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 import trio
 
-from orchestrator.errors import NotFound
 from states import events as ev
 from states.job import Job
 
 if TYPE_CHECKING:
-    from orchestrator.orchestrator import Orchestrator
+    from orchestrator.job.jobs import Jobs
 
 BATCH = 500
 # What a follower of a log is given at once, and what is read at once.
@@ -26,33 +24,6 @@ READ_BYTES = 4 * LOG_BYTES
 GATHER_SECS = 0.02
 # Nobody tells this process what another one writes of its jobs.
 FOREIGN_SECS = 0.5
-
-
-class Arrivals:
-    """Wakes who waits for the next entry, or piece of log, of a job; or of any, by ``""``."""
-
-    def __init__(self) -> None:
-        # Of what somebody waits for, and for as long as somebody does.
-        self._entries: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
-        self._logs: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
-
-    def entry(self, job: str = "") -> trio.Event:
-        """Set when an entry of the job has been written. Take it before you look at what is."""
-        return self._entries.setdefault(job, trio.Event())
-
-    def log(self, job: str) -> trio.Event:
-        """Set when the log has grown, or an entry has been written."""
-        return self._logs.setdefault(job, trio.Event())
-
-    def tell(self, job: str) -> None:
-        for waiting in (self._entries.pop(job, None), self._entries.pop("", None)):
-            if waiting is not None:
-                waiting.set()
-        self.tell_log(job)
-
-    def tell_log(self, job: str) -> None:
-        if (waiting := self._logs.pop(job, None)) is not None:
-            waiting.set()
 
 
 @dataclass(frozen=True)
@@ -72,10 +43,9 @@ class JobHandle:
     reading; the properties read at once, and hold up the loop for as long as the disk takes.
     """
 
-    def __init__(self, orchestrator: Orchestrator, id: str) -> None:
+    def __init__(self, jobs: Jobs, id: str) -> None:
         self.id = id
-        self._orchestrator = orchestrator
-        self._journal = orchestrator.journal
+        self._jobs = jobs
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id}>"
@@ -83,14 +53,12 @@ class JobHandle:
     @property
     def job(self) -> Job:
         """The job as it stands. `NotFound` when `pikaci gc` has taken it."""
-        if self._journal.find(self.id) is None:
-            raise _not_found(self.id)
-        return self._journal.job(self.id)
+        return self._jobs.journal.job(self._jobs.row(self.id).id)
 
     @property
     def ended(self) -> bool:
         """Whether it has its verdict."""
-        row = self._journal.find(self.id)
+        row = self._jobs.journal.find(self.id)
         return row is None or row.ended
 
     @property
@@ -99,30 +67,29 @@ class JobHandle:
 
         They are there also when the job's events cannot be read. `NotFound` as of `job`.
         """
-        row = self._journal.find(self.id)
-        if row is None:
-            raise _not_found(self.id)
-        return self._directory(row.attempt)
+        return self._directory(self._jobs.row(self.id).attempt)
 
     async def fetch(self) -> Job:
         """`job`, without holding up the loop."""
-        known = self._orchestrator.known(self.id)
+        known = self._jobs.driver.known(self.id)
         if known is not None:
             return known
-        return await self._orchestrator.reading.journal(lambda: self.job)
+        return await self._jobs.reading.journal(lambda: self.job)
 
     async def look(self) -> Job:
         """`fetch`; of a job whose events cannot be read, what else is known, and its `damage`."""
-        for found in await self._orchestrator.fetch_jobs([self.id]):
-            return found
-        raise _not_found(self.id)
+        known = self._jobs.driver.known(self.id)
+        if known is not None:
+            return known
+        journal = self._jobs.journal
+        return await self._jobs.reading.journal(lambda: journal.look(self._jobs.row(self.id)))
 
     async def fetch_directory(self) -> Path:
         """`directory`, without holding up the loop."""
-        known = self._orchestrator.known(self.id)
+        known = self._jobs.driver.known(self.id)
         if known is not None:
             return self._directory(known.attempt)
-        return await self._orchestrator.reading.journal(lambda: self.directory)
+        return await self._jobs.reading.journal(lambda: self.directory)
 
     async def wait(self) -> Job:
         """Return the job when it has ended, however it did.
@@ -132,10 +99,10 @@ class JobHandle:
         """
         await trio.lowlevel.checkpoint()
         while True:
-            arrival = self._orchestrator.arrivals.entry(self.id)
-            job = self._orchestrator.known(self.id)
+            arrival = self._jobs.arrivals.entry(self.id)
+            job = self._jobs.driver.known(self.id)
             if job is None:
-                job = await self._orchestrator.reading.journal(self._if_ended)
+                job = await self._jobs.reading.journal(self._if_ended)
             if job is not None and job.ended:
                 return job
             await self._next(arrival)
@@ -162,11 +129,11 @@ class JobHandle:
         Waits for the next one of a job that has not ended.
         """
         while True:
-            arrival = self._orchestrator.arrivals.entry(self.id)
+            arrival = self._jobs.arrivals.entry(self.id)
             # In this order: what was written when it ended is read.
             ended = await self._has_ended()
-            batch = await self._orchestrator.reading.journal(
-                lambda: self._journal.entries(self.id, after=after, limit=BATCH)
+            batch = await self._jobs.reading.journal(
+                lambda: self._jobs.journal.entries(self.id, after=after, limit=BATCH)
             )
             if batch or ended:
                 return batch
@@ -180,9 +147,9 @@ class JobHandle:
         """
         job = await self.look()
         while True:
-            arrival = self._orchestrator.arrivals.log(self.id)
+            arrival = self._jobs.arrivals.log(self.id)
             path = self._directory(job.attempt) / "guest.log"
-            read = await self._orchestrator.reading.apart(partial(_read, path, after))
+            read = await self._jobs.reading.apart(partial(_read, path, after))
             if read:
                 after += len(read)
                 for start in range(0, len(read), LOG_BYTES):
@@ -205,10 +172,10 @@ class JobHandle:
         """
         await trio.lowlevel.checkpoint()
         while True:
-            arrival = self._orchestrator.arrivals.log(self.id)
+            arrival = self._jobs.arrivals.log(self.id)
             job = await self.look()  # before its file: what it wrote until it ended is read
-            path = self._orchestrator.bench.root.attempt_dir(self.id, attempt) / "guest.log"
-            data = await self._orchestrator.reading.apart(partial(_read, path, after))
+            path = self._jobs.root.attempt_dir(self.id, attempt) / "guest.log"
+            data = await self._jobs.reading.apart(partial(_read, path, after))
             if data:
                 return LogPiece(attempt, after + len(data), data)
             if attempt < job.attempt:
@@ -221,29 +188,29 @@ class JobHandle:
 
     async def cancel(self, *, reason: str = "asked for", now: bool = False) -> None:
         """End the job, and return when it is dead; `now`: without a grace period."""
-        await self._orchestrator.cancel([self.id], reason=reason, now=now)
+        await self._jobs.cancel([self.id], reason=reason, now=now)
 
     def waits_for(self) -> str:
         """What the job waits for before it can begin, in words; empty when for nothing."""
-        return self._orchestrator.queue.waits_for(self.id)
+        return self._jobs.queue.waits_for(self.id)
 
     def _directory(self, attempt: int) -> Path:
-        return self._orchestrator.bench.root.attempt_dir(self.id, max(1, attempt))
+        return self._jobs.root.attempt_dir(self.id, max(1, attempt))
 
     def _if_ended(self) -> Job | None:
         return self.job if self.ended else None
 
     async def _has_ended(self) -> bool:
-        known = self._orchestrator.known(self.id)
+        known = self._jobs.driver.known(self.id)
         if known is not None:
             return known.ended
-        return await self._orchestrator.reading.journal(lambda: self.ended)
+        return await self._jobs.reading.journal(lambda: self.ended)
 
     async def _next(self, arrival: trio.Event) -> None:
-        fault = self._orchestrator.fault(self.id)
+        fault = self._jobs.driver.fault(self.id)
         if fault is not None:
             raise fault
-        if self._orchestrator.drives(self.id):
+        if self._jobs.driver.drives(self.id):
             await arrival.wait()
         else:
             with trio.move_on_after(FOREIGN_SECS):
@@ -253,10 +220,6 @@ class JobHandle:
 def _is_over(job: Job) -> bool:
     """Whether nobody goes on with the job: it has ended, or cannot be read."""
     return job.ended or bool(job.damage)
-
-
-def _not_found(job: str) -> NotFound:
-    return NotFound(f"there is no job {job!r}", resolution="`pikaci list` shows them")
 
 
 def _read(path: Path, start: int) -> bytes:

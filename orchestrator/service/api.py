@@ -447,7 +447,7 @@ def _published(orchestrator: Orchestrator, asked: ev.SnapshotRef | None) -> Snap
     # It becomes a path.
     if not re.fullmatch("[0-9a-f]{64}", asked.hash):
         raise Problem(422, "snapshot.hash is no hash of a snapshot")
-    path = orchestrator.bench.root.snapshots / asked.hash
+    path = orchestrator.root.snapshots / asked.hash
     return Snapshot(asked.hash, path, asked.commit, asked.dirty)
 
 

@@ -22,7 +22,7 @@ class Readiness:
     """Asks when it is asked, and remembers a daemon's good answer for `REMEMBERED_SECS`."""
 
     def __init__(self, orchestrator: Orchestrator, stopping: trio.Event) -> None:
-        self._bench = orchestrator.bench
+        self._orchestrator = orchestrator
         self._stopping = stopping
         self._one_asks = trio.Lock()
         self._answered = -REMEMBERED_SECS
@@ -31,16 +31,16 @@ class Readiness:
         """Return when jobs can be taken; a `Problem` with 503, or an `IncusError`, if not."""
         if self._stopping.is_set():
             raise Problem(503, "the service is stopping")
-        disk = await trio.to_thread.run_sync(os.statvfs, self._bench.root.path)
+        disk = await trio.to_thread.run_sync(os.statvfs, self._orchestrator.root.path)
         if disk.f_bavail * disk.f_frsize < LEAST_BYTES:
             raise Problem(
                 503,
-                f"{self._bench.root.path} has less than {size(LEAST_BYTES)} free",
+                f"{self._orchestrator.root.path} has less than {size(LEAST_BYTES)} free",
                 resolution="make room, for example by `pikaci gc`",
             )
         async with self._one_asks:
             if trio.current_time() - self._answered < REMEMBERED_SECS:
                 return
             deadline = Deadline(ASK_SECS)
-            await self._bench.incus.query("/1.0", dict, deadline=deadline, in_project=False)
+            await self._orchestrator.incus.query("/1.0", dict, deadline=deadline, in_project=False)
             self._answered = trio.current_time()

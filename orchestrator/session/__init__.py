@@ -1,1 +1,1 @@
-"""A process's hold on a state root: locks, cancel, recovery, reaper, garbage collection."""
+"""A process's hold on a state root: submissions, locks, cancel, recovery, reaper, gc."""

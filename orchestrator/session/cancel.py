@@ -1,15 +1,17 @@
-"""Jobs are ended, whoever has them: this process, another, or nobody any more."""
+"""Cancels jobs, whoever has them: this process, another, or nobody any more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
+from functools import partial
 
 import trio
 
 from orchestrator.capacity import Capacity
 from orchestrator.errors import UsageError, one_error
 from orchestrator.job.context import Workbench
+from orchestrator.job.jobs import Jobs
 from orchestrator.job.queue import Queue
 from orchestrator.job.task import JobTask
 from orchestrator.session.control import HolderSilent, ask_to_cancel
@@ -18,6 +20,31 @@ from orchestrator.session.recovery import recover
 from orchestrator.slow_files import in_thread
 
 ASK_AGAIN_SECS = 0.1
+
+
+async def cancel_by_id(
+    bench: Workbench, jobs: Jobs, ids: Iterable[str], *, reason: str, hurry: bool
+) -> None:
+    """`cancel_jobs`, for a process that drives some of them.
+
+    `NotFound` when there is no such job; then none is cancelled. A job that cannot be read is
+    left, and `JobUnreadable` says so when the others are dead.
+    """
+    asked = list(ids)
+    rows = await jobs.reading.journal(lambda: [jobs.row(id) for id in asked])
+    alive = {row.id: row.run for row in rows if not row.ended}
+    foreign = alive.keys() - jobs.driver.tasks.keys()
+    unreadable = await jobs.reading.journal(lambda: bench.journal.unreadable(foreign))
+    await cancel_jobs(
+        bench,
+        {id: run for id, run in alive.items() if id not in unreadable},
+        tasks=jobs.driver.tasks,
+        reason=reason,
+        hurry=hurry,
+        fault=jobs.driver.fault,
+    )
+    for id in unreadable:
+        await jobs.reading.journal(partial(bench.journal.job, id))  # which says why
 
 
 async def cancel_jobs(

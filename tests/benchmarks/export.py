@@ -22,7 +22,7 @@ PIKACI = Path(sys.executable).with_name("pikaci")
 
 async def run_and_export() -> None:
     async with open_fake(capacity=Capacity(jobs=8)) as (orchestrator, _):
-        root = orchestrator.bench.root.path
+        root = orchestrator.root.path
         specs = {f"job-{n}": JobSpec(command="echo one; echo two") for n in range(JOBS)}
         began = time.perf_counter()
         run = await orchestrator.submit_run(Request(root.parent / "workspace", specs))

@@ -66,7 +66,7 @@ async def submitting(jobs: int) -> None:
 
 async def queued() -> None:
     async with busy() as orchestrator:
-        workspace = orchestrator.bench.root.path.parent / "workspace"
+        workspace = orchestrator.root.path.parent / "workspace"
         snapshot = await orchestrator.snapshot()
         before, began = rss_mib(), time.perf_counter()
         for _ in range(QUEUED // 1000):

@@ -44,7 +44,7 @@ class Served:
 
     @property
     def workspace(self) -> str:
-        return str(self.orchestrator.bench.root.path.parent / "workspace")
+        return str(self.orchestrator.root.path.parent / "workspace")
 
     async def submit(self, command: str = "echo one; echo two", **headers: str) -> Any:
         """Submit one job over HTTP; its document."""
@@ -74,7 +74,7 @@ async def open_served(
 ) -> AsyncIterator[Served]:
     """Serve for the length of the block, `most` connections; `options` go to `open_fake`."""
     async with open_fake(**options) as (orchestrator, fake):
-        path = orchestrator.bench.root.path / "service.sock"
+        path = orchestrator.root.path / "service.sock"
         stopping = trio.Event()
         app = make_app(orchestrator, stopping=stopping)
         transport = httpx.AsyncHTTPTransport(uds=str(path))

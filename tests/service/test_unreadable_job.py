@@ -28,7 +28,7 @@ async def open_damaged(damage: str, *, ended: bool = True) -> AsyncIterator[tupl
         await served.orchestrator.job(job).wait()
         await served.settled(job)
         leave_artifacts(served.orchestrator.job(job).directory, {"one": b"1"})
-        with closing(sqlite3.connect(served.orchestrator.bench.root.journal)) as journal, journal:
+        with closing(sqlite3.connect(served.orchestrator.root.journal)) as journal, journal:
             assert journal.execute(DAMAGE[damage], (job,)).rowcount
             if not ended:
                 journal.execute("UPDATE jobs SET ended = 0, state = 'running' WHERE id = ?", (job,))

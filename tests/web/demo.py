@@ -186,7 +186,7 @@ def _life(
 
 def _leave(site: Site, life: list[Any], newest: bool) -> None:
     first, last = life[0], life[-1]
-    there = site.orchestrator.bench.root.attempt_dir(first.job, 1)
+    there = site.orchestrator.root.attempt_dir(first.job, 1)
     there.mkdir(parents=True)
     failed = isinstance(last, ev.ResultCollected) and last.outcome is Outcome.FAILED
     if not isinstance(last, ev.Failed):

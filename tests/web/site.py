@@ -59,7 +59,7 @@ class Site:
 
     def submit_specs(self, specs: dict[str, JobSpec]) -> list[str]:
         """Submit a run; the ids of its jobs."""
-        workspace = self.orchestrator.bench.root.path.parent / "workspace"
+        workspace = self.orchestrator.root.path.parent / "workspace"
         run = self.run(self.orchestrator.submit_run, Request(workspace, specs))
         return [job.id for job in run.jobs]
 

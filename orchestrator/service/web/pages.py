@@ -168,7 +168,7 @@ class Pages:
     async def _page(self, request: Request, template: str, **values: Any) -> Response:
         return await self._render(
             template,
-            root=self.orchestrator.bench.root.path.name,
+            root=self.orchestrator.root.path.name,
             logged_in=request.scope.get("pikaci.cookie", False),
             **values,
         )

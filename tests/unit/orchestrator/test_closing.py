@@ -154,7 +154,7 @@ async def test_who_waits_for_room_is_told_when_the_block_ends() -> None:
 async def test_every_way_to_submit_says_that_it_is_closed() -> None:
     """In the same words."""
     async with open_fake() as (orchestrator, _):
-        workspace = orchestrator.bench.root.path.parent / "workspace"
+        workspace = orchestrator.root.path.parent / "workspace"
     for submit in (
         lambda: orchestrator.submit(PASSES),
         lambda: orchestrator.submit_nowait(PASSES),

@@ -10,7 +10,8 @@ import trio
 
 from orchestrator import JobSpec
 from orchestrator.fake_incus import GuestCommand, GuestOutcome
-from orchestrator.job.handle import LOG_BYTES, Arrivals
+from orchestrator.job.arrivals import Arrivals
+from orchestrator.job.handle import LOG_BYTES
 from orchestrator.journal import Journal
 from orchestrator.testing import open_fake
 from states import events as ev

@@ -296,7 +296,7 @@ async def test_who_does_not_wait_does_not_overtake_a_run_that_does(busy: Busy) -
         running = await orchestrator.submit(SLEEPS)
         await started(orchestrator, running.id)
         await orchestrator.submit(PASSES)
-        workspace = orchestrator.bench.root.path.parent / "workspace"
+        workspace = orchestrator.root.path.parent / "workspace"
         large = Request(workspace, {"one": PASSES, "two": PASSES})
 
         async with trio.open_nursery() as nursery:
@@ -317,7 +317,7 @@ async def test_a_submission_that_fails_gives_its_room_back() -> None:
         with trio.CancelScope() as scope:
             scope.cancel()
             await orchestrator.submit(PASSES)
-        missing = Snapshot("0" * 64, orchestrator.bench.root.snapshots / "none", None, None)
+        missing = Snapshot("0" * 64, orchestrator.root.snapshots / "none", None, None)
         with pytest.raises(UsageError, match="not here any more"):
             await orchestrator.submit(PASSES, snapshot=missing)
         await orchestrator.submit_nowait(PASSES)
@@ -334,7 +334,7 @@ async def test_a_refused_spec_is_recorded_and_told() -> None:
 
         (row,) = orchestrator.journal.jobs()
         assert Verdict.REJECTED is orchestrator.job(row.id).job.verdict
-        assert [] == os.listdir(orchestrator.bench.root.snapshots)
+        assert [] == os.listdir(orchestrator.root.snapshots)
 
 
 async def test_a_job_too_big_for_the_host_is_refused() -> None:
@@ -361,7 +361,7 @@ async def test_jobs_of_one_snapshot_see_one_tree() -> None:
     """However the workspace changes meanwhile."""
     async with open_fake() as (orchestrator, _):
         snapshot = await orchestrator.snapshot()
-        root = orchestrator.bench.root.path
+        root = orchestrator.root.path
         (root.parent / "workspace" / "new").touch()
         one = await orchestrator.submit(PASSES, snapshot=snapshot)
         two = await orchestrator.submit(PASSES)
@@ -436,12 +436,12 @@ async def test_two_programs_share_a_root_and_watch_each_other_s_jobs(tmp_path: P
 async def test_runs_of_one_orchestrator_have_names_and_locks_of_one_session() -> None:
     """So that a process with thousands of runs holds one lock."""
     async with open_fake() as (orchestrator, _):
-        workspace = orchestrator.bench.root.path.parent / "workspace"
+        workspace = orchestrator.root.path.parent / "workspace"
         runs = [
             await orchestrator.submit_run(Request(workspace, {"a": PASSES, "b": PASSES}))
             for _ in range(3)
         ]
-        files = os.listdir(orchestrator.bench.root.locks)
+        files = os.listdir(orchestrator.root.locks)
         results = [job for run in runs for job in await run.wait()]
 
     session = orchestrator.session
@@ -475,7 +475,7 @@ async def test_a_directory_that_controls_the_host_is_refused_before_anything_is_
 ) -> None:
     """The state root is one, by whatever name; so is what contains it."""
     async with open_fake() as (orchestrator, _):
-        root = orchestrator.bench.root.path
+        root = orchestrator.root.path
         (tmp_path / "link").symlink_to(root)
         for source in (root, root / "snapshots", root.parent, tmp_path / "link"):
             with pytest.raises(SpecError, match="could control this host") as caught:
@@ -645,7 +645,7 @@ async def test_a_cancelled_submission_leaves_a_large_workspace(tmp_path: Path) -
     for number in range(5000):
         (tmp_path / f"{number}").write_text("x")
     async with open_fake() as (orchestrator, _):
-        snapshots = orchestrator.bench.root.snapshots
+        snapshots = orchestrator.root.snapshots
         with trio.CancelScope() as scope:
 
             async def cancel_when_it_copies() -> None:

@@ -1,0 +1,167 @@
+"""The jobs that this process drives, each in a task of its own, and how each stands."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import msgspec
+import trio
+
+from orchestrator.errors import cause_of
+from orchestrator.image.store import Images
+from orchestrator.job.arrivals import Arrivals
+from orchestrator.job.backlog import Room
+from orchestrator.job.context import Workbench
+from orchestrator.job.queue import Queue
+from orchestrator.job.reading import Reading
+from orchestrator.job.task import JobTask
+from orchestrator.journal import JobUnreadable, JournalError, JournalUnwritable, Lease
+from states import events as ev
+from states.job import Job, step, verdict_of
+from states.outcome import Verdict
+
+_log = logging.getLogger(__name__)
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """This process's jobs. `ended` counts verdicts since its start; ages are in seconds."""
+
+    queued: int
+    running: int
+    ended: dict[Verdict, int]
+    oldest_queued_secs: float
+
+
+class Driver:
+    """Drives jobs, and knows each as its entries make it, without reading them.
+
+    An error of one job is its `fault`, and reaches no other job. `tasks` are the jobs by their
+    ids; upkeep adds those that it takes over from dead processes. Once it is `closed`, no new job
+    may begin. `fault_counts` are the jobs that were lost, and what upkeep could not do, by duty.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        queue: Queue,
+        room: Room,
+        images: Images,
+        arrivals: Arrivals,
+        reading: Reading,
+    ) -> None:
+        self.tasks: dict[str, JobTask] = {}
+        self.closed = False
+        self.fault_counts: Counter[str] = Counter()
+        self._bench = bench
+        self._queue = queue
+        self._room = room
+        self._images = images
+        self._arrivals = arrivals
+        self._reading = reading
+        self._nursery: trio.Nursery
+        # The job of each task, as the entries that were written make it.
+        self._jobs: WeakKeyDictionary[JobTask, Job] = WeakKeyDictionary()
+        self._faults: dict[str, Exception] = {}
+        self._ended: Counter[Verdict] = Counter()
+        bench.journal.observe(self._on_entry)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Jobs may `begin` in the block, which ends when all have."""
+        async with trio.open_nursery() as self._nursery:
+            yield
+
+    def cancel(self) -> None:
+        """Cancel the block of `running`, and so every job: each ends as the intent says."""
+        self._nursery.cancel_scope.cancel()
+
+    def begin(self, job: Job, *, leases: Sequence[Lease] = (), adopted: bool = False) -> None:
+        """Drive the job to its end, from where it stands. The rest is `JobTask`'s."""
+        task = JobTask(self._bench, job, self._images, self._queue, leases=leases, adopted=adopted)
+        self.tasks[job.id] = task
+        self._nursery.start_soon(self._drive, task)
+
+    def drives(self, job: str) -> bool:
+        """Whether the job is in the hands of this process."""
+        return job in self.tasks
+
+    def known(self, job: str) -> Job | None:
+        """The job as it stands; None when it is not in the hands of this process."""
+        task = self.tasks.get(job)
+        return None if task is None else self._jobs.get(task, task.job)
+
+    def fault(self, job: str) -> Exception | None:
+        """Why this process could not go on with a job: its journal, or a bug."""
+        return self._faults.get(job)
+
+    def statistics(self) -> Statistics:
+        """What the jobs of this process do, in numbers."""
+        oldest = self._queue.oldest
+        age = (datetime.now(UTC) - oldest.since).total_seconds() if oldest else 0.0
+        return Statistics(
+            queued=self._queue.queued,
+            running=len(self._queue.held),
+            ended=dict(self._ended),
+            oldest_queued_secs=max(0.0, age),
+        )
+
+    async def take_up_lost(self) -> None:
+        """Go on with jobs that were lost as the journal could not be used, if it can be now."""
+
+        def read(id: str) -> tuple[Job, list[Lease]]:
+            journal = self._bench.journal
+            leases = [lease for lease in journal.open_leases() if lease.job == id]
+            return journal.job(id), leases
+
+        for id, fault in list(self._faults.items()):
+            if type(fault) not in (JournalError, JournalUnwritable):
+                continue  # another start can do no more about it
+            try:
+                job, leases = await self._reading.journal(partial(read, id))
+            except JobUnreadable as error:
+                self._faults[id] = error
+                self._arrivals.tell(id)
+                continue
+            if self.closed:
+                return
+            if not job.ended:
+                self.begin(job, leases=leases, adopted=True)
+            del self._faults[id]
+            self._arrivals.tell(id)
+
+    def on_fault(self, duty: str, fault: BaseException, **about: str) -> None:
+        """Count and log what a duty of upkeep could not do, or why a job was lost."""
+        self.fault_counts[duty] += 1
+        _log.warning("upkeep: %s", fault, extra={"about": {"duty": duty, **about}})
+
+    async def _drive(self, task: JobTask) -> None:
+        try:
+            await task.run()
+        except* Exception as group:
+            cause = cause_of(group)
+            assert isinstance(cause, Exception)
+            self._faults[task.job.id] = cause
+            self.on_fault("job", cause, job=task.job.id)
+        finally:
+            del self.tasks[task.job.id]
+            self._room.begun(task.job.id)
+            self._arrivals.tell(task.job.id)
+
+    def _on_entry(self, entry: ev.Entry) -> None:
+        task = self.tasks.get(entry.job)
+        if task is not None and isinstance(entry, ev.Event):
+            before = self._jobs.get(task, task.job)
+            if entry.seq == before.seq + 1:
+                self._jobs[task] = step(before, entry)
+        self._arrivals.tell(entry.job)
+        if isinstance(entry, ev.Event) and not isinstance(entry, ev.Submitted):
+            self._room.begun(entry.job)
+            verdict = verdict_of(entry)
+            if verdict is not None:
+                self._ended[verdict] += 1

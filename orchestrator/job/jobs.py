@@ -1,0 +1,104 @@
+"""The jobs of a state root, whoever drives them: found, read, and given out as handles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Protocol
+
+from orchestrator.errors import NotFound
+from orchestrator.job.arrivals import Arrivals
+from orchestrator.job.driver import Driver
+from orchestrator.job.handle import JobHandle, RunHandle
+from orchestrator.job.queue import Queue
+from orchestrator.job.reading import Reading
+from orchestrator.journal import JobRow, Journal
+from orchestrator.state_root import StateRoot
+from states.job import Job
+
+# Other readers have their turn when so many jobs have been read.
+READ_AT_ONCE = 20
+
+
+class Cancel(Protocol):
+    """Ends jobs, by id, and returns when they are dead; `now`: without a grace period."""
+
+    async def __call__(
+        self, jobs: Iterable[str], *, reason: str = ..., now: bool = ...
+    ) -> None: ...
+
+
+class Jobs:
+    """What a `JobHandle` asks: the journal and the directories, and those who drive jobs.
+
+    `NotFound` where there is no such job or run.
+    """
+
+    def __init__(
+        self,
+        root: StateRoot,
+        journal: Journal,
+        *,
+        driver: Driver,
+        queue: Queue,
+        arrivals: Arrivals,
+        reading: Reading,
+        cancel: Cancel,
+    ) -> None:
+        self.root = root
+        self.journal = journal
+        self.driver = driver
+        self.queue = queue
+        self.arrivals = arrivals
+        self.reading = reading
+        self.cancel = cancel
+
+    def row(self, id: str) -> JobRow:
+        """A job's row, read at once."""
+        row = self.journal.find(id)
+        if row is None:
+            raise NotFound(f"there is no job {id!r}", resolution="`pikaci list` shows them")
+        return row
+
+    def job(self, id: str) -> JobHandle:
+        """A job, looked up at once."""
+        return JobHandle(self, self.row(id).id)
+
+    def run(self, id: str) -> RunHandle:
+        """A run, looked up at once."""
+        rows = self.journal.jobs(run=id)
+        if not rows:
+            raise NotFound(f"there is no run {id!r}", resolution="`pikaci list` shows them")
+        return self.handles(id, (row.id for row in rows))
+
+    def handles(self, run: str, jobs: Iterable[str]) -> RunHandle:
+        """The handle of a run whose jobs are known."""
+        return RunHandle(run, tuple(JobHandle(self, job) for job in jobs))
+
+    async def find_job(self, id: str) -> JobHandle:
+        """`job`, without holding up the loop."""
+        if self.driver.drives(id):
+            return JobHandle(self, id)
+        return await self.reading.journal(lambda: self.job(id))
+
+    async def find_run(self, id: str) -> RunHandle:
+        """`run`, without holding up the loop."""
+        return await self.reading.journal(lambda: self.run(id))
+
+    async def fetch(self, ids: Sequence[str]) -> list[Job]:
+        """Jobs by their ids, as they stand, with the `damage` of those that cannot be read.
+
+        One that `pikaci gc` has just taken is left out.
+        """
+
+        def read(some: Sequence[str]) -> list[Job]:
+            rows = [row for id in some if (row := self.journal.find(id)) is not None]
+            return [self.journal.look(row) for row in rows]
+
+        found = {id: job for id in ids if (job := self.driver.known(id)) is not None}
+        unknown = [id for id in ids if id not in found]
+        for start in range(0, len(unknown), READ_AT_ONCE):
+            some = unknown[start : start + READ_AT_ONCE]
+            jobs = await self.reading.journal(partial(read, some))
+            found.update((job.id, job) for job in jobs)
+        return [found[id] for id in ids if id in found]

@@ -1,0 +1,240 @@
+"""The door that submissions come through: judged, given room, published, written, and begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from orchestrator.errors import UsageError
+from orchestrator.host_paths import MountRule, directories
+from orchestrator.job.backlog import Room
+from orchestrator.job.driver import Driver
+from orchestrator.job.handle import JobHandle, RunHandle
+from orchestrator.job.jobs import Jobs
+from orchestrator.job.publisher import Publisher
+from orchestrator.job.queue import Queue
+from orchestrator.job.submission import (
+    Judged,
+    Request,
+    as_sent,
+    check_same,
+    judge,
+    rejections,
+    submissions,
+)
+from orchestrator.journal import NotTheWriter
+from orchestrator.session.locks import submitting
+from orchestrator.slow_files import look_up
+from orchestrator.snapshot.snapshot import Snapshot
+from states import events as ev
+from states.job import fold
+from states.spec import JobSpec
+
+# The other tasks have their turn when so many jobs of a run have been started.
+STARTED_AT_ONCE = 20
+
+
+class Door:
+    """Submissions of one session, each whole or not at all. Its runs are named after the session.
+
+    Once it is closed it raises `UsageError`.
+    """
+
+    def __init__(
+        self,
+        session: str,
+        *,
+        jobs: Jobs,
+        driver: Driver,
+        queue: Queue,
+        room: Room,
+        publisher: Publisher,
+        mount_rule: MountRule,
+    ) -> None:
+        self._session = session
+        self._jobs = jobs
+        self._driver = driver
+        self._queue = queue
+        self._room = room
+        self._publisher = publisher
+        self._mount_rule = mount_rule
+        self._runs = 0
+        self._going_on: set[trio.CancelScope] = set()  # submissions that are being made
+        self._one_ended = trio.Event()
+
+    async def submit_one(
+        self,
+        spec: JobSpec,
+        *,
+        name: str,
+        key: str,
+        snapshot: Snapshot | None,
+        workspace: Path | None,
+        wait: bool,
+    ) -> JobHandle:
+        """Submit one job; raises why it is refused, when the journal has that."""
+
+        def judge_here() -> Judged:
+            tree = self._publisher.tree(workspace)
+            return self._judge(Request(tree, {name: spec}, key=key, snapshot=snapshot))
+
+        run, judged = await self._submit("the workspace", judge_here, wait, _ignore)
+        for refused in judged.refused.values():
+            raise refused
+        (job,) = run.jobs
+        return job
+
+    async def submit(
+        self, request: Request, *, wait: bool, started: Callable[[Snapshot], None]
+    ) -> RunHandle:
+        """Submit a request's jobs; of one that is refused, the refusals.
+
+        `wait` for room, or raise `QueueFull`. `started` gets the snapshot before a job begins.
+        """
+        judge_here = partial(self._judge, request)
+        run, _ = await self._submit(f"the workspace {request.workspace}", judge_here, wait, started)
+        return run
+
+    async def submit_judged(
+        self, judged: Judged, *, wait: bool, started: Callable[[Snapshot], None]
+    ) -> RunHandle:
+        """`submit`, of a request that was judged already; only its mounts are checked here."""
+        check = partial(self._check_mounts, judged)
+        run, _ = await self._submit("the workspace", check, wait, started)
+        return run
+
+    async def publish(self, workspace: Path | None, *, include: tuple[str, ...]) -> Snapshot:
+        """A snapshot of the workspace as it is now, for submissions to come."""
+        self._check_open()
+        return await self._publisher.publish(workspace, include=include)
+
+    async def find(self, request: Request) -> RunHandle | None:
+        """The run that was submitted before under the request's key; None when there is none.
+
+        `KeyTaken` when it was another one.
+        """
+        if not request.key:
+            return None
+        sent = await look_up(f"the workspace {request.workspace}", lambda: as_sent(request))
+        return await self._find(sent)
+
+    async def close(self) -> None:
+        """Take no more jobs. Submissions that are being made end first, whole or not at all."""
+        self._driver.closed = True
+        with trio.CancelScope(shield=True):
+            while self._going_on:
+                for scope in self._going_on:
+                    scope.cancel()
+                await self._one_ended.wait()
+
+    def _check_open(self) -> None:
+        if self._driver.closed:
+            raise _closed()
+
+    def _judge(self, request: Request) -> Judged:
+        """Let a request in, or not. It waits for the disk."""
+        return self._check_mounts(judge(request))
+
+    def _check_mounts(self, judged: Judged) -> Judged:
+        """What was let in, unless the operator forbids a mount of it. It waits for the disk."""
+        if not judged.refused:
+            for spec in filter(directories, judged.request.specs.values()):
+                self._mount_rule.check(spec)
+        return judged
+
+    async def _submit(
+        self,
+        paths: str,
+        look: Callable[[], Judged],
+        wait: bool,
+        started: Callable[[Snapshot], None],
+    ) -> tuple[RunHandle, Judged]:
+        """Submit what `look` finds at `paths`, whole or not at all."""
+        self._check_open()
+        with trio.CancelScope() as scope:
+            self._going_on.add(scope)
+            try:
+                judged = await look_up(f"{paths}, or a directory of a job", look)
+                return await self._enter(judged, wait, started), judged
+            finally:
+                self._going_on.remove(scope)
+                self._one_ended.set()
+                self._one_ended = trio.Event()
+        # By `close`, before it was written.
+        raise _closed()
+
+    async def _find(self, request: Request) -> RunHandle | None:
+        journal = self._jobs.journal
+
+        def find() -> RunHandle | None:
+            run = journal.run_of_key(request.key)
+            if run is None:
+                return None
+            handle = self._jobs.run(run)
+            ((_, first),) = journal.entries(handle.jobs[0].id, limit=1)
+            assert isinstance(first, ev.Submitted)
+            check_same(request, first, [job.job for job in handle.jobs])
+            return handle
+
+        return await self._jobs.reading.journal(find)
+
+    async def _enter(
+        self, judged: Judged, wait: bool, started: Callable[[Snapshot], None]
+    ) -> RunHandle:
+        """Write the jobs down, and have them begin."""
+        request = judged.request
+        if request.key and (there := await self._find(request)):
+            return there
+        if judged.refused:
+            rejected = rejections(judged, self._next_run())
+            await self._jobs.journal.append(*rejected)
+            return self._jobs.handles(rejected[0].run, (event.job for event in rejected))
+        for spec in request.specs.values():
+            self._queue.capacity.check(spec)
+        run = self._next_run()
+        try:
+            submitted = await self._write(judged, run, wait, started)
+        except NotTheWriter:
+            # Another task or process may have been faster with the same key.
+            if there := await self._find(request):
+                return there
+            raise
+        # They are durable: from here on nothing may keep them from beginning.
+        for number, event in enumerate(submitted, start=1):
+            self._driver.begin(fold([event]))
+            if number % STARTED_AT_ONCE == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        return self._jobs.handles(run, (event.job for event in submitted))
+
+    async def _write(
+        self, judged: Judged, run: str, wait: bool, started: Callable[[Snapshot], None]
+    ) -> list[ev.Submitted]:
+        """Publish the workspace and write the run's first events, when there is room for it."""
+        jobs = len(judged.request.specs)
+        submitted: list[ev.Submitted] = []
+        await self._room.take(jobs, wait=wait)
+        try:
+            async with submitting(self._jobs.root.snapshots):
+                snapshot = await self._publisher.prepare(judged.request)
+                started(snapshot)
+                events = submissions(judged, run, snapshot)
+                await self._jobs.journal.append(*events)
+                submitted = events
+        finally:
+            self._room.give_back(jobs, (event.job for event in submitted))
+        return submitted
+
+    def _next_run(self) -> str:
+        self._runs += 1
+        return self._session if self._runs == 1 else f"{self._session}-{self._runs}"
+
+
+def _closed() -> UsageError:
+    return UsageError("the orchestrator is closed", resolution="submit in the block that opened it")
+
+
+def _ignore(snapshot: Snapshot) -> None:
+    """Nobody wants to know."""
