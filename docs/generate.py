@@ -30,7 +30,7 @@ from orchestrator.incus.errors import (
     OutcomeUnknown,
 )
 from orchestrator.report import RunReport
-from orchestrator.service.api import OPERATIONS
+from orchestrator.service.api.operations import OPERATIONS
 from states import lease
 from states.events import Written
 from states.lifecycle import TABLE, TERMINAL, State

@@ -12,7 +12,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api import OPERATIONS, Operation, submit
+from orchestrator.service.api.operations import OPERATIONS, Operation
+from orchestrator.service.api.runs import submit
 from orchestrator.service.follow import EVENT_STREAM
 from orchestrator.service.limits import Limits
 from orchestrator.service.metrics import MEDIA_TYPE, Metrics

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.service.api import OPERATIONS, Operation
+from orchestrator.service.api.operations import OPERATIONS, Operation
 from orchestrator.service.follow import EVENT_STREAM
 from orchestrator.service.types import Move, ProblemDocument
 

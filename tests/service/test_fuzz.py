@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.types import ASGIApp
 
 from orchestrator import JobSpec
-from orchestrator.service import api
+from orchestrator.service.api import events, operations
 from orchestrator.service.app import make_app
 from orchestrator.service.connections import serve_connections
 from orchestrator.service.openapi import openapi
@@ -88,7 +88,7 @@ def served(wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app) -> Iterator[str
 def address() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch, served() as found:
         # What all jobs do is told for an hour otherwise.
-        patch.setattr(api, "WATCH_SECS", 0.05)
+        patch.setattr(events, "WATCH_SECS", 0.05)
         yield found
 
 
@@ -96,7 +96,7 @@ def address() -> Iterator[str]:
 def guarded() -> Iterator[str]:
     """The address of one that asks for the token."""
     with pytest.MonkeyPatch.context() as patch, served(partial(RequireToken, token=TOKEN)) as found:
-        patch.setattr(api, "WATCH_SECS", 0.05)
+        patch.setattr(events, "WATCH_SECS", 0.05)
         yield found
 
 
@@ -121,7 +121,7 @@ def test_nothing_answers_500(operation: Any, address: str) -> None:
 
 
 PATHS = [
-    *(operation.path.encode() for operation in api.OPERATIONS),
+    *(operation.path.encode() for operation in operations.OPERATIONS),
     b"/",
     b"/runs/{run}",
     b"/jobs/{job}",

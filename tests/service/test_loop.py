@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from orchestrator.service.api import OPERATIONS
+from orchestrator.service.api.operations import OPERATIONS
 from tests.blocking import watch_blocking
 from tests.service.served import open_served
 

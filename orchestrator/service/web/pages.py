@@ -17,7 +17,8 @@ from orchestrator.job.handle import JobHandle
 from orchestrator.log_end import read_log_end
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.report import job_document
-from orchestrator.service.api import JobsQuery, decoded_query, find_jobs, log_cancel
+from orchestrator.service.api.asked import decode_query
+from orchestrator.service.api.jobs import JobsQuery, find_jobs, log_cancel
 from orchestrator.service.artifacts import list_artifacts
 from orchestrator.service.limits import read_form
 from orchestrator.service.types import Cancel
@@ -65,7 +66,7 @@ class Pages:
     async def show_board(self, request: Request) -> Response:
         """What runs, what waits, and the newest runs; or the jobs that are looked for."""
         given = {key: value for key, value in request.query_params.items() if value}
-        query = decoded_query(given, JobsQuery)
+        query = decode_query(given, JobsQuery)
         values: dict[str, Any] = {"query": query, "verdicts": list(Verdict), "at": await self._at()}
         if set(given) - {"before"}:
             found, following = await find_jobs(self.orchestrator, query)

@@ -1,0 +1,38 @@
+"""What a job left: listed, and given out."""
+
+from __future__ import annotations
+
+import os
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service.api.answers import json_list
+from orchestrator.service.api.jobs import job_of
+from orchestrator.service.artifacts import list_artifacts, open_artifact
+from orchestrator.service.files import file_answer
+
+
+async def artifacts(orchestrator: Orchestrator, request: Request) -> Response:
+    """What the job left."""
+    directory = await (await job_of(orchestrator, request)).fetch_directory()
+    found = await orchestrator.reading.apart(lambda: list_artifacts(directory / "artifacts"))
+    return await json_list(orchestrator, b'{"artifacts":[', found, b"]}")
+
+
+async def artifact(orchestrator: Orchestrator, request: Request) -> Response:
+    """A file that the job left, as a download."""
+    directory = await (await job_of(orchestrator, request)).fetch_directory()
+
+    def opened() -> tuple[int, int]:
+        file = open_artifact(directory / "artifacts", request.path_params["path"])
+        return file, os.fstat(file).st_size
+
+    headers = {
+        # A job's HTML must not run as ours.
+        "Content-Type": "application/octet-stream",
+        "Content-Disposition": "attachment",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+    return await file_answer(request, *await orchestrator.reading.apart(opened), headers)

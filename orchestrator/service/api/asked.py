@@ -1,0 +1,65 @@
+"""What a request asks for: its query, its body, its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from orchestrator.service.problems import Problem
+
+_MAX_KEY = 200
+_T = TypeVar("_T")
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+def decode_query(given: Mapping[str, str], type: type[_T]) -> _T:
+    """The query, or a header, as its type; a `Problem` says what is wrong with it."""
+    try:
+        return msgspec.convert(dict(given), type, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(
+            400, f"the query: {error}", resolution="/v1/openapi.json has its form"
+        ) from None
+
+
+def query_of_stream(request: Request, type: type[_T]) -> _T:
+    """The query of a stream; its `after` is the header Last-Event-ID where that is sent."""
+    query = decode_query(request.query_params, type)
+    last = request.headers.get("Last-Event-ID")
+    return query if last is None else decode_query({"after": last}, type)
+
+
+async def decode_body(request: Request, type: type[_T]) -> _T:
+    """The JSON body as its type; a `Problem` says what is wrong with it."""
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Problem(
+            415, "the body is not said to be JSON", resolution="Content-Type: application/json"
+        )
+    try:
+        return msgspec.json.decode(await request.body(), type=type)
+    except msgspec.ValidationError as error:
+        raise Problem(
+            422, f"the body: {error}", resolution="/v1/openapi.json has its form"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(
+            400, f"the body is not JSON: {error}", resolution="JSON is sent as UTF-8"
+        ) from None
+
+
+def idempotency_key(request: Request) -> str:
+    """The key of the request, "" when it sends none."""
+    keys = request.headers.getlist("Idempotency-Key")
+    if not keys:
+        return ""
+    if len(keys) > 1 or not 0 < len(keys[0]) <= _MAX_KEY or not keys[0].isprintable():
+        raise Problem(
+            400,
+            "the Idempotency-Key is not valid",
+            resolution=f"send one, of 1 to {_MAX_KEY} printable characters, or none",
+        )
+    return keys[0]

@@ -1,0 +1,122 @@
+"""What happens, as server-sent events: to one job, or to any."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.job.handle import BATCH, JobHandle
+from orchestrator.journal import JobRow
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service.api.answers import encode
+from orchestrator.service.api.asked import Count, query_of_stream
+from orchestrator.service.api.jobs import job_of
+from orchestrator.service.follow import frames_of, stream_answer
+from orchestrator.service.types import move
+from states import events as ev
+from states import recorded
+
+# Those who watch all jobs are told at once of what happens in so short a time: each look reads.
+GATHER_SECS = 0.05
+# Those who watch all jobs have to come again after this time, and so are known to be alive.
+WATCH_SECS = 3600.0
+
+
+class MovesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`after`: behind this number, else from now on. The header Last-Event-ID goes before it."""
+
+    after: Count | None = None
+
+
+class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`after`: only what stands behind this number. The header Last-Event-ID goes before it."""
+
+    after: Count = 0
+
+
+async def events(orchestrator: Orchestrator, request: Request) -> Response:
+    """A job's events and notes as server-sent events, from the first or behind Last-Event-ID.
+
+    The stream ends when the job has. Behind the last event of an ended job the answer is 204,
+    which tells a browser not to come again.
+    """
+    job = await job_of(orchestrator, request)
+    after = query_of_stream(request, EventsQuery).after
+    if (await job.fetch()).ended and not await job.more(after):
+        return Response(status_code=204)
+    return stream_answer(request, frames_of(_Events(job, after).more))
+
+
+class _Events:
+    """A job's entries as frames, from behind a number."""
+
+    def __init__(self, job: JobHandle, after: int) -> None:
+        self._job = job
+        self._after = after
+
+    async def more(self) -> bytes:
+        """The next entries; empty behind the last one of a job that has ended."""
+        batch = await self._job.more(self._after)
+        if batch:
+            self._after = batch[-1][0]
+        return b"".join(
+            b"id: %d\nevent: %s\ndata: %s\n\n"
+            % (number, ev.kind_of(entry).encode(), recorded.encode(entry))
+            for number, entry in batch
+        )
+
+
+async def moves(orchestrator: Orchestrator, request: Request) -> Response:
+    """What moves any job, as server-sent events, from now on or behind Last-Event-ID.
+
+    It begins with the number behind which it goes on, and ends after an hour.
+    """
+    after = query_of_stream(request, MovesQuery).after
+    newest = await orchestrator.reading.journal(orchestrator.journal.position)
+    # A greater number is of another journal.
+    after = newest if after is None else min(after, newest)
+    return stream_answer(request, frames_of(_Moves(orchestrator, after).more))
+
+
+class _Moves:
+    """What moves any job as frames, from behind a number; the first frame tells the number."""
+
+    def __init__(self, orchestrator: Orchestrator, after: int) -> None:
+        self._orchestrator = orchestrator
+        self._after = after
+        self._begun = False
+        self._end = trio.current_time() + WATCH_SECS
+
+    async def more(self) -> bytes:
+        """The next moves; empty when the client is to come again."""
+        if not self._begun:
+            self._begun = True
+            return b"id: %d\n\n" % self._after
+        journal = self._orchestrator.journal
+        while trio.current_time() < self._end:
+            arrival = self._orchestrator.arrivals.entry()
+            batch = await self._orchestrator.reading.journal(
+                partial(journal.moves, after=self._after, limit=BATCH)
+            )
+            if batch:
+                self._after = batch[-1][0]
+                # Empty where none of them can be read.
+                if frame := _frame(batch):
+                    return frame
+                continue
+            with trio.move_on_at(self._end):
+                await arrival.wait()
+                await trio.sleep(GATHER_SECS)
+        return b""
+
+
+def _frame(batch: list[tuple[int, JobRow, ev.Event | None]]) -> bytes:
+    return b"".join(
+        b"id: %d\nevent: move\ndata: %s\n\n" % (number, encode(move(row, event)))
+        for number, row, event in batch
+        if event is not None
+    )

@@ -1,0 +1,109 @@
+"""The log of a job: whole, in parts, and followed."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Annotated
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from orchestrator.job.handle import JobHandle
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service.api.answers import json
+from orchestrator.service.api.asked import Count, decode_query
+from orchestrator.service.api.jobs import job_of
+from orchestrator.service.files import file_answer
+from orchestrator.service.follow import LogFrames, frames_of, place_of_id, stream_answer
+from orchestrator.service.limits import lasting
+from orchestrator.service.places import place_of_byte, place_of_line
+from orchestrator.service.types import Place
+
+
+class LogQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`follow`: from the byte `after`, as it grows, to the job's end."""
+
+    follow: bool = False
+    after: Count = 0
+
+
+class FollowQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`after`: from this byte of the current attempt. The header Last-Event-ID goes before it."""
+
+    after: Count = 0
+
+
+class PlaceQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `line`, from 1; without one, the line that the `byte` is in."""
+
+    line: Annotated[int, msgspec.Meta(ge=1, le=2**62)] | None = None
+    byte: Count = 0
+
+
+async def log(orchestrator: Orchestrator, request: Request) -> Response:
+    """A job's log: whole, by a Range of bytes, or followed to the job's end."""
+    job = await job_of(orchestrator, request)
+    query = decode_query(request.query_params, LogQuery)
+    media = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
+    if query.follow and request.method == "GET":
+        lasting(request)
+        return StreamingResponse(
+            job.log(after=query.after), headers={"X-Content-Type-Options": "nosniff", **media}
+        )
+    opened = await _open_log(orchestrator, job)
+    if opened is None:
+        return Response(b"", headers=media)
+    return await file_answer(request, *opened, media)
+
+
+async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
+    """A job's log as server-sent events of base64, from a byte or behind Last-Event-ID.
+
+    An id is an attempt and a byte of its log, `1.4096`: behind one attempt's log comes the next
+    one's. The stream ends when the job has; behind the end the answer is 204.
+    """
+    job = await job_of(orchestrator, request)
+    after = decode_query(request.query_params, FollowQuery).after
+    now = await job.look()
+    place = max(1, now.attempt), after
+    if (last := request.headers.get("Last-Event-ID")) is not None:
+        place = place_of_id(last)
+    frames = LogFrames(job, *place)
+    if (now.ended or now.damage) and await frames.over():
+        return Response(status_code=204)
+    return stream_answer(request, frames_of(frames.more))
+
+
+async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
+    """Where a line of a job's log begins, or which line a byte is in."""
+    query = decode_query(request.query_params, PlaceQuery)
+    opened = await _open_log(orchestrator, await job_of(orchestrator, request))
+    if opened is None:
+        return json(Place(line=1, byte=0))
+    file, _ = opened
+    try:
+        find = (
+            partial(place_of_byte, file, query.byte)
+            if query.line is None
+            else partial(place_of_line, file, query.line)
+        )
+        return json(await orchestrator.reading.apart(find))
+    finally:
+        os.close(file)
+
+
+async def _open_log(orchestrator: Orchestrator, job: JobHandle) -> tuple[int, int] | None:
+    """A descriptor of the log, the caller's to close, and its size; None when there is none yet."""
+    directory = await job.fetch_directory()
+
+    def opened() -> tuple[int, int] | None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            file = os.open(directory / "guest.log", flags)
+        except FileNotFoundError:
+            return None
+        return file, os.fstat(file).st_size
+
+    return await orchestrator.reading.apart(opened)

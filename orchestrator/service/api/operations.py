@@ -1,0 +1,76 @@
+"""The table of what can be asked: the routes and the OpenAPI document are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.orchestrator import Orchestrator, Statistics
+from orchestrator.service.api.artifacts import artifact, artifacts
+from orchestrator.service.api.events import EventsQuery, MovesQuery, events, moves
+from orchestrator.service.api.jobs import JobsQuery, cancel_job, get_job, list_jobs, statistics
+from orchestrator.service.api.log import (
+    FollowQuery,
+    LogQuery,
+    PlaceQuery,
+    follow_log,
+    log,
+    log_place,
+)
+from orchestrator.service.api.runs import cancel_run, get_run, submit
+from orchestrator.service.follow import EVENT_STREAM
+from orchestrator.service.types import (
+    Artifacts,
+    Cancel,
+    JobDocument,
+    JobPage,
+    Place,
+    RunDocument,
+    SubmitRun,
+)
+
+_Handler = Callable[[Orchestrator, Request], Awaitable[Response]]
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """No query."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path: who answers, and what the OpenAPI document says of it."""
+
+    method: str
+    path: str
+    handler: _Handler
+    answer: type[Any] | str  # a JSON document, or a media type
+    body: type[Any] | None = None
+    query: type[Any] = Nothing
+    status: int = 200
+
+    @property
+    def summary(self) -> str:
+        return (self.handler.__doc__ or "").strip().splitlines()[0]
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/runs", submit, RunDocument, body=SubmitRun, status=201),
+    Operation("GET", "/v1/runs/{run}", get_run, RunDocument),
+    Operation("POST", "/v1/runs/{run}/cancel", cancel_run, RunDocument, body=Cancel),
+    Operation("GET", "/v1/jobs", list_jobs, JobPage, query=JobsQuery),
+    Operation("GET", "/v1/jobs/{job}", get_job, JobDocument),
+    Operation("POST", "/v1/jobs/{job}/cancel", cancel_job, JobDocument, body=Cancel),
+    Operation("GET", "/v1/events", moves, EVENT_STREAM, query=MovesQuery),
+    Operation("GET", "/v1/jobs/{job}/events", events, EVENT_STREAM, query=EventsQuery),
+    Operation("GET", "/v1/jobs/{job}/log", log, "text/plain", query=LogQuery),
+    Operation("GET", "/v1/jobs/{job}/log/events", follow_log, EVENT_STREAM, query=FollowQuery),
+    Operation("GET", "/v1/jobs/{job}/log/place", log_place, Place, query=PlaceQuery),
+    Operation("GET", "/v1/jobs/{job}/artifacts", artifacts, Artifacts),
+    Operation("GET", "/v1/jobs/{job}/artifacts/{path:path}", artifact, "application/octet-stream"),
+    Operation("GET", "/v1/statistics", statistics, Statistics),
+)

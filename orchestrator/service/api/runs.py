@@ -1,0 +1,129 @@
+"""Runs: submitted, shown and cancelled."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.attempt.secrets import SecretMissing, read_secrets
+from orchestrator.job.handle import RunHandle
+from orchestrator.job.submission import Judged, judge
+from orchestrator.job.submission import Request as RunRequest
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service.api.answers import encode, json_list
+from orchestrator.service.api.asked import decode_body, idempotency_key
+from orchestrator.service.api.jobs import document, log_cancel
+from orchestrator.service.problems import Problem
+from orchestrator.service.types import Cancel, JobDocument, SubmitRun
+from orchestrator.slow_files import look_up
+from orchestrator.snapshot.snapshot import Snapshot
+from states import events as ev
+from states.outcome import Verdict
+
+_log = logging.getLogger(__name__)
+
+
+async def submit(orchestrator: Orchestrator, request: Request) -> Response:
+    """Submit a run; it is durable when this is answered. With an Idempotency-Key, once."""
+    key = idempotency_key(request)
+    asked = await decode_body(request, SubmitRun)
+    wanted = RunRequest(
+        Path(asked.workspace),
+        asked.jobs,
+        include=asked.include,
+        key=key,
+        snapshot=_published(orchestrator, asked.snapshot),
+    )
+    # It looks at the workspace, at directories of jobs, and at the files of secrets.
+    run = await orchestrator.find_submitted(wanted)
+    known = run is not None
+    warnings: list[str] = []
+    if run is None:
+        judged = await look_up("the paths of the run", partial(_judged, wanted))
+        run = await orchestrator.submit_judged(
+            judged, wait=False, started=lambda snapshot: warnings.extend(snapshot.warnings)
+        )
+    documents = await _documents(orchestrator, run)
+    rejected = [document for document in documents if document.verdict is Verdict.REJECTED]
+    if rejected and (failure := rejected[0].failure):
+        raise Problem(
+            422,
+            f"jobs.{rejected[0].name}: {failure.message}",
+            resolution=f"{failure.resolution}; the run {run.id} is recorded as rejected",
+        )
+    about = {"run": run.id, "jobs": len(documents), "key": key, "workspace": asked.workspace}
+    _log.info("known run" if known else "submitted run", extra={"about": about})
+    return await _json_run(
+        orchestrator, run, documents, warnings=warnings, status=200 if known else 201
+    )
+
+
+async def get_run(orchestrator: Orchestrator, request: Request) -> Response:
+    """A run, with its jobs as they stand."""
+    run = await orchestrator.find_run(request.path_params["run"])
+    return await _json_run(orchestrator, run, await _documents(orchestrator, run))
+
+
+async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
+    """Cancel all jobs of a run; answered when they are dead."""
+    run = await orchestrator.find_run(request.path_params["run"])
+    asked = await decode_body(request, Cancel)
+    log_cancel([job.id for job in run.jobs], asked)
+    await orchestrator.cancel((job.id for job in run.jobs), reason=asked.reason, now=asked.now)
+    return await _json_run(orchestrator, run, await _documents(orchestrator, run))
+
+
+def _judged(request: RunRequest) -> Judged:
+    """The request, judged. All its secrets are there before anything is touched.
+
+    They are read again when they are used.
+    """
+    judged = judge(request)
+    if not judged.refused:
+        _check_secrets(judged)
+    return judged
+
+
+def _check_secrets(judged: Judged) -> None:
+    for name, checked in judged.checked.items():
+        try:
+            read_secrets(checked.spec.secrets)
+        except SecretMissing as error:
+            raise Problem(
+                422,
+                f"jobs.{name}.{error.brief}, in the service",
+                resolution=error.resolution.replace("pikaci is started", "the service is started"),
+            ) from None
+
+
+def _published(orchestrator: Orchestrator, asked: ev.SnapshotRef | None) -> Snapshot | None:
+    if asked is None:
+        return None
+    # It becomes a path.
+    if not re.fullmatch("[0-9a-f]{64}", asked.hash):
+        raise Problem(422, "snapshot.hash is no hash of a snapshot")
+    path = orchestrator.root.snapshots / asked.hash
+    return Snapshot(asked.hash, path, asked.commit, asked.dirty)
+
+
+async def _documents(orchestrator: Orchestrator, run: RunHandle) -> list[JobDocument]:
+    jobs = await orchestrator.fetch_jobs([job.id for job in run.jobs])
+    return [document(orchestrator, job) for job in jobs]
+
+
+async def _json_run(
+    orchestrator: Orchestrator,
+    run: RunHandle,
+    jobs: list[JobDocument],
+    *,
+    warnings: Sequence[str] = (),
+    status: int = 200,
+) -> Response:
+    head = b'{"id":%s,"jobs":[' % encode(run.id)
+    return await json_list(orchestrator, head, jobs, b'],"warnings":%s}' % encode(warnings), status)
