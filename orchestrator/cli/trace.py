@@ -69,34 +69,35 @@ def show(
     """Show where the time of a job went, what it waited for, and why it did not pass.
 
     Of a run with several jobs: each as a bar, and who kept whom waiting. The newest run when
-    none is named.
+    none is named. Exit code 4 when a job of it cannot be read.
     """
     from datetime import UTC, datetime
 
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.output import print_json
+    from orchestrator.cli.trace_read import read_each, timeline_of
     from orchestrator.cli.trace_show import show_job, show_run
     from orchestrator.tracing.story import JobStory, job_story, run_story
-    from orchestrator.tracing.timeline import timeline
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
         rows = find_jobs(journal, run_or_job)
         if verbose and len(rows) == 1 and not as_json:
-            _show_entries(journal, rows[0])
+            _show_entries(journal, root, rows[0])
             return 0
         moment = datetime.now(UTC)
-        jobs = [
-            timeline((entry for _, entry in journal.entries(row.id)), until=moment) for row in rows
-        ]
-    story = job_story(jobs[0]) if len(jobs) == 1 else run_story(jobs)
+        jobs, code = read_each(
+            [row.id for row in rows],
+            lambda job: timeline_of(journal, root.journal, job, until=moment),
+        )
+    story = job_story(jobs[0]) if len(rows) == 1 else run_story(jobs)
     if as_json:
         print_json(story, indent=True)
     elif isinstance(story, JobStory):
         show_job(story, holder="" if story.verdict else _holder(root, story.run))
     else:
         show_run(story, everything=verbose)
-    return 0
+    return code
 
 
 def _holder(root: StateRoot, run: str) -> str:
@@ -107,12 +108,13 @@ def _holder(root: StateRoot, run: str) -> str:
     return "nobody has it: `pikaci resume` goes on with it"
 
 
-def _show_entries(journal: Journal, row: JobRow) -> None:
+def _show_entries(journal: Journal, root: StateRoot, row: JobRow) -> None:
+    from orchestrator.cli.trace_read import entries_of
     from orchestrator.terminal import plain
     from orchestrator.units import seconds
 
+    entries = entries_of(journal, root.journal, row.id)
     click.echo(f"{row.id} {plain(row.name)}, run {row.run}")
-    entries = [entry for _, entry in journal.entries(row.id)]
     first = entries[0].monotonic
     for entry in entries:
         click.echo(f"{seconds(entry.monotonic - first)}  {plain(_described(entry))}")
@@ -137,17 +139,21 @@ def export(
     form: str,
     output: Path | None,
 ) -> int:
-    """Write the trace of a job, or of all jobs of a run (the newest when none is named)."""
+    """Write the trace of a job, or of all jobs of a run (the newest when none is named).
+
+    Exit code 4 when a job of the run cannot be read, and is not in it.
+    """
     from orchestrator.cli.find import existing_journal, find_jobs
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
-        data = _exported(journal, [row.id for row in find_jobs(journal, run_or_job)], form)
+        rows = find_jobs(journal, run_or_job)
+        data, code = _exported(journal, root, [row.id for row in rows], form)
     if output is None:
         from orchestrator.cli.output import print_document
 
         print_document(data)
-        return 0
+        return code
     try:
         output.write_bytes(data)
     except OSError as error:
@@ -155,20 +161,22 @@ def export(
             f"--output {output} cannot be written: {error.strerror}",
             resolution="name a file in a directory of yours",
         ) from None
-    return 0
+    return code
 
 
-def _exported(journal: Journal, jobs: list[str], form: str) -> bytes:
+def _exported(journal: Journal, root: StateRoot, jobs: list[str], form: str) -> tuple[bytes, int]:
     from importlib import import_module
 
-    from orchestrator.tracing.timeline import timeline
+    from orchestrator.cli.trace_read import read_each, timeline_of
     from states import trace
 
     if form == "jsonl":
-        return b"".join(trace.join(job, _bodies(journal, job)) for job in jobs)
+        traces, code = read_each(jobs, lambda job: trace.join(job, _bodies(journal, job)))
+        return b"".join(traces), code
     draw = getattr(import_module(f"orchestrator.tracing.{form}"), form)
-    data: bytes = draw([timeline(entry for _, entry in journal.entries(job)) for job in jobs])
-    return data
+    lines, code = read_each(jobs, lambda job: timeline_of(journal, root.journal, job))
+    data: bytes = draw(lines)
+    return data, code
 
 
 def _bodies(journal: Journal, job: str) -> list[bytes]:
@@ -234,6 +242,7 @@ def diff(one: str, other: str, workspace: Path | None, state_root: Path | None) 
 
 def _timeline(root: StateRoot, word: str) -> Timeline:
     from orchestrator.cli.find import existing_journal, find_job
+    from orchestrator.cli.trace_read import timeline_of
     from orchestrator.tracing.timeline import timeline
     from states import trace
     from states.errors import TraceError
@@ -252,7 +261,7 @@ def _timeline(root: StateRoot, word: str) -> Timeline:
         return timeline(trace.decode(first[1]))
     with existing_journal(root, only_reading=True) as journal:
         row = find_job(journal, word)
-        return timeline(entry for _, entry in journal.entries(row.id))
+        return timeline_of(journal, root.journal, row.id)
 
 
 def _read(file: Path) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from trio.testing import MockClock
 
 from orchestrator.attempt.plan import instance_name
@@ -129,6 +129,35 @@ async def test_its_log_is_there(tmp_path: Path, damage: str, upto: int) -> None:
 
     assert (0, "one\n") == run_command(root, "logs", "bad.1")
     assert (0, "one\n") == run_command(root, "logs", "--follow", "bad.1")
+
+
+@damages
+@pytest.mark.parametrize("words", [["trace"], ["trace", "export", "--format", "html"]])
+async def test_a_trace_has_the_others_of_its_run(
+    tmp_path: Path, damage: str, words: list[str]
+) -> None:
+    """It is named, and the exit code says that something is missing. Alone it is one error."""
+    root = await make_root(tmp_path / "root", damage)
+    with open_journal(root.journal) as journal:
+        for event in sample_life():
+            changes: dict[str, Any] = {"job": "bad.2"}
+            if isinstance(event, ev.Submitted):
+                changes |= {"run": "bad", "name": "beside"}
+            await journal.append(msgspec.structs.replace(event, **changes))
+
+    def trace(job: str) -> Result:
+        root_option = ["--state-root", str(root.path)]
+        return CliRunner().invoke(pikaci, [*words, job, *root_option], standalone_mode=False)
+
+    together, alone = trace("bad"), trace("bad.1")
+
+    assert "beside" in together.output
+    if damage == DAMAGE["lost end"]:  # what is left is a trace
+        assert (0, 0) == (together.return_value, alone.return_value)
+    else:
+        assert 4 == together.return_value
+        assert "the job bad.1 cannot be read" in together.output
+        assert isinstance(alone.exception, JobUnreadable)
 
 
 @damages
