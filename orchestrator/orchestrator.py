@@ -248,7 +248,7 @@ class Orchestrator:
         snapshot: Snapshot | None = None,
         workspace: Path | None = None,
     ) -> Job:
-        """Run one job to its end, and return it. A cancellation ends the job first."""
+        """Run one job to its end, and return it. When cancelled, it cancels the job first."""
         job = await self.submit(spec, name=name, snapshot=snapshot, workspace=workspace)
         try:
             return await job.wait()
@@ -294,7 +294,7 @@ class Orchestrator:
         """
         return await self._door.find(request)
 
-    # Looking at jobs, and ending them.
+    # Reading jobs, and cancelling them.
 
     @property
     def journal(self) -> Journal:
@@ -341,10 +341,11 @@ class Orchestrator:
     async def cancel(
         self, jobs: Iterable[str], *, reason: str = "asked for", now: bool = False
     ) -> None:
-        """End jobs, by id; return when they are dead. `now`: without a grace period.
+        """Cancel jobs, by id; return when they are dead. `now`: without a grace period.
 
-        `NotFound` when there is no such job; then none is ended. Errors are also those of `wait`;
-        a job that cannot be read is left, and said to be so when the others are dead.
+        `NotFound` when there is no such job; then none is cancelled. Errors are also those of
+        `JobHandle.wait`. A job that cannot be read is left, and `JobUnreadable` says so when the
+        others are dead.
         """
         await cancel_by_id(self._bench, self._jobs, jobs, reason=reason, hurry=now)
 

@@ -112,7 +112,7 @@ async def _watch(client: Client, run: RunAnswer, watch: Watch) -> None:
 
 
 async def _cancel(client: Client, run: RunAnswer, watch: Watch, intent: IntentSwitch) -> None:
-    """End the run's jobs; at a second signal without a grace period."""
+    """Cancel the run's jobs; at a second signal without a grace period."""
 
     async def end(*, now: bool) -> None:
         async with trio.open_nursery() as nursery:

@@ -38,9 +38,9 @@ class LogPiece:
 class JobHandle:
     """A job of an orchestrator's state root. What it tells is read from the journal.
 
-    So a reader holds nothing but its place: however slow it is, it loses nothing, and nobody
-    waits for it. Methods that are awaited read in a worker thread, or know the job without
-    reading; the properties read at once, and hold up the loop for as long as the disk takes.
+    A reader holds nothing but its place: however slow it is, it loses nothing, and nobody waits
+    for it. Methods that are awaited read in a worker thread, or know the job without reading. The
+    properties read at once, and hold up the loop for as long as the disk takes.
     """
 
     def __init__(self, jobs: Jobs, id: str) -> None:
@@ -187,7 +187,7 @@ class JobHandle:
                 await trio.sleep(GATHER_SECS)
 
     async def cancel(self, *, reason: str = "asked for", now: bool = False) -> None:
-        """End the job, and return when it is dead; `now`: without a grace period."""
+        """Cancel the job, and return when it is dead; `now`: without a grace period."""
         await self._jobs.cancel([self.id], reason=reason, now=now)
 
     def waits_for(self) -> str:

@@ -21,7 +21,7 @@ READ_AT_ONCE = 20
 
 
 class Cancel(Protocol):
-    """Ends jobs, by id, and returns when they are dead; `now`: without a grace period."""
+    """Cancels jobs, by id, and returns when they are dead; `now`: without a grace period."""
 
     async def __call__(
         self, jobs: Iterable[str], *, reason: str = ..., now: bool = ...

@@ -114,7 +114,7 @@ class Client:
         return await self._post("/v1/runs", run, RunAnswer, {"Idempotency-Key": key})
 
     async def cancel(self, job: str, cancel: Cancel) -> JobAnswer:
-        """End a job; returns when it is dead."""
+        """Cancel a job; returns when it is dead."""
         return await self._post(f"/v1/jobs/{job}/cancel", cancel, JobAnswer, {})
 
     async def entries(self, job: str) -> AsyncIterator[ev.Entry]:

@@ -56,11 +56,11 @@ async def cancel_jobs(
     hurry: bool,
     fault: Callable[[str], Exception | None] = lambda job: None,
 ) -> None:
-    """Return when the jobs (their runs by their ids) have ended; the caller has a deadline.
+    """Cancel the jobs, and return when they have ended; the caller has a deadline.
 
-    `tasks` are the jobs of this process, None when it has no part in the state root yet.
-    `hurry`: without a grace period. A `fault` of a job, which this process has lost, is raised, and
-    `HolderSilent` when the others have ended.
+    `jobs` has the run of each, by id. `tasks` are the jobs of this process, None when it has no
+    part in the state root yet. `hurry`: without a grace period. Raises the `fault` of a job that
+    this process has lost, and `HolderSilent` when the jobs of all others have ended.
     """
     silent: list[HolderSilent] = []
 

@@ -82,11 +82,11 @@ def collect_garbage(
 ) -> Freed:
     """Delete what is beyond the bounds, the oldest runs first, and what is left over.
 
-    Left over are snapshots that no kept run names, those that nobody will finish, and locks and
-    sockets of dead processes. Spared are runs that are not settled, that a living process holds,
-    or that have a job which cannot be read: somebody may want to know what it was. Files go before
-    the journal forgets them: a crash in between leaves nothing unknown, and on a full disk the
-    `journal` may be one that can only be read.
+    Left over are snapshots that no kept run names, those that nobody will finish or that a killed
+    gc set aside, and locks and sockets of dead processes. Spared are runs that are not settled,
+    that a living process holds, or that have a job which cannot be read: somebody may want to know
+    what it was. Files go before the journal forgets them: a crash in between leaves nothing
+    unknown, and on a full disk the `journal` may be one that can only be read.
     """
     if not dry_run and not os.access(root.path, os.W_OK):
         raise UsageError(f"{root.path} cannot be written to", resolution="nothing was deleted")

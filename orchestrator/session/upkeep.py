@@ -1,4 +1,4 @@
-"""A state root is tended for as long as a process has something to do in it."""
+"""Upkeep of a state root, for as long as a process has something to do in it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def upkeep(bench: Workbench, queue: Queue, driver: Driver) -> AsyncIterator[None]:
-    """Meanwhile, what dead processes left goes on, and instances that nobody needs go.
+    """While the block runs, resume what dead processes left, and delete what nobody needs.
 
-    The driver's tasks have the jobs that go on. Those that have not ended with the block go on in
-    their guests, and are the next start's. Jobs that the driver lost, as its journal could not be
-    written for a while, go on too. What one of these duties could not do, the driver is told; it
-    is done again later.
+    The jobs of dead processes are in `driver.tasks`. Those that have not ended with the block go
+    on in their guests, and are the next start's. The driver takes up the jobs that it lost. A
+    duty that fails is tried again, and `driver.on_fault` is told.
     """
     aside = replace(bench, intent=IntentSwitch(bench.intent), keep_secs=None)
     # What cancels the block must not reach its jobs before they are told to leave.
@@ -55,8 +54,8 @@ async def upkeep(bench: Workbench, queue: Queue, driver: Driver) -> AsyncIterato
         for instance, problem in (await reaper.reap(aside, doomed)).items():
             driver.on_fault("reap", PikaciError(f"{instance} could not be deleted: {problem}"))
 
-    async def tend() -> None:
-        # What is wrong with these is no concern of the block's jobs.
+    async def work() -> None:
+        # An error here is no error of the block.
         with scope:
             async with trio.open_nursery() as nursery:
                 while True:
@@ -66,7 +65,7 @@ async def upkeep(bench: Workbench, queue: Queue, driver: Driver) -> AsyncIterato
                     await trio.sleep(EVERY_SECS)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tend)
+        nursery.start_soon(work)
         try:
             yield
         finally:
