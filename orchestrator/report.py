@@ -22,7 +22,8 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     `job` is `name`, and `attempts` is `attempt`: some readers know the one, some the other.
     `verdict` is how the job ended, `outcome` and `exit_code` are the command's own. `waits_for`
     says what it waits for before it begins, in words; empty when for nothing, or where that is
-    not known, as outside of the process that runs it. `artifacts` is a directory, `log` a file.
+    not known, as outside of the process that runs it. `queued_ms` is its time in the queue, and
+    `run_ms` the time from then to its last event. `artifacts` is a directory, `log` a file.
     `damaged` says why the job's events cannot be read; most of the rest is then not known.
     """
 
@@ -41,6 +42,8 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None
     warnings: tuple[str, ...]
     phases: tuple[Phase, ...]
+    queued_ms: float
+    run_ms: float
     workspace: str
     snapshot: SnapshotRef | None
     image: ImageRef | None
@@ -78,6 +81,8 @@ def job_document(job: Job, waits_for: str = "") -> JobDocument:
         failure=job.failure,
         warnings=job.warnings,
         phases=job.phases,
+        queued_ms=round(job.queued_ms, 3),
+        run_ms=round(job.run_ms, 3),
         workspace=job.workspace,
         snapshot=job.snapshot,
         image=job.image,

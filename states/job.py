@@ -58,6 +58,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     damage: str = ""
 
     @property
+    def queued_ms(self) -> float:
+        """Milliseconds in the queue, until the job got its slot; 0 while it is queued."""
+        return (self.phases[0].duration_ms or 0.0) if self.phases else 0.0
+
+    @property
+    def run_ms(self) -> float:
+        """Milliseconds from getting the slot to the last event: what a person calls its time."""
+        return sum(phase.duration_ms or 0.0 for phase in self.phases[1:])
+
+    @property
     def ended(self) -> bool:
         """Whether no event can move the job any more."""
         return self.state in TERMINAL

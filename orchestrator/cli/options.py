@@ -31,6 +31,20 @@ output_option = click.option(
     show_default=True,
     help="What to print.",
 )
+jobs_option = click.option(
+    "-j",
+    "--jobs",
+    "parallel",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Run N jobs at once. Default: one per processor, at most 4.",
+)
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="Leave the output of passing jobs out."
+)
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Show every job's output, and what is being done."
+)
 
 
 def real_workspace(workspace: Path | None) -> Path:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.options import (
+    jobs_option,
     output_option,
+    quiet_option,
     real_workspace,
     state_root_of,
     state_root_option,
+    verbose_option,
     workspace_option,
 )
 from orchestrator.errors import UsageError
@@ -29,10 +32,10 @@ if TYPE_CHECKING:
 @click.option("--failed", is_flag=True, help="Only the jobs that ended and did not pass.")
 @workspace_option
 @state_root_option
-@click.option(
-    "--jobs", "parallel", type=click.IntRange(1, 64), metavar="N", help="How many jobs at once."
-)
+@jobs_option
 @output_option
+@quiet_option
+@verbose_option
 def command(
     run_or_job: str | None,
     failed: bool,
@@ -40,6 +43,8 @@ def command(
     state_root: Path | None,
     parallel: int | None,
     output: str,
+    quiet: bool,
+    verbose: bool,
 ) -> int:
     """Run jobs of an earlier run again, as they were, from the same snapshot.
 
@@ -47,6 +52,7 @@ def command(
     """
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.run_request import run_request
+    from orchestrator.cli.watch import View
     from states.outcome import Verdict
 
     root = state_root_of(real_workspace(workspace), state_root)
@@ -57,7 +63,8 @@ def command(
         if not jobs:
             click.echo("no job of it failed: there is nothing to run again")
             return 0
-    return run_request(_request(root, jobs), root, output, parallel=parallel, keep_secs=None)
+    view = View(output=output, quiet=quiet, verbose=verbose)
+    return run_request(_request(root, jobs), root, view, parallel=parallel, keep_secs=None)
 
 
 def _request(root: StateRoot, jobs: Sequence[Job]) -> Request:

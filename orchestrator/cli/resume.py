@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,11 +54,12 @@ def _undeleted(bench: Workbench, theirs: set[str], waiting: set[str]) -> set[str
 async def _resume(root: StateRoot, output: str) -> int:
     import trio
 
+    from orchestrator.cli import colours
     from orchestrator.cli.ending import print_error
     from orchestrator.cli.find import existing_journal
     from orchestrator.cli.output import print_json
-    from orchestrator.cli.signals import cancel_on_signals
-    from orchestrator.cli.summary import write_summary
+    from orchestrator.cli.signals import cancel_on_signals, tell_stopping
+    from orchestrator.cli.summary import summary
     from orchestrator.incus.errors import IncusError
     from orchestrator.job.context import Workbench
     from orchestrator.job.queue import Queue
@@ -101,7 +101,7 @@ async def _resume(root: StateRoot, output: str) -> int:
         problems: dict[str, str] = {}
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
-                await nursery.start(cancel_on_signals, scope, bench.intent)
+                await nursery.start(cancel_on_signals, scope, bench.intent, tell_stopping)
                 faults = await recover(bench, Queue(default_capacity()))
                 try:
                     problems = await reaper.reap(bench, await reaper.unneeded(bench))
@@ -119,7 +119,7 @@ async def _resume(root: StateRoot, output: str) -> int:
             for report in reports:
                 click.echo(f"run {report.run}:")
                 ended = [job for job in jobs if job.run == report.run]
-                write_summary(sys.stdout, report, ended, colours=sys.stdout.isatty())
+                click.echo(summary(ended, colours=colours.wanted()), nl=False)
             if not reports and not waiting:
                 click.echo("nothing was left to go on with")
         verdicts = [job.verdict for job in jobs]

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.options import (
+    jobs_option,
     output_option,
+    quiet_option,
     real_workspace,
     state_root_of,
     state_root_option,
+    verbose_option,
     workspace_option,
 )
 from orchestrator.errors import UsageError
@@ -41,26 +44,32 @@ class RunCommand(click.Command):
 @click.command("run", cls=RunCommand)
 @click.argument("jobs", nargs=-1, metavar="[JOB...] [-- COMMAND...]")
 @click.option(
+    "-f",
     "--file",
     "job_file",
     type=click.Path(path_type=Path),
-    help=f"The job file; {JOB_FILE} in the workspace when not given.",
+    help=f"The job file. Default: {JOB_FILE} in the workspace.",
 )
 @workspace_option
 @state_root_option
-@click.option(
-    "--jobs",
-    "parallel",
-    type=click.IntRange(1, 64),
-    metavar="N",
-    help="How many jobs run at once; as many as there are processors, at most 4, by default.",
-)
+@jobs_option
 @output_option
-@click.option("--dry-run", is_flag=True, help="Print the plan and its incus commands; run nothing.")
+@quiet_option
+@verbose_option
+@click.option(
+    "--exit-code",
+    type=click.Choice(["pikaci", "command"]),
+    default="pikaci",
+    show_default=True,
+    help="With `command`, exit with the exit code of the one job's command.",
+)
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Print the plan and its incus commands. Run nothing."
+)
 @click.option(
     "--keep-on-failure",
     is_flag=True,
-    help="Keep the guest of a job that did not pass, for an hour, and say how to look into it.",
+    help="Keep the guest of a job that did not pass for an hour, and say how to get a shell in it.",
 )
 @click.pass_context
 def command(
@@ -71,44 +80,62 @@ def command(
     state_root: Path | None,
     parallel: int | None,
     output: str,
+    quiet: bool,
+    verbose: bool,
+    exit_code: str,
     dry_run: bool,
     keep_on_failure: bool,
 ) -> int:
-    """Run jobs of the job file (all of them when none is named), or one command.
+    """Run jobs of the job file (all of them by default), or one command.
 
     \b
     pikaci run                  every job of ./pikaci.toml
     pikaci run lint test        two of them
     pikaci run -- make check    one command, without a job file
 
+    On a terminal the running jobs are shown below the finished ones; -v shows their output too.
+    Elsewhere each line of output is printed behind the name of its job. The output of one command
+    is printed as it is.
+
     Exit codes: 0 all passed, 1 a command failed, 2 usage or a rejected job, 3 timed out,
-    4 infrastructure, 5 the file has no jobs, 130 interrupted.
+    4 infrastructure, 5 the file has no jobs, 130 interrupted. With `--exit-code command`: the
+    command's own, or 240 timed out, 241 infrastructure, 242 configuration, 243 cancelled.
     """
-    from orchestrator.job.submission import Request
+    from orchestrator.cli.exit_codes import ExitCodes
 
-    if workspace is None and job_file is not None:
-        workspace = job_file.absolute().parent
-    tree = real_workspace(workspace)
-    root = state_root_of(tree, state_root)
     ad_hoc: list[str] | None = ctx.meta.get("ad_hoc")
-    if ad_hoc is not None:
-        specs: Mapping[str, JobSpec] = _ad_hoc(ad_hoc, jobs, job_file)
-        include: tuple[str, ...] = ()
-    else:
-        specs, include = _from_file(job_file or tree / JOB_FILE, jobs, root)
-    request = Request(
-        workspace=tree,
-        specs=specs,
-        include=include,
-    )
-    keep_secs = KEEP_SECS if keep_on_failure else None
-    if dry_run:
-        from orchestrator.cli.dry_run import print_plans
 
-        return print_plans(request, root, keep_secs=keep_secs or 0)
-    from orchestrator.cli.run_request import run_request
+    def run() -> int:
+        from orchestrator.job.submission import Request
 
-    return run_request(request, root, output, parallel=parallel, keep_secs=keep_secs)
+        tree = real_workspace(
+            job_file.absolute().parent if job_file and not workspace else workspace
+        )
+        root = state_root_of(tree, state_root)
+        if ad_hoc is not None:
+            specs: Mapping[str, JobSpec] = _ad_hoc(ad_hoc, jobs, job_file)
+            include: tuple[str, ...] = ()
+        else:
+            specs, include = _from_file(job_file or tree / JOB_FILE, jobs, root)
+        if codes is ExitCodes.COMMAND and len(specs) != 1:
+            raise UsageError(
+                f"--exit-code command needs one job, and there are {len(specs)}",
+                resolution="name one job, or leave the option out",
+            )
+        request = Request(workspace=tree, specs=specs, include=include)
+        keep_secs = KEEP_SECS if keep_on_failure else None
+        if dry_run:
+            from orchestrator.cli.dry_run import print_plans
+
+            return print_plans(request, root, keep_secs=keep_secs or 0)
+        from orchestrator.cli.run_request import run_request
+        from orchestrator.cli.watch import View
+
+        view = View(output=output, quiet=quiet, verbose=verbose, command=ad_hoc is not None)
+        return run_request(request, root, view, parallel=parallel, keep_secs=keep_secs, codes=codes)
+
+    codes = ExitCodes(exit_code)
+    return codes.guard(run)
 
 
 def _ad_hoc(

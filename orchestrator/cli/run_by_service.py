@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 
 import trio
 
 from orchestrator.attempt.intents import IntentSwitch
+from orchestrator.cli.exit_codes import ExitCodes
 from orchestrator.cli.find import existing_journal
+from orchestrator.cli.follow import follow
 from orchestrator.cli.signals import cancel_on_signals
-from orchestrator.cli.watch import Watch, open_watch, show_snapshot
-from orchestrator.errors import UsageError, cause_of
+from orchestrator.cli.watch import View, Watch, make_watch, show_snapshot
+from orchestrator.engine import WATCHED_SECS
+from orchestrator.errors import UsageError, one_error
 from orchestrator.job.submission import Request
+from orchestrator.report import run_report
 from orchestrator.service.client import Client, RunAnswer, ServiceProblem, open_client
 from orchestrator.service.serving import default_socket
 from orchestrator.service.types import Cancel, SubmitRun
@@ -26,9 +31,15 @@ CANCEL_SECS = 60.0
 
 
 def run_by_service(
-    request: Request, root: StateRoot, output: str, held: RootHeld, *, own: bool
+    request: Request,
+    root: StateRoot,
+    view: View,
+    held: RootHeld,
+    *,
+    own: bool,
+    codes: ExitCodes,
 ) -> int:
-    """Run the jobs there, show them as `--output` says, and return the exit code.
+    """Run the jobs there, show them, and return the exit code.
 
     `held` is raised when the service is not found on its usual socket. `UsageError` when the run
     is to have ways of its `own`, or the service refuses it.
@@ -40,12 +51,11 @@ def run_by_service(
             f"{held.brief}, which has its own number of jobs at once, and keeps no guests",
             resolution="leave out --jobs and --keep-on-failure, or name another --state-root",
         )
-    with open_watch(output) as watch:
-        code: int = trio.run(_run, request, root, watch)
+    code: int = trio.run(_run, request, root, make_watch(view), codes)
     return code
 
 
-async def _run(request: Request, root: StateRoot, watch: Watch) -> int:
+async def _run(request: Request, root: StateRoot, watch: Watch, codes: ExitCodes) -> int:
     async with open_client(default_socket(root)) as client:
         run = await _submit(client, request)
         watch.begin(run.id, request)
@@ -57,16 +67,45 @@ async def _run(request: Request, root: StateRoot, watch: Watch) -> int:
                 Snapshot(snapshot.hash, path, snapshot.commit, snapshot.dirty, run.warnings),
             )
         intent = IntentSwitch()
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as scope:
-                await nursery.start(cancel_on_signals, scope, intent)
-                await _watch(client, run, watch)
-            if scope.cancelled_caught:
-                await _cancel(client, run, watch, intent)
-            nursery.cancel_scope.cancel()
-    with existing_journal(root, only_reading=True) as journal:
-        jobs = [journal.job(job.id) for job in run.jobs]
-    return watch.end(run.id, jobs, interrupted=scope.cancelled_caught)
+        seen = trio.Event()
+
+        async def watch_run() -> None:
+            await _watch(client, run, watch)
+            seen.set()
+
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(watch.run)
+                nursery.start_soon(watch_run)
+                with trio.CancelScope() as scope:
+                    await nursery.start(cancel_on_signals, scope, intent, watch.stopping)
+                    await seen.wait()
+                interrupted = scope.cancelled_caught
+                if interrupted:
+                    await _cancel(client, run, intent)
+                    with trio.move_on_after(WATCHED_SECS):
+                        await seen.wait()
+                with existing_journal(root, only_reading=True) as journal:
+                    jobs = [journal.job(job.id) for job in run.jobs]
+                with trio.move_on_after(WATCHED_SECS if interrupted else math.inf):
+                    await watch.end(run.id, jobs, interrupted=interrupted)
+                nursery.cancel_scope.cancel()
+    return codes.of(run_report(run.id, jobs, interrupted=interrupted))
+
+
+async def _watch(client: Client, run: RunAnswer, watch: Watch) -> None:
+    async def copy_entries(job: str) -> None:
+        async for entry in client.entries(job):
+            watch.entry(entry)
+
+    jobs = [job.id for job in run.jobs]
+    try:
+        await follow(jobs, watch, log=client.log, until_ended=copy_entries)
+    except ServiceProblem as problem:
+        raise PikaciError(
+            f"the run {run.id} cannot be watched any more: {problem}",
+            resolution=f"its jobs go on: `pikaci status {run.id}` shows them",
+        ) from None
 
 
 async def _submit(client: Client, request: Request) -> RunAnswer:
@@ -89,29 +128,7 @@ async def _submit(client: Client, request: Request) -> RunAnswer:
         ) from None
 
 
-async def _watch(client: Client, run: RunAnswer, watch: Watch) -> None:
-    async def entries(job: str) -> None:
-        async for entry in client.entries(job):
-            watch.entry(entry)
-
-    async def log(job: str) -> None:
-        async for chunk in client.log(job):
-            watch.log(job, chunk)
-
-    try:
-        async with trio.open_nursery() as nursery:
-            for job in run.jobs:
-                nursery.start_soon(entries, job.id)
-                nursery.start_soon(log, job.id)
-    except* ServiceProblem as group:
-        problem = cause_of(group.exceptions[0])
-        raise PikaciError(
-            f"the run {run.id} cannot be watched any more: {problem}",
-            resolution=f"its jobs go on: `pikaci status {run.id}` shows them",
-        ) from None
-
-
-async def _cancel(client: Client, run: RunAnswer, watch: Watch, intent: IntentSwitch) -> None:
+async def _cancel(client: Client, run: RunAnswer, intent: IntentSwitch) -> None:
     """Cancel the run's jobs; at a second signal without a grace period."""
 
     async def end(*, now: bool) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 
 import trio
 
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
+from orchestrator.cli.exit_codes import ExitCodes
+from orchestrator.cli.follow import follow
 from orchestrator.cli.signals import cancel_on_signals
-from orchestrator.cli.watch import Watch, open_watch, show_snapshot
-from orchestrator.engine import run_jobs
-from orchestrator.errors import UsageError
+from orchestrator.cli.watch import View, Watch, make_watch, show_snapshot
+from orchestrator.engine import WATCHED_SECS, run_jobs
+from orchestrator.errors import UsageError, one_error
 from orchestrator.job.context import Workbench
+from orchestrator.job.handle import RunHandle
 from orchestrator.job.submission import Request
 from orchestrator.journal import open_journal
 from orchestrator.orchestrator import new_run_id
+from orchestrator.report import run_report
 from orchestrator.session.locks import RootHeld, share_root
 from orchestrator.settings import default_capacity, open_incus
 from orchestrator.state_root import StateRoot
@@ -25,12 +30,13 @@ from states.spec import JobSpec
 def run_request(
     request: Request,
     root: StateRoot,
-    output: str,
+    view: View,
     *,
     parallel: int | None,
     keep_secs: float | None,
+    codes: ExitCodes = ExitCodes.PIKACI,
 ) -> int:
-    """Run the jobs, show them as `--output` says, and return the exit code of the command.
+    """Run the jobs, show them, and return the exit code of the command.
 
     A service that holds the state root runs them. `UsageError` when a secret is not here; then
     nothing was touched.
@@ -39,15 +45,19 @@ def run_request(
         from orchestrator.cli.run_by_service import run_by_service
 
         own = parallel is not None or keep_secs is not None
-        return run_by_service(request, root, output, held, own=own)
+        return run_by_service(request, root, view, held, own=own, codes=codes)
     _check_secrets(request.specs)
-    with open_watch(output) as watch:
-        code: int = trio.run(_run, request, root, watch, parallel, keep_secs)
+    code: int = trio.run(_run, request, root, make_watch(view), parallel, keep_secs, codes)
     return code
 
 
 async def _run(
-    request: Request, root: StateRoot, watch: Watch, parallel: int | None, keep_secs: float | None
+    request: Request,
+    root: StateRoot,
+    watch: Watch,
+    parallel: int | None,
+    keep_secs: float | None,
+    codes: ExitCodes,
 ) -> int:
     run = new_run_id()
 
@@ -62,24 +72,38 @@ async def _run(
             journal=journal,
             incus=open_incus(),
             keep_secs=keep_secs,
-            on_log=lambda job, chunk: watch.log(job, chunk) if ours(job) else None,
         )
         journal.observe(lambda entry: watch.entry(entry) if ours(entry.job) else None)
 
+        async def watch_run(handle: RunHandle) -> None:
+            handles = {job.id: job for job in handle.jobs}
+            await follow(
+                handles,
+                watch,
+                log=lambda job: handles[job].log(),
+                until_ended=lambda job: handles[job].wait(),
+            )
+
         watch.begin(run, request)
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as scope:
-                await nursery.start(cancel_on_signals, scope, bench.intent)
-                await run_jobs(
-                    bench,
-                    request,
-                    parallel=parallel or default_capacity().jobs,
-                    run=run,
-                    started=partial(show_snapshot, watch),
-                )
-            nursery.cancel_scope.cancel()
-        jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
-        return watch.end(run, jobs, interrupted=scope.cancelled_caught)
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(watch.run)
+                with trio.CancelScope() as scope:
+                    await nursery.start(cancel_on_signals, scope, bench.intent, watch.stopping)
+                    await run_jobs(
+                        bench,
+                        request,
+                        parallel=parallel or default_capacity().jobs,
+                        run=run,
+                        started=partial(show_snapshot, watch),
+                        watch=watch_run,
+                    )
+                interrupted = scope.cancelled_caught
+                jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
+                with trio.move_on_after(WATCHED_SECS if interrupted else math.inf):
+                    await watch.end(run, jobs, interrupted=interrupted)
+                nursery.cancel_scope.cancel()
+    return codes.of(run_report(run, jobs, interrupted=interrupted))
 
 
 def _held(root: StateRoot) -> RootHeld | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 
 import click
@@ -12,6 +13,17 @@ import trio
 from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.cli.streams import StreamBroken, drop
 from states.ending import Intent
+
+
+def stopping(what: str, kill: str) -> str:
+    """What a person is told whose signal stops something."""
+    return f"Stopping{what}. Press Ctrl-C again to kill {kill} now."
+
+
+def tell_stopping(what: str = "", kill: str = "the jobs") -> None:
+    """Tell on stderr, where it can be told, that a signal stops something."""
+    with suppress(OSError, StreamBroken):
+        click.echo(stopping(what, kill), err=True)
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -33,9 +45,16 @@ class Terminals:
 
 
 async def cancel_on_signals(
-    scope: trio.CancelScope, intent: IntentSwitch, *, task_status: trio.TaskStatus[None]
+    scope: trio.CancelScope,
+    intent: IntentSwitch,
+    told: Callable[[], None],
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
-    """Cancel the scope at the first signal; at the second, want no grace period."""
+    """Cancel the scope at the first signal; at the second, want no grace period.
+
+    `told` tells a person so at the first.
+    """
     terminals = Terminals()
     with trio.open_signal_receiver(*stop_signals()) as received:
         task_status.started()
@@ -46,5 +65,4 @@ async def cancel_on_signals(
                 intent.rise(Intent.CANCEL_NOW)
                 continue
             scope.cancel()
-            with suppress(OSError, StreamBroken):
-                click.echo("pikaci: ending the jobs; once more for no grace period", err=True)
+            told()

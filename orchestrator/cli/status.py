@@ -47,11 +47,10 @@ def command(
     else:
         width = max(len(plain(job.name)) for job in jobs)
         for job in jobs:
-            spent = sum(phase.duration_ms or 0 for phase in job.phases) / 1000
             message = job.damage or (job.failure.message if job.failure else "")
             failure = first_line(message)
             click.echo(
                 f"{job.id}  {plain(job.name).ljust(width)}  {job_word(job):20}"
-                f"  {duration(spent):>11}  {failure}".rstrip()
+                f"  {duration(job.run_ms / 1000):>11}  {failure}".rstrip()
             )
     return 0

@@ -27,16 +27,32 @@ class _PatientFile(io.FileIO):
 
     def write(self, data: Any) -> int:
         """Waits for room. A short write is one, and the buffer above writes the rest."""
-        try:
-            while (count := super().write(data)) is None:
+        return _write_some(self.fileno(), data)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write to stdout or stderr at once, past the stream's buffer, which must be empty.
+
+    A thread that is stuck here holds no lock of the stream. `StreamBroken` when it takes no more.
+    """
+    left = memoryview(data)
+    while left:
+        left = left[_write_some(descriptor, left) :]
+
+
+def _write_some(descriptor: int, data: Any) -> int:
+    try:
+        while True:
+            try:
+                return os.write(descriptor, data)
+            except BlockingIOError:
                 poll = select.poll()
-                poll.register(self, select.POLLOUT)
+                poll.register(descriptor, select.POLLOUT)
                 poll.poll()
-        except OSError as error:
-            name = {1: "stdout", 2: "stderr"}[self.fileno()]
-            kind = NobodyReads if isinstance(error, BrokenPipeError) else StreamBroken
-            raise kind(f"{name} cannot be written: {error.strerror}") from None
-        return count
+    except OSError as error:
+        name = {1: "stdout", 2: "stderr"}[descriptor]
+        kind = NobodyReads if isinstance(error, BrokenPipeError) else StreamBroken
+        raise kind(f"{name} cannot be written: {error.strerror}") from None
 
 
 def open_streams() -> None:

@@ -1,17 +1,22 @@
-"""The end of a run as a person reads it: what did not pass, why, and the verdict."""
+"""What a person reads when a job, or a run, has ended: how, why, and what to type next."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
+import msgspec
+
+from orchestrator.attempt.archive import read_manifest
+from orchestrator.cli.board import COLOURS, cut, name_cells, pad, shorten
+from orchestrator.cli.colours import BOLD, DIM, RESET, YELLOW, painter
 from orchestrator.log_end import read_log_end
-from orchestrator.report import RunReport
 from orchestrator.settings import open_incus
-from orchestrator.terminal import RESET, plain
-from orchestrator.units import size
+from orchestrator.terminal import plain
+from orchestrator.units import duration, size
 from orchestrator.words import STATES, VERDICTS, job_word
 from states.events import LeaseKept
 from states.job import Job
@@ -21,16 +26,10 @@ from states.outcome import Verdict
 if TYPE_CHECKING:
     from orchestrator.snapshot.snapshot import Snapshot
 
-GREEN, RED, YELLOW, DIM, BOLD = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[1m"
-COLOURS = {
-    Verdict.PASSED: GREEN,
-    Verdict.FAILED: RED,
-    Verdict.TIMED_OUT: RED,
-    Verdict.INFRASTRUCTURE: YELLOW,
-    Verdict.REJECTED: YELLOW,
-    Verdict.CANCELLED: YELLOW,
-    Verdict.UNFINISHED: YELLOW,
-}
+# What the runner prints before the command.
+RUNNERS_LINE = "[pikaci] incus guest booted at "
+# Enough for the end of most test runners; `pikaci logs` has the rest.
+LAST_LINES = 40
 
 
 def describe_snapshot(snapshot: Snapshot) -> str:
@@ -49,56 +48,101 @@ def describe_kept(lease: LeaseKept) -> str:
     return f"guest kept until {lease.deadline.astimezone():%H:%M}; a shell in it: {shell}"
 
 
-def write_summary(out: TextIO, report: RunReport, jobs: Sequence[Job], *, colours: bool) -> None:
-    """Each job that did not pass, with its log's end; then one line for the run."""
+def note(job: Job) -> str:
+    """What is to be said of a job beside its time: how many artifacts it left. Reads the disk."""
+    if not job.artifacts:
+        return ""
+    try:
+        count = len(read_manifest(Path(job.artifacts)).files)
+    except (OSError, msgspec.MsgspecError):
+        return ""
+    return f"{count} artifact{'s' if count != 1 else ''}" if count else ""
+
+
+def reason(job: Job) -> list[str]:
+    """Why a job did not pass, and what to do about it: a few harmless lines."""
+    if job.damage:
+        return [plain(job.damage), "-> `pikaci doctor` says what can be done"]
+    if job.failure is None:
+        return []
+    first, *rest = job.failure.message.splitlines() or [""]
+    during = ""
+    if job.verdict is Verdict.INFRASTRUCTURE and job.failure.phase in STATES:
+        during = f" (while {STATES[State(job.failure.phase)]})"
+    lines = [f"{plain(first)}{during}", *(f"  {plain(line)}" for line in rest)]
+    return lines + ([f"-> {plain(job.failure.resolution)}"] if job.failure.resolution else [])
+
+
+def failure_text(job: Job, *, colours: bool, log: bool) -> str:
+    """The reason of a job that did not pass, and with `log` its last lines. Reads the disk."""
     paint = painter(colours)
+    text = "".join(f"    {line}\n" for line in reason(job))
+    if log and job.artifacts and job.state is not State.REJECTED:
+        end = read_log_end(Path(job.artifacts) / "guest.log", lines=LAST_LINES, colours=colours)
+        lines = end.lines
+        if end.whole and lines and lines[0].startswith(RUNNERS_LINE):
+            lines = lines[1:]
+        if not end.whole:
+            more = f"the last lines of {size(end.size)}; `pikaci logs {job.id}` prints all"
+            text += paint(DIM, f"    {plain(more)}") + "\n"
+        reset = RESET if colours else ""
+        text += "".join(f"{paint(DIM, '    | ')}{line.rstrip()}{reset}\n" for line in lines)
+    return text
+
+
+def end_text(
+    jobs: Sequence[Job],
+    *,
+    colours: bool,
+    secs: float | None = None,
+    interrupted: bool = False,
+    width: int | None = None,
+) -> str:
+    """How a run ended in one line; below it what did not pass, and what to type next.
+
+    Lines of what did not pass are cut to `width`, if there is one.
+    """
+    paint = painter(colours)
+    text = ""
+    for job in jobs:
+        for warning in job.warnings:
+            text += paint(YELLOW, plain(f"warning: {job.name}: {warning}")) + "\n"
+    text += _counts(jobs, paint(BOLD, "no job ran") if not jobs else "", colours=colours)
+    text += f" in {duration(secs)}" if secs is not None else ""
+    text += (", interrupted" if interrupted else "") + "\n"
+    failed = [job for job in jobs if job.verdict is not Verdict.PASSED]
+    names = name_cells([plain(job.name) for job in failed], width) if failed else 0
+    for job in failed:
+        why = next(iter(reason(job)), "")
+        word = job_word(job)
+        clear = job.verdict in (Verdict.FAILED, Verdict.TIMED_OUT) or why.startswith(word)
+        said = why if why and clear else ": ".join(filter(None, (word, why)))
+        name = pad(shorten(plain(job.name), names), names)
+        line = f"  {name}  {said}"
+        text += (line if width is None else cut(line, width - 1)) + "\n"
+    ran = [job for job in failed if job.artifacts]
+    if ran:
+        text += f"-> pikaci logs {shlex.quote(plain(ran[0].name))}\n-> pikaci rerun --failed\n"
+    return text
+
+
+def summary(jobs: Sequence[Job], *, colours: bool, interrupted: bool = False) -> str:
+    """A whole run that was not watched: each job that did not pass, and then `end_text`."""
+    text = ""
     for job in jobs:
         if job.verdict is not Verdict.PASSED:
-            _write_failure(out, job, colours=colours)
-        for warning in job.warnings:
-            out.write(paint(YELLOW, plain(f"warning: {job.name}: {warning}")) + "\n")
-    passed = sum(job.verdict is Verdict.PASSED for job in jobs)
-    verdict = paint(BOLD + COLOURS[report.outcome], VERDICTS[report.outcome])
-    out.write(f"{verdict}: {passed} of {len(jobs)} jobs passed (exit code {report.exit_code})\n")
-    out.flush()
+            text += painter(colours)(BOLD, plain(f"{job.name}: {job_word(job)}")) + "\n"
+            text += failure_text(job, colours=colours, log=True) + "\n"
+    return text + end_text(jobs, colours=colours, interrupted=interrupted)
 
 
-def _write_failure(out: TextIO, job: Job, *, colours: bool) -> None:
+def _counts(jobs: Sequence[Job], none: str, *, colours: bool) -> str:
+    """`25 passed, 3 failed`."""
     paint = painter(colours)
-    title = plain(f"{job.name}: {job_word(job)}")
-    out.write("\n" + paint(BOLD, title) + "\n")
-    if job.artifacts and job.state is not State.REJECTED:
-        _write_log_end(out, Path(job.artifacts) / "guest.log", colours=colours)
-    if job.damage:
-        out.write(f"{plain(job.damage)}\n  -> `pikaci doctor` says what can be done\n")
-    if job.failure:
-        first, *rest = job.failure.message.splitlines() or [""]
-        phase = STATES.get(job.failure.phase, job.failure.phase)
-        when = f" (while {phase})" if job.verdict is Verdict.INFRASTRUCTURE else ""
-        out.write(f"{plain(first)}{when}\n")
-        for line in rest:
-            out.write(f"    {plain(line)}\n")
-        if job.failure.resolution:
-            out.write(f"  -> {plain(job.failure.resolution)}\n")
-    if job.artifacts:
-        where = plain(f"log: {job.artifacts}/guest.log; `pikaci trace {job.id}`")
-        out.write(paint(DIM, where) + "\n")
-    out.write("\n")
-
-
-def _write_log_end(out: TextIO, log: Path, *, colours: bool) -> None:
-    end = read_log_end(log, colours=colours)
-    if not end.whole:
-        out.write(plain(f"  ... the log's end; all {size(end.size)}: {log}") + "\n")
-    paint = painter(colours)
-    for line in end.lines:
-        out.write(f"{paint(DIM, '  | ')}{line.rstrip()}{RESET if colours else ''}\n")
-
-
-def painter(colours: bool) -> Callable[[str, str], str]:
-    """What puts a code around a text, where colours are wanted."""
-
-    def paint(code: str, text: str) -> str:
-        return f"{code}{text}{RESET}" if colours else text
-
-    return paint
+    count = Counter(job.verdict or Verdict.UNFINISHED for job in jobs)
+    shown = [
+        paint(BOLD + COLOURS[verdict], f"{count[verdict]} {VERDICTS[verdict]}")
+        for verdict in Verdict
+        if count[verdict]
+    ]
+    return ", ".join(shown) or none

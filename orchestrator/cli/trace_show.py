@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.summary import BOLD, COLOURS, DIM, painter
+from orchestrator.cli.board import COLOURS
+from orchestrator.cli.colours import BOLD, DIM, painter
 from orchestrator.log_end import read_log_end
 from orchestrator.terminal import plain
 from orchestrator.tracing.parts import Share

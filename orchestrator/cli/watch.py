@@ -1,16 +1,19 @@
-"""What a person, or a program, sees of a run while it goes on and when it has ended."""
+"""Who shows a run to a person or a program, while it goes on and when it has ended."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import click
 import msgspec
+import trio
 
 from orchestrator.cli.output import print_json
+from orchestrator.cli.signals import tell_stopping
 from orchestrator.report import run_report
 from orchestrator.terminal import plain
 from states import events as ev
@@ -22,8 +25,26 @@ if TYPE_CHECKING:
     from orchestrator.snapshot.snapshot import Snapshot
 
 
+@dataclass(frozen=True)
+class View:
+    """How a run is shown: `--output`, `--quiet`, `--verbose`; `command` for one without a name."""
+
+    output: str = "human"
+    quiet: bool = False
+    verbose: bool = False
+    command: bool = False
+
+
 class Watch(Protocol):
-    """Who shows a run. `end` returns the exit code of the command."""
+    """Shows a run. `entry` is called for each entry once it is durable, and may not wait.
+
+    With `wants_log` all of a job's log comes to `log`, piece by piece, and then `ended` is called,
+    once the job has its verdict. `run` prints, until it is cancelled.
+    """
+
+    wants_log: bool
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None: ...
 
     def begin(self, run: str, request: Request) -> None: ...
 
@@ -31,20 +52,37 @@ class Watch(Protocol):
 
     def entry(self, entry: ev.Entry) -> None: ...
 
-    def log(self, job: str, chunk: bytes) -> None: ...
+    async def log(self, job: str, chunk: bytes) -> None: ...
 
-    def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int: ...
+    async def ended(self, job: str) -> None: ...
+
+    def warn(self, warning: str) -> None:
+        """Tell of something that the run has, and that may be wrong."""
+        ...
+
+    def stopping(self) -> None:
+        """Tell a person who asked to stop that the jobs are being stopped."""
+        ...
+
+    async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
+        """Show how the run ended."""
+        ...
 
 
 def show_snapshot(watch: Watch, snapshot: Snapshot) -> None:
-    """Show what the run's jobs see, and its warnings on stderr, whatever the watch shows."""
+    """Show what the run's jobs see, and the snapshot's warnings."""
     for warning in snapshot.warnings:
-        click.echo(f"warning: {plain(warning)}", err=True)
+        watch.warn(warning)
     watch.snapshot(snapshot)
 
 
 class JsonWatch:
     """Prints one document at the end."""
+
+    wants_log = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
 
     def begin(self, run: str, request: Request) -> None:
         pass
@@ -55,13 +93,20 @@ class JsonWatch:
     def entry(self, entry: ev.Entry) -> None:
         pass
 
-    def log(self, job: str, chunk: bytes) -> None:
+    async def log(self, job: str, chunk: bytes) -> None:
         pass
 
-    def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int:
-        report = run_report(run, jobs, interrupted=interrupted)
-        print_json(report, indent=True)
-        return report.exit_code
+    async def ended(self, job: str) -> None:
+        pass
+
+    def warn(self, warning: str) -> None:
+        click.echo(f"warning: {plain(warning)}", err=True)
+
+    def stopping(self) -> None:
+        tell_stopping()
+
+    async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
+        print_json(run_report(run, jobs, interrupted=interrupted), indent=True)
 
 
 class JsonLinesWatch(JsonWatch):
@@ -70,23 +115,24 @@ class JsonLinesWatch(JsonWatch):
     def entry(self, entry: ev.Entry) -> None:
         print_json(msgspec.Raw(recorded.encode(entry)))
 
-    def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> int:
-        return run_report(run, jobs, interrupted=interrupted).exit_code
+    async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
+        pass
 
 
-@contextmanager
-def open_watch(output: str) -> Iterator[Watch]:
-    """The watch for `--output`; a person's is live on a terminal and plain elsewhere."""
-    if output == "json":
-        yield JsonWatch()
-    elif output == "jsonl":
-        yield JsonLinesWatch()
-    elif sys.stdout.isatty():
-        from orchestrator.cli.live import LiveWatch
+def make_watch(view: View) -> Watch:
+    """The watch for a view. A person's is a board on a terminal, and lines elsewhere."""
+    if view.output == "json":
+        return JsonWatch()
+    if view.output == "jsonl":
+        return JsonLinesWatch()
+    if view.command and not view.quiet:
+        from orchestrator.cli.command_watch import CommandWatch
 
-        with LiveWatch() as live:
-            yield live
-    else:
-        from orchestrator.cli.plain import PlainWatch
+        return CommandWatch(verbose=view.verbose)
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not view.quiet:
+        from orchestrator.cli.board_watch import BoardWatch
 
-        yield PlainWatch(sys.stdout)
+        return BoardWatch(verbose=view.verbose)
+    from orchestrator.cli.lines_watch import LinesWatch
+
+    return LinesWatch(quiet=view.quiet, verbose=view.verbose)

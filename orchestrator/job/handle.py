@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -139,7 +139,7 @@ class JobHandle:
                 return batch
             await self._next(arrival)
 
-    async def log(self, *, after: int = 0) -> AsyncIterator[bytes]:
+    async def log(self, *, after: int = 0) -> AsyncGenerator[bytes, None]:
         """The job's log from the byte `after`, as it grows; ends when the job has ended.
 
         It begins anew when the job does, in another attempt. Of a job whose events cannot be read

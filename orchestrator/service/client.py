@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -122,7 +122,7 @@ class Client:
         async for data in self._follow(f"/v1/jobs/{job}/events"):
             yield recorded.decode(data)
 
-    async def log(self, job: str) -> AsyncIterator[bytes]:
+    async def log(self, job: str) -> AsyncGenerator[bytes, None]:
         """A job's log as it grows, to its end, each byte once."""
         async for data in self._follow(f"/v1/jobs/{job}/log/events"):
             yield base64.b64decode(data)

@@ -65,12 +65,17 @@ class Command:
         )
 
     def run_until(self, words: str, *args: str) -> subprocess.Popen[str]:
-        """Start it, and return when a line of its output has the words."""
-        started = self.start(*args)
-        assert started.stdout is not None
+        """Start it, and return when a line of its output has the words.
+
+        `run` is told to say what is being done; beside a command's output that goes to stderr.
+        """
+        verbose = (args[0], "-v", *args[1:]) if args[0] == "run" else args
+        started = self.start(*verbose)
+        told = started.stderr if "--" in args else started.stdout
+        assert told is not None
         watchdog = Timer(SECS, started.kill)
         watchdog.start()
-        while words not in (line := started.stdout.readline()):
+        while words not in (line := told.readline()):
             assert line, "it ended without the words"
         watchdog.cancel()
         return started

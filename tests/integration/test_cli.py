@@ -151,16 +151,73 @@ def test_json_lines_are_the_journal_s_entries(pikaci: Command) -> None:
 
 
 @pytest.mark.incus
-def test_a_person_sees_states_the_log_of_what_failed_and_the_verdict(pikaci: Command) -> None:
-    """Plain lines where there is no terminal, and no escape sequence in them."""
+def test_a_person_sees_output_and_reasons_as_lines(pikaci: Command) -> None:
+    """Where there is no terminal: each line behind its job's name, and no escape sequence."""
     pikaci.write(JOBS)
 
     done = pikaci("run", "good", "bad")
 
-    for words in ("starting", "bad: failed", "broken", "exited with 7", "1 of 2 jobs passed"):
+    *_, counts, bad, logs, rerun = done.stdout.splitlines()
+    for words in ("good | fine", "bad  | broken", "\u2717 bad ", "test command exited with 7"):
         assert words in done.stdout
-    assert "fine" not in done.stdout
+    assert counts.startswith("1 passed, 1 failed in ")
+    assert "  bad  test command exited with 7" == bad
+    assert ["-> pikaci logs bad", "-> pikaci rerun --failed"] == [logs, rerun]
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.incus
+def test_quiet_shows_output_of_what_failed_alone(pikaci: Command) -> None:
+    """The last lines below the reason."""
+    pikaci.write(JOBS)
+
+    done = pikaci("run", "-q", "good", "bad")
+
+    assert "    | broken" in done.stdout
+    assert "fine" not in done.stdout
+
+
+@pytest.mark.incus
+def test_verbose_tells_what_is_being_done(pikaci: Command) -> None:
+    """Each state in a person's words."""
+    pikaci.write(JOBS)
+
+    done = pikaci("run", "-v", "good")
+
+    for word in ("queued", "creating", "starting", "running"):
+        assert f"good: {word}\n" in done.stdout
+
+
+@pytest.mark.incus
+def test_one_command_prints_its_output_and_nothing_else(pikaci: Command) -> None:
+    """Byte for byte where there is no terminal; stderr has what went wrong, and nothing else."""
+    passed = subprocess.run(
+        [PIKACI, "run", "--", r"printf 'a\tb\377\r\n\033[31mred'; echo err >&2"],
+        cwd=pikaci.workspace, env=pikaci.env, capture_output=True, timeout=SECS,
+    )  # fmt: skip
+    failed = pikaci("run", "--", "echo out; exit 7")
+
+    assert (0, b"a\tb\xff\r\n\x1b[31mrederr\n", b"") == (
+        passed.returncode, passed.stdout, passed.stderr,
+    )  # fmt: skip
+    assert (1, "out\n") == (failed.returncode, failed.stdout)
+    assert "pikaci: test command exited with 7\n" == failed.stderr
+
+
+@pytest.mark.incus
+def test_the_commands_own_exit_code(pikaci: Command) -> None:
+    """`--exit-code command`: the command's own, or one of a reserved range, for errors too."""
+    own = ("run", "--exit-code", "command")
+    pikaci.write(JOBS)
+
+    assert 0 == pikaci(*own, "--", "true").returncode
+    assert 7 == pikaci(*own, "--", "exit 7").returncode
+    assert 240 == pikaci(*own, "slow").returncode
+    assert 241 == pikaci(*own, "--", "true", INCUS_SOCKET="/nonexistent").returncode
+    assert 242 == pikaci(*own, "no-such-job").returncode
+    several = pikaci(*own)
+    assert 242 == several.returncode
+    assert "needs one job" in several.stderr
 
 
 @pytest.mark.incus
@@ -184,7 +241,7 @@ def test_a_log_is_followed_while_it_grows(pikaci: Command) -> None:
     running = pikaci.start("run", "--", f"echo one; {AT_THE_GATE}; echo two")
     follower = None
     try:
-        while "running" not in (running.stdout.readline() if running.stdout else ""):
+        while "one" not in (running.stdout.readline() if running.stdout else ""):
             pass
         follower = pikaci.start("logs", "-f")
         assert follower.stdout is not None
@@ -210,7 +267,7 @@ def test_a_guest_is_kept_on_failure_with_the_way_into_it(pikaci: Command) -> Non
 
     (kept,) = pikaci.leases()
     assert 1 == done.returncode
-    assert f"incus exec --project pikaci local:{kept} -- bash" in done.stdout
+    assert f"incus exec --project pikaci local:{kept} -- bash" in done.stderr
     shell = ["incus", "exec", "--project", "pikaci", f"local:{kept}", "--", "cat", "/artifacts/x"]
     assert b"left\n" == subprocess.run(shell, capture_output=True, timeout=SECS).stdout
     delete = ["incus", "delete", "--force", "--project", "pikaci", f"local:{kept}"]
@@ -333,10 +390,8 @@ def test_a_daemon_that_is_not_there_is_infrastructure(pikaci: Command, tmp_path:
 
 
 @pytest.mark.incus
-def test_on_a_terminal_a_live_line_shows_the_job_and_no_escape_of_its_own(
-    pikaci: Command,
-) -> None:
-    """Colours are pikaci's; a title or a cleared screen that the guest prints never gets out."""
+def test_on_a_terminal_a_command_cannot_steer_it(pikaci: Command) -> None:
+    """A title or a cleared screen that the guest prints never gets out."""
     hostile = r"printf '\033]0;owned\007\033[2Jshown\n'; exit 1"
     master, slave = pty.openpty()
     running = subprocess.Popen(
@@ -358,7 +413,6 @@ def test_on_a_terminal_a_live_line_shows_the_job_and_no_escape_of_its_own(
     os.close(master)
 
     assert 1 == code
-    for words in (b"command", b"failed", b"shown", b"0 of 1 jobs passed", b"\x1b[31m"):
-        assert words in seen
+    assert b"shown\r\n" in seen
     assert b"owned" not in seen
     assert b"\x1b[2J" not in seen

@@ -24,7 +24,15 @@ from tests.kill.process import Options, live
 SECS = 60
 # What the commands import when they are called, so that no process has to.
 COMMON = (
-    *("cli.cancel", "cli.plain", "cli.resume", "cli.run", "cli.signals", "cli.summary"),
+    *(
+        "cli.cancel",
+        "cli.lines_watch",
+        "cli.command_watch",
+        "cli.resume",
+        "cli.run",
+        "cli.signals",
+        "cli.summary",
+    ),
     *("engine", "jobfile", "session.reaper", "report", "snapshot.snapshot"),
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from trio.testing import MockClock
 
+from orchestrator.cli.exit_codes import ExitCodes
 from orchestrator.cli.run_by_service import _run
 from orchestrator.cli.watch import JsonWatch
 from orchestrator.job.submission import Request
@@ -20,7 +21,7 @@ from tests.service.served import Served, open_served
 
 async def run(served: Served, command: str) -> int:
     request = Request(Path(served.workspace), {"job": JobSpec(command=command)})
-    return await _run(request, StateRoot(served.socket.parent), JsonWatch())
+    return await _run(request, StateRoot(served.socket.parent), JsonWatch(), ExitCodes.PIKACI)
 
 
 async def test_a_run_that_cannot_be_watched_goes_on_and_says_so(

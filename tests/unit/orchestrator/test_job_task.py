@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from orchestrator.capacity import Capacity
-from orchestrator.cli.summary import write_summary
+from orchestrator.cli.summary import summary
 from orchestrator.job.queue import Queue
 from orchestrator.job.task import MAX_RETRY_DELAY_SECS
 from orchestrator.report import job_document, run_report
@@ -250,12 +249,11 @@ async def test_a_delete_that_fails_leaves_the_verdict_and_the_lease(
         assert Outcome.PASSED == job.outcome
         assert 1 == len(rig.journal.open_leases())
         assert any("stuck" in note.message for note in rig.notes(ev.Warned))
-        told, out = rig.journal.job(job.id), io.StringIO()
+        told = rig.journal.job(job.id)
         report = run_report(job.run, [told])
-        write_summary(out, report, [told], colours=False)
         (warning,) = report.jobs[0].warnings
         assert "is left to `pikaci reap`" in warning
-        assert f"warning: {job.name}: {warning}\n" in out.getvalue()
+        assert f"warning: {job.name}: {warning}\n" in summary([told], colours=False)
         assert warning in job_document(told).warnings
         await sweep(rig)
         assert settled(rig)

@@ -1,0 +1,219 @@
+"""A run on a terminal: finished jobs scroll up, running ones and the totals stay below."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from orchestrator.cli import colours
+from orchestrator.cli.board import (
+    ASCII,
+    Marks,
+    Row,
+    Totals,
+    board,
+    finished,
+    name_cells,
+    pad,
+    shorten,
+)
+from orchestrator.cli.lines import MAX_LINE, Lines
+from orchestrator.cli.lines_watch import counted
+from orchestrator.cli.printer import Printer
+from orchestrator.cli.screen import Screen
+from orchestrator.cli.signals import stopping
+from orchestrator.cli.summary import (
+    describe_kept,
+    describe_snapshot,
+    end_text,
+    failure_text,
+    note,
+)
+from orchestrator.cli.watched import WatchedRun
+from orchestrator.terminal import first_line, last_state, plain
+from states import events as ev
+from states.job import Job
+from states.outcome import Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.job.submission import Request
+    from orchestrator.snapshot.snapshot import Snapshot
+
+# The screen is drawn so often at most, and at least once a second for the clocks.
+FRAME_SECS = 0.1
+CLOCK_SECS = 1.0
+MANY_LINES = 1000
+# Of what was printed last, so many bytes are looked at.
+LINE_BYTES = 400
+
+
+class BoardWatch:
+    """Draws the board; `verbose` also prints `job | line` above it."""
+
+    wants_log = True
+
+    def __init__(self, *, verbose: bool) -> None:
+        self._verbose = verbose
+        self._known = WatchedRun()
+        self._printer = Printer()
+        self._screen = Screen()
+        self._coloured = colours.wanted()
+        self._paint = colours.painter(self._coloured)
+        self._marks = (
+            Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII
+        )
+        self._lines: dict[str, Lines] = {}
+        self._last: dict[str, bytes] = {}
+        self._scrolled: list[str] = []
+        self._changed = trio.Event()
+        self._full = trio.Event()
+        self._drawn = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._printer.run)
+            task_status.started()
+            while True:
+                await self._draw()
+                with trio.move_on_after(FRAME_SECS):
+                    await self._full.wait()
+                with trio.move_on_after(CLOCK_SECS - FRAME_SECS):
+                    await self._changed.wait()
+
+    def begin(self, run: str, request: Request) -> None:
+        self._known.begin(list(request.specs))
+        line = shorten(plain(f"run {run} of {request.workspace}"), self._size()[0] - 1)
+        self._scroll(self._paint(colours.DIM, line))
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self._scroll(self._paint(colours.DIM, describe_snapshot(snapshot)))
+
+    def entry(self, entry: ev.Entry) -> None:
+        self._known.entry(entry)
+        if isinstance(entry, ev.LeaseKept):
+            self._scroll(plain(f"{self._known.name(entry.job)}: {describe_kept(entry)}"))
+        elif isinstance(entry, ev.Retried):
+            self._scroll(
+                plain(
+                    f"{self._known.name(entry.job)}: trying again in {entry.delay_secs:.1f} s:"
+                    f" {first_line(entry.failure.message)}"
+                )
+            )
+        self._changed.set()
+
+    async def log(self, job: str, chunk: bytes) -> None:
+        self._last[job] = chunk[-LINE_BYTES:]
+        if self._verbose:
+            lines = self._lines.setdefault(job, Lines())
+            self._scroll_lines(job, list(lines.feed(chunk)))
+            if len(self._scrolled) > MANY_LINES:
+                # Read no faster than the terminal takes it.
+                self._full.set()
+                await self._drawn.wait()
+        self._changed.set()
+
+    async def ended(self, job: str) -> None:
+        if job in self._lines:
+            self._scroll_lines(job, list(self._lines.pop(job).end()))
+        self._last.pop(job, None)
+        known = self._known.jobs[job]
+        width, _ = self._size()
+        told = finished(
+            self._known.name(job),
+            known.verdict,
+            self._known.word(job),
+            self._known.secs(job),
+            names=name_cells(self._known.names, width),
+            width=width,
+            paint=self._paint,
+            marks=self._marks,
+            note=await trio.to_thread.run_sync(note, known),
+        )
+        if known.verdict is not Verdict.PASSED:
+            told += "\n" + await trio.to_thread.run_sync(
+                lambda: failure_text(known, colours=self._coloured, log=not self._verbose)
+            )
+        self._scroll(told.rstrip("\n"))
+
+    def warn(self, warning: str) -> None:
+        self._scroll(self._paint(colours.YELLOW, plain(f"warning: {warning}")))
+
+    def stopping(self) -> None:
+        what, kill = counted(self._known.unfinished)
+        self._scroll(stopping(what, kill))
+
+    async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
+        text = end_text(
+            jobs,
+            colours=self._coloured,
+            secs=self._known.run_secs,
+            interrupted=interrupted,
+            width=self._size()[0],
+        )
+        self._scroll("\n" + text)
+        await self._draw(last=True)
+        await self._printer.drain()
+
+    def _scroll(self, text: str) -> None:
+        self._scrolled += text.splitlines() or [""]
+        self._changed.set()
+
+    def _scroll_lines(self, job: str, lines: list[bytes]) -> None:
+        width, _ = self._size()
+        names = name_cells(self._known.names, width)
+        name = pad(shorten(self._known.name(job), names, self._marks.cut), names)
+        for line in lines:
+            text = last_state(line, colours=self._coloured, most=MAX_LINE)
+            self._scrolled.append(f"{name} | {text}{colours.RESET if self._coloured else ''}")
+
+    async def _draw(self, *, last: bool = False) -> None:
+        self._changed, self._full = trio.Event(), trio.Event()
+        scrolled, self._scrolled = self._scrolled, []
+        drawn, self._drawn = self._drawn, trio.Event()
+        await self._printer.write(self._screen.frame(scrolled, [] if last else self._board()))
+        drawn.set()
+
+    def _board(self) -> list[str]:
+        width, height = self._size()
+        running = self._known.running
+        rows = [
+            Row(
+                self._known.name(job.id),
+                self._known.word(job.id),
+                self._known.secs(job.id),
+                self._last_line(job.id),
+            )
+            for job in running
+        ]
+        ended = self._known.ended
+        jobs = max(len(self._known.names), len(self._known.jobs))
+        totals = Totals(
+            jobs=jobs,
+            ended=ended,
+            running=len(running),
+            queued=jobs - sum(ended.values()) - len(running),
+            secs=self._known.run_secs,
+        )
+        return board(
+            rows,
+            totals,
+            names=name_cells(self._known.names, width),
+            width=width,
+            height=height - 1,
+            paint=self._paint,
+            marks=self._marks,
+        )
+
+    def _last_line(self, job: str) -> str:
+        lines = self._last.get(job, b"").rstrip(b"\r\n").rsplit(b"\n", 1)
+        return last_state(lines[-1], colours=False, most=LINE_BYTES)
+
+    def _size(self) -> tuple[int, int]:
+        try:
+            size = os.get_terminal_size(1)
+        except OSError:
+            return 80, 24
+        return size.columns or 80, size.lines or 24

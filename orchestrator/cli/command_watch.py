@@ -1,0 +1,92 @@
+"""The run of one command: its output, and nothing of pikaci's but what is needed, on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+import trio
+
+from orchestrator.cli import colours
+from orchestrator.cli.printer import Printer
+from orchestrator.cli.signals import tell_stopping
+from orchestrator.cli.summary import describe_kept, describe_snapshot, reason
+from orchestrator.cli.watched import WatchedRun
+from orchestrator.terminal import RESET, TerminalFilter, first_line, plain
+from states import events as ev
+from states.job import Job
+from states.outcome import Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.job.submission import Request
+    from orchestrator.snapshot.snapshot import Snapshot
+
+
+class CommandWatch:
+    """Prints the command's output as it comes: byte for byte, but harmless on a terminal."""
+
+    wants_log = True
+
+    def __init__(self, *, verbose: bool) -> None:
+        self._verbose = verbose
+        self._known = WatchedRun()
+        self._printer = Printer()
+        self._filter = TerminalFilter(colours=colours.wanted()) if os.isatty(1) else None
+        self._last = b"\n"
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        await self._printer.run(task_status=task_status)
+
+    def begin(self, run: str, request: Request) -> None:
+        self._known.begin(list(request.specs))
+        if self._verbose:
+            self._tell(f"run {run} of {request.workspace}")
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        if self._verbose:
+            self._tell(describe_snapshot(snapshot))
+
+    def entry(self, entry: ev.Entry) -> None:
+        self._known.entry(entry)
+        if isinstance(entry, ev.LeaseKept):
+            self._tell(describe_kept(entry))
+        elif isinstance(entry, ev.Retried):
+            self._tell(
+                f"trying again in {entry.delay_secs:.1f} s: {first_line(entry.failure.message)}"
+            )
+        elif self._verbose and isinstance(entry, ev.Event):
+            self._tell(self._known.word(entry.job))
+
+    async def log(self, job: str, chunk: bytes) -> None:
+        self._last = chunk[-1:]
+        await self._printer.write(chunk if self._filter is None else self._filter.feed(chunk))
+
+    async def ended(self, job: str) -> None:
+        if self._filter is not None:
+            await self._printer.write(self._filter.end() + (RESET if colours.wanted() else ""))
+
+    def warn(self, warning: str) -> None:
+        self._tell(f"warning: {warning}")
+
+    def stopping(self) -> None:
+        tell_stopping(" the command", "it")
+
+    async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
+        await self._printer.drain()
+        if self._last != b"\n" and os.isatty(1):
+            click.echo(err=True)
+        for job in jobs:
+            for warning in job.warnings:
+                self._tell(f"warning: {warning}")
+            if job.verdict is not Verdict.PASSED:
+                for line in reason(job):
+                    self._tell(line)
+        if not jobs and interrupted:
+            self._tell("cancelled")
+
+    def _tell(self, line: str) -> None:
+        click.echo(f"pikaci: {plain(line)}", err=True)
+        sys.stderr.flush()

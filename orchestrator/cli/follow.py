@@ -1,0 +1,70 @@
+"""Brings what happens to a run's jobs, and their logs, to whoever shows the run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+
+import trio
+
+from orchestrator.cli.summary import RUNNERS_LINE
+from orchestrator.cli.watch import Watch
+from orchestrator.errors import one_error
+
+_HEAD = RUNNERS_LINE.encode()
+MAX_RUNNERS_LINE = 200
+
+
+class CommandOutput:
+    """Takes a log in pieces, and leaves the runner's first line out."""
+
+    def __init__(self) -> None:
+        self._head: bytes | None = b""  # what may be the runner's line
+
+    def feed(self, piece: bytes) -> bytes:
+        """What the command printed of this piece."""
+        if self._head is None:
+            return piece
+        head = self._head + piece
+        first, end, rest = head.partition(b"\n")
+        known = min(len(first), len(_HEAD))
+        if first[:known] != _HEAD[:known] or len(first) > MAX_RUNNERS_LINE:
+            self._head = None
+            return head
+        self._head = None if end else head
+        return rest
+
+    def end(self) -> bytes:
+        """What is left when the log ends."""
+        return self._head or b""
+
+
+async def follow(
+    jobs: Iterable[str],
+    watch: Watch,
+    *,
+    log: Callable[[str], AsyncGenerator[bytes, None]],
+    until_ended: Callable[[str], Awaitable[object]],
+) -> None:
+    """Give `watch` each job's output; when `until_ended` has returned, tell it of the job's end."""
+
+    async def copy_log(job: str) -> None:
+        if watch.wants_log:
+            output = CommandOutput()
+            async with aclosing(log(job)) as pieces:
+                async for piece in pieces:
+                    if printed := output.feed(piece):
+                        await watch.log(job, printed)
+            if printed := output.end():
+                await watch.log(job, printed)
+
+    async def show(job: str) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(copy_log, job)
+            await until_ended(job)
+        await watch.ended(job)
+
+    with one_error():
+        async with trio.open_nursery() as nursery:
+            for job in jobs:
+                nursery.start_soon(show, job)

@@ -1,0 +1,146 @@
+"""A run as lines: for the log of a CI system, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+import trio
+
+from orchestrator.cli import colours
+from orchestrator.cli.board import ASCII, Marks, finished, pad, shorten
+from orchestrator.cli.lines import MAX_LINE, Lines
+from orchestrator.cli.printer import Printer
+from orchestrator.cli.signals import tell_stopping
+from orchestrator.cli.summary import (
+    describe_kept,
+    describe_snapshot,
+    end_text,
+    failure_text,
+    note,
+)
+from orchestrator.cli.watched import WatchedRun
+from orchestrator.terminal import first_line, last_state, plain
+from states import events as ev
+from states.job import Job
+from states.outcome import Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.job.submission import Request
+    from orchestrator.snapshot.snapshot import Snapshot
+
+MAX_NAME = 40
+
+
+class LinesWatch:
+    """`job | line` as it comes, and a line for each job that ends.
+
+    `quiet` leaves the jobs' output out, and shows the end of what did not pass. `verbose` tells of
+    each state too.
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool,
+        verbose: bool,
+        printer: Printer | None = None,
+        coloured: bool | None = None,
+    ) -> None:
+        self.wants_log = not quiet
+        self._verbose = verbose
+        self._known = WatchedRun()
+        self._printer = printer or Printer()
+        self._coloured = colours.wanted() if coloured is None else coloured
+        self._paint = colours.painter(self._coloured)
+        self._marks = (
+            Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII
+        )
+        self._names = 1
+        self._lines: dict[str, Lines] = {}
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        await self._printer.run(task_status=task_status)
+
+    def begin(self, run: str, request: Request) -> None:
+        self._known.begin(list(request.specs))
+        self._names = min(MAX_NAME, max(map(len, self._known.names), default=1))
+        count = len(request.specs)
+        self._say(f"run {run}: {count} job{'s' if count != 1 else ''} of {request.workspace}")
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self._say(describe_snapshot(snapshot))
+
+    def entry(self, entry: ev.Entry) -> None:
+        self._known.entry(entry)
+        if isinstance(entry, ev.LeaseKept):
+            self._say(f"{self._known.name(entry.job)}: {describe_kept(entry)}")
+        elif isinstance(entry, ev.Retried):
+            self._say(
+                f"{self._known.name(entry.job)}: trying again in {entry.delay_secs:.1f} s:"
+                f" {first_line(entry.failure.message)}"
+            )
+        elif self._verbose and isinstance(entry, ev.Event):
+            job = self._known.jobs[entry.job]
+            if not job.ended:
+                self._say(f"{self._known.name(job.id)}: {self._known.word(job.id)}")
+
+    async def log(self, job: str, chunk: bytes) -> None:
+        lines = self._lines.setdefault(job, Lines())
+        await self._print_lines(job, list(lines.feed(chunk)))
+
+    async def ended(self, job: str) -> None:
+        if job in self._lines:
+            await self._print_lines(job, list(self._lines.pop(job).end()))
+        known = self._known.jobs[job]
+        line = finished(
+            self._known.name(job),
+            known.verdict,
+            self._known.word(job),
+            self._known.secs(job),
+            names=self._names,
+            width=None,
+            paint=self._paint,
+            marks=self._marks,
+            note=await trio.to_thread.run_sync(note, known),
+        )
+        text = line + "\n"
+        if known.verdict is not Verdict.PASSED:
+            text += await trio.to_thread.run_sync(
+                lambda: failure_text(known, colours=self._coloured, log=not self.wants_log)
+            )
+        await self._printer.write(text)
+
+    def warn(self, warning: str) -> None:
+        click.echo(f"warning: {plain(warning)}", err=True)
+
+    def stopping(self) -> None:
+        tell_stopping(*counted(self._known.unfinished))
+
+    async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
+        text = end_text(
+            jobs, colours=self._coloured, secs=self._known.run_secs, interrupted=interrupted
+        )
+        await self._printer.write("\n" + text)
+        await self._printer.drain()
+
+    async def _print_lines(self, job: str, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        name = pad(shorten(self._known.name(job), self._names, self._marks.cut), self._names)
+        start = f"{name} | "
+        end = colours.RESET if self._coloured else ""
+        text = "".join(
+            f"{start}{last_state(line, colours=self._coloured, most=MAX_LINE)}{end}\n"
+            for line in lines
+        )
+        await self._printer.write(text)
+
+    def _say(self, line: str) -> None:
+        self._printer.say(plain(line))
+
+
+def counted(jobs: int) -> tuple[str, str]:
+    """So many jobs, for `tell_stopping`."""
+    return (" 1 job", "it") if jobs == 1 else (f" {jobs} jobs", "them")
