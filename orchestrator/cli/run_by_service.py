@@ -14,7 +14,7 @@ from orchestrator.cli.follow import follow
 from orchestrator.cli.signals import cancel_on_signals
 from orchestrator.cli.watch import View, Watch, make_watch, show_snapshot
 from orchestrator.engine import WATCHED_SECS
-from orchestrator.errors import UsageError, one_error
+from orchestrator.errors import UsageError, leaves, one_error
 from orchestrator.job.submission import Request
 from orchestrator.report import run_report
 from orchestrator.service.client import Client, RunAnswer, ServiceProblem, open_client
@@ -101,7 +101,8 @@ async def _watch(client: Client, run: RunAnswer, watch: Watch) -> None:
     jobs = [job.id for job in run.jobs]
     try:
         await follow(jobs, watch, log=client.log, until_ended=copy_entries)
-    except ServiceProblem as problem:
+    except* ServiceProblem as group:
+        problem = next(leaves(group))
         raise PikaciError(
             f"the run {run.id} cannot be watched any more: {problem}",
             resolution=f"its jobs go on: `pikaci status {run.id}` shows them",
