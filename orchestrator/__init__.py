@@ -1,6 +1,6 @@
-"""What does happen to a job: trio tasks that await incus.
+"""Runs jobs: trio tasks that await incus.
 
-The names here are what a program that embeds pikaci needs; docs/embed.md shows them in use.
+The names here are for programs that embed pikaci; docs/embed.md shows them in use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from states.outcome import Verdict
     from states.spec import JobSpec
 
-# A program that embeds pikaci says where its log goes; `pikaci serve` does too.
+# The embedding program decides where the log goes, and so does `pikaci serve`.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [

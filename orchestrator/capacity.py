@@ -1,4 +1,4 @@
-"""What jobs may take of a host at once."""
+"""What running jobs may use of a host in total."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from states.spec import JobSpec, size_in_bytes
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """What jobs may take of a host at once: their number, their `cpus`, and `memory` in bytes.
+    """What running jobs may use of a host in total: slots (`jobs`), `cpus`, and `memory` in bytes.
 
-    None is no limit. A job counts with what its spec asks for.
+    None is no limit. A job counts with the cpus and memory of its spec.
     """
 
     jobs: int
@@ -22,7 +22,8 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None
 
     def check(self, spec: JobSpec) -> None:
-        """Raise `SpecError` when the job could never begin here."""
+        """Raise `SpecError` when the job asks for more than there is in total, and so could never
+        start."""
         memory = size_in_bytes(spec.memory)
         if self.cpus is not None and spec.cpus > self.cpus:
             self._refuse("cpus", str(spec.cpus), str(self.cpus))
@@ -30,4 +31,6 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
             self._refuse("memory", size(memory), size(self.memory))
 
     def _refuse(self, key: str, asked: str, limit: str) -> NoReturn:
-        raise SpecError(key, f"{asked} is more than jobs may have here", allowed=f"at most {limit}")
+        raise SpecError(
+            key, f"{asked} is more than all jobs together may use", allowed=f"at most {limit}"
+        )

@@ -1,4 +1,4 @@
-"""The guest contract, read from the one file that the images are made from too."""
+"""The guest contract, read from the same file that images are built from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Stdin(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who runs a job that does not run as root."""
+    """The user of jobs that do not run as root."""
 
     name: str
     uid: int
@@ -39,7 +39,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Directory(msgspec.Struct, frozen=True):
-    """A directory that the image makes at boot; `mode` is octal ("0755")."""
+    """A directory that the image creates at boot; `mode` is octal ("0755")."""
 
     path: str
     user: str
@@ -48,7 +48,7 @@ class Directory(msgspec.Struct, frozen=True):
 
 
 class Contract(msgspec.Struct, frozen=True):
-    """What the host may rely on in a guest, and the guest on the host."""
+    """What host and guest may rely on."""
 
     version: int
     runner: str
@@ -65,11 +65,11 @@ class Contract(msgspec.Struct, frozen=True):
 
 
 def guest_files() -> Traversable:
-    """The folder with the contract, the runner and the init that go into an image."""
+    """The directory with the contract, the runner and the init that go into an image."""
     return files("orchestrator") / "guest"
 
 
 @cache
 def contract() -> Contract:
-    """The contract of this pikaci."""
+    """The contract version that this pikaci implements."""
     return msgspec.json.decode((guest_files() / "contract.json").read_bytes(), type=Contract)

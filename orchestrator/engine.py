@@ -1,4 +1,4 @@
-"""A run in a process of its own: some jobs of one workspace, from their specs to their verdicts."""
+"""One run in its own process: jobs of one workspace, from specs to verdicts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def run_jobs(
     started: Callable[[Snapshot], None] = lambda snapshot: None,
     watch: Callable[[RunHandle], Awaitable[None]] = _nobody_watches,
 ) -> None:
-    """Run the jobs, `parallel` at once, to their ends; the journal says how they ended.
+    """Run the jobs to their ends, `parallel` at once; the journal says how they ended.
 
     When one of them must be rejected, the rejected ones are recorded and nothing is touched.
     `started` gets the snapshot before the first job begins. `watch` gets the run once it is

@@ -1,4 +1,4 @@
-"""Errors of whoever calls pikaci, beside those of a spec."""
+"""Errors that a caller of pikaci can cause, apart from those in a spec; and tools for errors."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from states.errors import PikaciError
 
 
 class UsageError(PikaciError):
-    """What was asked for cannot be carried out as it was said; nothing was touched."""
+    """The request cannot be carried out; nothing was touched."""
 
 
 class NotFound(UsageError):
-    """There is nothing of this name."""
+    """Nothing has this name."""
 
 
 class KeyTaken(UsageError):
-    """A key stands for other jobs already."""
+    """This key was used before, for other jobs."""
 
 
 class SnapshotError(PikaciError):
-    """A workspace cannot be read, or there is no room for its snapshot."""
+    """A workspace cannot be read, or the disk has no space for its snapshot."""
 
 
 class NoJobs(PikaciError):
@@ -31,9 +31,9 @@ class NoJobs(PikaciError):
 async def collect_errors(
     report: Callable[[BaseException], None], call: Callable[[], Awaitable[None]]
 ) -> None:
-    """Await `call`. `report` gets what is wrong with its journal or its files; it goes no further.
+    """Await `call`, and pass a `PikaciError` or `OSError` to `report` instead of raising it.
 
-    So a job that cannot go on ends none of those beside it.
+    So one job's broken journal or files do not stop the others.
     """
     try:
         await call()
@@ -42,7 +42,7 @@ async def collect_errors(
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group and in the groups within it; without one, the error itself."""
+    """The errors in a group, including nested groups; or the error itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)
@@ -51,14 +51,14 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """The error that a group has, as it was raised; the group when it has several."""
+    """The single error in a group; the group itself if it has several."""
     found = list(leaves(error))
     return found[0] if len(found) == 1 else error
 
 
 @contextmanager
 def one_error() -> Iterator[None]:
-    """Around a nursery: the one error that came out of it is raised as it was, in no group."""
+    """Put around a nursery: if a single error comes out, raise it without its exception group."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -69,13 +69,13 @@ def one_error() -> Iterator[None]:
 
 
 def unforeseen(cause: BaseException) -> PikaciError:
-    """What no effect told as a fault: the host's own disk, or a bug."""
+    """An error for what no effect reports as a fault: the host's own disk, or a bug."""
     if isinstance(cause, OSError):
         return PikaciError(
-            f"the host could not store what the job gave: {cause}",
-            resolution="look at the space and the permissions of the state root's disk",
+            f"the host could not store the job's data: {cause}",
+            resolution="check the free space and the permissions of the state root",
         )
     return PikaciError(
         f"internal error: {cause!r}",
-        resolution="this is a bug of pikaci: please report it with `pikaci trace`",
+        resolution="this is a bug in pikaci: please report it with `pikaci trace`",
     )

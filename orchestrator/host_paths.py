@@ -1,11 +1,11 @@
 """Which directories of this host a job may mount.
 
-A mount is read-only, and yet a guest's root can read every file and talk to every socket below it:
-with Incus's socket it is root on the host. So directories that give control over the host are
-refused, by whatever name they are reached, and an operator can say which others there are.
+A mount is read-only, but a guest's root can read every file and connect to every socket in it: with
+Incus's socket, the guest is root on the host. So directories that give control over the host are
+refused, whatever path leads to them. An operator can restrict mounts further.
 
-Names are not enough, as a bind mount gives a directory another one. The kernel tells for every
-path which file system it is on, and where in it: there it has one name only.
+Comparing paths is not enough: a bind mount gives a directory a second path. But the kernel tells
+for every path its file system and its position there, and that pair is unique.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from states.spec import JobSpec
 DIRECTORY_KEYS = ("workspace_deps", "workspace_build", "nix_store")
 
 _INCUS, _ENGINE, _PIKACI = "Incus", "a container engine", "pikaci's state"
-# What gives control over the host, and whose it is. All that contains or lies below one is refused.
+# Paths that give control over the host, and their owners. Refused: these, everything that contains
+# one, and everything below one.
 _CONTROLS = {
     "/dev": "the host's devices",
     "/proc": "the host's processes",
@@ -52,7 +53,7 @@ _VARIABLES = {
     "CONTAINER_HOST": _ENGINE,
     "PIKACI_STATE_ROOT": _PIKACI,
 }
-# File systems that are a door into the kernel wherever they are mounted.
+# File systems that give access to the kernel, wherever they are mounted.
 _KERNEL_FILE_SYSTEMS = frozenset(
     "bpf binfmt_misc cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl"
     " mqueue nsfs proc pstore securityfs selinuxfs sysfs tracefs".split()
@@ -61,7 +62,7 @@ _KERNEL_FILE_SYSTEMS = frozenset(
 
 @dataclass(frozen=True)
 class MountRule:
-    """What jobs may mount: nothing of the state `roots`, and only what is below `allowed`.
+    """What jobs may mount: nothing in the state `roots`, and only what is below `allowed`.
 
     None allows every directory that gives no control over the host.
     """
@@ -72,7 +73,7 @@ class MountRule:
     def check(self, spec: JobSpec) -> None:
         """Raise `SpecError` for the first directory that may not be mounted.
 
-        The spec has real paths. It looks at the disk; where there is nothing to mount, at nothing.
+        The spec must have real paths. Looks at the disk, but only if there is something to mount.
         """
         if not (sources := directories(spec)):
             return
@@ -97,7 +98,7 @@ class MountRule:
             yield str(root), _PIKACI
         yield os.path.expanduser("~/.config/incus"), "Incus's client"
         for path in _bound_sockets():
-            yield path, "a program listens there"
+            yield path, "a socket that a program listens on"
 
     def _check_allowed(self, key: str, source: str) -> None:
         if self.allowed is None:
@@ -106,7 +107,7 @@ class MountRule:
         if not any(_covers(path, source) for path in allowed):
             raise SpecError(
                 key,
-                f"{source!r} is not among the directories that jobs of this service may mount",
+                f"{source!r} is not a directory that jobs of this service may mount",
                 allowed=f"{', '.join(allowed) or 'none'}; to change it, start it with"
                 f" `pikaci serve --allow-mounts {source}`, or run the job without it:"
                 " `pikaci run --state-root DIRECTORY`",
@@ -114,7 +115,7 @@ class MountRule:
 
 
 def directories(spec: JobSpec) -> list[tuple[str, str]]:
-    """The host directories that a spec names to be mounted, each with its key."""
+    """The host directories that a spec mounts, each with its key."""
     named = [(key, path) for key in DIRECTORY_KEYS if (path := getattr(spec, key)) is not None]
     mounts = [(f"mounts[{index}].source", mount.source) for index, mount in enumerate(spec.mounts)]
     return named + mounts
@@ -124,14 +125,14 @@ def _refusal(key: str, source: str, why: str) -> SpecError:
     return SpecError(
         key,
         f"{source!r} {why}: a guest that mounts it could control this host",
-        allowed="a directory of data, apart from those of the kernel, of Incus, of container"
-        " engines and of pikaci, and without sockets that programs listen on",
+        allowed="a directory of data: not one of the kernel, Incus, a container engine or pikaci,"
+        " and none with a socket that a program listens on",
     )
 
 
 @dataclass(frozen=True)
 class _Mount:
-    """A line of mountinfo: at `point` one sees `root` of the file system `device`."""
+    """A line of mountinfo: `root` of the file system `device` is mounted at `point`."""
 
     device: str
     root: str
@@ -141,7 +142,7 @@ class _Mount:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a file really is: in this file system, under this name."""
+    """Where a file really is: its file system, and its path there."""
 
     device: str
     path: str
@@ -150,7 +151,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Control:
-    """A path that gives control over the host; `real` without links."""
+    """A path that gives control over the host; `real` has no symbolic links."""
 
     path: str
     whose: str
@@ -163,7 +164,7 @@ class _Control:
         return cls(path, whose, real, _place(real, mounts))
 
     def relation(self, source: str, place: _Place | None) -> str:
-        """How a source and its place meet this one, empty when they do not."""
+        """How a source relates to this path ("is", "contains", "lies below"), or ""."""
         pairs = [(self.path, source), (self.real, source)]
         if place is not None and self.place is not None and place.device == self.place.device:
             pairs.append((self.place.path, place.path))
@@ -182,7 +183,7 @@ def _covers(parent: str, path: str) -> bool:
 
 
 def _mounts() -> dict[int, _Mount]:
-    """The mounts that this process sees, by the kernel's number."""
+    """The mounts that this process sees, by mount id."""
     mounts = {}
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
@@ -198,9 +199,9 @@ def _unescaped(field: str) -> str:
 
 
 def _place(path: str, mounts: Mapping[int, _Mount]) -> _Place | None:
-    """The place of a path without links, or where it would be. None when no mount tells."""
+    """The place of a path without links, existing or not. None if its mount is not known."""
     there, missing = path, ""
-    while (fd := _opened(there)) is None:
+    while (fd := _open_path(there)) is None:
         if there in ("/", ""):
             return None
         there, name = os.path.split(there)
@@ -217,8 +218,8 @@ def _place(path: str, mounts: Mapping[int, _Mount]) -> _Place | None:
     return _Place(mount.device, os.path.normpath(whole), mount.kind)
 
 
-def _opened(path: str) -> int | None:
-    # Only to be looked at: it needs no right but to pass its parents.
+def _open_path(path: str) -> int | None:
+    # O_PATH needs no permission except search permission on the parents.
     try:
         return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (OSError, ValueError):
@@ -226,12 +227,12 @@ def _opened(path: str) -> int | None:
 
 
 def _bound_sockets() -> set[str]:
-    """The sockets in the file system on which programs of this host listen."""
+    """The paths of sockets that programs of this host are bound to."""
     with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as lines:
         named = [line.rstrip("\n").split(maxsplit=7) for line in lines]
     paths = {words[7] for words in named if len(words) == 8 and words[7].startswith("/")}
-    # One that was bound by way of /proc/self has that name of it alone, which is ours here. One
-    # in another mount namespace may have the name of something else here.
+    # Skip sockets bound through /proc/self: here that path means this process. Skip paths that are
+    # no sockets here: theirs are in another mount namespace.
     return {path for path in paths if not path.startswith("/proc/") and _is_socket(path)}
 
 
@@ -239,6 +240,6 @@ def _is_socket(path: str) -> bool:
     try:
         return stat.S_ISSOCK(os.stat(path).st_mode)
     except PermissionError:
-        return True  # root can look, and it is root who mounts
+        return True  # may be one: Incus mounts as root, which can look
     except OSError:
         return False

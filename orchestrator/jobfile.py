@@ -1,6 +1,6 @@
 """The job file: `pikaci.toml`, jobs as data.
 
-Whatever is wrong with it is one `UsageError` that names the file, the key and what is allowed.
+A problem with it is one `UsageError` that names the file, the key and what is allowed.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from states.spec import NAME_PATTERN, JobSpec, SecretSource, check, from_validat
 SCHEMA = 1
 MAX_BYTES = 1 << 20
 TOP_LEVEL = ("schema", "defaults", "jobs", "snapshot")
-_MERGED = ("env", "secrets", "deadlines")  # by name, where [defaults] and a job both have them
+# Tables whose keys are merged when [defaults] and a job both have them.
+_MERGED = ("env", "secrets", "deadlines")
 
 
 @dataclass(frozen=True)
 class JobFile:
-    """A job file that was read. Host paths in the specs are real and absolute.
+    """A parsed job file. Host paths in the specs are real and absolute.
 
-    `include` are globs of git-ignored files that the snapshot takes along. A job that asks for
-    a writable workspace is in `jobs`: it is rejected when it is to run.
+    `include` are globs of git-ignored files to put into the snapshot. `jobs` can contain a job that
+    asks for a writable workspace: it is rejected when it is run.
     """
 
     path: Path
@@ -42,9 +43,9 @@ class JobFile:
 
 
 def load(path: Path, *, mount_rule: MountRule | None = None) -> JobFile:
-    """Read a job file. Raises `UsageError`, or `NoJobs` when it has none.
+    """Read a job file. Raises `UsageError`, or `NoJobs` if it has no jobs.
 
-    `mount_rule` says which directories of the host its jobs may mount.
+    `mount_rule` says which host directories its jobs may mount.
     """
     document = _parse(path, _read(path))
     _no_unknown(path, "", document, TOP_LEVEL)
@@ -65,7 +66,7 @@ def load(path: Path, *, mount_rule: MountRule | None = None) -> JobFile:
 
 
 def select(job_file: JobFile, names: Sequence[str]) -> dict[str, JobSpec]:
-    """The named jobs in the order of the names, each once; all of them when none is named."""
+    """The named jobs in the order given, without duplicates; all jobs if no name is given."""
     unknown = [name for name in names if name not in job_file.jobs]
     if unknown:
         near = difflib.get_close_matches(unknown[0], job_file.jobs, n=3)
@@ -89,8 +90,8 @@ def _read(path: Path) -> bytes:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(
-            f"{path}: there is no such job file",
-            resolution="make one, name another with --file, or `pikaci run -- COMMAND`",
+            f"{path}: no such job file",
+            resolution="write one, name another with --file, or use `pikaci run -- COMMAND`",
         ) from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
@@ -133,7 +134,10 @@ def _job(
     key = f"jobs.{name}"
     if not re.fullmatch(NAME_PATTERN, name):
         raise _bad(
-            path, f"jobs.{name!r}", "is no name for a job", "letters, digits and ._/-, at most 128"
+            path,
+            f"jobs.{name!r}",
+            "is not a valid job name",
+            "letters, digits and ._/-, at most 128",
         )
     own = _table(path, key, table)
     merged = {
@@ -157,7 +161,7 @@ def _decoded(path: Path, key: str, table: dict[str, Any]) -> JobSpec:
         return msgspec.convert(table, JobSpec)
     except msgspec.ValidationError as error:
         found = from_validation_error(error)
-        # Somebody may have written a secret itself in the place of its source.
+        # Do not print the value: it may be a secret written in place of its source.
         secret = found.key.partition(".")[0] == "secrets"
         got = "" if secret else _got(table, found.key)
         raise _bad(
@@ -169,9 +173,10 @@ def _decoded(path: Path, key: str, table: dict[str, Any]) -> JobSpec:
 
 
 def _with_real_paths(path: Path, key: str, spec: JobSpec) -> JobSpec:
-    """Host paths, relative to the job file, made absolute; directories real, as Incus wants.
+    """Resolve host paths relative to the job file; directories to real paths, as Incus requires.
 
-    A secret's file need not be there yet, and may be a link that is turned to another file.
+    The path of a secret's file is only made absolute: the file need not exist yet, and may be a
+    link that changes.
     """
     base = path.absolute().parent
 
@@ -183,7 +188,7 @@ def _with_real_paths(path: Path, key: str, spec: JobSpec) -> JobSpec:
             resolved = directory
         if "\0" in value or not os.path.isdir(resolved):
             raise _bad(
-                path, f"{key}.{field}", f"{value!r} is no directory", "an existing directory"
+                path, f"{key}.{field}", f"{value!r} is not a directory", "an existing directory"
             )
         return str(resolved)
 
@@ -213,7 +218,7 @@ def _include(path: Path, value: object) -> tuple[str, ...]:
 
 
 def _got(table: dict[str, Any], key: str) -> str:
-    """The value at a key, as it may be shown; empty when it is not to be found."""
+    """The value at a key, for a message; empty if not found."""
     value: Any = table
     for part in re.findall(r"[^.\[\]]+", key):
         if isinstance(value, list) and part.isdigit() and int(part) < len(value):

@@ -1,4 +1,4 @@
-"""Where pikaci keeps things on the host."""
+"""How an orchestrator is set up: defaults and settings."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ QUEUE_JOBS = 10_000
 
 
 def default_capacity() -> Capacity:
-    """As many jobs as there are processors, at most 4."""
+    """One job per processor, at most 4."""
     return Capacity(jobs=min(os.cpu_count() or 1, 4))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How an orchestrator is set up.
+    """Settings of an orchestrator.
 
-    Jobs see `workspace` when their submitter names no other; the state root is its own by
-    default. `capacity` is what jobs may take at once, and `queue_jobs` how many may wait.
-    `keep_secs` is how long the guest of a job that did not pass is kept, None for not at all.
-    Jobs may mount what is below a directory of `allow_mounts`, or, with None, whatever gives no
-    control over the host.
+    `workspace` is the default workspace of jobs; `state_root` defaults to the one that belongs to
+    it. `capacity` is what running jobs may use in total, and `queue_jobs` how many jobs may be
+    queued. `keep_secs` is how long the guest of a job that did not pass is kept, None for not at
+    all. Jobs may mount directories below those in `allow_mounts`; with None, every directory that
+    gives no control over the host.
     """
 
     workspace: Path
@@ -39,18 +39,18 @@ class Settings:
     allow_mounts: tuple[Path, ...] | None = None
 
     def __post_init__(self) -> None:
-        # A program may change its directory, and may have given text.
+        # The program may change its working directory later, or may have passed text.
         object.__setattr__(self, "workspace", Path(self.workspace).absolute())
         if self.state_root is not None:
             object.__setattr__(self, "state_root", Path(self.state_root).absolute())
 
     @property
     def root(self) -> StateRoot:
-        """The state root that is meant."""
+        """The state root in use."""
         return StateRoot(self.state_root or default_state_root(self.workspace))
 
 
 def open_incus(host: Host | None = None) -> Incus:
-    """The daemon that jobs run on, with a client configuration of our own."""
+    """The daemon that jobs run on, with pikaci's own client configuration."""
     host = host or Host()
     return Incus(user_state_dir() / "incus", project=host.project, remote=host.remote)

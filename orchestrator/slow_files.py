@@ -1,4 +1,4 @@
-"""Files that may be slow, or never answer: looked at in worker threads."""
+"""Access to files that may be slow, or never answer, in worker threads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from orchestrator.errors import UsageError
 _T = TypeVar("_T")
 
 LOOK_UP_SECS = 10.0
-# A look-up that never ends keeps its thread. Only so many may: the other threads stay the jobs'.
+# A look-up that never ends keeps its thread. This many may; the other threads are for jobs.
 _THREADS = 8
 _limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("look_up")
 
 
 async def look_up(what: str, call: Callable[[], _T]) -> _T:
-    """What `call` finds at paths that a user named; they may lie on a file system that is away.
+    """Run `call`, which looks at a user's paths; their file system may not answer.
 
-    `UsageError` when there is no answer within `LOOK_UP_SECS`; `what` says what was looked up.
+    Raises `UsageError` when there is no answer within `LOOK_UP_SECS`; `what` names what was looked
+    up.
     """
     try:
         limiter = _limiter.get()
@@ -32,13 +33,13 @@ async def look_up(what: str, call: Callable[[], _T]) -> _T:
         return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=limiter)
     raise UsageError(
         f"{what}: its file system did not answer within {LOOK_UP_SECS:g} s",
-        resolution="is it on a network file system that is away? `stat` on the path says so",
+        resolution="is it on a network file system that is down? Try `stat` on the path",
     )
 
 
 @asynccontextmanager
 async def in_thread(manager: AbstractContextManager[_T]) -> AsyncIterator[_T]:
-    """The same context manager, entered and left in a worker thread. It is left in any case."""
+    """The same context manager, entered and exited in a worker thread. It is always exited."""
     value = await trio.to_thread.run_sync(manager.__enter__)
     try:
         yield value
@@ -62,7 +63,7 @@ async def _leave(manager: AbstractContextManager[_T], *error: Any) -> bool | Non
         try:
             handled = await trio.to_thread.run_sync(leave)
         except BaseException:
-            # There may be no thread to be had. A lock is not kept for that.
+            # No thread could be started. Exit here, or a lock would stay held.
             if not begun:
                 leave()
             raise

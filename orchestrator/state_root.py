@@ -1,4 +1,4 @@
-"""Where pikaci keeps things on the host, for one workspace."""
+"""Where pikaci keeps its data on the host, for one workspace."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def user_state_dir() -> Path:
 
 
 def default_state_root(workspace: Path) -> Path:
-    """One root a workspace, outside of it: `git clean -fdx` must not take the journal."""
+    """The root of a workspace, outside of it: `git clean -fdx` must not delete the journal."""
     real = str(workspace.resolve())
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
-    # Short, as a socket's path below it has to fit into 100 bytes.
+    # Short: the path of a socket in it must fit into 100 bytes.
     name = "".join(c for c in Path(real).name if c.isalnum() or c in "._-")[:24]
     return user_state_dir() / f"{name or 'root'}-{digest}"
 
 
 @dataclass(frozen=True)
 class StateRoot:
-    """The layout of one state root. Nothing is made until `make`."""
+    """The layout of one state root. `make` creates it."""
 
     path: Path
 
@@ -45,11 +45,11 @@ class StateRoot:
         return self.path / "locks"
 
     def attempt_dir(self, job: str, attempt: int) -> Path:
-        """Where the log, the result and the artifacts of one attempt go."""
+        """The directory for the log, the result and the artifacts of one attempt."""
         return self.path / "jobs" / job / f"attempt-{attempt}"
 
     def make(self) -> None:
-        """Create the root, private to the user. `UsageError` when that cannot be."""
+        """Create the root, private to the user. Raises `UsageError` if that fails."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.chmod(0o700)

@@ -1,12 +1,12 @@
-"""For tests of what embeds pikaci: an orchestrator that needs no Incus.
+"""For tests of programs that embed pikaci: an orchestrator that needs no Incus.
 
     async with open_fake() as (orchestrator, fake):
         job = await orchestrator.submit(JobSpec(command="exit 3"))
         assert (await job.wait()).verdict is Verdict.FAILED
 
-The fake says what the real Incus says. Its guests know a handful of commands (`echo`, `sleep`,
-`exit`, ...), or do what a `guest_script` of yours does; `fake.fail(...)` makes things go wrong.
-The state root lies in a temporary directory, and goes with the block.
+The fake behaves like the real Incus. Its guests know a few commands (`echo`, `sleep`, `exit`, ...),
+or run your `guest_script`; `fake.fail(...)` injects faults. The state root is a temporary
+directory, deleted at the end of the block.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What may happen to a job. Pure: no clock, no process, no file, no network.
 
-A spec is checked, events move a job through the table of `states.lifecycle`, and a trace of
-them replays anywhere.
+A spec is checked, events move the job through the table in `states.lifecycle`, and a trace of those
+events can be replayed anywhere.
 """
 
 from states.errors import (

@@ -1,8 +1,8 @@
-"""How a job ends, and what becomes of its instance: decided here, performed elsewhere.
+"""How a job ends and what happens to its instance: decided here, performed elsewhere.
 
-`end_plan` is asked again and again: it names one thing to do, whoever drives the job does it and
-says what came of it, until there is nothing more to do. Recovery, the reaper and the job's own
-task ask the same function, so an instance is let go in one way.
+`end_plan` names one action at a time. The caller performs it, reports what came of it, and asks
+again, until nothing is left to do. The job's own task, recovery and the reaper all ask here, so
+there is only one way to release an instance.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from states.lifecycle import TERMINAL, State
 
 
 class Intent(enum.IntEnum):
-    """What is wanted of a job. It only rises.
+    """What should happen to a job. An intent only rises.
 
-    `run`: it lives to its own end. `cancel`: it is ended, with a grace period. `cancel_now`: it is
-    ended at once, and what would take long is left to the next start. `detach`: it goes on without
-    this process.
+    `run`: let it run to its end. `cancel`: cancel it, with a grace period. `cancel_now`: kill it at
+    once, and leave slow cleanup to the next start. `detach`: let it continue without this process.
     """
 
     RUN = 0
@@ -29,16 +28,16 @@ class Intent(enum.IntEnum):
 
 
 class Action(enum.Enum):
-    """One thing to do, to end a job or to let its instance go."""
+    """One step in ending a job or releasing its instance."""
 
-    REQUEST = "write that the job is to be cancelled"
-    KILL = "have the runner kill the command, and save what it left"
-    CONFIRM = "write that the job is cancelled: its command is dead"
-    RELEASE = "write that the lease has ended: nothing was ever asked for"
-    KEEP = "write that the instance stays for debugging"
+    REQUEST = "record that cancellation was requested"
+    KILL = "have the runner kill the command, and collect what it left"
+    CONFIRM = "record that the job is cancelled: its command is dead"
+    RELEASE = "record that the lease has ended: no instance was ever requested"
+    KEEP = "record that the instance is kept for debugging"
     DELETE = "delete the instance"
-    OUTLAST = "wait until an unanswered create cannot make the instance any more"
-    LEAVE = "do nothing more: the rest is the next start's"
+    OUTLAST = "wait until an unanswered create can no longer make the instance"
+    LEAVE = "stop here: the next start does the rest"
     DONE = "nothing is left to do"
 
 
@@ -55,12 +54,11 @@ def end_plan(
     keep: bool = False,
     failed: Collection[Action] = (),
 ) -> Action:
-    """What to do next with a job that is to end, or has ended, and with its instance.
+    """What to do next with a job that should end, or has ended, and with its instance.
 
-    `before` is the state that a `cancelling` job was in when its end was asked for. `lease` is that
-    of its current instance, None where there is none. `keep`: the instance stays for debugging.
-    `failed` are the actions that this process has tried, and that did not succeed: none is named
-    twice.
+    `before` is the state in which a `cancelling` job was asked to cancel. `lease` is the lease of
+    its current instance, None if it has none. `keep`: keep the instance for debugging. `failed` are
+    the actions that this process tried without success; a failed kill or delete is not tried again.
     """
     if intent is Intent.DETACH:
         return Action.LEAVE
@@ -69,12 +67,12 @@ def end_plan(
     if state is not State.CANCELLING:
         return Action.REQUEST
     if lease not in _MAY_BE_THERE:
-        # Absent counts as dead: nobody has started a runner in an instance whose create was never
+        # Absent counts as dead: no runner was started in an instance whose create was never
         # answered.
         return Action.CONFIRM
     if lease is LeaseState.MADE and before in _RUNS and Action.KILL not in failed:
         return Action.KILL
-    # Not known to be dead, it is not said to be.
+    # Confirm only what is known to be dead.
     return Action.DELETE if Action.DELETE not in failed else Action.LEAVE
 
 

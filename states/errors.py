@@ -1,4 +1,4 @@
-"""Every error that pikaci shows to a person has the same three parts."""
+"""Errors that pikaci shows to people: all have the same three parts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class PikaciError(Exception):
 class SpecError(PikaciError):
     """A job cannot be run as it is described; nothing was touched.
 
-    `key` is the spec's field ("timeout_secs", "mounts[1].path"), so that whoever read the
-    spec from a file can say where it stands.
+    `key` is the field of the spec ("timeout_secs", "mounts[1].path"), so that a caller that read
+    the spec from a file can point to it.
     """
 
     def __init__(self, key: str, problem: str, *, allowed: str = "") -> None:
@@ -29,7 +29,7 @@ class SpecError(PikaciError):
 
 
 class WritableWorkspace(SpecError):
-    """The named case of a rejected job: the workspace is always read-only."""
+    """The job asks for a writable workspace; the workspace is always read-only."""
 
     MESSAGE = "remote Linux VM backend `incus` does not support writable workspace jobs"
 
@@ -45,16 +45,16 @@ class WritableWorkspace(SpecError):
 
 
 class IllegalEvent(PikaciError):
-    """An event that the job's state has no transition for; the job is unchanged."""
+    """The job's state has no transition for this event; the job is unchanged."""
 
 
 class EntryError(PikaciError):
-    """A stored event or note cannot be read. One job's; the others are as they were."""
+    """A stored event or note cannot be read. Only its own job is affected."""
 
 
 class NewerEntry(EntryError):
-    """A newer pikaci wrote the event: its type, or its version, is not known here."""
+    """A newer pikaci wrote the event: this one does not know its type or its version."""
 
 
 class TraceError(PikaciError):
-    """A trace cannot be read or replayed: a gap, a repeated, foreign or illegal event."""
+    """A trace cannot be read or replayed: a missing, repeated, illegal or foreign event."""

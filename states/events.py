@@ -1,12 +1,12 @@
 """What happened, as frozen data.
 
-An `Event` moves a job; its tag is the name of a trigger in the lifecycle's table. A `Note`
-tells of something beside the job's life (a call of incus, a lease) and moves nothing. Both
-carry the wall time `at`, to show, and `monotonic` in seconds, to measure with.
+An `Event` moves a job; its tag is the name of a trigger in the lifecycle's table. A `Note` records
+something else about the job (an incus call, a lease) and moves nothing. Both carry the wall time
+`at`, for display, and `monotonic` in seconds, for measuring.
 
-Each class has a version, 1 unless it has a field `v` whose default is another. What a class gets
-beside its old fields needs no new version: a default is enough. What means something else than it
-did gets one, and a step in `states.upcast` that brings old entries up.
+Each class has a version: the default of its field `v`, or 1 without that field. A new field with a
+default needs no new version. When the meaning of a class changes, raise its version and add a step
+to `states.upcast` that converts old entries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from states.spec import JobSpec
 
 
 class SnapshotRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tree a job saw: the content hash, and the git commit that it was made from."""
+    """The tree that a job saw: its content hash, and the git commit that it was made from."""
 
     hash: str
     commit: str | None = None
@@ -36,10 +36,10 @@ class ImageRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """One step of one job; `seq` counts a job's events from 1 without a gap.
+    """One step of one job; `seq` numbers a job's events from 1, without gaps.
 
-    `boot` names the boot of the host that `monotonic` counts from, where it is another than that
-    of the event before.
+    `boot` identifies the host's boot from which `monotonic` counts. It is set only when it differs
+    from that of the previous event.
     """
 
     job: str
@@ -52,9 +52,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 class Submitted(Event, frozen=True, tag="submitted"):
     """The spec is valid and stored. `contract` is the version of the guest contract.
 
-    `key` is what the submitter names the submission by, "" for none: what is submitted under
-    one key is submitted once. `asked` is then a hash over all that was asked for; journals of
-    older versions have none.
+    `key` is the submitter's idempotency key, "" for none: submitting again with the same key does
+    not create a second job. `asked` is then a hash of the whole request; journals of older versions
+    do not have it.
     """
 
     run: str
@@ -99,7 +99,7 @@ class Running(Event, frozen=True, tag="running"):
 
 
 class ResultCollected(Event, frozen=True, tag="result_collected"):
-    """The result and the log lie on the host. `exit_code` is the command's own."""
+    """The result and the log are on the host. `exit_code` is the command's own."""
 
     outcome: Outcome
     exit_code: int
@@ -116,26 +116,26 @@ class Retried(Event, frozen=True, tag="retried"):
 
 
 class Restarted(Event, frozen=True, tag="restarted"):
-    """The process that drove the job died, and left half an instance or one whose lease is over.
+    """The process that drove the job died; its instance is unfinished, or its lease is nearly over.
 
     Another attempt begins.
     """
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):
-    """Somebody wants the job to end; `reason` says who or what."""
+    """The job is to be cancelled; `reason` says who or what asked for it."""
 
     reason: str
 
 
 class Cancelled(Event, frozen=True, tag="cancelled"):
-    """The job is dead in its guest, or never started."""
+    """The job's command is dead in its guest, or never started."""
 
     failure: Failure
 
 
 class Failed(Event, frozen=True, tag="failed"):
-    """An infrastructure fault that retries did not cure."""
+    """An infrastructure fault that retries did not fix."""
 
     failure: Failure
 
@@ -157,7 +157,7 @@ AnyEvent = (
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """Something beside the job's life that a reader of its trace wants to know."""
+    """Something worth knowing in a trace that does not move the job."""
 
     job: str
     at: datetime
@@ -165,9 +165,9 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Called(Note, frozen=True, tag="called"):
-    """One incus command has ended; `argv` as one can paste it, secrets never in it.
+    """One incus command has ended. `argv` can be pasted into a shell, and never contains secrets.
 
-    `effect` is what it was for (`create`, `collect`). Version 1 did not have it.
+    `effect` says what the command was for (`create`, `collect`). Version 1 did not have it.
     """
 
     argv: tuple[str, ...]
@@ -186,14 +186,14 @@ class LeaseOpened(Note, frozen=True, tag="lease_opened"):
 
 
 class LeaseKept(Note, frozen=True, tag="lease_kept"):
-    """The instance stays for debugging, until `deadline`."""
+    """The instance is kept for debugging until `deadline`."""
 
     instance: str
     deadline: datetime
 
 
 class LeaseEnded(Note, frozen=True, tag="lease_ended"):
-    """Incus said that there is no instance of this name."""
+    """Incus confirmed that no instance has this name."""
 
     instance: str
 
@@ -205,17 +205,17 @@ class Warned(Note, frozen=True, tag="warned"):
 
 
 class WaitFor(enum.StrEnum):
-    """What a job waits for that others have, or have to bring."""
+    """What a job waits for that is not in its own hands."""
 
-    PLACE = "place"  # among the jobs that may run at once
-    IMAGE = "image"  # to be looked up
-    SECRET = "secret"  # to be where this process can read it  # noqa: S105
+    PLACE = "place"  # a slot
+    IMAGE = "image"  # the image look-up
+    SECRET = "secret"  # a secret that this process cannot read yet  # noqa: S105
 
 
 class Waited(Note, frozen=True, tag="waited"):
-    """The job has waited, until now, for something that is not its own doing.
+    """The job has waited, until now, for something outside its control.
 
-    `after` is the job that made way for it, "" when that is not known.
+    `after` is the job that freed its slot, "" when that is not known.
     """
 
     what: WaitFor
@@ -224,9 +224,9 @@ class Waited(Note, frozen=True, tag="waited"):
 
 
 class UnknownNote(Note, frozen=True, tag="unknown"):
-    """A note that only a newer pikaci can read: `kind` is its type, `body` all of its JSON.
+    """A note that only a newer pikaci can read: `kind` is its type, `body` is all of its JSON.
 
-    It is only ever read, and written again as it was.
+    pikaci never creates one; it copies `body` unchanged.
     """
 
     kind: str
@@ -242,10 +242,10 @@ WRITTEN_TYPES: tuple[type[Event | Note], ...] = Written.__args__
 
 
 def tag(entry_type: type[Event | Note]) -> str:
-    """The name under which a type of entry stands in a journal and in the table."""
+    """The name of an entry type in the journal and in the lifecycle's table."""
     return str(entry_type.__struct_config__.tag)
 
 
 def kind_of(entry: Event | Note) -> str:
-    """The name under which an entry stands in a journal, whoever wrote it."""
+    """The name of an entry's type in the journal, also for a note of a newer pikaci."""
     return entry.kind if isinstance(entry, UnknownNote) else tag(type(entry))

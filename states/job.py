@@ -16,7 +16,7 @@ from states.spec import JobSpec
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
-    """A state that the job was in; `duration_ms` is None while it is, and in the last one."""
+    """A state that the job entered; `duration_ms` is None for the current or last one."""
 
     state: State
     entered_at: datetime
@@ -24,12 +24,13 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of a job. `attempt` counts from 1; `seq` is its last event's number.
-    `retries` are the attempts that a fault, and no death of ours, ended.
+    """Everything known about a job.
 
-    `instance`, `image` and `artifacts` are those of the current attempt. `boot` is the boot of the
-    host that `monotonic` counts from. `damage` says why the events cannot be read, when they
-    cannot; then only what else is known of the job is here.
+    `attempt` counts from 1; `seq` is the number of its last event. `retries` counts the attempts
+    that ended in an infrastructure fault, not those that ended because pikaci itself died.
+    `instance`, `image` and `artifacts` belong to the current attempt. `boot` identifies the host's
+    boot from which `monotonic` counts. When the events cannot be read, `damage` says why, and the
+    other fields hold what is known from elsewhere.
     """
 
     id: str = ""
@@ -69,12 +70,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ended(self) -> bool:
-        """Whether no event can move the job any more."""
+        """Whether the job is in a terminal state."""
         return self.state in TERMINAL
 
     @property
     def verdict(self) -> Verdict | None:
-        """How the job ended, in one word; None while it has not."""
+        """How the job ended, in one word; None while it is unfinished."""
         if self.damage:
             return Verdict.INFRASTRUCTURE if self.ended else None
         if self.state is State.RESULT_COLLECTED:
@@ -96,7 +97,7 @@ _RESULT_KINDS = {Outcome.FAILED: FailureKind.TEST, Outcome.TIMED_OUT: FailureKin
 
 
 def verdict_of(event: ev.Event) -> Verdict | None:
-    """The verdict that a job has from this event on; None when it has not ended."""
+    """The verdict that this event gives a job; None if it does not end the job."""
     if isinstance(event, ev.ResultCollected):
         return Verdict(event.outcome)
     return _ENDINGS.get(type(event))
@@ -106,8 +107,8 @@ def step(job: Job, event: ev.Event) -> Job:
     """The job after the event.
 
     Raises `IllegalEvent`, and changes nothing, when the table has no such transition, or when the
-    event is another job's or out of turn. The spec of what was submitted is not judged: that was
-    done when it came in, by the rules of that day.
+    event belongs to another job or is out of order. A submitted spec is not checked: that was done
+    when it was submitted, by the rules of that day.
     """
     state = destination(job.state, type(event))
     if job.state is not State.NEW and event.job != job.id:
@@ -131,7 +132,7 @@ def step(job: Job, event: ev.Event) -> Job:
 
 
 def fold(events: Iterable[ev.Event]) -> Job:
-    """The job that these events, all of one job and from its first, make."""
+    """The job after these events: all of them, from the first, and all of one job."""
     return reduce(step, events, Job())
 
 
@@ -148,13 +149,13 @@ def _secs_since(job: Job, last: Phase, event: ev.Event) -> float:
     """How long the job was in its last phase."""
     secs = event.monotonic - job.monotonic
     if secs < 0 or event.boot not in (msgspec.UNSET, job.boot):
-        # The host was started anew, and its monotonic clock with it.
+        # The host has rebooted, and its monotonic clock started over.
         return (event.at - last.entered_at).total_seconds()
     return secs
 
 
 def _learn(job: Job, event: ev.Event) -> Job:
-    """The job with what the event tells beyond its type."""
+    """The job with the data that the event carries."""
     replace = msgspec.structs.replace
     match event:
         case ev.Submitted() | ev.Rejected():
@@ -184,8 +185,8 @@ def _learn(job: Job, event: ev.Event) -> Job:
             )
         case ev.Retried() | ev.Restarted():
             used = job.retries + isinstance(event, ev.Retried)
-            anew = replace(job, attempt=job.attempt + 1, retries=used)
-            return replace(anew, artifacts=None, instance=None, image=None)
+            following = replace(job, attempt=job.attempt + 1, retries=used)
+            return replace(following, artifacts=None, instance=None, image=None)
         case ev.Cancelled() | ev.Failed():
             return replace(job, failure=event.failure)
     return job

@@ -1,24 +1,23 @@
 """The lease of an instance: the second machine. Everything that decides its steps is in this file.
 
-An instance may exist because of us from the moment on at which we are about to ask for it, until
-Incus says that there is none. The lease is written before the instance is asked for, so that
-whoever comes later knows the name:
+An instance of ours may exist from the moment before we ask Incus for it until Incus confirms that
+it is gone. The lease is written before the create call, so that after a crash the name is known:
 
     intended -> asked -> made -> deleting -> gone
 
-A create whose answer was never seen stays `asked`: it may still be carried out. When Incus says
-that there is no such instance, the lease is `absent`, and only when it has been so for
-`UNANSWERED_CREATE_SECS` nothing will appear any more. What appeared until then is deleted. An
-answer that is an error is an answer: what it left, if anything, is deleted like any other.
+A create call that was never answered leaves the lease `asked`: Incus may still carry it out. When
+Incus says that there is no such instance, the lease is `absent`. After `UNANSWERED_CREATE_SECS` in
+`absent` the instance can no longer appear; one that appeared in the meantime is deleted. An error
+is an answer too: whatever the call left behind is deleted like any other instance.
 
     asked -> absent -> deleting
 
-A guest that is kept for debugging is `kept`, until its deadline. In the journal stand the first
-step (`lease_opened`), the answer (the job's `devices_configured`), and the end (`lease_ended`). A
-process that takes over a lease does not know whether the create was asked for: it takes it that it
+A guest kept for debugging is `kept` until its deadline. The journal holds the first step
+(`lease_opened`), the answer (the job's `devices_configured`), and the end (`lease_ended`). A
+process that takes over a lease does not know whether the create call was sent, and assumes that it
 was.
 
-`JOINT` says which states of a job and of its current instance's lease can occur together.
+`JOINT` lists the states that a job and the lease of its current instance can have together.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ UNANSWERED_CREATE_SECS = 30.0
 
 
 class LeaseState(enum.StrEnum):
-    """What is known of an instance of ours."""
+    """What is known about an instance of ours."""
 
     INTENDED = "intended"
     ASKED = "asked"
@@ -50,9 +49,9 @@ class LeaseState(enum.StrEnum):
 class LeaseEvent(enum.StrEnum):
     """What happens to a lease.
 
-    `ask`: the create is given to Incus. `answer`: it was answered, well or not. `not_found`: Incus
-    has no instance of this name. `outlast`: it has been absent for long enough. `keep`: it stays
-    for debugging. `delete`: its deletion is asked for. `deleted`: Incus has deleted it.
+    `ask`: the create call is sent to Incus. `answer`: it succeeded or failed. `not_found`: Incus
+    has no instance of this name. `outlast`: it has been absent for long enough. `keep`: it is kept
+    for debugging. `delete`: its deletion is requested. `deleted`: Incus has deleted it.
     """
 
     ASK = "ask"
@@ -66,7 +65,7 @@ class LeaseEvent(enum.StrEnum):
 
 _S, _E = LeaseState, LeaseEvent
 
-# (event; the states that it may come in; where it leads)
+# (event; source states; destination)
 TABLE: tuple[tuple[LeaseEvent, tuple[LeaseState, ...], LeaseState], ...] = (
     (_E.ASK, (_S.INTENDED,), _S.ASKED),
     (_E.ANSWER, (_S.ASKED,), _S.MADE),
@@ -91,7 +90,7 @@ MACHINE = Machine(
 
 
 def step(state: LeaseState, event: LeaseEvent) -> LeaseState:
-    """The lease after the event; `IllegalEvent`, and nothing has changed, when there is none."""
+    """The lease's state after the event; `IllegalEvent` if the table has no such step."""
     known = MACHINE.events.get(event.value)
     found = known.transitions.get(state.name) if known else None
     if not found:
@@ -100,9 +99,9 @@ def step(state: LeaseState, event: LeaseEvent) -> LeaseState:
 
 
 def taken_over(*, made: bool, kept: bool) -> LeaseState:
-    """A lease that another process left, by what the journal says of it.
+    """The state of a lease that another process left, from what the journal says.
 
-    `made`: the create is known to have been answered. `kept`: its guest stays for debugging.
+    `made`: the create call was answered. `kept`: the guest is kept for debugging.
     """
     if kept:
         return LeaseState.KEPT
@@ -114,9 +113,8 @@ _CREATING = frozenset({_S.INTENDED, _S.ASKED, _S.MADE, _S.ABSENT})
 _LEAVING = frozenset({_S.DELETING, _S.GONE})
 _ANY = frozenset({None, *LeaseState})
 
-# The joint states: of a job, and of the lease of its current attempt's instance (None: there is
-# none yet). A guest runs a command only under a lease that is `made`, and a job has its result only
-# from such a guest; one that has ended is never about to ask for an instance.
+# The joint states of a job and of the lease of its current attempt's instance (None: no lease yet).
+# A guest runs a command only under a `made` lease, and a result comes only from such a guest.
 JOINT: dict[State, frozenset[LeaseState | None]] = {
     State.NEW: _NONE,
     State.REJECTED: _NONE,

@@ -1,21 +1,21 @@
-"""The life of a job. Everything that decides where an event leads stands in this file.
+"""The life of a job. Everything that affects state transitions is in this file.
 
-A job begins as `new`: nothing is known of it. It is submitted or rejected, and then passes
-five states in a fixed order, each entered when one effect has been seen to be done:
+A job begins as `new`: nothing is known about it. It is submitted or rejected. A submitted job
+passes through five states in a fixed order, and enters each when one effect is known to be done:
 
     artifacts_reset -> devices_configured -> instance_ready -> running -> result_collected
 
-Whatever the command did (passed, failed, ran too long), a job whose result lies on the host
-ends in `result_collected`. A fault of the infrastructure ends it in `failed`, unless it came
-before the command started and a retry is left: `retried` then leads back to `submitted`, and
-the attempt number goes up. So does `restarted`, when the process that drove the job died while
-it made the instance, or so long ago that the guest would end itself under the job; no retry is
-used up by that. A job can be asked to cancel in every state that is not an end; it is then
-`cancelling` until it is known to be dead.
+Whether the command passed, failed or timed out, a job whose result is on the host ends in
+`result_collected`. An infrastructure fault ends it in `failed`, unless the command had not started
+and a retry is left: then `retried` leads back to `submitted`, with the next attempt number.
+`restarted` does the same when the process that drove the job died while it made the instance, or so
+long ago that the guest would end itself before the job is done; this uses up no retry. A job can be
+cancelled in every state that is not terminal; it is `cancelling` until its command is known to be
+dead.
 
-`TABLE` is the one source. The transitions library holds it, the diagram in the docs is drawn
-from it, and `step` is the one door: a legal event gives a new `Job`, any other raises
-`IllegalEvent` and nothing has changed.
+`TABLE` is the single source. The transitions library is built from it, the diagram in the docs is
+drawn from it, and `step` is the only way in: a legal event returns a new `Job`, any other raises
+`IllegalEvent` and changes nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TERMINAL = frozenset({State.RESULT_COLLECTED, State.REJECTED, State.FAILED, Stat
 _BEFORE_THE_COMMAND = (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED, State.INSTANCE_READY)
 _UNFINISHED = (State.SUBMITTED, *_BEFORE_THE_COMMAND, State.RUNNING)
 
-# (trigger, which is an event's tag; the states it may come in; where it leads)
+# (trigger, which is an event's tag; source states; destination)
 TABLE: tuple[tuple[str, tuple[State, ...], State], ...] = (
     ("submitted", (State.NEW,), State.SUBMITTED),
     ("rejected", (State.NEW,), State.REJECTED),
@@ -85,10 +85,10 @@ MACHINE = build_machine()
 
 
 def destination(state: State, event_type: type[Event]) -> State:
-    """Where an event of this type leads from this state; `IllegalEvent` if nowhere."""
+    """The state that an event of this type leads to; `IllegalEvent` if there is none."""
     trigger = tag(event_type)
     known = MACHINE.events.get(trigger)
-    # Not Machine.get_transitions: that takes a missing source for "any".
+    # Not Machine.get_transitions: it treats a missing source as "any".
     found = known.transitions.get(state.name) if known else None
     if not found:
         raise IllegalEvent(f"a job that is {state.value} cannot take the event {trigger}")

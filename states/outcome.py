@@ -1,4 +1,4 @@
-"""How a job ended, why it did not pass, and what that is as an exit code."""
+"""How a job ended, why it did not pass, and the exit code for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Outcome(enum.StrEnum):
-    """What the command did, once its result was collected."""
+    """What the command did, according to its result."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -17,7 +17,7 @@ class Outcome(enum.StrEnum):
 
 
 class FailureKind(enum.StrEnum):
-    """Why a job did not pass. It follows from where the job ended, never from a log's text."""
+    """Why a job did not pass. Derived from where the job ended, never from the text of a log."""
 
     TEST = "test"
     TIMEOUT = "timeout"
@@ -27,7 +27,7 @@ class FailureKind(enum.StrEnum):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """`phase` is the state that the job was in when it arose; `message` says what was seen."""
+    """Why a job did not pass: `phase` is the job's state then, `message` what was seen."""
 
     kind: FailureKind
     phase: str
@@ -36,9 +36,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(enum.StrEnum):
-    """How a job, or a whole run, ended, in one word; `unfinished` is of runs alone.
+    """How a job or a whole run ended, in one word.
 
-    Such a run has a job that has not ended, or none at all, and did not fail otherwise.
+    Only runs can be `unfinished`: the run has no jobs, or one that has not ended, and no worse
+    verdict applies.
     """
 
     PASSED = "passed"
@@ -61,8 +62,8 @@ EXIT_CODES = {
 }
 EXIT_NO_JOBS = 5
 
-# Of several jobs, the first of these that occurs speaks for the run. A rejected job is first
-# of all, as nothing runs beside it.
+# The verdict of a run is the first of these that one of its jobs has. Rejected comes first, because
+# then no job of the run is started.
 _PRECEDENCE = (
     Verdict.REJECTED,
     Verdict.CANCELLED,
@@ -75,9 +76,9 @@ _PRECEDENCE = (
 
 
 def overall(verdicts: Iterable[Verdict | None]) -> Verdict:
-    """The verdict of a run with these jobs; None is that of a job that has not ended.
+    """The verdict of a run from those of its jobs; None stands for a job that has not ended.
 
-    A run passed when it has jobs, and each of them did.
+    A run has passed when it has jobs and all of them passed.
     """
     seen = {verdict or Verdict.UNFINISHED for verdict in verdicts}
     return next((verdict for verdict in _PRECEDENCE if verdict in seen), Verdict.UNFINISHED)

@@ -1,8 +1,8 @@
-"""Entries as they are stored: read whatever version of pikaci wrote them, and never judged.
+"""Reads and writes stored entries, whichever version of pikaci wrote them, without judging them.
 
-A spec that today would be refused was accepted once, so its limits are not looked at here. Keys
-that only a newer pikaci knows do no harm. A note that cannot be read is kept as it is, since it
-moves nothing; an event that cannot be read makes its job, and no other, unreadable.
+A spec that would be refused today was accepted once, so its limits are not checked here. Keys that
+only a newer pikaci knows are ignored. A note that cannot be read is kept unchanged, since it moves
+nothing. An event that cannot be read makes its own job unreadable, and no other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from states.upcast import STEPS, Data, upcast, version_of
 
 
 class _Head(msgspec.Struct):
-    """What says how the rest is to be read; an event has a `seq`, a note has none."""
+    """The fields that decide how to read the rest; an event has a `seq`, a note has none."""
 
     type: str
     v: int = 1
@@ -33,7 +33,7 @@ class _NoteHead(msgspec.Struct):
     monotonic: float
 
 
-# What is raised for bytes that are no JSON, no UTF-8, nested without end, or no entry.
+# Raised for bytes that are not JSON, not UTF-8, nested too deeply, or not an entry.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _KINDS = {ev.tag(kind): kind for kind in ev.WRITTEN_TYPES}
 _decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[ev.Entry]] = {
@@ -49,9 +49,10 @@ def encode(entry: ev.Entry) -> bytes:
 
 
 def decode(body: bytes) -> ev.Entry:
-    """An entry that this pikaci stored, an older or a newer one.
+    """Read an entry, whichever version of pikaci stored it.
 
-    `NewerEntry` for an event that only a newer one can read, `EntryError` for what is no entry.
+    Raises `NewerEntry` for an event that only a newer pikaci can read, `EntryError` for anything
+    that is not an entry.
     """
     try:
         head = _head.decode(body)
@@ -88,10 +89,10 @@ def _read(head: _Head, body: bytes) -> ev.Entry:
 
 
 def _without_limits(hint: Any, value: Any) -> Any:
-    """The value as one of the type, its limits not looked at, and further keys left out."""
+    """Convert the value to the type, without checking limits and without unknown keys."""
     origin, args = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct) and isinstance(value, dict):
-        # Hints without what `Annotated` adds to them: ranges and patterns.
+        # Type hints without the ranges and patterns that `Annotated` adds.
         hints = get_type_hints(hint)
         known = {name: value[name] for name in hint.__struct_fields__ if name in value}
         return hint(**{name: _without_limits(hints[name], part) for name, part in known.items()})
@@ -109,7 +110,7 @@ def _kept(head: _Head, body: bytes) -> ev.UnknownNote:
         note = _note_head.decode(body)
     except UNREADABLE as error:
         raise EntryError(f"the note {head.type} cannot be read: {error}") from None
-    # All that is stored is on one line.
+    # Every stored entry is on one line.
     line = msgspec.json.format(body, indent=-1) if b"\n" in body else body
     return ev.UnknownNote(
         job=note.job, at=note.at, monotonic=note.monotonic, kind=head.type, body=line
@@ -117,9 +118,10 @@ def _kept(head: _Head, body: bytes) -> ev.UnknownNote:
 
 
 def judge(body: bytes) -> CheckedSpec:
-    """The spec of a stored `submitted`, by today's rules: for whoever is to begin its job.
+    """Check the spec of a stored `submitted` event by today's rules, before its job begins.
 
-    Raises `SpecError` when it is refused today, or has a key that only a newer pikaci knows.
+    Raises `SpecError` when today's rules refuse it, or when it has a key that only a newer pikaci
+    knows.
     """
     try:
         spec = msgspec.convert(upcast(msgspec.json.decode(body))["spec"], JobSpec)

@@ -1,11 +1,11 @@
 """What a user asks for: one job, strictly decoded.
 
-Decoding checks types and ranges; `check` does that again for specs that were constructed in
-Python (constructors do not validate), and adds the rules that span fields. Nothing here looks
-at a disk or a daemon: whether a directory exists is the orchestrator's to find out.
+Decoding checks types and ranges. `check` repeats that for specs constructed in Python (constructors
+do not validate), and adds the rules that span fields. Nothing here looks at a disk or a daemon: the
+orchestrator finds out whether a directory exists.
 
-Rules are for what comes in. What enters is a `CheckedSpec` from then on; what was recorded is
-history, and is read by `states.recorded` whatever the rules are today.
+Rules apply to new specs only. One that passes is a `CheckedSpec` from then on. Recorded specs are
+history: `states.recorded` reads them whatever today's rules are.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from states.errors import SpecError, WritableWorkspace
 
 MAX_COMMAND_BYTES = 131_000  # the kernel passes at most 131,071 bytes in one argument
 MAX_TIMEOUT_SECS = 7 * 24 * 3600
-# A guest with systemd, its runner and the execs beside them need up to 20, threads included.
+# systemd, the runner and the execs in a guest need up to 20, threads included.
 MIN_PROCESSES = 64
 
-_END = r"$(?![\s\S])"  # Python's `$` alone lets a line break stand at the end
+_END = r"$(?![\s\S])"  # Python's `$` alone allows a line break at the end
 SIZE_PATTERN = rf"^[1-9][0-9]{{0,6}}(kB|MB|GB|TB|KiB|MiB|GiB|TiB){_END}"
 NAME_PATTERN = rf"^[A-Za-z0-9._/-]{{1,128}}{_END}"
 
@@ -51,7 +51,7 @@ _UNITS = {
 }
 
 SNAPSHOT_PATH = "/workspace/snapshot"
-# Guest paths that a mount of the user's may neither cover nor lie below.
+# Guest paths: a user's mount may neither cover one nor lie below one.
 RESERVED_PATHS = (
     "/artifacts",
     "/bin",
@@ -85,7 +85,7 @@ class InstanceType(enum.StrEnum):
 
 
 class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One more read-only directory: `source` on the host, `path` in the guest (absolute)."""
+    """An additional read-only directory: `source` on the host, `path` in the guest (absolute)."""
 
     source: _Path
     path: _Path
@@ -99,12 +99,12 @@ class Deadlines(
 ):
     """How long each effect of an attempt may take, in seconds.
 
-    `reset_secs`: empty the artifact directory. `image_secs`: look the image up. `create_secs`:
-    make the instance. `start_secs`: start it, a VM until its agent answers. `ready_secs`: runner
-    and mounts appear in the guest. `grace_secs`: between TERM and KILL (a cancellation waits 5 s
-    at most). `run_margin_secs`: beyond the command's own limit, for the guest to say that it has
-    ended. `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete the instance.
-    `daemon_secs`: a daemon that does not answer is waited for, in any of them.
+    `reset_secs`: empty the artifact directory. `image_secs`: look up the image. `create_secs`:
+    create the instance. `start_secs`: start it; for a VM, until its agent answers. `ready_secs`:
+    until the runner and the mounts are there in the guest. `grace_secs`: between TERM and KILL (at
+    most 5 s for a cancellation). `run_margin_secs`: time beyond the command's own limit for the
+    guest to report its end. `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete
+    the instance. `daemon_secs`: how long any of these waits for a daemon that does not answer.
     """
 
     reset_secs: _Secs = 60
@@ -122,7 +122,7 @@ class Deadlines(
 class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where a secret's value comes from on the host: the variable `env`, or the `file`.
 
-    One of the two; `file` is an absolute path. The value itself is in no spec.
+    Exactly one of the two; `file` is an absolute path. A spec never holds the value itself.
     """
 
     env: _EnvName | None = None
@@ -134,13 +134,13 @@ class JobSpec(
 ):
     """A job as a user describes it.
 
-    Sizes are Incus's ("4GiB"). `timeout_secs` bounds the command alone, not the phases around
-    it. `log_bytes` bounds the log: of what is printed past it nothing is kept.
+    Sizes are written as in Incus ("4GiB"). `timeout_secs` bounds the command alone, not the phases
+    around it. `log_bytes` bounds the log; output beyond it is dropped.
     `env` is public; `secrets` says where the values of other variables come from.
     `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
-    are host directories for the contract's three optional devices. `retries` is how often an
-    infrastructure fault before the command's start is tried again. Where jobs wait for their turn,
-    those of a higher `priority` go first.
+    are host directories for the contract's three optional devices. `retries` is how often a job is
+    retried after an infrastructure fault before the command's start. Queued jobs with a higher
+    `priority` start first.
     """
 
     command: str
@@ -170,22 +170,22 @@ class JobSpec(
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a spec's `image` may be this."""
+    """Whether this is a valid `image` for a spec."""
     return re.match(_IMAGE_PATTERN, name) is not None
 
 
 def size_in_bytes(size: str) -> int:
-    """The bytes of a size as a spec has it: "4GiB" is 4 * 2**30."""
+    """Bytes of a size in a spec: "4GiB" is 4 * 2**30."""
     number = size.rstrip("kKMGTiB")
     unit: int = _UNITS[size.removeprefix(number)]
     return int(number) * unit
 
 
 class CheckedSpec:
-    """A spec that the rules allow. Made in no other way than from one, which it judges.
+    """A spec that obeys the rules: the constructor checks it.
 
-    `spec` is a copy, and equal: who still has the first one cannot change what was judged.
-    Raises `SpecError` with the first thing that is wrong.
+    `spec` is an equal copy, so that changes to the original cannot bypass the check. Raises
+    `SpecError` for the first problem.
     """
 
     __slots__ = ("spec",)
@@ -196,13 +196,13 @@ class CheckedSpec:
 
 
 def check(spec: JobSpec) -> None:
-    """Raise `SpecError` with the first thing that is wrong with a spec, or return."""
+    """Raise `SpecError` for the first problem with a spec."""
     CheckedSpec(spec)
 
 
 def _judged(spec: JobSpec) -> JobSpec:
-    # A writable workspace is looked at first: whatever else the spec says, it is refused with
-    # exactly the words of `WritableWorkspace`.
+    # Check for a writable workspace first: whatever else is wrong, the refusal must have exactly
+    # the words of `WritableWorkspace`.
     if isinstance(spec, JobSpec) and spec.writable_workspace:
         raise WritableWorkspace
     spec = check_form(spec)
@@ -219,7 +219,7 @@ def _judged(spec: JobSpec) -> JobSpec:
 
 
 def from_validation_error(error: Exception) -> SpecError:
-    """Turn msgspec's words (``... - at `$.key` ``) into a `SpecError` that names the key."""
+    """Turn msgspec's message (``... - at `$.key` ``) into a `SpecError` that names the key."""
     text, _, where = str(error).partition(" - at `")
     key = where.rpartition("$")[2].rstrip("`").lstrip(".").replace("[...]", "")
     prefix = f"{key}." if key else ""
@@ -232,17 +232,19 @@ def from_validation_error(error: Exception) -> SpecError:
         return SpecError(f"{prefix}{field}", "is missing", allowed="a value; it is required")
     for pattern, words in _IN_WORDS.items():
         if f"regex {pattern!r}" in text:
-            return SpecError(key, "has another form than it must have", allowed=words)
+            return SpecError(key, "is not valid", allowed=words)
     return SpecError(key, text[:1].lower() + text[1:])
 
 
 def check_form(spec: JobSpec) -> JobSpec:
-    """A copy of the spec, as it would be read from a journal; `SpecError` for what is no spec.
+    """A copy of the spec, as read back from a journal; `SpecError` if it cannot be stored as one.
 
-    A constructor takes what it is given, of any type.
+    Needed because constructors accept values of any type.
     """
     if not isinstance(spec, JobSpec):
-        raise SpecError("", f"{type(spec).__name__} is no JobSpec", allowed="JobSpec(command=...)")
+        raise SpecError(
+            "", f"{type(spec).__name__} is not a JobSpec", allowed="JobSpec(command=...)"
+        )
     for key in spec.__struct_fields__:
         try:
             msgspec.json.encode(getattr(spec, key))
@@ -256,7 +258,7 @@ def check_form(spec: JobSpec) -> JobSpec:
         raise from_validation_error(error) from None
     for key in spec.__struct_fields__:
         if getattr(stored, key) != (value := getattr(spec, key)):
-            raise SpecError(key, f"is of the type {type(value).__name__}, not as declared")
+            raise SpecError(key, f"has the wrong type: {type(value).__name__}")
     return stored
 
 
@@ -280,7 +282,7 @@ def _check_command(command: str) -> None:
 
 
 def _check_processes(spec: JobSpec) -> None:
-    # A rule of the door: specs with fewer ran once, and stand in journals.
+    # Checked here and not in the field's range: journals hold older specs with fewer.
     if spec.processes < MIN_PROCESSES and spec.instance_type is InstanceType.CONTAINER:
         raise SpecError(
             "processes",
@@ -291,7 +293,7 @@ def _check_processes(spec: JobSpec) -> None:
 
 def _check_env(env: dict[str, str]) -> None:
     for name, value in env.items():
-        _check_not_ours(f"env.{name}", name)
+        _check_not_reserved(f"env.{name}", name)
         if "\0" in value:
             raise SpecError(f"env.{name}", "has a NUL byte", allowed="any text without NUL")
 
@@ -299,9 +301,9 @@ def _check_env(env: dict[str, str]) -> None:
 def _check_secrets(spec: JobSpec) -> None:
     for name, source in spec.secrets.items():
         key = f"secrets.{name}"
-        _check_not_ours(key, name)
+        _check_not_reserved(key, name)
         if name in spec.env:
-            raise SpecError(key, "is in `env` too", allowed="a name in one of the two")
+            raise SpecError(key, "is also in `env`", allowed="each name in one of the two")
         if (source.env is None) == (source.file is None):
             problem = "has no source" if source.env is None else "has two sources"
             raise SpecError(key, problem, allowed='{ env = "NAME" } or { file = "/path" }')
@@ -313,7 +315,7 @@ def _check_secrets(spec: JobSpec) -> None:
                 )
 
 
-def _check_not_ours(key: str, name: str) -> None:
+def _check_not_reserved(key: str, name: str) -> None:
     if name.startswith("PIKACI_"):
         raise SpecError(key, "is reserved", allowed="names that do not start with PIKACI_")
 
@@ -351,8 +353,8 @@ def _check_mounts(mounts: tuple[Mount, ...]) -> None:
         if path in taken:
             raise SpecError(
                 key,
-                f"{mount.path!r} is the path of mounts[{taken[path]}] too",
-                allowed="one mount a path",
+                f"{mount.path!r} is also the path of mounts[{taken[path]}]",
+                allowed="one mount per path",
             )
         taken[path] = index
 

@@ -1,4 +1,4 @@
-"""A trace: one job's entries as JSON lines, below a header. It replays without Incus."""
+"""A trace: a header, then one job's entries as JSON lines. It can be replayed without Incus."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FORMAT = 1
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="trace"):
-    """The first line: the format's version, whose trace it is, and how many lines follow.
+    """The first line: the format's version, the job, and how many entries follow.
 
-    Traces of old do not have their number of `entries`.
+    Traces of older versions do not have `entries`.
     """
 
     format: int
@@ -29,22 +29,22 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="t
 _HEADER = b'{"type":"trace"'
 _header_decoder = msgspec.json.Decoder(Header)
 _EXPORT = "`pikaci trace export JOB` writes a trace"
-_WHOLE = "export it again, whole"
+_WHOLE = "export the trace again"
 
 
 def encode(job: str, entries: Sequence[Entry]) -> bytes:
-    """The entries of one job, in the order of the journal, as a trace."""
+    """A trace of one job's entries, in the order of the journal."""
     return join(job, [recorded.encode(entry) for entry in entries])
 
 
 def join(job: str, bodies: Sequence[bytes]) -> bytes:
-    """A trace of entries as they are stored: what only a newer pikaci can read is in it too."""
+    """A trace of entries in stored form; includes those that only a newer pikaci can read."""
     header = Header(format=FORMAT, job=job, entries=len(bodies))
     return b"\n".join([msgspec.json.encode(header), *bodies]) + b"\n"
 
 
 def split(data: bytes) -> list[tuple[int, bytes]]:
-    """The traces of a file that has one behind the other, with the lines that they begin at."""
+    """Split a file of concatenated traces; returns each with the number of its first line."""
     parts: list[tuple[int, list[bytes]]] = []
     for number, line in enumerate(data.splitlines(keepends=True), start=1):
         if not parts or line.startswith(_HEADER):
@@ -54,9 +54,9 @@ def split(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def decode(data: bytes, *, line: int = 1) -> list[Entry]:
-    """The entries of a trace; `TraceError` names the line that can't be read.
+    """The entries of a trace; `TraceError` names the line that cannot be read.
 
-    `line` is the number of its first one in the file.
+    `line` is the number of the trace's first line in its file.
     """
     first, *rest = data.splitlines() or [b""]
     header = _header(data, first, line)
@@ -71,12 +71,12 @@ def decode(data: bytes, *, line: int = 1) -> list[Entry]:
                     f"line {number} breaks off: the trace was cut short there", resolution=_WHOLE
                 ) from None
             raise TraceError(
-                f"line {number} is not an entry of a trace: {error.brief}",
+                f"line {number} is not a trace entry: {error.brief}",
                 resolution=error.resolution or "the line was changed: export the trace again",
             ) from None
         if entry.job != header.job:
             raise TraceError(
-                f"line {number} belongs to job {entry.job}, and the trace to {header.job}",
+                f"line {number} belongs to job {entry.job}, but the trace to {header.job}",
                 resolution="two traces were mixed: export each again",
             )
         entries.append(entry)
@@ -90,7 +90,7 @@ def _header(data: bytes, first: bytes, line: int) -> Header:
         header = _header_decoder.decode(first)
     except recorded.UNREADABLE as error:
         raise TraceError(
-            f"this is no trace: line {line} is not the header of one: {error}", resolution=_EXPORT
+            f"this is not a trace: line {line} is not a trace header: {error}", resolution=_EXPORT
         ) from None
     if header.format != FORMAT:
         raise TraceError(
@@ -101,10 +101,10 @@ def _header(data: bytes, first: bytes, line: int) -> Header:
 
 
 def replay(data: bytes, *, line: int = 1) -> Job:
-    """The job that a trace tells of, by today's table.
+    """The job after all events of a trace, by today's table.
 
-    `TraceError` says in words where it first is not what was recorded, or not whole. `line` is
-    the number of its first line in the file.
+    Raises `TraceError` at the first entry that is missing, or that differs from what was recorded.
+    `line` is the number of the trace's first line in its file.
     """
     entries = decode(data, line=line)
     job = Job()
@@ -115,9 +115,9 @@ def replay(data: bytes, *, line: int = 1) -> Job:
             job = _step(job, entry, number)
     promised = _header(data, data.splitlines()[0], line).entries
     if promised is not None and promised != len(entries):
-        what = "some are missing" if len(entries) < promised else "some came to it"
+        what = "some are missing" if len(entries) < promised else "some were added"
         raise TraceError(
-            f"the header says that {promised} lines follow, and there are {len(entries)}: {what}",
+            f"the header promises {promised} lines, but {len(entries)} follow: {what}",
             resolution=_WHOLE,
         )
     if not job.id:
@@ -126,21 +126,21 @@ def replay(data: bytes, *, line: int = 1) -> Job:
 
 
 def _check_turn(job: Job, event: Event, entries: Sequence[Entry], number: int) -> None:
-    """Raise when the event's number is not the one that is due."""
+    """Raise unless the event's number is the next one."""
     due = job.seq + 1
     if event.seq == due:
         return
     name = tag(type(event))
     if event.seq < due:
         raise TraceError(
-            f"line {number}: event {event.seq} ({name}) comes again, where event {due} is due",
-            resolution="a line stands there twice, or out of its order: export it again",
+            f"line {number}: event {event.seq} ({name}) is repeated where event {due} is due",
+            resolution="a line is repeated or out of order: export the trace again",
         )
     missing = f"event {due} is" if event.seq == due + 1 else f"events {due} to {event.seq - 1} are"
     later = any(isinstance(entry, Event) and entry.seq == due for entry in entries)
-    what = "not in their order: they come later" if later else "missing"
+    what = "out of order: they come later" if later else "missing"
     if later and event.seq == due + 1:
-        what = "not in its order: it comes later"
+        what = "out of order: it comes later"
     raise TraceError(
         f"line {number}: event {event.seq} ({name}) comes where event {due} is due:"
         f" {missing} {what}",
@@ -149,7 +149,7 @@ def _check_turn(job: Job, event: Event, entries: Sequence[Entry], number: int) -
 
 
 def _check_phase(job: Job, event: Event, number: int) -> None:
-    """Raise when today's table has the job in another state than the one that was recorded."""
+    """Raise when the job's state by today's table is not the recorded one."""
     match event:
         case Failed() | Retried():
             state = job.state
@@ -160,8 +160,8 @@ def _check_phase(job: Job, event: Event, number: int) -> None:
     if event.failure.phase != state:
         raise TraceError(
             f"line {number}: {tag(type(event))} was recorded in the state {event.failure.phase};"
-            f" by today's table the job is {state.value} there",
-            resolution="the table or the line was changed since",
+            f" by today's table the job is {state.value} at that point",
+            resolution="the table or the line has changed since",
         )
 
 
@@ -171,13 +171,13 @@ def _step(job: Job, event: Event, number: int) -> Job:
     except IllegalEvent:
         legal = [trigger for trigger, sources, _ in TABLE if job.state in sources]
         raise TraceError(
-            f"line {number}: the recording goes on with {tag(type(event))}; by today's table a job"
-            f" that is {_called(job.state)} cannot take the event {tag(type(event))}",
+            f"line {number}: the next recorded event is {tag(type(event))}; by today's table a job"
+            f" that is {_in_words(job.state)} cannot take it",
             resolution=f"it takes {' or '.join(legal)}"
             if legal
-            else "nothing can happen to it any more",
+            else "it has ended, and takes no event",
         ) from None
 
 
-def _called(state: State) -> str:
+def _in_words(state: State) -> str:
     return "not known yet" if state is State.NEW else state.value

@@ -1,7 +1,7 @@
-"""Old versions of events and notes, brought up to today's: one small pure function a step.
+"""Converts old versions of events and notes to today's: one small pure function per step.
 
-A step gets an entry of one type and version as plain JSON data, and returns it as the next version,
-with its new `v` (or under another type). It never looks at a rule: what was recorded, happened.
+A step takes an entry of one type and version as plain JSON data, and returns it as the next
+version, with its new `v` (or under another type). It checks no rules: what was recorded, happened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RUNNER_WORDS = {"cancel": "cancel", "follow": "follow"}
 
 
 def called_2(data: Data) -> Data:
-    """What a command was for stood in its words alone."""
+    """Version 1 has no `effect`: derive it from the command."""
     return {**data, "effect": data.get("effect") or _effect_of(tuple(data["argv"])), "v": 2}
 
 
@@ -37,7 +37,7 @@ def _effect_of(argv: tuple[str, ...]) -> str:
     return "pull" if verb == "file" else verb
 
 
-# By type and version, what makes the next version of it. An entry without `v` has version 1.
+# The step to the next version, by type and version. An entry without `v` has version 1.
 STEPS: dict[tuple[str, int], Callable[[Data], Data]] = {
     ("called", 1): called_2,
 }
@@ -45,7 +45,7 @@ STEPS: dict[tuple[str, int], Callable[[Data], Data]] = {
 
 @functools.cache
 def version_of(kind: type[msgspec.Struct]) -> int:
-    """The version of a class of events or notes that this pikaci writes."""
+    """The version that this pikaci writes of an event or note class."""
     for field in msgspec.structs.fields(kind):
         if field.name == "v":
             return int(field.default)
@@ -53,7 +53,7 @@ def version_of(kind: type[msgspec.Struct]) -> int:
 
 
 def upcast(data: Data) -> Data:
-    """The entry as the newest version that there are steps to."""
+    """The entry, converted as far as there are steps."""
     while step := STEPS.get((data["type"], data.get("v", 1))):
         data = step(data)
     return data

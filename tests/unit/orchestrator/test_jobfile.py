@@ -191,7 +191,7 @@ BAD = [
     (
         "secret and env",
         job('env = { A = "1" }\nsecrets = { A = { env = "A" } }'),
-        "secrets.A is in",
+        "secrets.A is also in",
     ),
     (
         "reserved secret",
@@ -209,7 +209,7 @@ BAD = [
         "jobs.lint.mounts[1].path",
     ),
     ("mount key", job('mounts = [{ source = ".", path = "/m", rw = true }]'), "jobs.lint.mounts"),
-    ("missing source", job('workspace_deps = "no/such"'), "'no/such' is no directory"),
+    ("missing source", job('workspace_deps = "no/such"'), "'no/such' is not a directory"),
     ("instance type", job('instance_type = "docker"'), "jobs.lint.instance_type"),
     ("size", job('memory = "lots"'), "jobs.lint.memory"),
     ("remote image", job('image = "other:img"'), "jobs.lint.image"),
@@ -312,7 +312,7 @@ def test_no_bytes_crash_the_reader(tmp_path: Path, data: bytes) -> None:
     ("line", "words"),
     [
         ("timeout_secs = " + "1" * 5000, "is not TOML"),
-        ('workspace_deps = "' + "a" * 5000 + '"', "is no directory"),
+        ('workspace_deps = "' + "a" * 5000 + '"', "is not a directory"),
     ],
 )
 def test_endless_values_are_errors_of_the_file(tmp_path: Path, line: str, words: str) -> None:

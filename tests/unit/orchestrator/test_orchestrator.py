@@ -341,7 +341,7 @@ async def test_a_job_too_big_for_the_host_is_refused() -> None:
     """It would wait for ever."""
     capacity = Capacity(jobs=2, cpus=4, memory=2**30)
     async with open_fake(capacity=capacity) as (orchestrator, _):
-        with pytest.raises(SpecError, match="more than jobs may have here"):
+        with pytest.raises(SpecError, match="more than all jobs together may use"):
             await orchestrator.submit(JobSpec(command="true", memory="2GiB"))
 
         assert [] == orchestrator.journal.jobs()
@@ -492,7 +492,9 @@ async def test_jobs_mount_what_the_settings_allow(tmp_path: Path) -> None:
     async with open_fake(allow_mounts=(tmp_path / "allowed",)) as (orchestrator, _):
         spec = JobSpec(command="true", nix_store=str(tmp_path / "allowed/deep"))
         job = await orchestrator.submit(spec)
-        with pytest.raises(SpecError, match="not among the directories"):
+        with pytest.raises(
+            SpecError, match="is not a directory that jobs of this service may mount"
+        ):
             await orchestrator.submit(JobSpec(command="true", nix_store=str(tmp_path)))
 
         assert Verdict.PASSED == (await job.wait()).verdict
@@ -501,10 +503,10 @@ async def test_jobs_mount_what_the_settings_allow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("true", "str is no JobSpec"),
+        ("true", "str is not a JobSpec"),
         (JobSpec(command="true", timeout_secs="5"), "timeout_secs: expected `int`, got `str`"),
         (JobSpec(command="true", cpus=10_000), "cpus: expected `int` <= 1024"),
-        (JobSpec(command="true", memory="much"), "memory: has another form"),
+        (JobSpec(command="true", memory="much"), "memory: is not valid"),
         (JobSpec(command="true", cpus=0, writable_workspace=True), "cpus: expected `int` >= 1"),
         (JobSpec(command="\udcff"), "command: is not Unicode"),
     ],

@@ -128,7 +128,7 @@ async def test_who_gives_up_waiting_is_in_nobody_s_way(nursery: trio.Nursery) ->
 
 def test_a_job_that_could_never_begin_is_refused() -> None:
     """With what is allowed."""
-    with pytest.raises(SpecError, match="more than jobs may have here") as caught:
+    with pytest.raises(SpecError, match="more than all jobs together may use") as caught:
         Capacity(jobs=1, memory=GIB).check(JobSpec(command="true", memory="2GiB"))
 
     assert "memory" == caught.value.key

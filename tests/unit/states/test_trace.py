@@ -31,21 +31,21 @@ ONE, TWO, THREE, FOUR, FIVE, SIX = sample_life()
         ([ONE, TWO, FOUR], "line 4: event 4 .instance_ready. comes where event 3 is due: event 3 is"),
         ([ONE, FIVE], "line 3: event 5 .* event 2 is due: events 2 to 4 are missing"),
         ([TWO, THREE], "line 2: event 2 .* event 1 is due: event 1 is missing"),
-        ([ONE, THREE, TWO, FOUR], "line 3: .* event 2 is not in its order: it comes later"),
-        ([ONE, FOUR, TWO, THREE], "line 3: .* events 2 to 3 are not in their order: they come"),
-        ([ONE, TWO, TWO], "line 4: event 2 .artifacts_reset. comes again, where event 3 is due"),
-        ([ONE, TWO, ONE], "line 4: event 1 .submitted. comes again, where event 3 is due"),
-        ([ONE, sample_event(ev.ArtifactsReset, 2, job="x")], "line 3 belongs to job x, and"),
-        ([ONE, sample_note(job="x")], "line 3 belongs to job x, and the trace to r.1"),
+        ([ONE, THREE, TWO, FOUR], "line 3: .* event 2 is out of order: it comes later"),
+        ([ONE, FOUR, TWO, THREE], "line 3: .* events 2 to 3 are out of order: they come"),
+        ([ONE, TWO, TWO], "line 4: event 2 .artifacts_reset. is repeated where event 3 is due"),
+        ([ONE, TWO, ONE], "line 4: event 1 .submitted. is repeated where event 3 is due"),
+        ([ONE, sample_event(ev.ArtifactsReset, 2, job="x")], "line 3 belongs to job x, but"),
+        ([ONE, sample_note(job="x")], "line 3 belongs to job x, but the trace to r.1"),
         (
             [ONE, sample_event(ev.Running, 2)],
-            "line 3: the recording goes on with running; by today's table a job that is submitted"
+            "line 3: the next recorded event is running; by today's table a job that is submitted"
             " cannot take",
         ),
         (
             [ONE, TWO, sample_event(ev.Failed, 3)],
             "line 4: failed was recorded in the state submitted; by today's table the job is"
-            " artifacts_reset there",
+            " artifacts_reset at that point",
         ),
         ([sample_note()], "no event of its job"),
     ],
@@ -72,11 +72,11 @@ def test_what_would_be_legal_is_said() -> None:
     ("cut", "words"),
     [
         (lambda data: data[:-20], "line 7 breaks off: the trace was cut short there"),
-        (lambda data: data[: data[:-1].rindex(b"\n") + 1], "6 lines follow, and there are 5"),
-        (lambda data: data + data.splitlines()[-1] + b"\n", "comes again"),
-        (lambda data: data[: data.index(b"\n") + 1], "6 lines follow, and there are 0"),
-        (lambda data: data[10:], "line 1 is not the header"),
-        (lambda data: data.replace(b"running", b"walking"), "line 6 is not an entry of a trace"),
+        (lambda data: data[: data[:-1].rindex(b"\n") + 1], "promises 6 lines, but 5 follow"),
+        (lambda data: data + data.splitlines()[-1] + b"\n", "is repeated"),
+        (lambda data: data[: data.index(b"\n") + 1], "promises 6 lines, but 0 follow"),
+        (lambda data: data[10:], "line 1 is not a trace header"),
+        (lambda data: data.replace(b"running", b"walking"), "line 6 is not a trace entry"),
     ],
     ids=["within a line", "between lines", "longer", "to its header", "beheaded", "edited"],
 )
@@ -103,8 +103,8 @@ def test_a_trace_of_a_job_that_lives_is_whole() -> None:
     [
         (b"", "empty"),
         (b"\n\n", "empty"),
-        (b"nonsense", "this is no trace: line 1"),
-        (b"\x7fELF\x02\x01\x00\xff\xfe", "this is no trace: line 1"),
+        (b"nonsense", "this is not a trace: line 1"),
+        (b"\x7fELF\x02\x01\x00\xff\xfe", "this is not a trace: line 1"),
         (trace.encode("r.1", []) + b"nonsense\n", "line 2"),
         (trace.encode("r.1", []).replace(b'"format":1', b'"format":2'), "format 2"),
     ],
