@@ -1,1 +1,1 @@
-"""One attempt at a job: its plan, its effects in Incus, and what it leaves behind."""
+"""One attempt at a job: its plan, its effects in Incus, and the evidence it leaves."""

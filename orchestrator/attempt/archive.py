@@ -1,9 +1,9 @@
-"""What comes out of a guest: a tar archive that nobody should believe, taken apart with care.
+"""Unpacks the tar archive that comes out of a guest, without trusting it.
 
-The archive is written in the guest, by a program that a hostile job may have replaced. It is taken
-apart as it comes. Only regular files of plain names that the job's globs take are written; all
-else is refused by name. The result comes first, then the log: they are there, however long the
-artifacts take, and however the archive ends.
+A program in the guest writes the archive, and a hostile job may have replaced that program. The
+archive is unpacked as it arrives. Only regular files with plain names that match the job's globs
+are written; everything else is refused by name. The result comes first, then the log, so that both
+are safe however long the artifacts take and however the archive ends.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from orchestrator.units import size
 
 RESULT, LOG = "result.json", "guest.log"
 MANIFEST = "manifest.json"
-MAX_ARTIFACT_BYTES = 1 << 30  # together
+MAX_ARTIFACT_BYTES = 1 << 30  # all artifacts together
 MAX_ARTIFACT_FILES = 10_000
-MAX_LOG_BYTES = 2 << 30  # where no job sets it
+MAX_LOG_BYTES = 2 << 30  # default
 MAX_RESULT_BYTES = 64 * 1024
 MAX_NAME_BYTES = 1024
 MAX_PART_BYTES = 255
 MAX_REFUSED = 1000
-# Of names that the guest does not send, behind the archive.
+# For the list after the archive, of files that the guest does not send.
 MAX_REST_BYTES = 1 << 20
 
-# $1: where; $2: the artifacts' expression, empty for none; then the names that are wanted in any
-# case. The first two figures are the bytes that an artifact, and the log, may have. find follows no
-# link, and tar opens neither links nor pipes. Names are matched twice: as characters, and as bytes
-# for those that are not UTF-8. What is too large, and sockets, which tar passes over, are named
-# behind the archive, with a letter for what they are.
+# $1: the directory; $2: the regular expression for artifacts, empty for none; then the names that
+# are always wanted. `large` and `large_log` limit the bytes of an artifact and of the log. find
+# follows no links, and tar opens neither links nor pipes. Names are matched twice: as characters,
+# and as bytes for those that are not UTF-8. Files that are too large, and sockets, which tar skips,
+# are listed after the archive, each with a letter for its kind.
 _SCRIPT = """\
 cd "$1" || exit; match=$2; shift 2
 large='-size +{max_bytes}c' large_log='-size +{max_log_bytes}c'
@@ -67,14 +67,14 @@ class CollectedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefusedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in the guest that was not taken; `path` is its name, escaped."""
+    """A file in the guest that was refused; `path` is its name, escaped."""
 
     path: str
     reason: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What was collected. `problem` says why that is not all, when it is not."""
+    """What was collected. `problem` says why something is missing, "" if nothing is."""
 
     files: tuple[CollectedFile, ...]
     refused: tuple[RefusedFile, ...]
@@ -103,10 +103,10 @@ def collect_command(
     max_bytes: int = MAX_ARTIFACT_BYTES,
     max_log_bytes: int = MAX_LOG_BYTES,
 ) -> list[str]:
-    """The guest's side, for an exec: print result, log if wanted, and artifacts as an archive.
+    """The command to run in the guest: prints an archive of the result, the log if wanted, and
+    artifacts.
 
-    An artifact of more than `max_bytes`, and a log of more than `max_log_bytes`, are named and not
-    sent.
+    It only lists, and does not send, an artifact over `max_bytes` or a log over `max_log_bytes`.
     """
     wanted = [f"./{RESULT}", *([f"./{LOG}"] if want_log else [])]
     match = rf"\./({any_of(globs)})" if globs else ""
@@ -116,11 +116,11 @@ def collect_command(
 
 
 class Collector:
-    """Takes the archive in pieces (`feed`), and writes its files as they come.
+    """Takes the archive in pieces (`feed`), and writes its files as they arrive.
 
-    `directory` is for the artifacts, and is made. `log_path`, when the log is wanted, is where
-    it goes, up to `max_log_bytes`. `result` has the bytes of the result file from the moment that
-    they came, None when there is none. Nothing raises but the host's own disk (`OSError`).
+    Artifacts go into `directory`, which is created; the log goes to `log_path`, up to
+    `max_log_bytes`, or is skipped if that is None. `result` holds the bytes of the result file once
+    they have arrived, else None. Raises only `OSError`, for problems with the host's own disk.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Collector:
         self._log_path = log_path
         self._max_log_bytes = max_log_bytes
         self._silent = True
-        self._taken = 0  # bytes of artifacts
+        self._taken = 0  # bytes of all artifacts so far
         self._problem = ""
         self._broken = False
         self._files: dict[str, CollectedFile] = {}
@@ -152,7 +152,7 @@ class Collector:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the archive; those past the limits are dropped."""
+        """Take the next bytes of the archive; bytes beyond the limits are dropped."""
         self._silent = self._silent and not chunk
         if self._broken:
             return
@@ -163,7 +163,7 @@ class Collector:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing at all was fed."""
+        """Whether nothing was fed."""
         return self._silent
 
     def _break(self, problem: str) -> None:
@@ -176,9 +176,9 @@ class Collector:
         return 2 * (self._max_bytes + self._max_log_bytes) + (1 << 24)
 
     def finish(self, problem: str = "") -> Manifest:
-        """What was taken and what was not; a file that is not all there does not stay.
+        """Return what was taken and what was refused. An incomplete artifact is deleted.
 
-        `problem` says why no more of the archive came, when that is known.
+        `problem` says why the archive broke off, if that is known.
         """
         if self._now is not None:
             self._now.abandon()
@@ -196,10 +196,10 @@ class Collector:
         )
 
     def _begin(self, member: Member) -> Sink | None:
-        """What takes the member's content, when it is wanted."""
+        """The sink for the member's content; None if it is not wanted."""
         name = member.name.removeprefix("./")
         if name in (RESULT, LOG) and name in self._seen:
-            return None  # a glob that takes them makes the guest send them twice
+            return None  # if a glob matches them too, the guest sends them twice
         reason = self._objection(name, member)
         self._seen.add(name)
         if reason:
@@ -210,7 +210,7 @@ class Collector:
         try:
             self._now = self._open(name, member)
         except (FileExistsError, NotADirectoryError):
-            # Two members, one of which has the other for its directory.
+            # One member's name is the directory of another.
             self._refuse(name, "collides with another artifact")
             return None
         return self._now.write
@@ -227,7 +227,7 @@ class Collector:
         return _Content(name, _create(path, executable=member.executable), member.size)
 
     def _end(self) -> None:
-        """All of the member's content is here."""
+        """The member's content is complete."""
         assert self._now is not None
         content, self._now = self._now, None
         content.close()
@@ -239,7 +239,7 @@ class Collector:
             )
 
     def _objection(self, name: str, member: Member) -> str:
-        """Why the member is not taken; empty when it is."""
+        """Why the member is refused; empty if it is not."""
         if member.kind is not Kind.FILE:
             return "is a link" if member.kind is Kind.LINK else "is not a regular file"
         path = PurePosixPath(name)
@@ -248,7 +248,7 @@ class Collector:
         if len(os.fsencode(name)) > MAX_NAME_BYTES or any(
             len(os.fsencode(part)) > MAX_PART_BYTES for part in path.parts
         ):
-            return "has too long a name"
+            return "has a name that is too long"
         if not _is_text(name):
             return "has a name that is not UTF-8"
         if not _is_printable(name):
@@ -259,11 +259,11 @@ class Collector:
         if name == LOG:
             return ""
         if name in self._files:
-            return "came before"
+            return "is in the archive twice"
         if not self._globs.takes(name):
-            return "was not asked for"
+            return "matches no artifact glob"
         if len(self._files) >= self._max_files:
-            return f"is one more than {self._max_files} files"
+            return f"is beyond the limit of {self._max_files} files"
         if self._taken + member.size > self._max_bytes:
             most = f"artifacts have at most {size(self._max_bytes)} together"
             self._problem = self._problem or most
@@ -271,7 +271,7 @@ class Collector:
         return ""
 
     def _take_rest(self, rest: bytes) -> None:
-        """What the guest named behind the archive."""
+        """Read the guest's list after the archive."""
         reasons = {
             b"f": f"is larger than {size(self._max_bytes)}",
             b"l": f"is larger than {self._max_log_bytes} bytes",
@@ -280,7 +280,7 @@ class Collector:
         for entry in rest.split(b"\0")[:-1]:
             letter = entry[:1]
             name = entry[1:].removeprefix(b"./").decode("utf-8", "surrogateescape")
-            if letter in reasons and name not in self._seen:  # a glob may take the log too
+            if letter in reasons and name not in self._seen:  # a glob may match the log too
                 self._seen.add(name)
                 self._refuse(name, reasons[letter])
 
@@ -293,7 +293,7 @@ class Collector:
 
 
 class _Content:
-    """A member's content as it comes: into a file, or kept when there is none."""
+    """A member's content as it arrives: written to a file, or kept in memory if there is none."""
 
     def __init__(self, name: str, file: IO[bytes] | None, most: int) -> None:
         self.name = name
@@ -317,7 +317,7 @@ class _Content:
             self._file.close()
 
     def abandon(self) -> None:
-        """It breaks off: the half of a log is worth having, and of nothing else."""
+        """The content broke off: half a log is useful, half of anything else is not."""
         if self._file is not None:
             self._file.close()
             if self.name != LOG:
@@ -341,5 +341,5 @@ def _is_text(name: str) -> bool:
 
 
 def _is_printable(name: str) -> bool:
-    """Whether it is shown as it is, on one line: no controls, and nothing that reorders text."""
+    """Whether the name prints unchanged on one line: no controls, nothing that reorders text."""
     return plain(name) == name and "\t" not in name

@@ -1,8 +1,8 @@
 """One attempt at a job: its effects on the host and in Incus, one method each.
 
-An attempt moves no state and writes no journal. Whoever calls the methods, in their order,
-tells what happened. Each raises a `PikaciError` when the effect is not known to be done. A
-daemon that is away is waited for, as long as the spec's deadlines say.
+An attempt changes no state and writes no journal: its caller runs the methods in order and records
+what happened. Each raises a `PikaciError` unless the effect is known to be done. Each waits for a
+daemon that is down, as long as the spec's deadlines allow.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from orchestrator.incus.errors import (
     DeadlinePassed,
     OutputTooLong,
 )
-from orchestrator.incus.retries import Patience, limit
+from orchestrator.incus.retries import RetryClock, limit
 from states.errors import PikaciError
 
 LOG_HEADER = b"[pikaci] incus guest booted at "
 
 
 async def reset_artifacts(directory: Path, *, secs: float) -> None:
-    """Remove whatever is in an attempt's directory, and make it anew, with an empty log."""
+    """Delete an attempt's directory and create it again, with an empty log."""
 
     def reset() -> None:
         if directory.is_symlink():
@@ -47,12 +47,12 @@ async def reset_artifacts(directory: Path, *, secs: float) -> None:
     except OSError as error:
         raise PikaciError(
             f"the artifact directory cannot be reset: {error}",
-            resolution="look at the disk's space and permissions",
+            resolution="check the disk's free space and permissions",
         ) from error
 
 
 class Attempt:
-    """The effects of one plan. `directory` is the attempt's own on the host."""
+    """The effects of one plan. `directory` is the attempt's own directory on the host."""
 
     def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
         self.plan = plan
@@ -61,7 +61,7 @@ class Attempt:
         self._nonce = nonce
 
     async def start(self) -> None:
-        """Start the instance, and return when the runner and every planned mount are there."""
+        """Start the instance; return when the runner and every planned mount are there."""
         await boot(self._incus, self.plan)
 
     async def run(
@@ -72,24 +72,24 @@ class Attempt:
         running: bool,
         secs: float,
     ) -> Completed | None:
-        """Run the command to its end, copying its log to the host as it comes.
+        """Run the command to its end, and copy its log to the host as it is written.
 
-        `started` is awaited when the runner's first line is there. `running` when it was there
-        before: the log is then followed from where the host's copy ends, as it is when an exec
-        breaks off. Returns however the last exec ended: its exit code is a hint, the result
-        file is the truth. None when there was no end within `secs`; `NoResult` when it is known
-        why, as of a guest that somebody froze; `SecretMissing` when the runner was not started,
-        and cannot be.
+        `started` is awaited at the runner's first line. `running` says that this line was seen
+        earlier: then the log is followed from the end of the host's copy, as it is after an exec
+        breaks off. Returns the last exec, whatever its exit code: the code is a hint, the result
+        file is the truth. Returns None when the command did not end within `secs`. Raises
+        `NoResult` when the reason is known (a frozen guest), `SecretMissing` when the runner was
+        not started and cannot be.
         """
         head = LOG_HEADER if running else b""
-        patience = Patience(self.plan.deadlines.daemon_secs)
+        clock = RetryClock(self.plan.deadlines.daemon_secs)
         give_up = trio.current_time() + secs
 
         async with self.evidence.open_log(self.evidence.log, resume=running) as log:
 
             async def sink(chunk: bytes) -> None:
                 nonlocal head
-                patience.reset()
+                clock.reset()
                 kept = await log.write(chunk)
                 if len(head) < len(LOG_HEADER):
                     head += chunk[: len(LOG_HEADER) - len(head)]
@@ -99,7 +99,7 @@ class Attempt:
                     on_log(kept)
 
             async def stdin() -> bytes:
-                # Read here, and kept nowhere; after a restart they are read again.
+                # Secrets are read here and stored nowhere; after a restart they are read again.
                 values = {}
                 if self.plan.secrets:
                     values = await trio.to_thread.run_sync(
@@ -117,7 +117,8 @@ class Attempt:
                 nonlocal head
                 if head == LOG_HEADER:
                     return await follow(log.offset)
-                # The runner joins a job that it has started, and shows its log from the start.
+                # If the job was started before, the runner attaches to it and shows its log from
+                # the start.
                 head = b""
                 await log.restart()
                 effect = commands.run(
@@ -126,7 +127,7 @@ class Attempt:
                 try:
                     return await self._incus.perform(effect, into=to_sink(sink))
                 except SecretMissing:
-                    # A runner that was started by a process which died has them.
+                    # A process that died may have started the runner, with the secrets.
                     ended = await follow(0)
                     if head != LOG_HEADER:
                         raise
@@ -138,22 +139,22 @@ class Attempt:
                         try:
                             return await exec_once()
                         except commands.EXEC_AWAY_OR_UNKNOWN as error:
-                            await patience.after(error)
+                            await clock.after(error)
             except DeadlinePassed as late:
                 status = await self.evidence.status()
                 if status == "Running":
-                    return None  # it may have ended, and the exec not
+                    return None  # the command may have ended although the exec did not
                 raise NoResult(
                     f"the guest's command did not end within {secs:g} s: {in_words(status)}",
                     resolution=late.resolution,
                 ) from late
             except OutputTooLong as error:
                 raise NoResult(
-                    f"the runner printed more than a log may have: {error.brief}",
+                    f"the runner printed more than the limit of a log: {error.brief}",
                     details=error.details,
                 ) from error
         raise AssertionError("unreachable")
 
     async def cancel(self, *, now: bool = False) -> None:
-        """Have the runner end the job's processes, and return when they are dead."""
+        """Have the runner stop the job's processes; return when they are dead."""
         await self._incus.perform(commands.cancel(self.plan, now=now))

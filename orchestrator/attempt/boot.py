@@ -1,9 +1,10 @@
-"""From a created instance to a guest that is ready: its runner is there, and every planned mount.
+"""Starts an instance and waits until the guest is ready: the runner and every planned mount are
+there.
 
-One way for both types. A container takes an exec as soon as it is started; in a VM there is
-nobody to take one until its agent runs. Incus tells nobody of an agent, but it does tell of the
-guest's own announcement, the lifecycle event `instance-ready`: for a VM it is listened to. What
-the guest announces is not believed: the exec that looks is the same for both.
+Containers and VMs go the same way. A container takes an exec as soon as it has started; a VM takes
+none until its agent runs. Incus does not report the agent, but it passes on the guest's own
+announcement, the lifecycle event `instance-ready`; for a VM pikaci listens for it. The announcement
+is not trusted: the same exec checks both types.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from orchestrator.incus.errors import AgentAway, AlreadyDone, IncusError, IncusM
 from states.errors import PikaciError
 from states.spec import InstanceType
 
-# An agent whose guest announces nothing is looked for as often as Incus itself looks for it
+# If the guest announces nothing, try the agent as often as Incus itself does
 # (6.0.4: internal/server/instance/drivers/qmp/monitor.go, Monitor.start).
 LOOK_AGAIN_SECS = 10.0
 LISTEN_AGAIN_SECS = 1.0
@@ -30,14 +31,14 @@ READY = "instance-ready"
 
 
 class NotReady(PikaciError):
-    """The guest did not get ready in time; the message names what is missing in it."""
+    """The guest was not ready in time; the message names what is missing in it."""
 
 
 async def boot(incus: Incus, plan: Plan) -> None:
-    """Start the instance, and return when the guest is ready. One that runs already is fine.
+    """Start the instance, if it is not running; return when the guest is ready.
 
-    `start_secs` bounds the start, for a VM until its agent takes an exec; `ready_secs` what
-    comes then; a daemon that is away is waited for. Raises `NotReady` or an `IncusError`.
+    `start_secs` limits the start, for a VM until its agent takes an exec; `ready_secs` limits the
+    rest. Waits for a daemon that is down. Raises `NotReady` or an `IncusError`.
     """
 
     announced = _Announced(plan.instance)
@@ -58,14 +59,14 @@ async def _start(incus: Incus, plan: Plan, announced: _Announced) -> None:
     try:
         await incus.perform(commands.start(plan))
     except AlreadyDone:
-        pass  # by a process that died before it could say so
+        pass  # started by a process that died before it could record it
     booted_by = trio.current_time() + d.ready_secs
     while True:
         try:
             waited = await incus.perform(commands.ready(plan))
             if waited.exit_code != commands.NOT_BOOTED or trio.current_time() >= booted_by:
                 break
-            # Nothing in the guest can wait for its programs, as it is them that would.
+            # Poll from here: the guest does not have its programs yet, so nothing in it can wait.
             await trio.sleep(BOOTED_AGAIN_SECS)
         except AgentAway as error:
             left = give_up - trio.current_time()
@@ -73,7 +74,7 @@ async def _start(incus: Incus, plan: Plan, announced: _Announced) -> None:
                 raise NotReady(
                     f"the VM's agent did not answer within {d.start_secs} s",
                     details=error.details,
-                    resolution=f"`incus console {plan.instance}` shows a VM that boots;"
+                    resolution=f"`incus console {plan.instance}` shows a VM while it boots;"
                     " deadlines.start_secs sets the limit",
                 ) from None
             await announced.wait(min(left, LOOK_AGAIN_SECS))
@@ -81,7 +82,7 @@ async def _start(incus: Incus, plan: Plan, announced: _Announced) -> None:
         missing = waited.stdout.decode("utf-8", "replace").strip() or "a shell with mountpoint"
         raise NotReady(
             f"the guest was not ready within {d.ready_secs} s: {missing} is missing in it",
-            resolution=f"`pikaci image check {plan.image}` says what the image lacks;"
+            resolution=f"`pikaci image check {plan.image}` says what is missing in the image;"
             " deadlines.ready_secs sets the limit",
         )
 
@@ -96,7 +97,7 @@ class _Event(msgspec.Struct):
 
 
 class _Announced:
-    """Whether there is a reason to look at the guest: set until somebody has waited for it."""
+    """A signal that the guest is worth a look; `wait` clears it."""
 
     def __init__(self, instance: str) -> None:
         self._instance = instance
@@ -107,13 +108,13 @@ class _Announced:
         self._reason.set()
 
     async def wait(self, secs: float) -> None:
-        """Return when there is a reason, or after `secs`."""
+        """Return at the signal, or after `secs`."""
         with trio.move_on_after(secs):
             await self._reason.wait()
         self._reason = trio.Event()
 
-    async def hear(self, chunk: bytes) -> None:
-        """What `incus monitor` prints: an object a line, with empty lines between."""
+    async def feed(self, chunk: bytes) -> None:
+        """Read output of `incus monitor`: one JSON object per line, with empty lines between."""
         *lines, self._line = (self._line + chunk).split(b"\n")
         self._line = self._line[:MAX_LINE_BYTES]
         for line in lines:
@@ -128,11 +129,11 @@ class _Announced:
 async def _listen(incus: Incus, plan: Plan, announced: _Announced) -> None:
     while True:
         try:
-            await incus.perform(commands.monitor(plan), into=to_sink(announced.hear))
+            await incus.perform(commands.monitor(plan), into=to_sink(announced.feed))
         except IncusMissing:
-            return  # the other calls say so
+            return  # the other calls report it
         except IncusError:
             pass
-        # It ends with its daemon. What was announced meanwhile is heard by nobody.
+        # The monitor ends when its daemon does; an announcement may have been missed.
         announced.look()
         await trio.sleep(LISTEN_AGAIN_SECS)

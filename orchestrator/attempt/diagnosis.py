@@ -1,4 +1,4 @@
-"""Why a command may have failed, as Incus's own state tells it. The verdict stays as it is."""
+"""Why a command may have failed, according to Incus. Gives a hint; never changes the verdict."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from orchestrator.units import size
 
 ASK_SECS = 10.0
 KILLED = 137
-# A pool that refuses a block still shows some room, kept for its own bookkeeping: of a btrfs pool
-# of 3 GiB it was a sixth.
+# A full pool still shows some free space, which it keeps for its own bookkeeping: a sixth of a
+# btrfs pool of 3 GiB.
 FULL = 0.8
 
 
@@ -38,26 +38,26 @@ class _Resources(msgspec.Struct):
 
 
 async def look_at_failure(incus: Incus, plan: Plan, result: GuestResult | None) -> str:
-    """What was seen, for a hint: no memory left, or a full pool; empty when neither was.
+    """A hint if the guest ran out of memory or the pool is full; empty if neither.
 
-    `result` is the guest's own, None when there is none. The instance is still there.
+    `result` is the guest's result, None if there is none. The instance must still exist.
     """
     try:
         if result and result.exit_code == KILLED and await _out_of_memory(incus, plan):
             return (
-                f"the guest had used all of its memory ({plan.config['limits.memory']}) when the"
+                f"the guest had used all its memory ({plan.config['limits.memory']}) when the"
                 " command was killed: `memory` gives the job more"
             )
         if result and not result.hint:
-            return ""  # nothing in the guest was short of room
-        # To a guest, a full pool looks like its own full disk.
+            return ""  # nothing in the guest ran out of space
+        # In the guest, a full pool looks like a full disk.
         return await _full_pool(incus, plan)
     except IncusError:
         return ""
 
 
 async def _out_of_memory(incus: Incus, plan: Plan) -> bool:
-    # Only beside a kill: files that were read and written fill the memory of any guest.
+    # Meaningful only after a kill: cached files fill the memory of any guest.
     path = f"/1.0/instances/{quote(plan.instance)}/state"
     memory = (await incus.query(path, _State, deadline=Deadline(ASK_SECS))).memory
     return 0 < memory.total <= memory.usage_peak
@@ -71,6 +71,6 @@ async def _full_pool(incus: Incus, plan: Plan) -> str:
     if space.used < FULL * space.total:
         return ""
     return (
-        f"the storage pool {pool} is full, or nearly so ({size(space.used)} of"
+        f"the storage pool {pool} is full or nearly full ({size(space.used)} of"
         f" {size(space.total)}): `incus storage info {pool}` shows it"
     )

@@ -1,6 +1,6 @@
 """The effects of a job in Incus, made from its plan. Pure.
 
-The table of what may take how long, print how much, and be run again stands here alone.
+How long each may take, how much it may print, and when it is retried is decided only here.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ from orchestrator.incus.errors import (
 from states.spec import InstanceType
 
 NOT_READY = 75  # the readiness wait's own exit code (EX_TEMPFAIL)
-NOT_BOOTED = 127  # no command of the wait's is found: at first, a NixOS guest has not even a shell
+NOT_BOOTED = 127  # the wait's commands are missing: at first, a NixOS guest has not even a shell
 
-# A create that is cancelled may take this long to end, so that nothing appears behind our back.
+# A cancelled create gets this long to finish, so that no instance appears unnoticed later.
 ANSWER_SECS = 10.0
 READY_CALL_SECS = 30.0  # for the exec around the wait in the guest
 CANCEL_CALL_SECS = 5.0  # for the exec around the runner's grace period
-# What a guest that stopped may cost: its files are pulled one by one, and one may be a pipe.
+# For a stopped guest: its files are pulled one by one, and one may be a pipe.
 PULL_LOG_SECS = 60.0
 PULL_RESULT_SECS = 10.0
 STATUS_SECS = 10.0
-# Of a log, whose copy has a bound of its own; of an archive with what the job left, beside its log.
-# A monitor tells of the whole project.
+# Output bounds. The log's copy has its own, lower bound; an archive also holds the log, if wanted;
+# a monitor reports on the whole project.
 LOG_BYTES = 1 << 40
 ARCHIVE_BYTES = (1 << 30) + (64 << 20)
 MONITOR_BYTES = 64 << 20
 
-# What may be done twice, and what may not: then only a call that reached no daemon is made again.
+# Errors to retry. A call that must not run twice is retried only if it reached no daemon.
 AWAY = (DaemonUnreachable,)
 AWAY_OR_UNKNOWN = (DaemonUnreachable, OutcomeUnknown)
-# An exec in a VM goes through its agent, which may be starting anew.
+# An exec in a VM goes through its agent, which may be restarting.
 EXEC_AWAY = (DaemonUnreachable, AgentAway)
 EXEC_AWAY_OR_UNKNOWN = (*EXEC_AWAY, OutcomeUnknown)
 
-# Where a command's programs are, as the runner has it for its job. Incus's own default leaves the
-# last out, where NixOS has them all, in a VM and in a container that is only just booting.
+# PATH for commands in the guest, the same as the runner gives its job. Incus's own default lacks
+# the last directory, where NixOS has all programs, in VMs and in containers that are still booting.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
 
-# Runs in the guest, as arguments of sh: nothing is written there. A guest with an init system
-# makes the runner's directory at boot, so the wait for it must be in the guest: one exec, and
-# no polling by the host. At the deadline it prints what is missing.
+# Passed to sh in the guest as an argument, so that nothing is written there. The wait runs in the
+# guest, because a guest with an init system creates the runner's directory at boot: one exec, no
+# polling by the host. At the deadline it prints what is missing.
 _READY_SCRIPT = """\
 command -v mountpoint >/dev/null || exit 127
 end=$(( $(date +%s) + $1 )); runner=$2; shift 2
@@ -80,8 +80,8 @@ done"""
 def create(plan: Plan) -> Effect:
     """Create the instance, stopped, with all its devices."""
     vm = ["--vm"] if plan.instance_type is InstanceType.VIRTUAL_MACHINE else []
-    # No profile, or a device of somebody's default one would be in the guest: an empty list in
-    # the document does not say so, the flag does.
+    # No profiles, or the guest would get devices of the default profile. An empty list in the
+    # document does not prevent that; the flag does.
     image = f"{plan.host.remote}:{plan.fingerprint}"
     return Effect(
         name="create",
@@ -94,7 +94,7 @@ def create(plan: Plan) -> Effect:
 
 
 def create_document(plan: Plan) -> bytes:
-    """The instance as YAML (of which JSON is a part), for the create command's stdin."""
+    """The instance as YAML (JSON is valid YAML), for the create command's stdin."""
     return msgspec.json.encode(
         {
             "description": plan.description,
@@ -105,7 +105,7 @@ def create_document(plan: Plan) -> bytes:
 
 
 def monitor(plan: Plan) -> Effect:
-    """Print what happens in the project, an event a line, until it is killed."""
+    """Print the project's events, one per line, until killed."""
     d = plan.deadlines
     return Effect(
         name="monitor",
@@ -143,8 +143,8 @@ def ready(plan: Plan) -> Effect:
 def run(plan: Plan, stdin: Stdin, *, secs: float | None = None) -> Effect:
     """Start the runner with its three variables, and follow the log to the command's end.
 
-    `stdin` gives `runner_stdin`. `secs` are what is left of the plan's `run_deadline_secs`, None
-    for all of them.
+    `stdin` returns `runner_stdin`. `secs` is what is left of the plan's `run_deadline_secs`, None
+    for all of it.
     """
     names = contract().variables
     variables = (
@@ -163,9 +163,9 @@ def run(plan: Plan, stdin: Stdin, *, secs: float | None = None) -> Effect:
 
 
 def runner_stdin(plan: Plan, nonce: str, secrets: Mapping[str, str], *, lease_secs: int) -> bytes:
-    """What `run` feeds to the runner: the job's secrets and environment, and its own settings.
+    """The runner's stdin: the job's secrets and environment, and the runner's settings.
 
-    In `lease_secs` the guest turns itself off. The nonce comes last: by it the runner knows that
+    After `lease_secs` the guest shuts itself down. The nonce comes last: it tells the runner that
     nothing was cut off.
     """
     names = contract().stdin
@@ -182,7 +182,7 @@ def runner_stdin(plan: Plan, nonce: str, secrets: Mapping[str, str], *, lease_se
 
 
 def follow(plan: Plan, offset: int, *, secs: float | None = None) -> Effect:
-    """Follow the log of the job that `run` started, from this byte on."""
+    """Follow the log of the job that `run` started, from byte `offset`."""
     return _exec(
         plan,
         "follow",
@@ -193,7 +193,7 @@ def follow(plan: Plan, offset: int, *, secs: float | None = None) -> Effect:
 
 
 def cancel(plan: Plan, *, now: bool = False) -> Effect:
-    """Have the runner end the job: TERM, a grace period unless `now`, KILL."""
+    """Have the runner stop the job: TERM, a grace period unless `now`, KILL."""
     return _exec(
         plan,
         "cancel",
@@ -204,11 +204,10 @@ def cancel(plan: Plan, *, now: bool = False) -> Effect:
 
 
 def collect(plan: Plan, guest_command: list[str], *, log_bytes: int = 0) -> Effect:
-    """Run the collecting command, which prints a tar archive, in the guest.
+    """Run the command that prints a tar archive in the guest.
 
-    `log_bytes` are those of a log in it, at most.
-
-    An archive has an end, also one without a member: a silent command has lost it.
+    `log_bytes` is the most that a log in the archive may have. Even an empty archive prints an end
+    mark, so a command that printed nothing has lost its output, and is retried.
     """
     return _exec(
         plan,
@@ -228,7 +227,7 @@ def guest_command(
     prints: bool = False,
     stdin: Stdin | None = None,
 ) -> Effect:
-    """Run any command in the guest; one that always `prints` is run again when it seems not to."""
+    """Run any command in the guest. One that always `prints` is retried if its output is empty."""
     return _exec(
         plan,
         "exec",
@@ -259,9 +258,9 @@ def delete(plan: Plan) -> Effect:
 
 
 def delete_instance(instance: str, *, deadline: Deadline, daemon_secs: float) -> Effect:
-    """Stop an instance (its name has the remote) by force, and delete it.
+    """Stop an instance by force and delete it; its name includes the remote.
 
-    A daemon that is away is waited for, and so is an instance that is just being made or deleted.
+    Retries while the daemon is down, or the instance is still being created or deleted.
     """
     return Effect(
         name="delete",
@@ -272,7 +271,7 @@ def delete_instance(instance: str, *, deadline: Deadline, daemon_secs: float) ->
 
 
 def of(plan: Plan) -> list[Effect]:
-    """Every effect that the plan's job may have, in the order of its life."""
+    """Every effect that the plan may need, in order."""
     return [
         create(plan),
         monitor(plan),
@@ -312,7 +311,7 @@ def _exec(
     exit_codes: frozenset[int] | None = None,
     stdin: Stdin | None = None,
 ) -> Effect:
-    # No terminal, and `--` always: the command's own dashes are the command's.
+    # No terminal. Always `--`: options after it belong to the command.
     exec_ = ("exec", "--force-noninteractive", f"--env=PATH={_PATH}", _instance(plan), "--")
     return Effect(
         name=name,

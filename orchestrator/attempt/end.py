@@ -1,4 +1,4 @@
-"""A cancelled job's end in its guest: TERM, a grace period, KILL, and what is left is saved."""
+"""Stops a cancelled job in its guest: TERM, a grace period, KILL; then collects what it left."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from orchestrator.incus.errors import IncusError, InstanceNotRunning
 from states.ending import Intent
 from states.errors import PikaciError
 
-# A cancelled job is dead and its verdict written within 10 s; a slow delete is done later.
+# A cancelled job is dead, and its verdict recorded, within 10 s; a slow delete comes later.
 HURRY_AFTER_SECS = 5.5
 CANCEL_SECS = 7.0
 COLLECT_SECS = 2.5
 
 
 async def end_in_guest(attempt: Attempt, intent: IntentSwitch) -> bool:
-    """Have the runner kill the job, and fetch what it left; True when it is known to be dead.
+    """Have the runner stop the job, and collect what it left; True if it is known to be dead.
 
-    When the intent is to cancel now, or becomes so meanwhile, there is no grace period.
+    There is no grace period if the intent is, or becomes, to cancel now.
     """
     stopped = False
     with trio.move_on_after(CANCEL_SECS):
@@ -38,11 +38,11 @@ async def end_in_guest(attempt: Attempt, intent: IntentSwitch) -> bool:
             try:
                 await attempt.evidence.collect(None)
             except PikaciError:
-                pass  # the log that was streamed is there already
+                pass  # the log streamed so far is on the host
     return stopped
 
 
 async def _end_grace(attempt: Attempt, intent: IntentSwitch) -> None:
-    """End the grace period when asked to, or when it is longer than a cancel may take."""
+    """End the grace period on request, or when it is longer than a cancellation may take."""
     await intent.reaches(Intent.CANCEL_NOW, within_secs=HURRY_AFTER_SECS)
     await attempt.cancel(now=True)

@@ -1,6 +1,6 @@
-"""What an attempt leaves behind: its result, its log and its artifacts, brought to the host.
+"""Brings an attempt's evidence to the host: its result, its log and its artifacts.
 
-From a running guest by one exec that streams an archive; from a stopped one file by file.
+From a running guest with one exec that streams an archive; from a stopped guest file by file.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ STOPPING_SECS = 10.0
 
 
 class NoResult(PikaciError):
-    """The command's end is not known: there is no result file that can be believed."""
+    """How the command ended is not known: there is no trustworthy result file."""
 
 
 class Evidence:
-    """Of one attempt, in `directory` on the host. `warnings` are what could not be brought."""
+    """The evidence of one attempt, in `directory` on the host.
+
+    `warnings` say what could not be collected."""
 
     def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
         self.plan = plan
@@ -59,7 +61,7 @@ class Evidence:
 
     @property
     def log_bytes(self) -> int:
-        """How much of the log the host has."""
+        """How many bytes of the log the host has."""
         return self.log.stat().st_size
 
     async def _count_log(self) -> int:
@@ -70,10 +72,10 @@ class Evidence:
         return LogFile(path, max_bytes=self.plan.log_bytes, resume=resume)
 
     async def collect(self, ended: Completed | None) -> GuestResult:
-        """Fetch the result, the artifacts, and what the host lacks of the log.
+        """Fetch the result, the artifacts, and the part of the log that the host lacks.
 
-        `ended` is the runner's exec, None when it was cut off. Raises `NoResult` when no result
-        of this attempt can be believed; what there is of the log is on the host even then.
+        `ended` is the runner's exec, None if it was cut off. Raises `NoResult` when this attempt
+        has no trustworthy result; even then the log, as far as it exists, is on the host.
         """
         try:
             collector = await self._collect(want_log=ended is None)
@@ -122,7 +124,7 @@ class Evidence:
         @asynccontextmanager
         async def receive() -> AsyncIterator[Sink]:
             nonlocal collector
-            # A second time, when the first did not bring all of it.
+            # This may be the second call, after an incomplete first one.
             self.warnings.clear()
             collector = await trio.to_thread.run_sync(prepare)
 
@@ -132,7 +134,7 @@ class Evidence:
             try:
                 yield sink
             finally:
-                # However it ended: what was taken lies there.
+                # However it ended: record what was taken.
                 with trio.CancelScope(shield=True):
                     manifest = await trio.to_thread.run_sync(collector.finish)
                     await trio.to_thread.run_sync(write_manifest, self.directory, manifest)
@@ -150,7 +152,7 @@ class Evidence:
             if ended.exit_code != 0 and collector.result is None:
                 raise failed_call(ended.argv, ended.exit_code, ended.stderr)
         except (DeadlinePassed, OutputTooLong) as error:
-            # The result comes first. What comes behind it without end costs no verdict.
+            # The result is already here: endless output after it must not cost the verdict.
             if collector.result is None:
                 raise
             cut_off = error.brief
@@ -166,14 +168,14 @@ class Evidence:
             self.warnings.append(f"not all artifacts were collected: {manifest.problem}")
 
     def _store(self, result: bytes) -> None:
-        """Result and log on the disk, before the journal says that they are."""
+        """Sync result and log to the disk, before the journal says that they are there."""
         (self.directory / "result.json").write_bytes(result)
         for name in ("result.json", "guest.log"):
             with (self.directory / name).open("rb") as file:
                 os.fsync(file.fileno())
 
     def _keep_longer_log(self, new_log: Path) -> None:
-        # Both hold the same bytes from the first on. Readers follow by path and offset.
+        # Both files start with the same bytes. Readers follow by path and offset.
         if new_log.exists():
             if new_log.stat().st_size > self.log_bytes:
                 new_log.replace(self.log)
@@ -181,11 +183,10 @@ class Evidence:
                 new_log.unlink()
 
     async def _salvage(self, ended: Completed | None, error: IncusError) -> GuestResult:
-        """What can be saved, and said, when no exec is possible any more."""
+        """Save and report what is possible when the guest takes no exec any more."""
         status = await self.status()
         with trio.move_on_after(STOPPING_SECS):
-            # A guest that is being stopped, by itself or by somebody, is Running until it is done,
-            # and takes no exec any more.
+            # A guest that is shutting down still counts as Running, but takes no exec.
             while status == "Running":
                 await trio.sleep(STOPPING_SECS / 20)
                 status = await self.status()
@@ -194,13 +195,13 @@ class Evidence:
             data = await self._pull_result()
             result = parse_result(data, self._nonce)
             if data is not None and isinstance(result, GuestResult):
-                # It came to its end before the guest did.
+                # The command ended before the guest stopped.
                 await self._pull_log(contract().log)
                 await trio.to_thread.run_sync(self._store, data)
                 self.warnings.append(f"no artifacts were collected: {seen}")
                 return result
             await self._pull_log(f"{contract().private}/guest.log")
-            # A guest that somebody deletes is stopped first.
+            # If the guest is being deleted, it was stopped first: ask again.
             seen = in_words(await self.status() or status)
         raise NoResult(
             f"{'' if status == 'Running' else 'the guest was lost under the job: '}{seen};"
@@ -210,7 +211,7 @@ class Evidence:
         ) from error
 
     async def status(self) -> str:
-        """The instance's, in Incus's word; `gone`, or empty when it cannot be known."""
+        """The instance's status as Incus names it; `gone` if it is deleted, empty if unknown."""
 
         retry = Retry(
             on=(*commands.EXEC_AWAY_OR_UNKNOWN, AnswerUnreadable),
@@ -233,7 +234,7 @@ class Evidence:
             return None
 
     async def _pull_log(self, path: str) -> None:
-        """Take the log of a stopped guest, if it has more than the host."""
+        """Pull the log of a stopped guest, and keep it if it is longer than the host's copy."""
         new_log = self.directory / "guest.log.new"
         async with self.open_log(new_log, resume=False) as into:
 
@@ -249,7 +250,7 @@ class Evidence:
 
 
 def most_kept(plan: Plan) -> int:
-    """How many bytes of a job's log the host keeps, at most."""
+    """The most bytes of a job's log that the host keeps."""
     return plan.log_bytes + HEADROOM_BYTES
 
 

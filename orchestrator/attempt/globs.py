@@ -1,7 +1,7 @@
-"""Artifact globs: as an expression for the guest's `find`, and as a matcher for the host.
+"""Artifact globs: as a regular expression for the guest's `find`, and as a matcher for the host.
 
-The two read alike. The host does not match by Python's re: names come from the guest, and a glob
-with a few stars can then take it longer than the job's whole life.
+Both match the same names. The host does not use Python's re: the guest chooses the names, and could
+make a glob with a few stars take longer than the whole job.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/ ,:=@%~")
 
 
-# More characters than the names of one job have; past that, masks are made anew.
+# More than the distinct characters in one job's names; beyond that, masks are not cached.
 _MAX_KNOWN_CHARS = 4096
 
 
 @dataclass(frozen=True)
 class _Token:
-    """A part of a glob: its expression, and what a character at its place may be.
+    """A part of a glob: its regular expression, and which characters it matches.
 
-    `many`: any number of such characters. `dirs`: nothing, or anything that ends with a `/`.
+    `many`: any number of such characters. `dirs`: nothing, or anything that ends with `/`.
     """
 
     regex: str
@@ -63,7 +63,7 @@ def _tokens(glob: str) -> list[_Token]:
             token, size = _Token(taken[0], _in_set(taken[0])), taken[1]
         else:
             token, size = _Token(_literal(rest[0]), rest[0].__eq__), 1
-        # What may be there any number of times is there once.
+        # Repeating such a token changes nothing.
         if not (tokens and tokens[-1] is token and (token.many or token.dirs)):
             tokens.append(token)
         at += size
@@ -76,16 +76,16 @@ def _in_set(regex: str) -> Callable[[str], bool]:
 
 
 def glob_regex(glob: str) -> str:
-    """The expression for a path that the glob names, or that lies below one it names.
+    """The regular expression for paths that the glob matches, and everything below them.
 
-    `*` and `?` stay within one part of a path, `**` crosses them, `[abc]`, `[a-z]` and `[!a]`
-    are sets. Names that begin with a dot are like any other.
+    `*` and `?` match within one part of a path, `**` across parts; `[abc]`, `[a-z]` and `[!a]` are
+    sets. A leading dot in a name is not special.
     """
     return f"{''.join(token.regex for token in _tokens(glob))}(/.*)?"
 
 
 class GlobSet:
-    """Whether any of some globs takes a path; in time that is linear in the path's length."""
+    """Matches paths against globs, in time linear in the length of the path."""
 
     def __init__(self, globs: Iterable[str]) -> None:
         self._automata = [_Automaton(_tokens(glob)) for glob in globs]
@@ -95,14 +95,14 @@ class GlobSet:
 
 
 class _Automaton:
-    """One glob. Bit `i` of a state says that step `i` may be due; the last one is the end."""
+    """One glob. Bit `i` of a state says that step `i` may come next; the last bit is a match."""
 
     def __init__(self, tokens: list[_Token]) -> None:
         self._steps: list[_Token] = []
         self._many = self._entries = 0
         for token in tokens:
             if token.dirs:
-                # By itself, so that who is among the directories cannot leave without a slash.
+                # A step of its own, so that the directories can be left only after a slash.
                 self._entries |= 1 << len(self._steps)
             for step in (_ENTRY, _ANY, _SLASH) if token.dirs else (token,):
                 self._many |= step.many << len(self._steps)
@@ -115,7 +115,7 @@ class _Automaton:
         state = self._begin
         for char in path:
             if char == "/" and state & self._end:
-                return True  # it lies below what the glob names
+                return True  # it is below a path that the glob matches
             once, again = self._mask(char)
             state = self._closed((state & once) << 1 | state & again)
             if not state:
@@ -123,7 +123,7 @@ class _Automaton:
         return bool(state & self._end)
 
     def _closed(self, state: int) -> int:
-        """The state with all steps that are due because those before them may be empty."""
+        """Add the steps that may come next because the steps before them may be empty."""
         while True:
             may_be_empty = self._many | self._entries
             more = state | (state & may_be_empty) << 1 | (state & self._entries) << 3
@@ -132,7 +132,7 @@ class _Automaton:
             state = more
 
     def _mask(self, char: str) -> tuple[int, int]:
-        """The steps that take the character: those that are over with it, and the others."""
+        """The steps that match the character: those that end with it, and those that repeat."""
         found = self._masks.get(char)
         if found is None:
             takes = sum(1 << i for i, step in enumerate(self._steps) if step.takes(char))
@@ -143,19 +143,19 @@ class _Automaton:
 
 
 def any_of(globs: tuple[str, ...]) -> str:
-    """The expression for a path that any of the globs takes; of no globs, one for none."""
+    """The regular expression for paths that any glob matches; without globs, for none."""
     return "|".join(f"({glob_regex(glob)})" for glob in globs) or "[^/]/[^/]{0}/"
 
 
 def _literal(char: str) -> str:
     if char in _PLAIN or not char.isascii():
         return char
-    # Not \<, \' and their like: GNU's syntax has meanings of its own for them.
+    # Not a backslash for others: in GNU's syntax, \<, \' and the like have meanings of their own.
     return f"\\{char}" if char in "^[]\\" else f"[{char}]"
 
 
 def _set(rest: str) -> tuple[str, int] | None:
-    """A set at the beginning of `rest`, and its length; None if it is no plain set."""
+    """The set at the beginning of `rest`, and its length; None if it is not a plain set."""
     end = rest.find("]", 2)
     inner = rest[1:end]
     negated = inner.startswith("!")

@@ -1,4 +1,4 @@
-"""What is wanted of jobs, as something that can be raised and waited for."""
+"""Intents for jobs, which can be raised and waited for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from states.ending import Intent
 
 
 class IntentSwitch:
-    """An `Intent` that only rises. It is never below the one of the switch `above` it.
+    """An `Intent` that only rises, and is never below that of the switch `above` it.
 
-    So one switch for a process raises the intent of all its jobs.
+    So one switch per process can raise the intent of all its jobs.
     """
 
     def __init__(self, above: IntentSwitch | None = None) -> None:
@@ -25,17 +25,17 @@ class IntentSwitch:
 
     @property
     def value(self) -> Intent:
-        """What is wanted now."""
+        """The intent now."""
         return max(self._own, self._above.value) if self._above else self._own
 
     def rise(self, to: Intent) -> None:
-        """Want this much, if not more already."""
+        """Raise the intent to at least `to`."""
         if to > self._own:
             self._own = to
             self._wake()
 
     async def reaches(self, intent: Intent, *, within_secs: float) -> bool:
-        """True as soon as at least this is wanted; False when `within_secs` have passed before."""
+        """Wait until the intent is at least this; False if that takes longer than `within_secs`."""
         with trio.move_on_after(max(0.0, within_secs)):
             while self.value < intent:
                 await self._changed.wait()

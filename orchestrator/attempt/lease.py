@@ -1,7 +1,7 @@
-"""The lease of one instance, in the process that answers for it.
+"""The lease of one instance, in the process that is responsible for it.
 
-Its state is that of `states.lease`; what is to be done next is named by `states.ending`. Here it is
-done, and written.
+`states.lease` defines its states, and `states.ending` decides what to do next. This module does it,
+and records it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class HeldLease:
         self.failed: set[Action] = set()
 
     async def open(self, deadline: datetime) -> None:
-        """Write the intent: an instance that nobody remembers could not be deleted."""
+        """Record the intent to create the instance, so that it can be deleted after a crash."""
         await self._journal.append(
             ev.LeaseOpened(job=self._job, instance=self.instance, deadline=deadline, **now())
         )
 
     async def create(self, effect: Effect) -> None:
-        """Create the instance. Whatever is raised, the state says what is known of it then."""
+        """Create the instance. Whatever this raises, `state` says what is known about it."""
         self.state = step(self.state, LeaseEvent.ASK)
         try:
             await self._incus.perform(effect)
@@ -60,16 +60,17 @@ class HeldLease:
         self.state = step(self.state, LeaseEvent.ANSWER)
 
     async def keep(self, deadline: datetime) -> None:
-        """Let the instance stay for debugging, until `deadline`."""
+        """Keep the instance for debugging until `deadline`."""
         await self._journal.append(
             ev.LeaseKept(job=self._job, instance=self.instance, deadline=deadline, **now())
         )
         self.state = step(self.state, LeaseEvent.KEEP)
 
     async def do(self, action: Action, intent: IntentSwitch, *, secs: float = float("inf")) -> None:
-        """Do what a plan named: delete, release, or outlast. What did not succeed is in `failed`.
+        """Do what `states.ending` decided: delete, release, or outlast. Adds a failed delete to
+        `failed`.
 
-        A delete has `secs` at most. Outlasting ends early when the intent rises.
+        A delete may take `secs`. Outlasting ends early when the intent rises.
         """
         match action:
             case Action.DELETE:
@@ -84,10 +85,10 @@ class HeldLease:
                 if not await intent.reaches(Intent.CANCEL_NOW, within_secs=left):
                     self.state = step(self.state, LeaseEvent.OUTLAST)
             case _:
-                raise AssertionError(f"BUG: {action} is no action of a lease")
+                raise AssertionError(f"BUG: {action} is not an action of a lease")
 
     async def let_go(self, intent: IntentSwitch) -> None:
-        """Delete the instance, which no job needs any more, as far as that can be done now."""
+        """Delete the instance, which no job needs any more, as far as possible now."""
         while True:
             action = release_plan(self.state, intent.value, failed=self.failed)
             if action in (Action.DONE, Action.LEAVE):

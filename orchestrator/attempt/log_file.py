@@ -1,4 +1,4 @@
-"""The host's copy of a job's log, which has a bound whatever the guest sends."""
+"""The host's copy of a job's log, bounded whatever the guest sends."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from types import TracebackType
 
 import trio
 
-# The guest keeps to the job's limit, and says so in a last line. Only a guest that was taken over
-# sends more than that: its log is cut off here.
+# The guest obeys the job's limit, and says so in a last line. Only a compromised guest sends more:
+# its log is cut off here.
 HEADROOM_BYTES = 64 * 1024
-# What is past the bound is read and dropped, at so many pieces a second.
+# Data beyond the bound is read slowly, with this pause after each piece, and dropped.
 DROP_SECS = 0.01
 
 
 def limit_line(max_bytes: int) -> bytes:
-    """The last line of a log that has reached its bound."""
+    """The last line of a log that reached its limit."""
     line = f"[pikaci] the log reached its limit of {max_bytes} bytes; the rest is not kept"
     return f"\n{line}\n".encode()
 
 
 class LogFile:
-    """Takes a log in pieces, from its first byte or from the end of what `path` has.
+    """Takes a log in pieces, from its first byte, or with `resume` from the end of the file at
+    `path`.
 
-    Keeps `max_bytes` (and `HEADROOM_BYTES`), then writes one line that says so, and drops the
-    rest. Opening, writing and closing are done in a thread.
+    Keeps `max_bytes` plus `HEADROOM_BYTES`, then writes one line that says so and drops the rest.
+    Opens, writes and closes in a worker thread.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, resume: bool) -> None:
@@ -37,7 +38,7 @@ class LogFile:
 
     @property
     def offset(self) -> int:
-        """How many of the guest's bytes are kept: where to go on from."""
+        """How many of the guest's bytes are kept: where to resume."""
         return min(self._size, self._most)
 
     @property
@@ -63,9 +64,9 @@ class LogFile:
             await trio.to_thread.run_sync(os.close, self._file)
 
     async def write(self, data: bytes) -> bytes:
-        """Append what there is room for, and return it. Past the bound this only takes time.
+        """Append as much as the bound allows, and return it; beyond the bound, only pause.
 
-        `OSError` when the disk does not take it. A cancellation leaves all of it written.
+        Raises `OSError` when the disk fails. A cancelled write is completed first.
         """
         if self.full:
             await trio.sleep(DROP_SECS)
@@ -73,7 +74,7 @@ class LogFile:
         return await trio.to_thread.run_sync(self._write, data)
 
     async def restart(self) -> None:
-        """Begin anew with the first byte."""
+        """Start over from the first byte."""
         await trio.to_thread.run_sync(self._truncate)
 
     def _open(self) -> None:

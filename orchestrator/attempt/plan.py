@@ -1,7 +1,7 @@
-"""A spec worked out as data: what will be made, mounted, run and waited for. Pure.
+"""The plan of an attempt: what to create, mount, run and wait for, as data. Pure.
 
-What a plan says is what runs: `orchestrator.attempt.effects` turns it into the incus commands, for
-the effects and for `--dry-run` alike.
+What a plan says is what runs: `orchestrator.attempt.effects` turns it into incus commands, for
+execution and for `--dry-run` alike.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from states.spec import Deadlines, InstanceType, JobSpec, SecretSource, size_in_
 
 Devices = dict[str, dict[str, str]]
 
-# Syscalls that reach what guests of one kernel share, in the words of `security.syscalls.deny`.
-# Key rings belong to a uid, and every container's uid 1000 is the same one; the kernel's log has
-# lines that any process can cause. ENOSYS is what programs expect of a kernel without key rings,
-# EPERM of one that keeps its log for root.
+# Syscalls that reach what guests on one kernel share, in the syntax of `security.syscalls.deny`.
+# Key rings belong to a uid, and uid 1000 is the same in every container; any process can cause
+# lines in the kernel's log. Programs expect ENOSYS from a kernel without key rings, and EPERM from
+# one that keeps its log for root.
 _DENIED = (
     "add_key errno 38",
     "keyctl errno 38",
     "request_key errno 38",
     "syslog errno 1",
 )
-# Sockets that no network namespace holds: AF_VSOCK (40) reaches the hypervisor, VMs and other
-# guests, AF_QIPCRTR (42) other guests. The kernel reads 32 bits of the argument, so the mask: a
-# family with a bit above them is the same family. io_uring makes sockets that no filter sees.
+# Sockets that no network namespace contains: AF_VSOCK (40) reaches the hypervisor, VMs and other
+# guests; AF_QIPCRTR (42) reaches other guests. The mask is needed because the kernel reads only 32
+# bits of the argument, so higher bits could hide the family. io_uring makes sockets that no filter
+# sees.
 _DENIED_WITHOUT_NETWORK = (
     "io_uring_setup errno 38",
     "socket errno 97 [0,40,SCMP_CMP_MASKED_EQ,0xffffffff]",
@@ -39,7 +40,7 @@ _DENIED_WITHOUT_NETWORK = (
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """Where instances are made: an incus remote, and what in it is ours."""
+    """Where instances are created: an incus remote, and pikaci's project and pool on it."""
 
     remote: str = "local"
     project: str = "pikaci"
@@ -47,9 +48,10 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan needs beside the spec. `fingerprint` is that of the image looked up.
+    """What a plan needs besides the spec.
 
-    `snapshot` is the published snapshot's directory on the host.
+    `fingerprint` is that of the image. `snapshot` is the published snapshot's directory on the
+    host.
     """
 
     host: Host
@@ -67,10 +69,10 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at one job.
 
-    `config` and `devices` are Incus's, for the create call. `mounts` are the guest paths that
-    must be mounted before the runner starts. `environment` is the job's own, and goes to the
-    runner's stdin; so do the values of `secrets`, of which a plan has the sources alone.
-    `timeout_secs` bounds the command. At `lease_ends` the guest may be gone, and ends by itself.
+    `config` and `devices` are passed to Incus's create call. `mounts` are the guest paths that must
+    be mounted before the runner starts. `environment` goes to the runner's stdin, and so do the
+    values of `secrets`, for which a plan holds only the sources. `timeout_secs` limits the command.
+    At `lease_ends` the guest shuts itself down, and may be deleted.
     """
 
     host: Host
@@ -95,37 +97,37 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def run_deadline_secs(self) -> float:
-        """How long the host waits for the command's end; the guest's own limit lies below."""
+        """How long the host waits for the command's end; the guest's own limit is lower."""
         return _run_secs(self.timeout_secs, self.deadlines)
 
     def can_start(self, now: datetime) -> bool:
-        """Whether a guest that starts now has the time for its command before its lease ends."""
+        """Whether a guest that starts now has time for its command before its lease ends."""
         d = self.deadlines
         needed = d.start_secs + d.ready_secs + self.run_deadline_secs + d.collect_secs
         return (self.lease_ends - now).total_seconds() >= needed
 
     def lease_left_secs(self, now: datetime) -> int:
-        """The lease of a guest whose runner starts now; enough for a command that starts late."""
+        """Seconds left of the lease when the runner starts now; always enough for the command."""
         left = (self.lease_ends - now).total_seconds()
         return math.ceil(max(left, self.run_deadline_secs + self.deadlines.collect_secs))
 
 
 def instance_name(owner: str, job: str, attempt: int) -> str:
-    """The name of an attempt's instance: a hash, as a job's name may hold what Incus refuses."""
+    """The name of an attempt's instance: a hash, because Incus does not allow every job name."""
     digest = hashlib.sha256(f"{owner}\0{job}\0{attempt}".encode()).hexdigest()
     return f"pikaci-{digest[:20]}"
 
 
 def nonce(key: str, instance: str) -> str:
-    """What the result file of this instance's job must carry.
+    """The nonce that the result file of this instance's job must contain.
 
-    Made from the journal's key, and not stored, so that a restarted pikaci knows it again.
+    Derived from the journal's key instead of stored, so that a restarted pikaci knows it too.
     """
     return hmac.new(key.encode(), instance.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
-    """The plan of an attempt. `spec` has passed `states.check`; its host paths are real paths."""
+    """The plan of an attempt. `spec` must be checked, and its host paths must be real paths."""
     shares = _shares(spec, context.snapshot)
     return Plan(
         host=context.host,
@@ -157,10 +159,10 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
 
 
 def lease_secs(spec: JobSpec) -> float:
-    """How long an attempt's instance may exist: all its deadlines, one after the other.
+    """How long an attempt's instance may exist, in seconds: all its deadlines in sequence.
 
-    The daemon may go away at the end of each call and come back at the last moment, and the call
-    is made again.
+    Calls count twice, plus the wait for the daemon: it may go down at the end of each call and come
+    back at the last moment, and then the call is repeated.
     """
     d = spec.deadlines
     run = _run_secs(spec.timeout_secs, d)
@@ -188,8 +190,8 @@ def _shares(spec: JobSpec, snapshot: str) -> list[tuple[str, str, str]]:
 
 
 def _devices(spec: JobSpec, host: Host, shares: list[tuple[str, str, str]]) -> Devices:
-    # A container's mounts are shifted, or the guest could not read a mode-600 file; a VM's go
-    # over virtiofs, which does not shift. Incus refuses io.bus on a container.
+    # Containers need shifted mounts, or the guest could not read a mode-600 file. VMs use virtiofs,
+    # which does not shift. Incus refuses io.bus on a container.
     kind = (
         {"shift": "true"}
         if spec.instance_type is InstanceType.CONTAINER
@@ -225,7 +227,7 @@ def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
         denied = _DENIED + (_DENIED_WITHOUT_NETWORK if spec.network == "none" else ())
         config["security.syscalls.deny"] = "\n".join(denied)
     else:
-        # Images that nobody signed do not boot with it; for a guest that lives for one job it
-        # guards nothing, so those that are signed do without it too.
+        # Unsigned images do not boot with secure boot. It protects nothing in a guest that lives
+        # for one job, so signed images do without it too.
         config["security.secureboot"] = "false"
     return config

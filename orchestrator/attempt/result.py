@@ -1,4 +1,4 @@
-"""The result file of a guest, believed only when it is whole and this attempt's own."""
+"""Reads a guest's result file; trusts it only if it is complete and belongs to this attempt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCHEMA = 1
 
 
 class GuestStatus(enum.StrEnum):
-    """What the runner says of the job. `error`: the runner itself could not run it."""
+    """The runner's status for the job. `error`: the runner could not run it."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -41,7 +41,7 @@ _decoder = msgspec.json.Decoder(GuestResult)
 
 
 def parse_result(data: bytes | None, nonce: str) -> GuestResult | str:
-    """The result, or why there is none that can be believed."""
+    """The result, or a message that says why there is no trustworthy one."""
     if data is None:
         return "the guest has no result file"
     if not data.strip():
@@ -51,7 +51,7 @@ def parse_result(data: bytes | None, nonce: str) -> GuestResult | str:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return f"the guest's result file cannot be read: {error}"
     if result.nonce != nonce:
-        return "the guest's result file is not of this attempt: its nonce is another"
+        return "the guest's result file is not from this attempt: the nonce differs"
     if (result.schema, result.contract) != (SCHEMA, contract().version):
         return (
             f"the guest's result file has schema {result.schema} and contract {result.contract};"

@@ -1,7 +1,7 @@
-"""Reads secrets from where a spec says that they are, on this host, at this moment.
+"""Reads secrets on this host, from the sources in the spec.
 
-A value is read right before it is used, and kept nowhere: no plan, event, error or line of ours
-has it. After a restart it is read again.
+A value is read right before use and stored nowhere: no plan, event, error or log line of pikaci
+contains it. After a restart it is read again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MAX_BYTES = 64 * 1024  # in one value; the kernel passes at most 131,071 bytes i
 
 
 class SecretMissing(PikaciError):
-    """A secret has no value that can be passed on. It names key and source, never a value."""
+    """A secret has no usable value. The message names key and source, never a value."""
 
 
 def read_secrets(sources: Mapping[str, SecretSource]) -> dict[str, str]:
-    """The value of each secret. `sources` have passed `states.check`.
+    """The value of each secret. `sources` must be checked.
 
     A file's content is the value, without one line break at its end. Raises `SecretMissing`.
     """
@@ -50,19 +50,22 @@ def _value(name: str, source: SecretSource) -> str:
             data = _content(source.file)
         except OSError as error:
             raise missing(
-                f"cannot be read: {error.strerror}", "make it readable for who starts pikaci"
+                f"cannot be read: {error.strerror}",
+                "make it readable for the user that runs pikaci",
             ) from None
         except ValueError as error:
             raise missing(str(error), "put the value into a regular file") from None
     if len(data) > MAX_BYTES:
-        raise missing(f"has more than {size(MAX_BYTES)}", "a secret is a short text")
+        raise missing(f"has more than {size(MAX_BYTES)}", "use a shorter value")
     if b"\0" in data:
-        raise missing("has a NUL byte", "no variable can hold one: encode it, in base64 perhaps")
+        raise missing(
+            "has a NUL byte", "a variable cannot hold one: encode it, for example in base64"
+        )
     try:
         return data.decode()
     except UnicodeDecodeError:
-        # Without the cause: its text and its frames have the bytes.
-        raise missing("is not UTF-8", "encode it, in base64 perhaps") from None
+        # Drop the cause: its message and its frames contain the bytes.
+        raise missing("is not UTF-8", "encode it, for example in base64") from None
 
 
 def _content(path: str) -> bytes:
@@ -73,5 +76,5 @@ def _content(path: str) -> bytes:
 
 
 def _open(path: str, flags: int) -> int:
-    # Not blocking: opening a fifo would wait for somebody to write.
+    # Non-blocking: opening a fifo would wait for a writer.
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)

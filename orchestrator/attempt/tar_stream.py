@@ -1,8 +1,8 @@
-"""A tar archive taken apart as it comes: the one form that the guest's command writes.
+"""Parses a tar archive as it arrives, in the one format that the guest's command writes.
 
-GNU tar's: regular files, and names that are too long for a header in members of their own. Links,
-pipes and devices are told, so that they can be refused by name; everything else ends the reading.
-Nothing is looked up, nothing is kept but one header, and no byte of the archive is believed.
+That is GNU tar's format: regular files, with long names in members of their own. Links, pipes and
+devices are reported, so that they can be refused by name; any other type is an error. Only one
+header is held in memory, and nothing in the archive is trusted.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ MAX_NAME_BYTES = 4096  # Linux has no longer path
 
 
 class BadArchive(ValueError):
-    """These bytes are not such an archive; what came before them stands."""
+    """These bytes are not part of such an archive; earlier members remain valid."""
 
 
 class Kind(enum.Enum):
-    """What a member is."""
+    """The kind of a member."""
 
     FILE = "a regular file"
     LINK = "a link"
-    OTHER = "no regular file"
+    OTHER = "neither a regular file nor a link"
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member's header. `name` is as in the archive; bytes that are not UTF-8 are surrogates."""
+    """A member's header. `name` is unchanged; bytes that are not UTF-8 become surrogates."""
 
     name: str
     kind: Kind
@@ -42,18 +42,18 @@ Sink = Callable[[bytes], None]
 _KINDS = {
     **dict.fromkeys((b"0", b"\0", b"7"), Kind.FILE),
     **dict.fromkeys((b"1", b"2"), Kind.LINK),
-    # A sparse file would unfold to any size; of a directory and a device there is only a name.
+    # A sparse file could expand to any size; directories and devices have only a name.
     **dict.fromkeys((b"3", b"4", b"5", b"6", b"S"), Kind.OTHER),
 }
 _LONG_NAME, _LONG_LINK = b"L", b"K"
 
 
 class TarStream:
-    """Takes pieces of an archive (`feed`), of any size.
+    """Takes an archive in pieces (`feed`) of any size.
 
-    `on_member` is called with each member, and gives what takes its content, or None to pass it
-    over. `on_end` is called when all of a content was taken. What follows the archive's end is in
-    `rest`, up to `max_rest` bytes.
+    `on_member` is called for each member, and returns a sink for its content, or None to skip it.
+    `on_end` is called when the content is complete. `rest` holds what follows the archive's end, up
+    to `max_rest` bytes.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class TarStream:
         self._on_end = on_end
         self._max_rest = max_rest
         self._block = bytearray()
-        self._left = 0  # of the content that comes now
+        self._left = 0  # bytes left of the current content
         self._padding = 0
         self._sink: Sink | None = None
-        self._long: bytearray | None = None  # a long name, as it comes
+        self._long: bytearray | None = None  # a long name, while it arrives
         self._name: str | None = None  # of the next member
         self._zero_blocks = 0
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises `BadArchive`, and what the sinks raise."""
+        """Take the next bytes. Raises `BadArchive`, and whatever the sinks raise."""
         view = memoryview(data)
         while view:
             if self.ended:
@@ -103,7 +103,7 @@ class TarStream:
                     self._take_header(block)
 
     def close(self) -> None:
-        """Raise `BadArchive` when the archive has not come to its end."""
+        """Raise `BadArchive` if the archive is incomplete."""
         if not self.ended:
             raise BadArchive("it breaks off")
 
@@ -113,7 +113,7 @@ class TarStream:
             self.ended = self._zero_blocks == 2
             return
         if self._zero_blocks:
-            raise BadArchive("something stands within its end")
+            raise BadArchive("its end mark is broken")
         if _number(block[148:156]) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
             raise BadArchive("a header's checksum is wrong")
         size, kind = _number(block[124:136]), block[156:157]
@@ -127,7 +127,7 @@ class TarStream:
                 self._begin_content(size, None)
             return
         if kind not in _KINDS:
-            raise BadArchive(f"it has a member of the type {kind.decode('latin-1')!a}")
+            raise BadArchive(f"it has a member of type {kind.decode('latin-1')!a}")
         name = self._name if self._name is not None else _short_name(block)
         self._name = None
         member = Member(
@@ -154,7 +154,7 @@ class TarStream:
 
 def _short_name(block: bytes) -> str:
     name = _text(block[:100])
-    # GNU's own magic has times where the POSIX one has a prefix.
+    # With GNU's magic, this field holds times; with POSIX's, a prefix.
     prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
     return f"{prefix}/{name}" if prefix else name
 
@@ -164,7 +164,7 @@ def _text(field: bytes) -> str:
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or GNU's binary form for what they cannot hold."""
+    """A number in octal digits, or in GNU's binary form for large values."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b" \0")

@@ -28,7 +28,7 @@ from orchestrator.image.layer import (
     inputs,
     lay,
 )
-from orchestrator.incus.retries import ended_family
+from orchestrator.incus.retries import stop_family
 from states.errors import PikaciError
 
 PACKAGES = (
@@ -165,7 +165,7 @@ async def _build_base(sources: DebianSources, base: Path, kind: Kind) -> None:
                 capture_stderr=True,
                 check=False,
                 start_new_session=True,
-                deliver_cancel=ended_family,
+                deliver_cancel=stop_family,
                 env={**os.environ, "SOURCE_DATE_EPOCH": str(CREATION_DATE), "LC_ALL": "C.UTF-8"},
             )
         if done.returncode != 0:

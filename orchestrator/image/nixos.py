@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from orchestrator.image.debian import without_credentials
-from orchestrator.incus.retries import ended_family
+from orchestrator.incus.retries import stop_family
 from states.errors import PikaciError
 
 BUILD_SECS = 2 * 3600  # a first build fetches or compiles all of a NixOS
@@ -53,7 +53,7 @@ async def build_nixos(
                 capture_stderr=True,
                 check=False,
                 start_new_session=True,
-                deliver_cancel=ended_family,
+                deliver_cancel=stop_family,
                 env={**os.environ, "LC_ALL": "C.UTF-8"},
             )
     except trio.TooSlowError:

@@ -1,6 +1,6 @@
-"""The incus command: effects are made as data, and performed through one client.
+"""The incus command: effects are data, and one client performs them.
 
-`Effect` says what is to be done, and `Incus.perform` and `Incus.query` are the only two doors.
+`Effect` says what to do. `Incus.perform` and `Incus.query` are the only ways to do it.
 """
 
 from orchestrator.incus.client import Call, Incus, Into, to_sink

@@ -1,9 +1,9 @@
-"""The incus command, awaited. Everything that pikaci asks of Incus goes through `Incus`.
+"""Runs the incus command. Every call that pikaci makes to Incus goes through `Incus`.
 
-`perform` owns what every command needs: the project, a configuration directory of our own (a
-user's can hold aliases and another default remote), bytes for stdin (an open pipe would be read
-for ever), the deadline, the bound of its output, the retries, and the mapping of errors to types.
-What starts the process is a `Spawn`: `spawn_process`, or the fake's.
+`perform` handles what all commands share: the project, our own configuration directory (a user's
+may define aliases and another default remote), bytes for stdin (incus would read an open pipe
+forever), the deadline, the bound on output, retries, and the mapping of errors to types. A `Spawn`
+starts the process: `spawn_process`, or the fake's.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from orchestrator.incus.errors import (
     OutputTooLong,
 )
 from orchestrator.incus.process import Completed, Sink, Spawn, spawn_process
-from orchestrator.incus.retries import answered, retrying
+from orchestrator.incus.retries import finish_despite_cancel, retrying
 
 _T = TypeVar("_T")
 Into = Callable[[], AbstractAsyncContextManager[Sink]]
 
-# All that a client has of our environment, by name. The rest is not for it: among it are the
-# jobs' secrets, which would stand in its /proc/PID/environ, and INCUS_REMOTE or INCUS_PROJECT,
-# which would send a call elsewhere.
+# The variables that the client inherits. The rest of our environment stays out: it may hold jobs'
+# secrets, which would show in /proc/PID/environ, and INCUS_REMOTE or INCUS_PROJECT, which would
+# redirect the call.
 _INHERITED = (
     "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG",
     "INCUS_DIR", "INCUS_SOCKET",
@@ -48,9 +48,9 @@ _INHERITED = (
 
 @dataclass(frozen=True)
 class Call:
-    """What an observer is told of one try of an effect, when it ends.
+    """One finished try of an effect, as reported to an observer.
 
-    `exit_code` is None if it was cut off.
+    `exit_code` is None if the command was cut off.
     """
 
     effect: str
@@ -61,7 +61,7 @@ class Call:
 
 
 def to_sink(sink: Sink) -> Into:
-    """One sink that takes the output of every try."""
+    """Send the output of every try to the same sink."""
 
     @asynccontextmanager
     async def into() -> AsyncIterator[Sink]:
@@ -71,9 +71,9 @@ def to_sink(sink: Sink) -> Into:
 
 
 class Incus:
-    """One daemon's one project, as the `incus` command reaches it.
+    """One project of one daemon, reached through the `incus` command.
 
-    `conf` is a directory of ours for INCUS_CONF. `observe` hears of every call as it ends.
+    `conf` is our own directory for INCUS_CONF. `observe` is called after every call.
     """
 
     def __init__(
@@ -106,29 +106,29 @@ class Incus:
         )
 
     def argv(self, effect: Effect) -> tuple[str, ...]:
-        """The very command that `perform` runs; what `--dry-run` prints."""
+        """The exact command that `perform` runs and `--dry-run` prints."""
         verb, *rest = effect.args
         project = ("--project", self.project) if effect.in_project else ()
         return (self.program, verb, *project, *rest)
 
     def name(self, resource: str) -> str:
-        """An instance's or image's name with its remote in front."""
+        """The name of an instance or image, with the remote as prefix."""
         return f"{self.remote}:{resource}"
 
     def path(self, path: str, *, in_project: bool = True) -> str:
-        """A path of Incus's API with its remote, and with the project that it is asked of."""
+        """A path of Incus's API, with the remote as prefix and the project as parameter."""
         mark = "&" if "?" in path else "?"
         project = f"{mark}project={quote(self.project)}" if in_project else ""
         return f"{self.remote}:{path}{project}"
 
     async def perform(self, effect: Effect, *, into: Into | None = None) -> Completed:
-        """Run the command to its end, and again as its retry rule says.
+        """Run the command to its end, with retries as its retry rule says.
 
-        Its output goes `into` a sink that is opened for each try, or is returned. Raises a type of
-        `IncusError`: `DeadlinePassed`, `OutputTooLong`, or what `incus_errors` reads from its
-        stderr. A command that ended is never one whose connection broke off: that is an error,
-        whatever the exit code. What a sink or the effect's `stdin` raises comes as it is. When
-        cancelled, the command is killed, and what it did in Incus may have been done or not.
+        The output goes `into` a sink opened for each try; without `into` it is returned. Raises a
+        subclass of `IncusError`: `DeadlinePassed`, `OutputTooLong`, or the one that `incus_errors`
+        derives from stderr. A broken connection is always an error, whatever the exit code.
+        Exceptions of a sink or of the effect's `stdin` propagate unchanged. A cancellation kills
+        the command; Incus may or may not have carried it out.
         """
         silent = 0
 
@@ -151,30 +151,32 @@ class Incus:
         retry: Retry = NEVER,
         in_project: bool = True,
     ) -> _T:
-        """What Incus's API answers at the path, as a value of this type.
+        """The answer of Incus's API at this path, decoded as this type.
 
-        `AnswerUnreadable` when it is none; other errors are those of `perform`.
+        Raises `AnswerUnreadable` if it does not decode, and the errors of `perform`.
         """
         effect = request(self.path(path, in_project=in_project), deadline=deadline)
 
         async def once() -> _T:
             completed, _ = await self._once(effect, None)
             try:
-                # Of an empty list, the command prints nothing.
+                # For an empty list the command prints nothing.
                 return msgspec.json.decode(completed.stdout.strip() or b"[]", type=kind)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 shown = completed.stdout[:200].decode("utf-8", "replace")
                 raise AnswerUnreadable(
-                    f"incus query {path.partition('?')[0]} gave no answer that can be read",
+                    f"incus query {path.partition('?')[0]} gave an answer that cannot be read",
                     details=f"{error}: {shown!r}",
                 ) from None
 
         return await retrying(once, on=retry.on, secs=retry.secs)
 
     async def _once(self, effect: Effect, into: Into | None) -> tuple[Completed, int]:
-        """One try, and how many bytes it printed."""
+        """Make one try; returns also how many bytes it printed."""
         if effect.answer_secs:
-            return await answered(lambda: self._try(effect, into), secs=effect.answer_secs)
+            return await finish_despite_cancel(
+                lambda: self._try(effect, into), secs=effect.answer_secs
+            )
         return await self._try(effect, into)
 
     async def _try(self, effect: Effect, into: Into | None) -> tuple[Completed, int]:
@@ -201,7 +203,7 @@ class Incus:
             if effect.exit_codes is not None and completed.exit_code not in effect.exit_codes:
                 raise incus_errors.failed_call(argv, completed.exit_code, completed.stderr)
         except FileNotFoundError:
-            error = f"there is no command {self.program}"
+            error = f"the command {self.program} is not installed"
             raise IncusMissing(error, resolution=IncusMissing.hint) from None
         except incus_errors.IncusError as failure:
             error = failure.brief
@@ -225,7 +227,7 @@ class Incus:
 
 
 class _Output:
-    """What one try prints: counted, bounded, and kept where no sink takes it."""
+    """The output of one try: counted, bounded, and kept if there is no sink."""
 
     def __init__(self, argv: tuple[str, ...], max_bytes: int) -> None:
         self.size = 0

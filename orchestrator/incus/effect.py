@@ -1,8 +1,8 @@
 """One thing to do in Incus, as data.
 
-All that `Incus.perform` needs to know of a command stands in its `Effect`: the arguments, how long
-it may take, when it is run again, how much it may print. Effects are made by pure functions, so
-that `--dry-run`, traces, tests and the command that runs have the same source.
+An `Effect` holds all that `Incus.perform` needs to know about a command: its arguments, its
+deadline, when to retry it, and how much it may print. Pure functions make effects, so that
+`--dry-run`, traces, tests and the real call have the same source.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import msgspec
 
 from orchestrator.incus.errors import IncusError
 
-# On a busy host Incus 6.0.4 loses all that a short exec prints, in some of a hundred cases, and
-# says that it ended well. What must have printed something is run so often.
+# On a busy host, Incus 6.0.4 loses all output of a short exec in a few percent of calls, and
+# reports success. A command that must print something is tried this often.
 SILENT_TRIES = 5
-# An answer of the daemon, or a guest's few words.
+# For an answer of the daemon, or a short message of a guest.
 SHORT_BYTES = 1 << 20
-# A list of all instances or images: 10,000 instances have some 40 MB.
+# For a list of all instances or images: 10,000 instances take about 40 MB.
 LIST_BYTES = 256 << 20
 
 
@@ -27,7 +27,7 @@ Stdin = Callable[[], Awaitable[bytes]]
 
 
 def stdin_of(make: Callable[[], bytes]) -> Stdin:
-    """A stdin that is made without waiting for anything."""
+    """A stdin from a function that does not wait."""
 
     async def stdin() -> bytes:
         return make()
@@ -37,7 +37,7 @@ def stdin_of(make: Callable[[], bytes]) -> Stdin:
 
 @dataclass(frozen=True)
 class Deadline:
-    """How many seconds one try may take; `setting` is the spec's deadline that sets it, if any."""
+    """Seconds that one try may take; `setting` names the spec's deadline that sets it, if any."""
 
     secs: float
     setting: str = ""
@@ -45,9 +45,9 @@ class Deadline:
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """A command that failed with one of `on` is run again, for `secs` from the first failure on.
+    """Retry a command that failed with one of `on`, for `secs` from the first failure.
 
-    One that ended well and printed nothing is run `silent_tries` times in all.
+    A command that succeeds but prints nothing is tried up to `silent_tries` times in all.
     """
 
     on: tuple[type[IncusError], ...] = ()
@@ -62,14 +62,14 @@ NEVER = Retry()
 class Effect:
     """One incus command.
 
-    `name` is what traces and metrics call it. `args` are the command's own, behind the program;
-    `in_project` adds the project to them. At most `max_bytes` of output are taken: past that, the
-    command is killed. An exit code that is not in `exit_codes` is an error; None takes any, as an
-    exec's may be its guest command's own. After a cancellation the command has `answer_secs` more
-    to end, for what must not happen behind our back.
+    `name` is its name in traces and metrics. `args` follow the program's name; `in_project` adds
+    the project. A command that prints more than `max_bytes` is killed. An exit code outside
+    `exit_codes` is an error; None allows any, since the exit code of an exec may be that of the
+    command in the guest. After a cancellation the command gets `answer_secs` more to finish, for
+    calls whose outcome we must know.
 
-    `stdin` is awaited right before the command starts, for each try. It may raise, and the command
-    is then not started. So no effect holds a secret, and none can be shown.
+    `stdin` is awaited before each try; if it raises, the command is not started. It is a function
+    so that no effect holds a secret that could be shown.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Effect:
 
     @property
     def longest_secs(self) -> float:
-        """From the start to the end of the last try, at the most."""
+        """The longest possible time from the first start to the end of the last try."""
         if not self.retry.on:
             return self.deadline.secs * self.retry.silent_tries
         return 2 * self.deadline.secs + self.retry.secs
@@ -99,9 +99,9 @@ def request(
     retry: Retry = NEVER,
     max_bytes: int = LIST_BYTES,
 ) -> Effect:
-    """A request to Incus's own API; `path` has its remote and its project.
+    """A request to Incus's API; `path` includes the remote and the project.
 
-    `body` is sent as JSON; it is in the arguments, so it must be short and public.
+    `body` is sent as JSON, in the arguments: it must be short and public.
     """
     data = () if body is None else ("-d", msgspec.json.encode(body).decode())
     verb = () if method == "GET" else ("-X", method)

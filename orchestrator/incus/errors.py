@@ -1,7 +1,7 @@
-"""What the incus command says when it fails, as types.
+"""Maps the error messages of the incus command to exception types.
 
-Every failure of the client, of the transport and of the daemon is exit code 1 with a text
-after `Error: `. This file is the one place where such texts are read.
+Every failure of the client, the transport or the daemon is exit code 1 with a message after `Error:
+`. Only this file reads these messages.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import ClassVar
 
 from states.errors import PikaciError
 
-# A tar that finds no room says so of every file.
+# A tar on a full disk complains about every file.
 MAX_BRIEF, MAX_DETAILS = 300, 4000
 
 
 class IncusError(PikaciError):
     """An incus command failed.
 
-    `retryable`: the same call may succeed later. `answered`: nothing of what was asked for can
-    still happen; else it is not known whether it was, or will be, carried out.
+    `retryable`: the same call may succeed later. `answered`: the call is over; otherwise Incus may
+    have carried it out, or may still do so.
     """
 
     retryable: ClassVar[bool] = False
@@ -30,7 +30,7 @@ class IncusError(PikaciError):
 
 
 class IncusMissing(IncusError):
-    """There is no incus command on this host."""
+    """This host has no incus command."""
 
     hint = "install the package incus-client, or run `make setup` in a checkout of pikaci"
 
@@ -43,26 +43,26 @@ class DaemonUnreachable(IncusError):
 
 
 class MemberOffline(DaemonUnreachable):
-    """The member of the cluster that has the instance, or should have it, does not answer."""
+    """The cluster member that has, or should have, the instance does not answer."""
 
     hint = "`incus cluster list` shows the members"
 
 
 class OutcomeUnknown(IncusError):
-    """The connection broke in the middle: the call may have been carried out or not."""
+    """The connection broke: the call may or may not have been carried out."""
 
     retryable = True
     answered = False
 
 
 class InstanceBusy(IncusError):
-    """Another operation on the instance is still going on."""
+    """Another operation on the instance is still running."""
 
     retryable = True
 
 
 class DeadlinePassed(IncusError):
-    """The command did not end in time, and was killed."""
+    """The command did not finish in time, and was killed."""
 
     retryable = True
     answered = False
@@ -75,71 +75,71 @@ class OutputTooLong(IncusError):
 
 
 class AnswerUnreadable(IncusError):
-    """The daemon's answer is not of the form that was asked for."""
+    """The daemon's answer does not have the expected form."""
 
     retryable = True
 
 
 class InstanceNotFound(IncusError):
-    """There is no instance of this name."""
+    """No instance has this name."""
 
     retryable = True
 
 
 class ImageNotFound(IncusError):
-    """There is no image of this name, or no such project."""
+    """No image has this name, or the project does not exist."""
 
 
 class ProjectNotFound(IncusError):
-    """There is no project of this name."""
+    """No project has this name."""
 
-    hint = "`pikaci setup` makes the project"
+    hint = "`pikaci setup` creates the project"
 
 
 class PoolNotFound(IncusError):
-    """There is no storage pool of this name."""
+    """No storage pool has this name."""
 
 
 class NameTaken(IncusError):
-    """An instance of this name exists already."""
+    """An instance with this name exists already."""
 
 
 class InstanceNotRunning(IncusError):
-    """The guest is gone."""
+    """The guest has stopped."""
 
     retryable = True
 
 
 class AgentAway(IncusError):
-    """Nobody in the VM takes an exec: its agent has not started, or starts anew."""
+    """The VM takes no exec: its agent has not started, or is restarting."""
 
     retryable = True
-    hint = "the image must start Incus's agent; `incus console` shows a VM that boots"
+    hint = "the image must start Incus's agent; `incus console` shows a VM while it boots"
 
 
 class VirtualMachinesUnsupported(IncusError):
-    """This host makes no virtual machines."""
+    """This host cannot run virtual machines."""
 
-    hint = "docs/vm.md says what a host needs; `incus info` shows the drivers that it has"
+    hint = "docs/vm.md says what a host needs; `incus info` lists its drivers"
 
 
 class InstanceFrozen(IncusError):
-    """Somebody has frozen the guest."""
+    """The guest is frozen."""
 
-    hint = "`incus resume` lets a frozen instance go on"
+    hint = "`incus resume` unfreezes an instance"
 
 
 class PoolFull(IncusError):
-    """The storage pool has no room."""
+    """The storage pool is full."""
 
-    says = "the storage pool has no room: "
-    hint = "`pikaci gc` frees what pikaci holds; `incus storage info pikaci` shows the pool"
+    says = "the storage pool is full: "
+    hint = "`pikaci gc` frees space that pikaci uses; `incus storage info pikaci` shows the pool"
 
 
 class LeftByEarlierDaemon(IncusError):
-    """A new storage pool's disk file or directory exists, and no pool of the daemon has it."""
+    """The disk file or directory for a new storage pool exists already, but belongs to no pool."""
 
-    hint = "an Incus that is gone left it; remove the file or directory, and try again"
+    hint = "a removed Incus left it behind; delete the file or directory, and try again"
 
 
 class NotPermitted(IncusError):
@@ -149,11 +149,11 @@ class NotPermitted(IncusError):
 
 
 class AlreadyDone(IncusError):
-    """The instance is in the wanted state already."""
+    """The instance is already in the requested state."""
 
 
 _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
-    # First: behind the one or the other stand the words of a connection that was refused.
+    # First: some of these messages also contain "connection refused".
     ("Failed to connect to cluster member", MemberOffline),
     ("cluster member is offline", MemberOffline),
     ("The cluster member hosting", MemberOffline),
@@ -195,16 +195,16 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
 )
 
 
-# Failures of the connection, and not of what was asked over it.
+# Failures of the connection, not of the request.
 _TRANSPORT = (DaemonUnreachable, OutcomeUnknown, AgentAway)
 
 
 def broken_off(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusError | None:
-    """The error when it was the connection that ended, and not the command; None when it was not.
+    """The error if the connection broke, None if the command itself ended.
 
-    The client's exit code does not tell: it is 1 for most broken connections, 255 for a VM whose
-    agent was stopped, and a command in a guest may end with either. So the client's own last words
-    do, and a client that was killed by a signal.
+    The client's exit code cannot tell: it is 1 for most broken connections and 255 for a VM whose
+    agent was stopped, but a command in a guest may exit with either. So this looks at the client's
+    last line of stderr, and whether a signal killed the client.
     """
     if exit_code == 0:
         return None
@@ -217,7 +217,7 @@ def broken_off(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusError
 
 
 def classify(stderr: str) -> type[IncusError]:
-    """The type of a failure, from the client's own words."""
+    """The type of a failure, from the client's error message."""
     message = stderr.rpartition("Error: ")[2]
     if message.startswith('Image "') and "not found" in message:
         return ImageNotFound
@@ -225,7 +225,7 @@ def classify(stderr: str) -> type[IncusError]:
 
 
 def failed_call(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusError:
-    """The error for a command that ended with a code other than 0."""
+    """The error for a command with a non-zero exit code."""
     text = stderr.decode("utf-8", "replace").strip()
     message = text.rpartition("Error: ")[2].strip() or f"exit code {exit_code}"
     if exit_code < 0:
@@ -241,12 +241,12 @@ def failed_call(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusErro
 
 
 def pasted(argv: Sequence[str]) -> str:
-    """The command as a person can paste it, at a length that can be read."""
+    """The command, ready to paste into a shell, clipped to a readable length."""
     return f"$ {_clipped(shlex.join(argv), MAX_DETAILS)}"
 
 
 def verb(argv: Sequence[str]) -> str:
-    """The words of the command that say what it does (`image list`), for messages."""
+    """The subcommand (`image list`), for messages."""
     words = [word for word in argv[1:3] if word.isalpha()]
     return " ".join(words if words[:1] in (["image"], ["storage"], ["profile"]) else words[:1])
 

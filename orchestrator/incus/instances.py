@@ -1,4 +1,4 @@
-"""Instances as Incus tells of them: which there are, and in what state one is."""
+"""Instances in Incus: the list of them, and the status of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIST_SECS = 60.0
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """An instance of the project, whoever made it."""
+    """An instance in the project, whoever created it."""
 
     name: str
     config: dict[str, str]
@@ -24,7 +24,7 @@ class _Status(msgspec.Struct):
 
 
 async def list_instances(incus: Incus) -> list[Instance]:
-    """All instances of the project, in one call."""
+    """All instances in the project, in one call."""
     return await incus.query(
         "/1.0/instances?recursion=1", list[Instance], deadline=Deadline(LIST_SECS)
     )
@@ -33,9 +33,9 @@ async def list_instances(incus: Incus) -> list[Instance]:
 async def instance_status(
     incus: Incus, instance: str, *, deadline: Deadline, retry: Retry = NEVER
 ) -> str:
-    """Incus's word for the state that an instance is in ("Running", "Stopped", "Frozen").
+    """Incus's name for the instance's status ("Running", "Stopped", "Frozen").
 
-    "Running" also for a guest that announced itself, which Incus calls Ready.
+    Incus says "Ready" for a running guest that announced itself; this returns "Running".
     """
     path = f"/1.0/instances/{quote(instance)}"
     found = await incus.query(path, _Status, deadline=deadline, retry=retry)

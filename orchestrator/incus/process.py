@@ -1,4 +1,4 @@
-"""A process from its start to its end: bytes in, bytes out, nothing left of it."""
+"""Runs a process: bytes in, bytes out, nothing left behind."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Completed:
 
 
 class Spawn(Protocol):
-    """Starts `argv`, feeds `stdin`, gives stdout to `sink`, and awaits the end.
+    """Starts `argv`, feeds `stdin`, passes stdout to `sink`, and waits for the end.
 
-    When cancelled, or when the sink raises, the process and its group are killed and reaped before
-    it returns.
+    When cancelled, or when the sink raises, the process group is killed and the process reaped
+    before this returns.
     """
 
     async def __call__(
@@ -44,7 +44,7 @@ class Spawn(Protocol):
 async def spawn_process(
     argv: Sequence[str], *, env: dict[str, str], stdin: bytes, sink: Sink
 ) -> Completed:
-    """Run a real process in a session of its own, so that a Ctrl-C at our terminal is ours."""
+    """Run a real process in its own session, so that only pikaci receives a Ctrl-C."""
     process = await trio.lowlevel.open_process(
         list(argv),
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
@@ -86,7 +86,7 @@ async def _feed(process: trio.Process, data: bytes) -> None:
         async with process.stdin:
             await process.stdin.send_all(data)
     except trio.BrokenResourceError:
-        pass  # it ended without reading all: its exit code tells why
+        pass  # it exited without reading everything: its exit code tells why
 
 
 async def _read_stdout(process: trio.Process, sink: Sink) -> None:

@@ -1,4 +1,4 @@
-"""Waiting with an end: for a daemon that is away, and for an answer that must be known."""
+"""Bounded waits: for a daemon that is down, and for an answer that must be known."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _MAX_DELAY_SECS = 2.0
 CLEAN_UP_SECS = 60.0
 
 
-class Patience:
-    """The clock and the delays of retries: it starts at a failure, and is reset by a success."""
+class RetryClock:
+    """The clock of retries: it starts at the first failure, and a success resets it."""
 
     def __init__(self, secs: float) -> None:
         self._secs = secs
         self.reset()
 
     def reset(self) -> None:
-        """Something went well: the next failure is the first one."""
+        """Record a success: the next failure counts as the first."""
         self._give_up: float | None = None
         self._delay = _FIRST_DELAY_SECS
 
     async def after(self, error: Exception) -> None:
-        """Sleep until the next try; raise the error when the first one is `secs` ago."""
+        """Sleep until the next try; raise `error` when the first failure is `secs` ago."""
         moment = trio.current_time()
         if self._give_up is None:
             self._give_up = moment + self._secs
@@ -46,20 +46,18 @@ class Patience:
 async def retrying(
     call: Callable[[], Awaitable[_T]], *, on: tuple[type[IncusError], ...], secs: float
 ) -> _T:
-    """What `call` returns. While it raises one of `on` it is called again, for `secs` from the
-    first failure on.
-    """
-    patience = Patience(secs)
+    """Return what `call` returns; retry it on errors `on`, for `secs` from the first failure."""
+    clock = RetryClock(secs)
     while True:
         try:
             return await call()
         except on as error:
-            await patience.after(error)
+            await clock.after(error)
 
 
 @contextmanager
 def limit(what: str, secs: float, *, setting: str) -> Iterator[None]:
-    """Bound the block; `DeadlinePassed` names what took too long, and the setting."""
+    """Limit the block's time; `DeadlinePassed` names what took too long, and the setting."""
     with trio.move_on_after(secs) as scope:
         yield
     if scope.cancelled_caught:
@@ -69,11 +67,11 @@ def limit(what: str, secs: float, *, setting: str) -> Iterator[None]:
         )
 
 
-async def ended_family(process: trio.Process) -> None:
-    """End a child that leads a session of its own, with all that it started; a `deliver_cancel`.
+async def stop_family(process: trio.Process) -> None:
+    """Stop a child that leads its own session, and its descendants; a `deliver_cancel` for trio.
 
-    It has time to undo what it did (mmdebstrap ignores TERM, unmounts when its children have
-    ended, and leaves all behind after a KILL).
+    TERM first, and time to clean up: mmdebstrap ignores TERM but unmounts when its children have
+    ended; after a KILL it leaves everything mounted.
     """
     os.killpg(process.pid, signal.SIGTERM)
     with trio.move_on_after(CLEAN_UP_SECS):
@@ -82,22 +80,8 @@ async def ended_family(process: trio.Process) -> None:
     os.killpg(process.pid, signal.SIGKILL)
 
 
-async def interrupted(secs: float, *events: trio.Event) -> bool:
-    """Sleep; True, and no longer, when one of the events is set, now or meanwhile."""
-    with trio.move_on_after(max(0.0, secs)) as scope:
-        async with trio.open_nursery() as nursery:
-
-            async def when(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel()
-
-            for event in events:
-                nursery.start_soon(when, event)
-    return not scope.cancelled_caught
-
-
-async def answered(call: Callable[[], Awaitable[_T]], *, secs: float) -> _T:
-    """What `call` returns or raises. A cancellation cuts it short only after `secs` more."""
+async def finish_despite_cancel(call: Callable[[], Awaitable[_T]], *, secs: float) -> _T:
+    """Return or raise what `call` does; a cancellation stops it only after `secs` more."""
     done = trio.Event()
     shield = trio.CancelScope(shield=True)
     results: list[_T] = []

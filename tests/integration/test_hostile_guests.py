@@ -100,7 +100,7 @@ async def test_a_command_that_the_kernel_killed_for_memory_is_told_so(runs: Runs
         assert (Outcome.FAILED, 137) == (job.outcome, job.exit_code)
         assert job.failure is not None
         assert FailureKind.TEST == job.failure.kind
-    assert "all of its memory (128MiB)" in jobs["eats"].hint
+    assert "all its memory (128MiB)" in jobs["eats"].hint
     assert "" == jobs["kills"].hint
     assert b"begun\n" in log_of(jobs["eats"])
 

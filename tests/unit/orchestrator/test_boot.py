@@ -101,8 +101,8 @@ async def test_another_guests_announcement(host: Host, autojump_clock: MockClock
         began = trio.current_time()
         event = {"metadata": {"action": "instance-ready", "name": name}}
         line = msgspec.json.encode(event) + b"\n\n"
-        await heard.hear(line[:9])  # lines come in parts
-        await heard.hear(line[9:])
+        await heard.feed(line[:9])  # lines come in parts
+        await heard.feed(line[9:])
         await heard.wait(3)
 
         assert (3 if name == "other" else 0) == pytest.approx(trio.current_time() - began)
@@ -114,7 +114,7 @@ async def test_what_is_no_event(host: Host, autojump_clock: MockClock, line: byt
     heard = boot_module._Announced("x")
     event = b'{"metadata": {"action": "instance-ready", "name": "x"}}'
 
-    await heard.hear(line + b"\n" + event + b"\n")
+    await heard.feed(line + b"\n" + event + b"\n")
     began = trio.current_time()
     await heard.wait(3)
 

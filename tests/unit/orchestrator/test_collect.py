@@ -189,7 +189,7 @@ def test_what_our_command_never_writes_ends_the_reading(tmp_path: Path, kind: by
     )
 
     assert ["before"] == [file.path for file in manifest.files]
-    assert "cannot be read: it has a member of the type" in manifest.problem
+    assert "cannot be read: it has a member of type" in manifest.problem
 
 
 @settings(max_examples=50)
@@ -307,7 +307,7 @@ def test_a_whole_result_of_this_attempt_is_believed() -> None:
         (b"[]", "cannot be read"),
         (b"[" * 60_000, "cannot be read"),
         (b'{"x":' * 10_000, "cannot be read"),
-        (json.dumps({**RESULT, "nonce": "other"}).encode(), "not of this attempt"),
+        (json.dumps({**RESULT, "nonce": "other"}).encode(), "not from this attempt"),
         (json.dumps({**RESULT, "contract": 2}).encode(), "contract 2"),
         (json.dumps({**RESULT, "status": "great"}).encode(), "cannot be read"),
         (json.dumps({**RESULT, "exit_code": 3}).encode(), "exit code 3"),

@@ -48,5 +48,5 @@ def test_a_full_pool_is_told_in_one_line_and_not_once_a_file() -> None:
     error = failed_call(["incus", "create", "local:a"], 1, text.encode())
 
     assert type(error) is PoolFull
-    assert error.brief.startswith("incus create failed: the storage pool has no room: Failed")
+    assert error.brief.startswith("incus create failed: the storage pool is full: Failed")
     assert (True, True) == (len(error.brief) < 400, len(error.details) < 5000)
