@@ -1,4 +1,4 @@
-"""How many jobs may wait to begin: submitters have room for theirs, wait for it, or are told."""
+"""Limits how many jobs may be queued: submitters get in, wait, or are refused."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from states.errors import PikaciError
 
 
 class QueueFull(PikaciError):
-    """As many jobs wait as may; nothing was submitted."""
+    """The queue is full; nothing was submitted."""
 
 
 class Room:
-    """Room for `limit` jobs that have not begun. Who waits for some gets it in the order of coming.
+    """Room for `limit` jobs that have not begun. Waiting submitters get in first come, first
+    served.
 
-    A run with more jobs than that has room when no other job waits.
+    A run with more jobs than `limit` gets in when no other job is queued.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._taken = 0  # by submissions that are being made
-        self._waiting: set[str] = set()  # jobs that are submitted, and have not begun
+        self._taken = 0  # by submissions in progress
+        self._waiting: set[str] = set()  # jobs that are submitted but have not begun
         self._turn = trio.Lock()
         self._left = trio.Event()
 
     async def take(self, jobs: int, *, wait: bool) -> None:
-        """Have room for so many jobs, until it is given back; `QueueFull` if not to `wait`."""
+        """Reserve room for this many jobs, until `give_back`; without `wait`, `QueueFull` if there
+        is none."""
         if wait:
             async with self._turn:
                 while not self._has(jobs):
@@ -36,19 +38,19 @@ class Room:
             return
         if self._turn.locked() or not self._has(jobs):
             raise QueueFull(
-                f"{self._used} jobs wait, and {self._limit} may",
-                resolution="submit it again when some have begun",
+                f"the queue is full: {self._used} jobs are queued, and the limit is {self._limit}",
+                resolution="submit again when some of them have started",
             )
         self._taken += jobs
 
     def give_back(self, jobs: int, waiting: Iterable[str] = ()) -> None:
-        """What was taken is free again, but for the jobs that came of it and are `waiting`."""
+        """Free a reservation, except for its submitted jobs, which are `waiting`."""
         self._taken -= jobs
         self._waiting.update(waiting)
         self._tell()
 
     def begun(self, job: str) -> None:
-        """The job does not wait any more, if it did."""
+        """The job has begun: it is no longer queued, if it was."""
         self._waiting.discard(job)
         self._tell()
 

@@ -13,16 +13,16 @@ from orchestrator.state_root import StateRoot
 
 
 def ignore_log(job: str, chunk: bytes) -> None:
-    """The listener of a process that shows no logs."""
+    """The `on_log` of a process that shows no logs."""
 
 
 @dataclass(frozen=True)
 class Workbench:
-    """The daemon, the journal and the directories; who listens; and how jobs are treated.
+    """What jobs need: the daemon, the journal, the directories, and settings.
 
-    `on_log` gets a job's id and each piece of its log. `keep_secs` is how long the guest of a
-    job that did not pass is kept for debugging, None for not at all. `intent` is what this process
-    wants of all its jobs.
+    `on_log` is called with a job's id and each piece of its log. `keep_secs` is how long the guest
+    of a job that did not pass is kept for debugging, None for not at all. `intent` is the intent
+    for all jobs of this process.
     """
 
     root: StateRoot

@@ -1,4 +1,4 @@
-"""A submitted job, as whoever submitted it watches it."""
+"""Handles on submitted jobs and runs, to watch and cancel them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from orchestrator.job.jobs import Jobs
 
 BATCH = 500
-# What a follower of a log is given at once, and what is read at once.
+# The largest piece that a follower of a log gets, and the largest read.
 LOG_BYTES = 1 << 16
 READ_BYTES = 4 * LOG_BYTES
-# A follower that has all there is reads again after this time at the earliest: each look costs.
+# A follower that is up to date waits at least this long before it reads again.
 GATHER_SECS = 0.02
-# Nobody tells this process what another one writes of its jobs.
+# Poll interval for another process's jobs: nothing wakes this process when they change.
 FOREIGN_SECS = 0.5
 
 
 @dataclass(frozen=True)
 class LogPiece:
-    """Bytes of the log of an attempt; `end` is the number of the byte behind them."""
+    """Bytes of an attempt's log; `end` is the offset after them."""
 
     attempt: int
     end: int
@@ -36,7 +36,7 @@ class LogPiece:
 
 
 class JobHandle:
-    """A job of an orchestrator's state root. What it tells is read from the journal.
+    """A job in an orchestrator's state root, read from the journal.
 
     A reader holds nothing but its place: however slow it is, it loses nothing, and nobody waits
     for it. Methods that are awaited read in a worker thread, or know the job without reading. The
@@ -92,10 +92,10 @@ class JobHandle:
         return await self._jobs.reading.journal(lambda: self.directory)
 
     async def wait(self) -> Job:
-        """Return the job when it has ended, however it did.
+        """Return the job when it has ended, whatever its verdict.
 
-        Raises what kept this process from going on with it (`JournalError`, say); the job is
-        then the next start's.
+        Raises the error that keeps this process from driving the job (`JournalError`, for example);
+        the next start resumes it.
         """
         await trio.lowlevel.checkpoint()
         while True:
@@ -108,15 +108,15 @@ class JobHandle:
             await self._next(arrival)
 
     async def events(self) -> AsyncIterator[ev.AnyEvent]:
-        """What happens to the job, from its first event to its last. Errors are `wait`'s."""
+        """The job's events as they happen, from first to last. Raises what `wait` raises."""
         async for _, entry in self.entries():
             if isinstance(entry, ev.Event):
                 yield entry
 
     async def entries(self, *, after: int = 0) -> AsyncIterator[tuple[int, ev.Entry]]:
-        """Events and notes with their numbers in the journal, from the one behind `after`.
+        """Events and notes after number `after`, each with its number in the journal.
 
-        Ends when the job has ended and all that was written by then has been told.
+        Ends when the job has ended and everything written by then was yielded.
         """
         while batch := await self.more(after):
             for number, entry in batch:
@@ -124,9 +124,9 @@ class JobHandle:
                 after = number
 
     async def more(self, after: int) -> list[tuple[int, ev.Entry]]:
-        """The next entries behind the number, some hundreds at most; none when there is no more.
+        """The next entries after the number, some hundreds at most; empty if the job has no more.
 
-        Waits for the next one of a job that has not ended.
+        While the job has not ended, waits for its next entry.
         """
         while True:
             arrival = self._jobs.arrivals.entry(self.id)
@@ -166,9 +166,10 @@ class JobHandle:
                 await trio.sleep(GATHER_SECS)
 
     async def more_log(self, attempt: int, after: int) -> LogPiece:
-        """The next piece of the log behind the byte `after` of an attempt's; empty at its end.
+        """The next piece of an attempt's log, from byte `after`; empty at the end of the last log.
 
-        Behind one attempt's log comes the next one's. Waits for a job that has not ended.
+        After an attempt's log comes the next attempt's. While the job has not ended, waits for
+        more.
         """
         await trio.lowlevel.checkpoint()
         while True:
@@ -233,7 +234,7 @@ def _read(path: Path, start: int) -> bytes:
 
 @dataclass(frozen=True)
 class RunHandle:
-    """A submission: its jobs, in their order."""
+    """A submission: its jobs, in order."""
 
     id: str
     jobs: tuple[JobHandle, ...]

@@ -1,4 +1,4 @@
-"""The trees that jobs see: published for a submission, while its images are looked up."""
+"""Publishes the snapshot for a submission, while its images are looked up."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from orchestrator.state_root import StateRoot
 from states.errors import PikaciError
 from states.spec import InstanceType
 
-# Each takes a thread for as long as it lasts; jobs want some for their incus commands.
+# Each occupies a thread; jobs need threads for their incus commands.
 PUBLISHERS = 4
 
 
 class Publisher:
-    """Publishes in one state root. `workspace` is meant where none is named."""
+    """Publishes in one state root. `workspace` is the default."""
 
     def __init__(self, root: StateRoot, images: Images, workspace: Path | None) -> None:
         self._root = root
@@ -33,26 +33,26 @@ class Publisher:
         self._limiter = trio.CapacityLimiter(PUBLISHERS)
 
     def tree(self, workspace: Path | None) -> Path:
-        """The real path of the workspace that is meant; `UsageError` when it can be none.
+        """The real path of the workspace; `UsageError` if it cannot be one.
 
-        It waits for the file system.
+        Blocks on the file system.
         """
         named = workspace or self._workspace
         tree = real_path(named) if named is not None else None
         if tree is None or not os.path.isdir(tree):
             raise UsageError(
-                f"{named or 'no workspace'}: there is no such directory",
+                f"{named or 'no workspace'}: no such directory",
                 resolution="name an existing directory as the workspace",
             )
         if tree == Path("/"):
             raise UsageError(
-                "/: the whole file system is no workspace",
-                resolution="name the directory that the jobs are to see",
+                "/: the whole file system cannot be a workspace",
+                resolution="name the directory that the jobs need",
             )
         return tree
 
     async def publish(self, workspace: Path | None, *, include: tuple[str, ...] = ()) -> Snapshot:
-        """The workspace as it is now."""
+        """Publish the workspace as it is now."""
         tree = await look_up(
             f"the workspace {workspace or self._workspace}", lambda: self.tree(workspace)
         )
@@ -66,7 +66,7 @@ class Publisher:
             )
 
     async def prepare(self, request: Request) -> Snapshot:
-        """What the jobs of the request see; their images are then known, as far as they exist.
+        """Return the snapshot for the jobs of the request, after their images were looked up.
 
         Raises `DaemonUnreachable` or `IncusMissing` when there is no Incus.
         """
@@ -75,14 +75,14 @@ class Publisher:
             await _look_up(self._images, images)
             if not await trio.to_thread.run_sync(request.snapshot.path.is_dir):
                 raise UsageError(
-                    f"the snapshot {request.snapshot.hash[:12]} is not here any more",
+                    f"the snapshot {request.snapshot.hash[:12]} no longer exists",
                     resolution="publish the workspace again",
                 )
             return request.snapshot
         results: list[Snapshot] = []
         with one_error():
             async with trio.open_nursery() as nursery:
-                # Beside the copying, which takes as long.
+                # At the same time as the copying, which takes about as long.
                 nursery.start_soon(_look_up, self._images, images)
                 results.append(await self.publish(request.workspace, include=request.include))
         return results[0]
@@ -95,4 +95,4 @@ async def _look_up(images: Images, wanted: Iterable[tuple[str, InstanceType]]) -
         except (DaemonUnreachable, IncusMissing):
             raise
         except PikaciError:
-            pass  # the jobs that want it tell of it
+            pass  # the jobs that need the image report it

@@ -1,8 +1,8 @@
-"""Which job begins next: places on this host, and who waits for one.
+"""Which job starts next: the slots of this host, and the jobs queued for them.
 
-The job of the highest priority goes first; among equals, one of the run that has the fewest
-jobs running; among those, the one that came first. Nobody overtakes who is first and does not
-fit yet: so a big job is not starved by small ones.
+The job with the highest priority goes first; among equals, a job of the run with the fewest running
+jobs; among those, the one that came first. No job overtakes the first one while that does not fit
+yet, so small jobs cannot starve a big one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from states.spec import size_in_bytes
 
 @dataclass(eq=False)
 class Place:
-    """A job that waits for its turn, or has it (when `begin` is set)."""
+    """A job that is queued, or has its slot (when `begin` is set)."""
 
     job: str
     run: str
@@ -34,20 +34,20 @@ class Place:
     memory: int
     since: datetime
     begin: trio.Event = field(default_factory=trio.Event)
-    after: str = ""  # the job that made way
+    after: str = ""  # the job that freed the slot
 
 
 class _Line:
-    """The jobs of one priority that wait, by run and in the order in which they came."""
+    """The queued jobs of one priority, by run, in order of arrival."""
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Place]] = {}
         self._arrivals: dict[str, int] = {}
         self._numbers = count()
-        self._order: Ranking[tuple[int, int]] = Ranking()  # runs, by jobs that run and arrival
+        self._order: Ranking[tuple[int, int]] = Ranking()  # runs, by running jobs and arrival
 
     def add(self, place: Place, running: int) -> None:
-        """A job comes; `running` is how many of its run run."""
+        """Add a job; `running` is how many jobs of its run are running."""
         if place.run not in self.runs:
             self.runs[place.run] = {}
             self._arrivals[place.run] = next(self._numbers)
@@ -55,46 +55,46 @@ class _Line:
         self.runs[place.run][place.job] = place
 
     def remove(self, place: Place) -> None:
-        """A job goes."""
+        """Remove a job."""
         del self.runs[place.run][place.job]
         if not self.runs[place.run]:
             del self.runs[place.run], self._arrivals[place.run]
             self._order.remove(place.run)
 
     def rank(self, run: str, running: int) -> None:
-        """So many jobs of the run, which waits here, run now."""
+        """Set how many jobs of this queued run are running."""
         self._order.put(run, (running, self._arrivals[run]))
 
     def first(self) -> Place:
-        """Who begins next."""
+        """The job that starts next."""
         run = self._order.first()
         assert run is not None
         return next(iter(self.runs[run].values()))
 
 
 class Queue:
-    """The places of one process. A job waits in `place()`, and has its place until it leaves.
+    """The slots of one process. A job waits in `place()` for its slot, and has it inside the block.
 
-    No question takes longer because many wait.
+    No operation gets much slower when many jobs are queued, except `waiting`.
     """
 
     def __init__(self, capacity: Capacity) -> None:
         self.capacity = capacity
         self._lines: dict[int, _Line] = {}  # by priority
-        self._places: dict[str, Place] = {}  # of those that wait, by job
-        self._ages: Ranking[datetime] = Ranking()  # of the same
+        self._places: dict[str, Place] = {}  # of queued jobs, by job
+        self._ages: Ranking[datetime] = Ranking()  # of queued jobs
         self._held: dict[str, Place] = {}
-        self._cpus = self._memory = 0  # of those that are held
+        self._cpus = self._memory = 0  # used by jobs that have a slot
         self._running: Counter[str] = Counter()  # by run
 
     @asynccontextmanager
     async def place(
         self, job: Job, *, waited: Callable[[str], None] = lambda after: None
     ) -> AsyncIterator[None]:
-        """Have a place in the block.
+        """Hold a slot in the block.
 
-        `waited` is called when the waiting for it is over, in whatever way, with the job that made
-        way, if one did.
+        If the job had to wait, `waited` is called at the end of the wait, also of a cancelled one,
+        with the id of the job that freed the slot, or "".
         """
         assert job.spec is not None
         spec = job.spec
@@ -122,28 +122,28 @@ class Queue:
 
     @property
     def queued(self) -> int:
-        """How many wait."""
+        """How many jobs are queued."""
         return len(self._places)
 
     @property
     def oldest(self) -> Place | None:
-        """Who waits longest; None when nobody waits."""
+        """The job that has been queued longest; None if none is."""
         job = self._ages.first()
         return None if job is None else self._places[job]
 
     def waiting(self) -> Iterator[Place]:
-        """Who waits, those of the highest priority first. Take what you need at once."""
+        """The queued jobs, highest priority first. Consume it at once: the queue may change."""
         for priority in sorted(self._lines, reverse=True):
             for places in self._lines[priority].runs.values():
                 yield from places.values()
 
     @property
     def held(self) -> list[Place]:
-        """Who has a place."""
+        """The jobs that have a slot."""
         return list(self._held.values())
 
     def waits_for(self, job: str) -> str:
-        """What a job waits for, in words; empty when it does not wait."""
+        """What a job waits for, in words; empty if it is not queued."""
         place = self._places.get(job)
         if place is None:
             return ""
@@ -181,7 +181,7 @@ class Queue:
             first.begin.set()
 
     def _take(self, place: Place, sign: int) -> None:
-        """Count what a job takes when it begins, and, with -1, when it leaves."""
+        """Count a job's resources: `sign` is 1 when it starts, -1 when it leaves."""
         self._cpus += sign * place.cpus
         self._memory += sign * place.memory
         self._running[place.run] += sign
@@ -196,11 +196,11 @@ class Queue:
         return self._lines[max(self._lines)].first() if self._lines else None
 
     def _lacking(self, place: Place) -> str:
-        """What there is too little of for this job to begin, in words."""
+        """What this job lacks to start, in words; empty if nothing."""
         if not self._held:
-            return ""  # alone, a job that an earlier start took on has its place
+            return ""  # alone, any job may run: an earlier start accepted it
         if len(self._held) >= self.capacity.jobs:
-            return f"a place: {len(self._held)} of {self.capacity.jobs} jobs run"
+            return f"a slot: {len(self._held)} of {self.capacity.jobs} are taken"
         limits = self.capacity
         if limits.cpus is not None and self._cpus + place.cpus > limits.cpus:
             return f"{place.cpus} cpus: {self._cpus} of {limits.cpus} are taken"

@@ -1,4 +1,4 @@
-"""The first of many things whose ranks change, without a look at all of them."""
+"""Finds the first of many items whose ranks change, without looking at all of them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ class _Ordered(Protocol):
 
 
 _Rank = TypeVar("_Rank", bound=_Ordered)
-# The heap may hold this many outdated ranks before it is made anew.
+# The heap may hold this many outdated ranks before it is rebuilt.
 _SPARE = 64
 
 
 class Ranking(Generic[_Rank]):
-    """Names by rank; the least rank is first, and the name decides between equal ranks.
+    """Names by rank; the lowest rank is first, and the name decides between equal ranks.
 
-    `put` and `remove` take the time that a heap takes; `first` takes none, on average.
+    `put` takes logarithmic time; `remove` and `first` take constant time on average.
     """
 
     def __init__(self) -> None:
         self._ranks: dict[str, _Rank] = {}
-        self._heap: list[tuple[_Rank, str]] = []  # with ranks that are outdated, too
+        self._heap: list[tuple[_Rank, str]] = []  # contains outdated ranks too
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -40,11 +40,11 @@ class Ranking(Generic[_Rank]):
             heapq.heapify(self._heap)
 
     def remove(self, name: str) -> None:
-        """Take a name out."""
+        """Remove a name."""
         del self._ranks[name]
 
     def first(self) -> str | None:
-        """The name of the least rank; None when there are no names."""
+        """The name with the lowest rank; None if there are no names."""
         while self._heap:
             rank, name = self._heap[0]
             if self._ranks.get(name) == rank:

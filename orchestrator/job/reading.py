@@ -1,6 +1,6 @@
-"""Reads of the journal and of logs, in worker threads: a slow disk holds up its reader alone.
+"""Reads the journal and logs in worker threads: a slow disk delays only the reader.
 
-The threads are the readers' own: however many read, the jobs' incus commands find theirs.
+Readers have their own thread limit, so that they never take the threads of jobs' incus commands.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ THREADS = 4
 class Reading:
     """The reads of one orchestrator.
 
-    The journal is read by one thread at a time, as it has one connection for reading.
+    One thread at a time reads the journal, because it has one connection for reading.
     """
 
     def __init__(self) -> None:
@@ -29,24 +29,24 @@ class Reading:
         self._closed = False
 
     async def journal(self, call: Callable[[], _T]) -> _T:
-        """What `call` reads from the journal. `JournalError` once this is closed."""
+        """Run `call`, which reads from the journal. `JournalError` once this is closed."""
 
         def read() -> _T:
             if self._closed:
                 raise JournalError(
                     "the journal is not open",
-                    resolution="ask in the block that opened it; jobs that it left are the next"
-                    " start's",
+                    resolution="read it inside the block that opened it; the next start resumes"
+                    " unfinished jobs",
                 )
             return call()
 
         return await trio.to_thread.run_sync(read, limiter=self._journal)
 
     async def apart(self, call: Callable[[], _T]) -> _T:
-        """What `call` reads from a job's files, or makes of what was read."""
+        """Run `call`, which reads a job's files, or processes what was read."""
         return await trio.to_thread.run_sync(call, limiter=self._others)
 
     async def aclose(self) -> None:
-        """Wait for the read that is going on, and refuse all others."""
+        """Wait for the current read, and refuse all later ones."""
         async with self._journal:
             self._closed = True

@@ -1,4 +1,4 @@
-"""What is written of one job while it lives: its events, what goes beside them, its state."""
+"""Records one job while it runs: its events, its notes, its state."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from states.job import Job, step
 from states.outcome import Failure, FailureKind
 
 MAX_NOTED_WORD = 1000
-# What is over sooner was no wait: it is not worth a note.
+# Shorter waits are not worth a note.
 MIN_WAIT_SECS = 0.01
 
 
 class Record:
-    """The job as the journal has it. Who writes of a job does so here alone."""
+    """The job as the journal has it. All entries of a running job are written through this."""
 
     def __init__(self, journal: Journal, job: Job) -> None:
         self.job = job
         self._journal = journal
 
     async def emit(self, *entries: ev.Entry) -> None:
-        """Make the entries durable, and move the job by those that are events."""
+        """Make the entries durable, then apply the events to the job."""
         job = self.job
         for entry in entries:
             if isinstance(entry, ev.Event):
@@ -36,18 +36,18 @@ class Record:
         self.job = job
 
     def next(self) -> dict[str, Any]:
-        """What every event has: the fields of the job's next one."""
+        """The common fields of the job's next event."""
         times = now()
         if self.job.boot != boot_id():
             times["boot"] = boot_id()
         return {"job": self.job.id, "seq": self.job.seq + 1, **times}
 
     def note(self) -> dict[str, Any]:
-        """What every entry beside the events has."""
+        """The common fields of a note."""
         return {"job": self.job.id, **now()}
 
     def failure(self, fault: PikaciError) -> Failure:
-        """A fault of the infrastructure, in the state that the job is in."""
+        """An infrastructure fault as a failure in the job's current state."""
         message = "\n".join(part for part in (fault.brief, fault.details) if part)
         return Failure(
             kind=FailureKind.INFRASTRUCTURE,
@@ -70,7 +70,7 @@ class Record:
         )
 
     def waited(self, what: ev.WaitFor, since: float, *, after: str = "") -> None:
-        """Note what the job has waited for until now, `since` a moment of trio's clock."""
+        """Note what the job has waited for until now; `since` is a time of trio's clock."""
         secs = trio.current_time() - since
         if secs >= MIN_WAIT_SECS:
             self._journal.note(
@@ -78,10 +78,10 @@ class Record:
             )
 
     def warn(self, message: str) -> None:
-        """Note what somebody should know, and what is no failure."""
+        """Note something that people should know, but that is not a failure."""
         self._journal.note(ev.Warned(**self.note(), message=message))
 
 
 def _clipped(word: str) -> str:
-    # The whole command stands in the spec already; a trace need not hold it at every call.
+    # The spec has the whole command; a trace need not repeat it for every call.
     return word if len(word) <= MAX_NOTED_WORD else word[:MAX_NOTED_WORD] + "..."

@@ -1,4 +1,4 @@
-"""What is asked for, and the first event of each of its jobs."""
+"""Requests for runs: checks them, and makes the first event of each job."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from states.spec import NAME_PATTERN, CheckedSpec, JobSpec, Mount, check_form
 
 @dataclass(frozen=True)
 class Request:
-    """A run: jobs of one workspace. `specs` are by name.
+    """A request to run jobs of one workspace. `specs` are by name.
 
-    `include` are globs of git-ignored files that the snapshot takes along. `key` makes it one
-    submission however often it is sent, "" for none. A `snapshot` that is already published
-    is used as it is; else the workspace is published now. `asked` is a hash over what is asked
-    for, by which another request under the same key is told; `as_sent` sets it.
+    `include` are globs of git-ignored files to put into the snapshot. `key` makes repeated requests
+    one submission, "" for none. A given `snapshot` is used as it is; otherwise the workspace is
+    published. `asked` is a hash of the request, to detect a different request with the same key;
+    `as_sent` sets it.
     """
 
     workspace: Path
@@ -42,9 +42,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Judged:
-    """A request whose specs were judged, once. Nothing of it runs when one is refused.
+    """A request whose specs were checked. If one is refused, nothing runs.
 
-    The host directories of specs that are not refused have their real paths.
+    If none is refused, the specs have the real paths of their host directories.
     """
 
     request: Request
@@ -53,9 +53,9 @@ class Judged:
 
 
 def judge(request: Request) -> Judged:
-    """Let the specs in, or not: the one door that every submission comes through.
+    """Check the specs of a request. Every submission goes through this.
 
-    Raises `UsageError` or `SpecError` for what a journal could not tell of, not even refused.
+    Raises `UsageError` or `SpecError` for what a journal could not store even as rejected.
     """
     _check_names(request)
     request = as_sent(request)
@@ -79,7 +79,7 @@ def _check_names(request: Request) -> None:
     for name in request.specs:
         if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
             raise UsageError(
-                f"{name!r} is no name for a job",
+                f"{name!r} is not a valid job name",
                 resolution="allowed: letters, digits and ._/-, at most 128",
             )
     texts = [("workspace", str(request.workspace)), ("key", request.key)]
@@ -97,18 +97,18 @@ def _is_unicode(text: str) -> bool:
 
 
 def real_path(workspace: Path) -> Path:
-    """The workspace as the journal tells of it to processes that stand elsewhere."""
+    """The real path of the workspace, for the journal: it is valid in any working directory."""
     try:
         return Path(os.path.realpath(workspace))
     except ValueError:
-        return workspace  # it has a NUL, and so is not there
+        return workspace  # it contains a NUL, so it does not exist
 
 
 def _with_real_paths(checked: CheckedSpec) -> CheckedSpec:
-    """The spec with the real paths of its host directories, as Incus wants them.
+    """The spec with the real paths of its host directories, as Incus requires.
 
-    `SpecError` for one that is not absolute, or is no directory. With other paths it is another
-    spec, which is judged too.
+    `SpecError` for a path that is not absolute or not a directory. A spec with changed paths is
+    checked again.
     """
     spec = checked.spec
 
@@ -116,7 +116,7 @@ def _with_real_paths(checked: CheckedSpec) -> CheckedSpec:
         if not os.path.isabs(value) or not os.path.isdir(value):
             raise SpecError(
                 key,
-                f"{value!r} is no directory of this host",
+                f"{value!r} is not a directory on this host",
                 allowed="the absolute path of an existing directory",
             )
         return os.path.realpath(value)
@@ -133,14 +133,16 @@ def _with_real_paths(checked: CheckedSpec) -> CheckedSpec:
     for name, source in spec.secrets.items():
         if source.file is not None and not os.path.isabs(source.file):
             raise SpecError(
-                f"secrets.{name}.file", f"{source.file!r} is no absolute path", allowed="/a/file"
+                f"secrets.{name}.file",
+                f"{source.file!r} is not an absolute path",
+                allowed="/a/file",
             )
     real_spec = msgspec.structs.replace(spec, mounts=mounts, **changed)
     return checked if real_spec == spec else CheckedSpec(real_spec)
 
 
 def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
-    """The records of the jobs that are refused; when there are any, nothing of the run runs."""
+    """The events of the refused jobs; if there are any, nothing of the run is started."""
     return [
         ev.Rejected(
             job=f"{run}.{number}",
@@ -164,7 +166,7 @@ def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
 
 
 def submissions(judged: Judged, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
-    """The first events of the run's jobs, which see `snapshot`."""
+    """The first events of the run's jobs, which run on `snapshot`."""
     request = judged.request
     return [
         ev.Submitted(
@@ -188,7 +190,7 @@ def submissions(judged: Judged, run: str, snapshot: Snapshot) -> list[ev.Submitt
 
 
 def as_sent(request: Request) -> Request:
-    """The request with the real path of its workspace and, when it has a key, its hash."""
+    """The request with the real path of its workspace and, if it has a key, its hash."""
     request = replace(request, workspace=real_path(request.workspace))
     if not request.key:
         return request
@@ -199,7 +201,7 @@ def as_sent(request: Request) -> Request:
 
 
 def check_same(request: Request, submitted: ev.Submitted, jobs: Iterable[Job]) -> None:
-    """`KeyTaken` when the key of the request stands for something else, `submitted` with `jobs`."""
+    """Raise `KeyTaken` if the request's key was used for another: `submitted`, with `jobs`."""
     if submitted.asked:
         same = submitted.asked == request.asked
     else:

@@ -1,10 +1,9 @@
-"""The life of one job: performs effects, and feeds the events that they make to `states`.
+"""The life of one job: performs effects, and passes the resulting events to `states`.
 
-Each state has one effect, and the effect's event leads to the next state. So a job that a dead
-process left in some state goes on from there like any other. Every event is in the journal
-before the next effect begins. A fault of the infrastructure is an event too, never an exception
-in whoever runs the task; what is raised is a cancellation, which ends the job first, and a
-journal that cannot be written.
+Each state has one effect, whose event leads to the next state. So a job that a dead process left in
+any state continues from there like any other. Every event is in the journal before the next effect
+begins. An infrastructure fault is an event too, never an exception. A task raises only a
+cancellation, after the job was cancelled, and the errors of a journal that cannot be written.
 """
 
 from __future__ import annotations
@@ -54,12 +53,12 @@ _MAY_RETRY = (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED, State.INSTANCE_RE
 
 
 class JobTask:
-    """Drives a submitted job to its end, from whatever state it is in.
+    """Drives a submitted job to its end, from any state.
 
-    The job has a place in `queue` for as long as it lives; its guest's end needs none. `leases`
-    are those that a dead process left open for it. An `adopted` job whose command cannot begin,
-    as a secret is not here, is left to a process that has it. `settled` is set when the verdict
-    is in the journal, or will not be from here.
+    The job holds a slot of `queue` until it has ended; the cleanup of its guest needs none.
+    `leases` are those that a dead process left open for it. An `adopted` job whose command cannot
+    start, because this process lacks a secret, is left to a process that has it. `settled` is set
+    when the verdict is in the journal, or this process will not write it.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class JobTask:
         self._adopted = adopted
         self._incus = bench.incus.observed(self._record.called)
         self._attempt: Attempt | None = None
-        # By attempt: the current one's, and those of earlier ones that may still appear.
+        # By attempt: the current one, and earlier ones whose instance may still appear.
         self._leases: dict[int, HeldLease] = {}
         self._scope = trio.CancelScope()
         self._reason = "interrupted"
@@ -93,24 +92,24 @@ class JobTask:
         return self._record.job
 
     def cancel(self, reason: str, *, now: bool = False) -> None:
-        """Have the job end as cancelled; `now`: without a grace period. Twice is harmless."""
+        """Cancel the job; `now`: without a grace period. Calling it twice is harmless."""
         if not self._scope.cancel_called:
             self._reason = reason
         self.intent.rise(Intent.CANCEL_NOW if now else Intent.CANCEL)
         self._scope.cancel()
 
     async def run(self) -> None:
-        """Live until the job has ended and its lease, where that can be, is released."""
+        """Run until the job has ended and its leases, as far as possible, are released."""
         try:
             await self._live_and_end()
         except (NotTheWriter, SecretMissing):
-            pass  # another process has it, or will: it is theirs to end, and to release
+            pass  # another process has the job, or will have it, and does the cleanup
         finally:
             self.settled.set()
 
     async def _live_and_end(self) -> None:
         ours = True
-        # Not `except Cancelled`: what comes out of a nursery is a group of them.
+        # Not `except Cancelled`: a nursery raises a group of them.
         try:
             with self._scope:
                 since = trio.current_time()
@@ -152,8 +151,8 @@ class JobTask:
                 await self._the_attempt().start()
                 await self._record.emit(ev.InstanceReady(**self._record.next()))
             case State.ARTIFACTS_RESET | State.DEVICES_CONFIGURED:
-                # Left half made, or for so long that its guest would end itself too early. What
-                # there is of it goes, and a new attempt has a new name.
+                # The instance was left unfinished, or for so long that its guest would shut itself
+                # down too early. Delete it; the new attempt's instance has a new name.
                 await self._let_attempt_go()
                 await self._record.emit(ev.Restarted(**self._record.next()))
             case _:
@@ -162,7 +161,7 @@ class JobTask:
     async def _reset(self) -> None:
         assert self.job.spec is not None
         if self._adopted:
-            # It came in by the rules of its day. What is begun today is judged by today's.
+            # It was accepted by the rules of its day; but what starts today must obey today's.
             self._bench.journal.judge(self.job.id)
         directory = self._bench.root.attempt_dir(self.job.id, self.job.attempt)
         await reset_artifacts(directory, secs=self.job.spec.deadlines.reset_secs)
@@ -200,7 +199,7 @@ class JobTask:
         attempt = self._the_attempt()
 
         async def started() -> None:
-            # A second exec shows the first line again.
+            # After a retried exec the first line comes again.
             if self.job.state is State.INSTANCE_READY:
                 await self._record.emit(ev.Running(**self._record.next()))
 
@@ -213,7 +212,7 @@ class JobTask:
         result = await attempt.evidence.collect(ended)
         if result.status not in _OUTCOMES:
             raise NoResult(f"the runner could not run the command: {result.message}")
-        await started()  # a result says so, where the first line was never seen
+        await started()  # a result proves that the command started, even if its first line was lost
         await self._record.emit(
             ev.ResultCollected(
                 **self._record.next(),
@@ -226,14 +225,14 @@ class JobTask:
         )
 
     def _run_secs(self, plan: Plan) -> float:
-        """What is left of the host's limit; a margin at least, for a job that is adopted late."""
+        """What is left of the host's limit; at least the margin, for a job that is adopted late."""
         if self.job.state is not State.RUNNING:
             return plan.run_deadline_secs
         spent = (datetime.now(UTC) - self.job.phases[-1].entered_at).total_seconds()
         left = plan.run_deadline_secs - max(0.0, spent)
         return max(left, float(plan.deadlines.run_margin_secs))
 
-    # The attempt, made new or taken over.
+    # The attempt: new, or taken over.
 
     def _make_attempt(self, number: int, image: ImageRef | None, lease_ends: datetime) -> Attempt:
         job, bench = self.job, self._bench
@@ -272,7 +271,7 @@ class JobTask:
         )
 
     def _adopt(self, leases: Sequence[Lease]) -> None:
-        """Take over the instances that a dead process had made, or asked for."""
+        """Take over the instances that a dead process created or requested."""
         names = {
             instance_name(self._bench.journal.owner, self.job.id, number): number
             for number in range(1, self.job.attempt + 1)
@@ -289,12 +288,12 @@ class JobTask:
 
     def _the_attempt(self) -> Attempt:
         if self._attempt is None:
-            # Its lease was ended by somebody else; the next call says that it is gone.
+            # Another process ended its lease; the next call will report that it is gone.
             self._attempt = self._make_attempt(self.job.attempt, self.job.image, datetime.now(UTC))
         return self._attempt
 
     async def _retry(self, fault: PikaciError) -> bool:
-        """Begin another attempt, if the fault and the spec's `retries` allow it."""
+        """Start another attempt, if the fault and the spec's `retries` allow it."""
         assert self.job.spec is not None
         retryable = isinstance(fault, IncusError) and fault.retryable
         if (
@@ -318,19 +317,19 @@ class JobTask:
         failure = self._record.failure(fault)
         await self._record.emit(ev.Failed(**self._record.next(), failure=failure))
 
-    # The end, as `end_plan` has it: of the job, and of its instances.
+    # The end of the job and of its instances, as `end_plan` decides.
 
     async def _let_attempt_go(self) -> None:
         """Delete the attempt's instance, before another attempt begins.
 
-        What cannot be deleted now, or may still appear, is deleted at the job's end.
+        An instance that cannot be deleted now, or may still appear, is deleted at the job's end.
         """
         lease = self._leases.get(self.job.attempt)
         if lease is not None:
             action = release_plan(lease.state, self.intent.value)
             if action in (Action.DELETE, Action.RELEASE):
                 await lease.do(action, self.intent)
-        # Not before: who is cancelled here lets it go at the end.
+        # Not earlier: if this is cancelled, the job's end deletes the instance.
         self._attempt = None
 
     async def _end(self) -> None:

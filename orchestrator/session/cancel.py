@@ -89,7 +89,7 @@ async def cancel_jobs(
                 silent.append(error)
                 return
             if not heard:
-                # Its process is dead, or only just begins to listen.
+                # Its process is dead, or is not listening yet.
                 share = in_thread(share_root(bench.root.path)) if tasks is None else nullcontext()
                 with suppress(UsageError):
                     async with share:

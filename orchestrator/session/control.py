@@ -1,4 +1,4 @@
-"""A socket on which others ask the process that has a session to cancel jobs of it."""
+"""The control socket: other processes ask the owner of a session to cancel its jobs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from states.errors import PikaciError
 REASON = "asked for with `pikaci cancel`"
 MAX_REQUEST_BYTES = 1 << 20
 REQUEST_SECS = 10.0
-# A process that lives says at once that it has read a request.
+# A live process confirms at once that it has read a request.
 HEARD_SECS = 5.0
 HEARD, ENDED = b"heard\n", b"ended\n"
 
 
 class HolderSilent(PikaciError):
-    """The process that holds a run lives, and does not answer."""
+    """The process that owns a run is alive but does not answer."""
 
 
 class CancelRequest(msgspec.Struct, frozen=True):
     """One line of JSON. `now`: without a grace period.
 
-    The answer is a line when it was read, and another when the jobs are dead.
+    The answer is one line when the request was read, and another when the jobs are dead.
     """
 
     jobs: tuple[str, ...]
@@ -40,9 +40,9 @@ class CancelRequest(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def listening(locks: Path, run: str, tasks: Mapping[str, JobTask]) -> AsyncIterator[None]:
-    """Take cancel requests for the jobs of the run's session, by id, while the block runs.
+    """Accept requests to cancel jobs of the run's session, by id, while the block runs.
 
-    `tasks` may grow and shrink meanwhile. A job that is not in it has ended, or just begins.
+    `tasks` may change meanwhile. A job that is not in it has ended, or is about to begin.
     """
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -58,7 +58,7 @@ async def listening(locks: Path, run: str, tasks: Mapping[str, JobTask]) -> Asyn
                     await task.settled.wait()
                 await stream.send_all(ENDED)
             except (msgspec.MsgspecError, trio.BrokenResourceError, trio.TooSlowError):
-                pass  # a client that went away, or none of ours
+                pass  # a client that disconnected, or that is not ours
 
     async with in_thread(_bound(locks, run)) as bound:
         door = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
@@ -71,10 +71,10 @@ async def listening(locks: Path, run: str, tasks: Mapping[str, JobTask]) -> Asyn
 
 
 async def ask_to_cancel(locks: Path, run: str, jobs: Sequence[str], *, now: bool) -> bool:
-    """Have the process that holds the run cancel the jobs; True when it has said that they ended.
+    """Ask the process that owns the run to cancel the jobs; True if it confirms that they ended.
 
-    False when no process listens, or it went away before its answer. Raises `HolderSilent` when
-    one listens, and does not even say that it has read the request.
+    False if no process listens, or it disconnects before it answers. Raises `HolderSilent` if one
+    listens but does not confirm that it has read the request.
     """
     heard = False
     async with in_thread(_socket_address(locks, run)) as address:
@@ -104,8 +104,8 @@ def _silent(locks: Path, run: str) -> HolderSilent:
     return HolderSilent(
         f"process {pid} holds the run {run} and does not answer"
         + (": it is stopped" if stopped else ""),
-        resolution=(f"`kill -CONT {pid}` lets it go on; " if stopped else "")
-        + f"`kill -9 {pid}` ends it, and `pikaci cancel` then does its work",
+        resolution=(f"`kill -CONT {pid}` resumes it; " if stopped else "")
+        + f"`kill -9 {pid}` kills it, and then `pikaci cancel` works",
     )
 
 
@@ -128,7 +128,7 @@ async def _read_request(stream: trio.SocketStream) -> CancelRequest:
 
 @contextmanager
 def _bound(locks: Path, run: str) -> Iterator[socket.socket]:
-    """The session's socket; nobody finds it any more when the block ends."""
+    """The session's socket, removed when the block ends."""
     with (
         _socket_address(locks, run) as address,
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound,
@@ -144,7 +144,7 @@ def _bound(locks: Path, run: str) -> Iterator[socket.socket]:
 
 @contextmanager
 def _socket_address(locks: Path, run: str) -> Iterator[str]:
-    # A socket's path has at most 107 bytes, a state root's any number.
+    # A socket's path may have 107 bytes at most; that of a state root may be longer.
     directory = os.open(locks, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{directory}/{session_of(run)}.sock"

@@ -1,7 +1,7 @@
-"""What may go from a state root: runs that have ended, and snapshots that nobody names.
+"""Garbage collection in a state root: runs that have ended, and unused snapshots.
 
 Links in a state root are deleted, never followed. Directories of jobs that the journal does not
-know (it was moved away, say) stay.
+know (because it was moved away, for example) are kept.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _BLOCK = 512  # what st_blocks counts
 
 @dataclass(frozen=True)
 class Bounds:
-    """A run goes when it is beyond one of these; None is no bound.
+    """A run is deleted when it exceeds one of these; None is no bound.
 
-    `runs` is how many stay; `age` how long ago the last job of a run may have ended; `size` how
-    many bytes on the disk the jobs' directories and their snapshots may have together. `damaged`:
-    also runs that have a job which cannot be read.
+    `runs` is how many runs to keep; `age` the maximum time since a run's last job ended; `size` the
+    maximum bytes on disk of all job directories and their snapshots. `damaged`: delete also runs
+    with a job that cannot be read.
     """
 
     runs: int | None = None
@@ -47,10 +47,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Freed:
-    """How many of each were, or would be, deleted, and their bytes on the disk.
+    """How many of each were, or would be, deleted, and their bytes on disk.
 
-    `problems` say what could not be deleted, and why; `spared` are runs that the bounds would
-    have taken, but for a job of theirs that cannot be read.
+    `problems` say what could not be deleted, and why. `spared` are runs beyond the bounds that are
+    kept because one of their jobs cannot be read.
     """
 
     runs: int
@@ -63,9 +63,9 @@ class Freed:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of the journal; `settled` when its jobs and their leases have ended.
+    """A run in the journal; `settled` if its jobs and their leases have ended.
 
-    `ended_at` is when its last job came into its state, None when that is not known; `size` is in
+    `ended_at` is when its last job entered its state, None if that is not known; `size` is in
     bytes.
     """
 
@@ -80,7 +80,7 @@ class _Run:
 def collect_garbage(
     root: StateRoot, journal: JournalReader, bounds: Bounds, *, dry_run: bool
 ) -> Freed:
-    """Delete what is beyond the bounds, the oldest runs first, and what is left over.
+    """Delete the runs beyond the bounds, the oldest first, and leftovers.
 
     Left over are snapshots that no kept run names, those that nobody will finish or that a killed
     gc set aside, and locks and sockets of dead processes. Spared are runs that are not settled,
@@ -90,7 +90,7 @@ def collect_garbage(
     """
     if not dry_run and not os.access(root.path, os.W_OK):
         raise UsageError(f"{root.path} cannot be written to", resolution="nothing was deleted")
-    # In this order: nobody takes up a run again that was not alive, and is settled.
+    # In this order: nobody resumes a run that had no live process and is settled.
     snapshots = {path: _size(path) for path in _entries(root.snapshots)}
     living = _living(root.locks)
     runs = _runs(root, journal, damaged=bounds.damaged)
@@ -111,7 +111,7 @@ def collect_garbage(
     spare = [path for path in snapshots if path.name not in needed]
     aside: dict[Path, Path] = {}
     with _no_submissions(root.snapshots) as alone:
-        # Who submits is about to use one, or is making it.
+        # A submission may be about to use one, or be making it.
         if not alone:
             spare = []
         elif not dry_run:
@@ -137,20 +137,20 @@ def collect_garbage(
 @contextmanager
 def _no_submissions(snapshots: Path) -> Iterator[bool]:
     if not snapshots.is_dir():
-        yield True  # who submits makes it first
+        yield True  # a submission creates it first
         return
     with locks.no_submissions(snapshots) as alone:
         yield alone
 
 
 def _with_unreadable_jobs(journal: JournalReader, runs: Sequence[_Run]) -> list[str]:
-    """The runs that have a job which cannot be read, by id."""
+    """The ids of runs with a job that cannot be read."""
     rows = {run.id: journal.jobs(run=run.id) for run in runs}
     return [run for run, jobs in rows.items() if any(journal.look(row).damage for row in jobs)]
 
 
 def _runs(root: StateRoot, journal: JournalReader, *, damaged: bool) -> list[_Run]:
-    """All runs, the oldest first. With `damaged`, nobody waits for jobs that cannot be read."""
+    """All runs, the oldest first. With `damaged`, jobs that cannot be read count as ended."""
     open_jobs = {lease.job for lease in journal.open_leases()}
     open_jobs |= {
         row.id for row in journal.unfinished() if not (damaged and journal.look(row).damage)
@@ -178,7 +178,7 @@ def _run(root: StateRoot, run: str, jobs: Sequence[JobRow], open_jobs: Collectio
 def _beyond(
     bounds: Bounds, runs: Sequence[_Run], free: Collection[str], snapshots: Mapping[str, int]
 ) -> list[_Run]:
-    """The runs that must go, of those that are `free` to; `snapshots` are sizes by name."""
+    """The runs to delete, out of the `free` ones; `snapshots` are sizes by name."""
     first = 0 if bounds.runs is None else len(runs) - bounds.runs
     oldest = datetime.now(UTC) - bounds.age if bounds.age is not None else None
     going = [
@@ -223,7 +223,7 @@ def _set_aside(
             problems.append(f"{path} could not be deleted: {error.strerror}")
         else:
             moved[path] = aside
-    # A run that was submitted since we looked may have found one there. From now on none does.
+    # A run submitted since we looked may use one of them. From now on none can.
     if set(journal.runs()).difference(known):
         for path, aside in moved.items():
             if not os.path.lexists(path):
@@ -233,19 +233,19 @@ def _set_aside(
 
 
 def _delete_stale_locks(directory: Path, needed: Collection[str]) -> None:
-    """Delete locks and sockets that no process has, but for runs that recovery will take."""
+    """Delete locks and sockets of dead processes, except for runs that recovery will take over."""
     for run in {path.name.removesuffix(".sock") for path in _entries(directory)}.difference(needed):
         lock, socket = directory / run, directory / f"{run}.sock"
         if os.path.lexists(lock) and not stat.S_ISREG(lock.lstat().st_mode):
             continue
-        # It deletes the lock when it lets go, and cannot hold one when the disk is full.
+        # `try_hold` deletes the lock when it ends, and fails on a full disk.
         with suppress(OSError), locks.try_hold(directory, run) as held:
             if held and os.path.lexists(socket) and stat.S_ISSOCK(socket.lstat().st_mode):
                 socket.unlink()
 
 
 def _living(directory: Path) -> set[str]:
-    """The runs whose locks a living process holds."""
+    """The sessions whose locks a live process holds."""
     files = [path for path in _entries(directory) if stat.S_ISREG(path.lstat().st_mode)]
     return {path.name for path in files if locks.is_held(directory, path.name)}
 

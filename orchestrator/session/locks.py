@@ -1,11 +1,11 @@
-"""Who owns what in a state root: by locks that die with their processes.
+"""Who owns what in a state root: locks that die with their processes.
 
-A process that runs jobs has a session, by whose name the ids of its runs begin. It holds the
-session's lock, and with it all these runs, and shares the root with others that do the same. A
-service has the root for itself.
+A process that runs jobs has a session; the ids of its runs begin with the session's name. The
+process holds the session's lock, and so owns all these runs. It shares the root with other such
+processes. A service has the root to itself.
 
-What is not awaited here waits for the disk, and for another process that looks at a lock just now:
-in a trio program it belongs in a thread (`slow_files.in_thread`).
+Functions here that are not async block on the disk, and briefly on other processes that look at a
+lock: in a trio program, call them in a thread (`slow_files.in_thread`).
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ LOOK_AGAIN_SECS = 0.05
 
 
 def session_of(run: str) -> str:
-    """The session that a run was submitted in: its own id, to the first `-`."""
+    """The session of a run: the part of its id before the first `-`."""
     return run.partition("-")[0]
 
 
 class RootHeld(UsageError):
-    """A service has the state root for itself."""
+    """A service has the state root to itself."""
 
 
 @contextmanager
 def share_root(root: Path) -> Iterator[None]:
-    """Use the root beside others. `RootHeld` when a service has it for itself."""
+    """Share the root with other processes. `RootHeld` if a service has it to itself."""
     with (root / "lock").open("a+") as file:
         if not _flock(file, fcntl.LOCK_SH):
             file.seek(0)
             raise RootHeld(
-                f"{root} is held by `pikaci serve`, process {file.read().strip() or 'unknown'}",
-                resolution="it goes on with what dead processes left, and deletes instances that"
-                " nobody needs, by itself; to do more, end it first",
+                f"{root} is in use by `pikaci serve`, process {file.read().strip() or 'unknown'}",
+                resolution="the service resumes jobs of dead processes and deletes unneeded"
+                " instances by itself; stop it first to do this yourself",
             )
-        file.truncate(0)  # of a service that was killed
+        file.truncate(0)  # it may hold the pid of a service that was killed
         yield
 
 
 @contextmanager
 def hold_root(root: Path) -> Iterator[None]:
-    """Have the root alone. `UsageError` when another process uses it."""
+    """Have the root to this process alone. `UsageError` if another process uses it."""
     with (root / "lock").open("a+") as file:
         if not _flock(file, fcntl.LOCK_EX):
             file.seek(0)
@@ -76,22 +76,22 @@ def _users(locks: Path) -> list[str]:
 
 @contextmanager
 def hold_run(locks: Path, run: str) -> Iterator[None]:
-    """Hold the session of a run; the kernel lets go of it when the process dies.
+    """Hold the lock of a run's session; the kernel releases it when the process dies.
 
-    `UsageError` when another process has it.
+    `UsageError` if another process holds it.
     """
     with try_hold(locks, run) as held:
         if not held:
             raise UsageError(
                 f"the run {run} is held by {holder(locks, run)}",
-                resolution="wait for it, or end it with `pikaci cancel`",
+                resolution="wait for it, or cancel it with `pikaci cancel`",
             )
         yield
 
 
 @contextmanager
 def try_hold(locks: Path, run: str) -> Iterator[bool]:
-    """Hold the session of a run, or say that another process does."""
+    """Try to hold the lock of a run's session; False if another process holds it."""
     path = locks / session_of(run)
     file = _lock(path)
     if file is None:
@@ -111,14 +111,14 @@ def _lock(path: Path) -> TextIO | None:
         file = path.open("a")
         if not _flock(file, fcntl.LOCK_EX):
             file.close()
-            # `is_held` has it for a moment.
+            # `is_held` may hold it for a moment.
             blocked += 1
             if blocked == LOOKS:
                 return None
             time.sleep(0.005)
             continue
         try:
-            # Who held it before may have removed it since we opened it.
+            # The previous holder may have removed it since we opened it.
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except FileNotFoundError:
@@ -128,8 +128,8 @@ def _lock(path: Path) -> TextIO | None:
 
 @asynccontextmanager
 async def submitting(snapshots: Path) -> AsyncIterator[None]:
-    """A snapshot that is found or made in the block is not deleted before its end."""
-    # Who deletes snapshots has it meanwhile. No thread waits for that: jobs want them all.
+    """Snapshots found or made in the block are not deleted until it ends."""
+    # Garbage collection may hold it. Poll instead of blocking a thread: jobs need the threads.
     while (directory := await trio.to_thread.run_sync(_shared, snapshots)) is None:
         await trio.sleep(LOOK_AGAIN_SECS)
     try:
@@ -139,7 +139,7 @@ async def submitting(snapshots: Path) -> AsyncIterator[None]:
 
 
 def _shared(directory: Path) -> int | None:
-    """A descriptor that shares the lock of the directory; None when somebody has it alone."""
+    """A descriptor with a shared lock on the directory; None if the lock is held exclusively."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     if _flock(descriptor, fcntl.LOCK_SH):
         return descriptor
@@ -149,7 +149,7 @@ def _shared(directory: Path) -> int | None:
 
 @contextmanager
 def no_submissions(snapshots: Path) -> Iterator[bool]:
-    """Nobody is `submitting` in the block; False when somebody is."""
+    """Keep `submitting` out during the block; False if somebody is in it already."""
     with _opened(snapshots) as directory:
         yield _flock(directory, fcntl.LOCK_EX)
 
@@ -164,7 +164,7 @@ def _opened(directory: Path) -> Iterator[int]:
 
 
 def is_held(locks: Path, run: str) -> bool:
-    """Whether a living process holds the run."""
+    """Whether a live process owns the run."""
     try:
         with (locks / session_of(run)).open() as file:
             return not _flock(file, fcntl.LOCK_SH)
@@ -174,7 +174,7 @@ def is_held(locks: Path, run: str) -> bool:
 
 def _sign(file: TextIO) -> None:
     file.truncate(0)
-    with suppress(OSError):  # on a full disk the holder has no name
+    with suppress(OSError):  # on a full disk the holder's pid stays unknown
         os.write(file.fileno(), f"{os.getpid()}\n".encode())
 
 
@@ -187,7 +187,7 @@ def _flock(file: TextIO | int, kind: int) -> bool:
 
 
 def holder_pid(locks: Path, run: str) -> int | None:
-    """The process that holds the run; None when it has not written its id."""
+    """The pid of the process that owns the run; None if it has not written it."""
     try:
         return int((locks / session_of(run)).read_text())
     except (OSError, ValueError):
@@ -195,6 +195,6 @@ def holder_pid(locks: Path, run: str) -> int | None:
 
 
 def holder(locks: Path, run: str) -> str:
-    """The process that holds the run, in words."""
+    """The process that owns the run, in words."""
     pid = holder_pid(locks, run)
     return "another process" if pid is None else f"process {pid}"

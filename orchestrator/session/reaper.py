@@ -1,7 +1,7 @@
-"""Instances that nobody needs, found by their tags and not by the journal.
+"""Deletes unneeded instances, found by their tags instead of the journal.
 
-The journal's leases are ended by recovery. The reaper is for what the journal does not know:
-an instance that appeared long after its create was given up, or whose state root was lost.
+Recovery ends the leases in the journal. The reaper is for instances that the journal does not know:
+one that appeared long after its create call was given up, or whose state root was lost.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Doomed:
-    """An instance that may go, and why."""
+    """An instance to delete, and why."""
 
     instance: str
     reason: str
 
 
 async def unneeded(bench: Workbench) -> list[Doomed]:
-    """Instances with our own owner key that no unfinished job, kept lease or living run holds."""
+    """Instances with our owner key that no unfinished job, kept lease or live run needs."""
     found = await list_instances(bench.incus)
     return await trio.to_thread.run_sync(_unneeded, bench, found)
 
@@ -42,10 +42,10 @@ def _unneeded(bench: Workbench, found: Sequence[Instance]) -> list[Doomed]:
     journal = bench.journal
     owner = journal.owner
     ours = [instance for instance in found if instance.config.get(OWNER) == owner]
-    # Looked at before the journal: who ends now has written what is still needed.
+    # Before the journal: a run that ends now has already written what is still needed.
     runs = {instance.config.get(RUN, "") for instance in ours}
     held = {run for run in runs if locks.is_held(bench.root.locks, run)}
-    # Read after the instances: a lease is written before its instance is made.
+    # After the instances: a lease is written before its instance is created.
     unfinished = {row.id: row for row in journal.unfinished()}
     moment = datetime.now(UTC)
     kept = {
@@ -60,7 +60,7 @@ def _unneeded(bench: Workbench, found: Sequence[Instance]) -> list[Doomed]:
         overdue = _is_past(instance.config.get(DEADLINE, ""))
         if current != overdue:
             return current
-        # A job that cannot be read may need any instance of its own, until that ends itself.
+        # A job that cannot be read may need any of its instances, until their deadlines.
         return current if not journal.look(job).damage else not overdue
 
     return [
@@ -73,7 +73,7 @@ def _unneeded(bench: Workbench, found: Sequence[Instance]) -> list[Doomed]:
 
 
 async def expired(bench: Workbench) -> list[Doomed]:
-    """Instances of any pikaci owner that are past the deadline which they carry."""
+    """Instances of any pikaci owner whose deadlines have expired."""
     return [
         Doomed(instance.name, f"its deadline was {instance.config[DEADLINE]}")
         for instance in await list_instances(bench.incus)
@@ -89,7 +89,7 @@ def _is_past(text: str) -> bool:
 
 
 async def reap(bench: Workbench, doomed: list[Doomed]) -> dict[str, str]:
-    """Delete the instances; `{name: problem}` of those that could not be deleted."""
+    """Delete the instances; returns `{name: problem}` for those that could not be deleted."""
     problems: dict[str, str] = {}
     slots = trio.CapacityLimiter(AT_ONCE)
 

@@ -1,7 +1,7 @@
-"""What dead processes left in a state root goes on, or is brought to an end.
+"""Resumes or cancels what dead processes left in a state root.
 
-A run belongs to the process that has its lock. Recovery takes the locks that died with theirs,
-and drives those runs' jobs on from where the journal says that they are.
+A run belongs to the process that holds its lock. Recovery takes the locks of dead processes, and
+drives their runs' jobs from the state in the journal.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _BEFORE_THE_RUNNER = (State.SUBMITTED, State.ARTIFACTS_RESET, State.DEVICES_CONF
 
 @dataclass(frozen=True)
 class Left:
-    """What a state root has that is not settled; some of it may be a living process's."""
+    """The unsettled jobs and leases of a state root; some may belong to live processes."""
 
     jobs: dict[str, list[str]]  # by session
     leases: dict[str, list[Lease]]
@@ -52,7 +52,7 @@ class Left:
 
 
 def left(bench: Workbench) -> Left:
-    """The jobs that have not ended, and the leases that have not, but for guests that are kept."""
+    """The unfinished jobs, and the open leases except those of kept guests."""
     jobs: dict[str, list[str]] = {}
     for row in bench.journal.unfinished():
         jobs.setdefault(locks.session_of(row.run), []).append(row.id)
@@ -64,7 +64,7 @@ def left(bench: Workbench) -> Left:
 
 
 def overdue(bench: Workbench) -> list[str]:
-    """The dead processes' jobs, by id, that have not ended at their instances' deadlines."""
+    """The ids of dead processes' unfinished jobs whose instances' deadlines are past."""
     found = left(bench)
     moment = datetime.now(UTC)
     return [
@@ -77,7 +77,7 @@ def overdue(bench: Workbench) -> list[str]:
 
 
 def missing_secret(job: Job) -> SecretMissing | None:
-    """Why this process cannot begin a job's command, which is not known to have begun."""
+    """Why this process cannot start a job's command; None if it can, or if it may have started."""
     if job.spec is None or job.state not in (*_BEFORE_THE_RUNNER, State.INSTANCE_READY):
         return None
     try:
@@ -98,14 +98,13 @@ async def recover(
     wait_for_secrets: bool = False,
     on_fault: Callable[[BaseException], None] = lambda fault: None,
 ) -> list[BaseException]:
-    """Take over the runs of dead processes, and return when their jobs and leases have ended.
+    """Take over the runs of dead processes; return when their jobs and leases have ended.
 
-    A job whose command has not begun, and that has a `missing_secret`, is left as it is, unless
-    this is to `wait_for_secrets`. `tasks` gets the jobs that go on, by id, for as long as they do.
-    `only` these jobs, by id, when given. With `cancel` they are ended; `hurry`: without a grace
-    period. When this is cancelled its jobs are too, unless the intent is to detach.
-    What one job or run could not go on for, as its part of the journal is damaged, is returned,
-    and told to `on_fault` at once; the others go on.
+    A job with a `missing_secret` whose command has not started is left alone, unless
+    `wait_for_secrets`. `tasks` holds the resumed jobs, by id, while they run. `only` limits this to
+    these job ids. `cancel` cancels the jobs; `hurry`: without a grace period. Cancelling this
+    cancels its jobs, unless the intent is to detach. If the journal is damaged for one job or run,
+    the others continue; the error is passed to `on_fault` at once, and returned.
     """
     images = Images(bench.incus)
     faults: list[BaseException] = []
@@ -149,7 +148,7 @@ async def _recover_session(
     async with in_thread(locks.try_hold(bench.root.locks, session)) as held:
         if not held:
             return
-        # Looked at anew: who held the session until now may have moved its jobs.
+        # Look again: the process that held the session until now may have moved its jobs.
         found = await trio.to_thread.run_sync(left, bench)
         unfinished = found.jobs.get(session, [])
         leases = found.leases.get(session, [])
@@ -188,7 +187,7 @@ async def _recover_session(
                     task.cancel(REASON, now=hurry)
                 nursery.start_soon(collect_errors, report, partial(go_on, task))
             for lease in leases:
-                # The guest of a job that cannot be read may be of use until it ends itself.
+                # The guest of a job that cannot be read may be useful until its deadline.
                 lost = lease.job in unreadable and lease.deadline <= datetime.now(UTC)
                 if lost or lease.job not in unfinished:
                     nursery.start_soon(collect_errors, report, partial(end_lease, bench, lease))
@@ -196,7 +195,7 @@ async def _recover_session(
 
 def _read(bench: Workbench, ids: Sequence[str]) -> tuple[list[Job], dict[str, JobUnreadable]]:
     """The jobs that can be read, and the errors of the others."""
-    _ = bench.journal.owner, bench.journal.key  # remembered: their tasks ask for both
+    _ = bench.journal.owner, bench.journal.key  # cached here, because the tasks need both
     jobs: list[Job] = []
     errors: dict[str, JobUnreadable] = {}
     for id in ids:
@@ -208,11 +207,11 @@ def _read(bench: Workbench, ids: Sequence[str]) -> tuple[list[Job], dict[str, Jo
 
 
 async def _wait_for_secret(bench: Workbench, task: JobTask) -> None:
-    """Return when the secret is there, or something else is wanted of the job."""
+    """Return when the secret is there, or the intent for the job changes."""
     job, since = task.job, trio.current_time()
     lacking = await trio.to_thread.run_sync(missing_secret, job)
     if lacking is not None:
-        # Written at once: who looks for what it waits for finds it here.
+        # Recorded at once, so that people can see what the job waits for.
         message = f"waits for a secret: {lacking.brief}"
         await bench.journal.append(ev.Warned(job=job.id, message=message, **now()))
     while task.intent.value is Intent.RUN and not await trio.to_thread.run_sync(_can_go_on, job):
@@ -222,12 +221,12 @@ async def _wait_for_secret(bench: Workbench, task: JobTask) -> None:
 
 
 def _can_go_on(job: Job) -> bool:
-    # In a guest that is ready the runner may have been started, with the secrets.
+    # In a ready guest the runner may have been started already, with the secrets.
     return job.state not in _BEFORE_THE_RUNNER or missing_secret(job) is None
 
 
 async def end_lease(bench: Workbench, lease: Lease) -> None:
-    """Delete the instance of a job that has ended, and end its lease when it is gone."""
+    """Delete the instance of a job that has ended, then end its lease."""
     held = HeldLease(
         bench.journal,
         bench.incus,
@@ -240,7 +239,7 @@ async def end_lease(bench: Workbench, lease: Lease) -> None:
 
 
 def delete_effect(bench: Workbench, instance: str) -> Effect:
-    """The deletion of an instance whose plan is not known any more."""
+    """The effect that deletes an instance whose plan is no longer known."""
     return commands.delete_instance(
         bench.incus.name(instance), deadline=Deadline(DELETE_SECS), daemon_secs=DELETE_SECS
     )

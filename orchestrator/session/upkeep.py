@@ -20,7 +20,7 @@ from orchestrator.session.recovery import recover
 from states.ending import Intent
 from states.errors import PikaciError
 
-# Kept guests end at their deadlines, and what could not be deleted is tried again.
+# Each round ends guests whose deadline is past, and retries failed deletes.
 EVERY_SECS = 60.0
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ async def upkeep(bench: Workbench, queue: Queue, driver: Driver) -> AsyncIterato
     duty that fails is tried again, and `driver.on_fault` is told.
     """
     aside = replace(bench, intent=IntentSwitch(bench.intent), keep_secs=None)
-    # What cancels the block must not reach its jobs before they are told to leave.
+    # A cancellation of the block must not reach its jobs before they are told to detach.
     scope = trio.CancelScope(shield=True)
 
     async def go_on() -> None:
@@ -50,7 +50,7 @@ async def upkeep(bench: Workbench, queue: Queue, driver: Driver) -> AsyncIterato
         doomed = await reaper.unneeded(aside)
         for one in doomed:
             about = {"instance": one.instance, "reason": one.reason}
-            _log.info("deletes an instance", extra={"about": about})
+            _log.info("deleting an instance", extra={"about": about})
         for instance, problem in (await reaper.reap(aside, doomed)).items():
             driver.on_fault("reap", PikaciError(f"{instance} could not be deleted: {problem}"))
 

@@ -211,6 +211,6 @@ def test_a_stopped_process_is_named_by_cancel(pikaci: Command) -> None:
     assert 4 == asked.returncode
     assert f"process {running.pid} holds the run" in asked.stderr
     assert "does not answer: it is stopped" in asked.stderr
-    assert f"`kill -CONT {running.pid}` lets it go on" in asked.stderr
+    assert f"`kill -CONT {running.pid}` resumes it" in asked.stderr
     assert (0, 130) == (again.returncode, running.returncode)
     assert_clean(pikaci)

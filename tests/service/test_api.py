@@ -377,7 +377,7 @@ async def test_a_full_queue_is_to_be_asked_again() -> None:
         await served.http.post(f"/v1/jobs/{running['id']}/cancel", json={"now": True})
 
     await problem(answer, 429)
-    assert "a place: 1 of 1 jobs run" == document["waits_for"]
+    assert "a slot: 1 of 1 are taken" == document["waits_for"]
 
 
 async def test_a_body_that_is_too_large_or_too_slow_is_let_go(

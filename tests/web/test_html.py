@@ -118,7 +118,7 @@ async def test_what_a_queue_says_is_text() -> None:
         served.orchestrator.detach()
 
     check_harmless(text)
-    assert "waits for a place: 1 of 1 jobs run" in text
+    assert "waits for a slot: 1 of 1 are taken" in text
 
 
 async def test_runs_are_paged_newest_first() -> None:

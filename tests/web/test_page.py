@@ -74,11 +74,11 @@ def test_a_waiting_job_says_what_it_waits_for(browser: WebDriver, stage: Stage) 
     stage.site.submit(a="sleep 9999", b="sleep 9999", c="sleep 9999", d="sleep 9999")
     (waiting,) = stage.site.submit(late="echo late")
     browser.get(stage.site.url)
-    shows(browser, "#now", "waits for a place: 4 of 4 jobs run")
+    shows(browser, "#now", "waits for a slot: 4 of 4 are taken")
 
     browser.get(f"{stage.site.url}/jobs/{waiting}")
 
-    shows(browser, "#job-head", "waits for a place: 4 of 4 jobs run")
+    shows(browser, "#job-head", "waits for a slot: 4 of 4 are taken")
 
 
 def test_a_job_is_followed_to_its_end(browser: WebDriver, stage: Stage) -> None:

@@ -274,7 +274,9 @@ async def test_an_unreadable_list(tmp_path: Path, autojump_clock: MockClock, ans
         incus = Incus(tmp_path, spawn=fake)
         for look in (list_instances, list_images):
             fake.garble("query", prints=answer)
-            with pytest.raises(AnswerUnreadable, match=r"incus query /1\.0/\w+ gave an answer that cannot be read"):
+            with pytest.raises(
+                AnswerUnreadable, match=r"incus query /1\.0/\w+ gave an answer that cannot be read"
+            ):
                 await look(incus)
 
 

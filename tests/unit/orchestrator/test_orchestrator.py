@@ -216,7 +216,7 @@ async def test_what_waits_says_for_what(busy: Busy) -> None:
         await busy.wait_all_tasks_blocked()
 
         assert "" == running.waits_for()
-        assert "a place: 1 of 1 jobs run" == second.waits_for()
+        assert "a slot: 1 of 1 are taken" == second.waits_for()
         assert third.waits_for().startswith(f"its turn; {second.id} is next")
         statistics = orchestrator.statistics()
         assert (2, 1) == (statistics.queued, statistics.running)
@@ -457,7 +457,7 @@ async def test_host_directories_are_real_or_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("deps")
     async with open_fake() as (orchestrator, _):
         for source in ("deps", str(tmp_path / "nothing")):
-            with pytest.raises(SpecError, match="is no directory of this host") as caught:
+            with pytest.raises(SpecError, match="is not a directory on this host") as caught:
                 await orchestrator.submit(
                     JobSpec(command="true", mounts=(Mount(source, "/mnt/data"),))
                 )
