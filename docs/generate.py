@@ -221,7 +221,7 @@ def contract_table() -> str:
     lines += [f"| `{getattr(ours.variables, key)}` | {note} |" for key, note in notes.items()]
     notes = {
         "grace_secs": "seconds between TERM and KILL",
-        "lease_secs": "seconds until the guest turns itself off, whatever then runs; 0: never",
+        "lease_secs": "seconds until the guest shuts itself down, whatever then runs; 0: never",
         "scratch": "`1`: an overlay of the snapshot at its own path",
         "log_bytes": "the log's limit, in bytes; 0: none",
         "nonce": "goes into the result; comes last",

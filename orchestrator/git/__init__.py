@@ -1,1 +1,1 @@
-"""What git says of a tree, without running anything that the tree's repository configures."""
+"""Asks git about a tree, without running anything that the tree's repository configures."""

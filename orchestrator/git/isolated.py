@@ -1,9 +1,9 @@
 """Git, run without any configuration of the workspace.
 
-Git gets a git directory that pikaci makes: empty, and with only pikaci's configuration in it. The
-real repository lends its index, its objects, its list of ignored files and a few settings that
-are plain data. None of them can name a program. Filters, hooks, fsmonitor, external diffs,
-includes and everything else that git could run are not turned off: git never hears of them.
+Git gets a git directory made by pikaci: empty, with only pikaci's configuration. The real
+repository contributes its index, its objects, its list of ignored files and a few settings that are
+plain data. None of these can name a program. Filters, hooks, fsmonitor, external diffs, includes
+and everything else that git could run need not be turned off: git never sees their configuration.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from orchestrator.git.settings import UserSettings, is_kept, settings_of
 class Git:
     """Git for one work tree, with or without a repository.
 
-    `scratch` is a path for a directory of pikaci's own. Raises `Unreadable` when one of the
-    repository's files cannot be read, and `NotARepository` when its work tree is elsewhere.
+    `scratch` is the path of a private directory to create. Raises `Unreadable` if one of the
+    repository's files cannot be read, and `NotARepository` if its work tree is elsewhere.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Git:
             self._borrow(repository)
 
     def _borrow(self, repository: Repository) -> None:
-        """Let git see the repository's index, objects and list of ignored files."""
+        """Show git the repository's index, objects and list of ignored files."""
         index = repository.git_dir / "index"
         _check_is_file(index)
         self._env["GIT_INDEX_FILE"] = str(index)
@@ -70,9 +70,9 @@ class Git:
     def run(
         self, *args: str | bytes, stdin: bytes = b"", success: tuple[int, ...] = (0,)
     ) -> subprocess.CompletedProcess[bytes]:
-        """Git with these arguments. Paths are relative to the work tree.
+        """Run git with these arguments. Paths are relative to the work tree.
 
-        Raises `Unreadable` with git's words for any exit code but those of `success`.
+        Raises `Unreadable` with git's message if the exit code is not in `success`.
         """
         return run_git(
             args,
@@ -84,13 +84,13 @@ class Git:
         )
 
     def check_out(self, commit: str) -> None:
-        """Let git's HEAD be this commit."""
+        """Set git's HEAD to this commit."""
         (self._git_dir / "HEAD").write_text(commit + "\n")
 
     def forget(self, names: list[bytes]) -> None:
-        """Let the index be a copy of the real one without these entries."""
+        """Use a copy of the index without these entries."""
         index = self._git_dir / "index"
-        # With its times: git tells by them which entries it has to compare by content.
+        # Keep its times: git uses them to decide which entries to compare by content.
         shutil.copy2(self._env["GIT_INDEX_FILE"], index)
         self._env["GIT_INDEX_FILE"] = str(index)
         self.run("update-index", "--force-remove", "-z", "--stdin", stdin=b"\0".join(names) + b"\0")
@@ -105,4 +105,4 @@ def _copy_patterns(source: Path, target: Path) -> None:
     try:
         target.write_bytes(read(source) or b"")
     except IsADirectoryError:
-        pass  # git ignores it, too
+        pass  # git ignores it too

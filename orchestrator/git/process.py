@@ -1,4 +1,4 @@
-"""Git as a process, with an environment and git directories of pikaci's making."""
+"""Runs git as a process, with an environment and git directories made by pikaci."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from orchestrator.errors import SnapshotError
 from orchestrator.git.repository import REPAIR, Unreadable
 
 GIT_SECS = 120
-SLOW_SECS = 3  # after these it is looked for a pipe that git waits for
+SLOW_SECS = 3  # then look for a pipe that git may be blocked on
 _OPENED = (b".gitattributes", b".gitignore", b"HEAD", b"commondir")
-_SHOWN = 2000  # characters of what git says
+_SHOWN = 2000  # characters of git's message
 _OURS = {
     "core.attributesfile": "/dev/null",
     "core.bare": "false",
@@ -33,10 +33,10 @@ def run_git(
     stdin: bytes = b"",
     success: tuple[int, ...] = (0,),
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run git, and wait for it at most `GIT_SECS`. `where` is what errors name.
+    """Run git for at most `GIT_SECS`. Errors name `where`.
 
-    Raises `Unreadable` with git's words for any exit code but those of `success`, and for a pipe
-    that it waits for.
+    Raises `Unreadable` with git's message if the exit code is not in `success`, and for a pipe that
+    git is blocked on.
     """
     try:
         git = subprocess.Popen(
@@ -49,14 +49,14 @@ def run_git(
         )
     except FileNotFoundError:
         raise SnapshotError(
-            "there is no command git, which says what belongs to the workspace",
+            "the command git is not installed; pikaci needs it to list the workspace's files",
             resolution="apt-get install git",
         ) from None
     with git:
         try:
             out, err = _output(git, stdin, where)
         finally:
-            git.kill()  # does nothing to one that has ended
+            git.kill()  # no effect if it has ended
     if git.returncode not in success:
         raise refused(where, err)
     return subprocess.CompletedProcess(git.args, git.returncode, out, err)
@@ -76,12 +76,12 @@ def _output(git: subprocess.Popen[bytes], stdin: bytes, where: Path) -> tuple[by
     except subprocess.TimeoutExpired:
         raise SnapshotError(
             f"{where}: git did not end within {GIT_SECS} s",
-            resolution="look for what makes `git status` slow there",
+            resolution="find out what makes `git status` slow there",
         ) from None
 
 
 def _pipe_below(directory: Path) -> bytes | None:
-    """A pipe that git may have opened, as it has the name of one of git's files."""
+    """A pipe with the name of one of git's files, which git may have opened."""
     todo = [os.fsencode(directory)]
     while todo:
         try:
@@ -94,12 +94,12 @@ def _pipe_below(directory: Path) -> bytes | None:
                     ):
                         return entry.path
         except OSError:
-            continue  # what cannot be read is not what git waits for
+            continue  # git cannot be blocked on what cannot be read
     return None
 
 
 def refused(where: Path, stderr: bytes) -> Unreadable:
-    """The error for what git cannot read, in git's words."""
+    """The error for a repository that git cannot read, with git's message."""
     return Unreadable(
         f"{where}: git cannot read this repository",
         details=stderr.decode("utf-8", "replace").strip()[:_SHOWN],
@@ -108,7 +108,7 @@ def refused(where: Path, stderr: bytes) -> Unreadable:
 
 
 def make_git_dir(git_dir: Path, settings: dict[str, str]) -> None:
-    """Make an empty git directory that is configured by these settings alone."""
+    """Create an empty git directory with only these settings."""
     for name in ("objects", "refs", "info"):
         (git_dir / name).mkdir(parents=True)
     (git_dir / "HEAD").write_text("ref: refs/heads/none\n")
@@ -120,7 +120,7 @@ def make_git_dir(git_dir: Path, settings: dict[str, str]) -> None:
 
 
 def git_environment(workspace: Path) -> dict[str, str]:
-    """The user's environment without git's variables, and without programs of the workspace."""
+    """The user's environment without git's variables, and without the workspace on PATH."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     path = [
         directory

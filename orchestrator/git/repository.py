@@ -1,8 +1,8 @@
-"""Where the git repository of a directory lies, and which commit it has checked out.
+"""Finds the git repository of a directory, and the commit that it has checked out.
 
-Git itself is not asked: as soon as it opens a repository it loads that repository's
-configuration, and many of git's settings name programs. So pikaci looks for `.git` as git does
-and reads the few files that it needs as plain data.
+This does not ask git: git loads the configuration of every repository that it opens, and many
+settings name programs. So pikaci looks for `.git` as git does, and reads the few files that it
+needs as plain data.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from pathlib import Path
 
 from orchestrator.errors import SnapshotError, UsageError
 
-MAX_BYTES = 256 * 1024 * 1024  # of one of git's files; packed-refs is the largest that is read
+MAX_BYTES = 256 * 1024 * 1024  # per file; packed-refs is the largest that is read
 REPAIR = "repair the repository: `git fsck` and `git status` say what is wrong"
-_LINKS = 5  # symbolic refs in a row, as git has it
+_LINKS = 5  # symbolic refs in a row, the same limit as git's
 _ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 class Unreadable(SnapshotError, UsageError):
-    """There is a repository, and it cannot be read."""
+    """The repository cannot be read."""
 
 
 class NotARepository(Unreadable):
-    """There is a `.git` that git takes for no repository."""
+    """There is a `.git`, but git does not accept it as a repository."""
 
 
 @dataclass(frozen=True)
 class Repository:
     """A repository with a work tree. All paths are absolute.
 
-    `git_dir` has HEAD and the index; `common_dir` has refs, objects and configuration. They are
-    two for a work tree that `git worktree add` made.
+    `git_dir` has HEAD and the index; `common_dir` has refs, objects and configuration. They differ
+    in a work tree made by `git worktree add`.
     """
 
     tree: Path
@@ -44,7 +44,7 @@ class Repository:
     def head(self) -> str | None:
         """The commit that is checked out; None before the first one.
 
-        Raises `Unreadable` when it cannot be told.
+        Raises `Unreadable` if HEAD cannot be resolved.
         """
         where = b"HEAD"
         for _ in range(_LINKS + 1):
@@ -57,12 +57,12 @@ class Repository:
             if not where:
                 break
         raise Unreadable(
-            f"{self.git_dir}: git's HEAD leads to no commit: {where.decode('latin-1')!a}",
+            f"{self.git_dir}: git's HEAD does not lead to a commit: {where.decode('latin-1')!a}",
             resolution=REPAIR,
         )
 
     def _ref(self, name: bytes) -> bytes | None:
-        """What a ref holds: an object's id, or `ref: ` and another's name."""
+        """The content of a ref: an object's id, or `ref: ` and another ref's name."""
         own = name == b"HEAD" or name.startswith((b"refs/bisect/", b"refs/worktree/"))
         base = self.git_dir if own else self.common_dir
         path = base / os.fsdecode(name)
@@ -88,10 +88,10 @@ class Repository:
 
 
 def find_repository(directory: Path) -> Repository | None:
-    """The repository that an absolute directory lies in, or None.
+    """The repository that contains an absolute directory, or None.
 
-    As git does, this looks at the directory and at those above it on the same file system.
-    Raises `Unreadable` for a repository that is there and cannot be read.
+    Like git, this looks at the directory and its parents on the same file system. Raises
+    `Unreadable` for a repository that cannot be read.
     """
     device = directory.stat().st_dev
     for tree in (directory, *directory.parents):
@@ -100,15 +100,15 @@ def find_repository(directory: Path) -> Repository | None:
         if (found := repository_at(tree)) is not None:
             return found
         if _is_git_dir(tree):
-            return None  # a bare repository, or the inside of one: it has no work tree
+            return None  # a bare repository, or a directory in one: it has no work tree
     return None
 
 
 def repository_at(tree: Path) -> Repository | None:
-    """The repository whose `.git` lies in this directory, or None when there is no `.git`.
+    """The repository whose `.git` is in this directory, or None if there is no `.git`.
 
-    An empty directory of that name is none. Raises `NotARepository` for anything else that leads
-    to no repository, and `Unreadable`.
+    An empty `.git` directory counts as none. Raises `NotARepository` for any other `.git` that is
+    not a repository, and `Unreadable`.
     """
     dot_git = tree / ".git"
     try:
@@ -126,7 +126,7 @@ def repository_at(tree: Path) -> Repository | None:
     except OSError as error:
         raise _no_repository(dot_git, str(error.strerror)) from None
     if stat.S_ISDIR(mode):
-        git_dir, says = dot_git, "it has not all of HEAD, objects and refs"
+        git_dir, says = dot_git, "it lacks HEAD, objects or refs"
         if not any(dot_git.iterdir()):
             return None
     elif stat.S_ISREG(mode):
@@ -149,9 +149,9 @@ def repository_at(tree: Path) -> Repository | None:
 
 
 def read(path: Path) -> bytes | None:
-    """The bytes of one of git's files, None when there is none. Waits for no pipe.
+    """The bytes of one of git's files, None if it does not exist. Never blocks on a pipe.
 
-    Raises `Unreadable` when it is no regular file or too large, and `IsADirectoryError`.
+    Raises `Unreadable` if it is not a regular file or too large, and `IsADirectoryError`.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -173,7 +173,7 @@ def read(path: Path) -> bytes | None:
 
 
 def _is_git_dir(path: Path) -> bool:
-    """By the signs that git goes by: HEAD, objects and refs."""
+    """Whether this is a git directory, by git's own criteria: HEAD, objects and refs."""
     head = path / "HEAD"
     if not os.path.lexists(head):
         return False
@@ -199,7 +199,7 @@ def _common_dir(git_dir: Path) -> Path:
 
 
 def _symbolic_link(path: Path) -> bytes | None:
-    """The ref that a link stands for, as very old repositories have it."""
+    """The ref that a symbolic link stands for; very old repositories use links."""
     if not path.is_symlink():
         return None
     target = os.fsencode(os.readlink(path))
@@ -207,7 +207,7 @@ def _symbolic_link(path: Path) -> bytes | None:
 
 
 def _target(value: bytes) -> bytes:
-    """The name behind `ref: `; empty when it is none, or leads out of the repository."""
+    """The name after `ref: `; empty if there is none, or it leads out of the repository."""
     name = value[len(b"ref:") :].strip() if value.startswith(b"ref:") else b""
     parts = name.split(b"/")
     safe = b"\0" not in name and not {b"", b".", b".."} & set(parts)
@@ -218,7 +218,7 @@ def _no_repository(dot_git: Path, says: str) -> NotARepository:
     return NotARepository(
         f"{dot_git}: git cannot read this repository",
         details=f"fatal: not a git repository: {says}",
-        resolution="repair it; or remove this .git, to take the tree without a repository",
+        resolution="repair it, or remove this .git to use the tree without a repository",
     )
 
 

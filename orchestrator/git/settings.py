@@ -1,7 +1,7 @@
-"""What git's configuration says about files: a few settings that are plain data.
+"""Reads the few git settings about files that are plain data.
 
-Git parses the configuration of a repository from its stdin, as a file like any other, and loads
-none of it. Files that it includes are not read: they may be anywhere.
+Git parses a repository's configuration from stdin, like any file, without loading it. Included
+files are not read: they may be anywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from orchestrator.errors import SnapshotError
 from orchestrator.git.process import git_environment, make_git_dir, run_git
 from orchestrator.git.repository import REPAIR, NotARepository, Repository, Unreadable, read
 
-# Settings that say how files and index are compared. None of them can name a program.
+# Settings for comparing files with the index. None of them can name a program.
 _KEPT = frozenset(
     "core." + name
     for name in (
@@ -23,8 +23,8 @@ _KEPT = frozenset(
         "sparsecheckout", "symlinks", "trustctime",
     )
 )  # fmt: skip
-# Extensions of the repository's format that change nothing of what is read here. All others go
-# to git, which refuses those that it does not know.
+# Extensions of the repository format that do not affect what is read here. All others are passed to
+# git, which refuses unknown ones.
 _HARMLESS = frozenset(
     "extensions." + name
     for name in (
@@ -36,9 +36,9 @@ _EXTENSION = re.compile(r"extensions\.[a-z][a-z0-9-]*")
 
 
 class UserSettings:
-    """The environment that git runs in, and the user's own settings, which hold in every tree.
+    """The environment that git runs in, and the user's own settings, which apply to every tree.
 
-    They are read from `~/.gitconfig` and its like, never from a repository.
+    They come from `~/.gitconfig` and the like, never from a repository.
     """
 
     def __init__(self, workspace: Path, scratch: Path) -> None:
@@ -66,10 +66,10 @@ class UserSettings:
 
 
 def settings_of(repository: Repository, env: Mapping[str, str], scratch: Path) -> Mapping[str, str]:
-    """The settings in the repository's own files, without those of files that they include."""
+    """The settings in the repository's own files, without included files."""
     settings = _read_settings(repository.common_dir / "config", env, scratch)
     if repository.git_dir != repository.common_dir:
-        # As git does: these two are of the main work tree alone.
+        # As in git: these two apply only to the main work tree.
         settings.pop("core.worktree", None)
         settings.pop("core.bare", None)
     if _is_true(settings.get("extensions.worktreeconfig", "false")):
@@ -115,7 +115,7 @@ def _read_settings(path: Path, env: Mapping[str, str], scratch: Path) -> dict[st
 
 
 def _parse(listed: bytes) -> dict[str, str]:
-    """What `git config --list -z` prints; of several values the last. No value means true."""
+    """Parse the output of `git config --list -z`; the last value wins. No value means true."""
     settings = {}
     for line in filter(None, listed.split(b"\0")):
         key, found, value = line.partition(b"\n")

@@ -1,4 +1,4 @@
-"""A tree as git sees it: which files it has, which it ignores, what differs from the commit."""
+"""A tree as git sees it: its files, which of them are ignored, and changes since the commit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from orchestrator.git.process import refused
 from orchestrator.git.repository import Repository, Unreadable
 
 GITLINK = b"160000"
-# Git tells of these and goes on, with a tree that is not the whole one. It always passes over a
-# .gitignore that is a link, and over a directory that has just been deleted.
+# After these warnings git continues with an incomplete tree. Not counted: a .gitignore that is a
+# link, and a directory that has just been deleted, which git always skips.
 _LEFT_OUT = re.compile(
     rb"warning: (could not open directory|unable to access) "
     rb"(?!.*: (Too many levels of symbolic links|No such file or directory)$)"
@@ -22,9 +22,10 @@ _INVALID = re.compile(rb"(?:^|/)\.{0,2}(?:/|$)")  # a part that is empty, `.` or
 
 
 class Entry(NamedTuple):
-    """A name that git lists. `mode` and `object` are empty for an untracked one.
+    """A name that git lists. `mode` and `object` are empty for an untracked file.
 
-    `nested` is a repository that no other one knows, `sparse` what a sparse checkout leaves out.
+    `nested`: a repository that the outer one does not track. `sparse`: left out by a sparse
+    checkout.
     """
 
     name: bytes
@@ -36,10 +37,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Tree:
-    """The part of git's work tree that lies below `prefix`, in a workspace below `below`.
+    """The part of git's work tree below `prefix`; in the workspace it is below `below`.
 
-    Both are empty or end with a slash. All names here are those in the workspace. `commit` is
-    what an outer repository says of this one, if it says anything.
+    Both are empty or end with a slash. All names here are relative to the workspace. `commit` is
+    the commit that an outer repository records for this one, if any.
     """
 
     git: Git
@@ -50,9 +51,10 @@ class Tree:
     told: list[str] = field(default_factory=list)
 
     def entries(self) -> list[Entry]:
-        """All that is tracked, and all that is not ignored. Git's warnings go to `told`.
+        """All tracked files, and all untracked files that are not ignored. Git's warnings go to
+        `told`.
 
-        Raises `Unreadable` when git cannot read all of it.
+        Raises `Unreadable` if git cannot read everything.
         """
         listed = self.git.run(
             "ls-files", "-z", "-t", "--stage", "--cached", "--others", "--exclude-standard",
@@ -70,7 +72,7 @@ class Tree:
                 head, name = b"", line[2:]
             else:
                 head, _, name = line.partition(b"\t")
-            if name.startswith(self.prefix):  # else a submodule in the place of the workspace
+            if name.startswith(self.prefix):  # otherwise a submodule replaced the workspace
                 entries.append(
                     Entry(
                         self._in_workspace(name),
@@ -83,7 +85,7 @@ class Tree:
         return entries
 
     def ignored(self) -> set[bytes]:
-        """What git ignores; a directory whose content is all ignored is named alone."""
+        """What git ignores; for a directory with only ignored content, just its name."""
         listed = self.git.run(
             "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory",
             *self._pathspec(),
@@ -95,10 +97,10 @@ class Tree:
         }
 
     def not_ignored(self, names: set[bytes]) -> set[bytes]:
-        """Those of the names that no rule ignores."""
+        """The names that no rule ignores."""
         if not names:
             return names
-        # `./`, as git takes a name that begins with a colon for a pattern.
+        # `./`, because git treats a name that begins with a colon as a pattern.
         asked = {b"./" + self.prefix + name[len(self.below) :]: name for name in names}
         ignored = self.git.run(
             "check-ignore", "-z", "--stdin", stdin=b"\0".join(asked), success=(0, 1)
@@ -106,15 +108,15 @@ class Tree:
         return names - {asked[name] for name in ignored.split(b"\0") if name}
 
     def changes(self, commit: str, links: list[bytes]) -> set[bytes]:
-        """Tracked files whose names, modes or contents differ from the commit's.
+        """Tracked files whose names, modes or contents differ from the commit.
 
-        Filters do not run: a file with one counts as changed, unless the index knows its times.
-        `links` are the submodules in the index. They are compared with the commit, and not with
-        their directories.
+        Filters do not run: a file with one counts as changed, unless its times match the index.
+        `links` are the submodules in the index. Their index entries are compared with the commit;
+        their directories are not looked at.
         """
         changed: set[bytes] = set()
         if links:
-            # Git would open the repositories that lie there.
+            # Otherwise git would open the submodules' repositories.
             staged = self.git.run(
                 "diff-index", "--cached", "--name-only", "-z", "--no-renames", commit,
                 *self._pathspec(),
@@ -137,9 +139,9 @@ class Tree:
         return [b"--", b":(top,literal)" + self.prefix] if self.prefix else []
 
     def _in_workspace(self, name: bytes) -> bytes:
-        """The name in the workspace of a name in git's work tree.
+        """Convert a name in git's work tree to the name in the workspace.
 
-        Raises `Unreadable` when it leaves the tree: somebody has written the index by hand.
+        Raises `Unreadable` if it leaves the tree, as it can in a forged index.
         """
         inside = name[len(self.prefix) :].removesuffix(b"/")
         if _INVALID.search(inside):

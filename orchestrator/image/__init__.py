@@ -1,1 +1,1 @@
-"""Guest images: built, imported, looked up, and checked against the contract."""
+"""Guest images: building, importing, finding, and checking them against the contract."""

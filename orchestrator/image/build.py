@@ -1,7 +1,7 @@
-"""Builds the Debian guest image: a base that is kept, and our few files on top of it.
+"""Builds the Debian guest image: a cached base, and our few files on top of it.
 
-The base comes from mmdebstrap and takes its time. It is cached under the digest of what it is
-made from, so a new runner or contract costs seconds.
+mmdebstrap builds the base, which is slow. The base is cached under the digest of its inputs, so a
+new runner or contract takes only seconds.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ PACKAGES = (
     "xz-utils",
 )
 BUILD_SECS = 1800
-KEEP_BASES = 4  # two kinds of guest, and the ones before
+KEEP_BASES = 4  # two kinds of guest, and the previous base of each
 
-# The base's last touch, in its own root. No useradd: it writes the day into /etc/shadow.
+# Final changes in the base's root. No useradd: it writes today's date into /etc/shadow.
 _CUSTOMIZE = """\
 set -e; cd "$1"
 echo '{name}:x:{uid}:{gid}::{home}:/bin/bash' >> etc/passwd
@@ -62,14 +62,14 @@ echo '{name}:!:1::::::' >> etc/shadow
 mkdir -p '.{home}'; chown {uid}:{gid} '.{home}'; chmod 0755 '.{home}'
 rm -f etc/resolv.conf; : > etc/resolv.conf; echo guest > etc/hostname; : > etc/machine-id
 chmod 0644 etc/resolv.conf etc/hostname
-# Jobs can read this file: a password in an address of the host's is not for them.
+# Jobs can read this file: remove passwords from the host's addresses.
 sed -i -E 's,://[^/[:space:]]*@,://,' etc/apt/sources.list
 rm -rf var/lib/apt/lists/* var/cache/apt/*.bin
 """
 
 
 def recipe(sources: DebianSources, kind: Kind = BARE) -> str:
-    """The digest of everything that the image is made from."""
+    """The digest of all inputs of the image."""
     digest = hashlib.sha256(_base_digest(sources, kind).encode())
     digest.update((guest_files() / "contract.json").read_bytes())
     digest.update(inputs(kind))
@@ -77,17 +77,17 @@ def recipe(sources: DebianSources, kind: Kind = BARE) -> str:
 
 
 async def build(into: Path, *, say: Callable[[str], None], kind: Kind = BARE) -> Path:
-    """Build the image below `into`, for `import_image`; `say` hears of long steps.
+    """Build the image in `into`, for `import_image`; `say` reports long steps.
 
-    The caller is the `only_builder`. Raises `PikaciError` when this is no Debian, mmdebstrap is
-    missing, or it fails.
+    Call it inside `only_builder`. Raises `PikaciError` if this is not Debian, or mmdebstrap is
+    missing or fails.
     """
     sources = debian_sources()
     base = _cache_dir() / f"base-{_base_digest(sources, kind)}.tar"
     if not base.exists():
         say(f"building the base of the guest image, Debian {sources.codename} (about a minute)")
         await _build_base(sources, base, kind)
-    say("laying the runner on the base")
+    say("adding the runner to the base")
     properties = {
         "os": "Debian",
         "release": sources.codename,
@@ -101,7 +101,7 @@ async def build(into: Path, *, say: Callable[[str], None], kind: Kind = BARE) ->
 
 @asynccontextmanager
 async def only_builder(*, say: Callable[[str], None]) -> AsyncIterator[None]:
-    """One build and import of this user at a time; another waits for its end."""
+    """Lock: one build and import per user at a time; others wait."""
     with (_cache_dir() / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,13 +135,14 @@ def _base_digest(sources: DebianSources, kind: Kind) -> str:
 async def _build_base(sources: DebianSources, base: Path, kind: Kind) -> None:
     if shutil.which("mmdebstrap") is None:
         raise PikaciError(
-            "there is no command mmdebstrap, which makes the guest's file system",
+            "the command mmdebstrap is not installed; it makes the guest's file system",
             resolution="apt-get install mmdebstrap",
         )
-    # To an archive, not a directory: without root, a directory's owners are not those of the guest.
+    # An archive, not a directory: without root, files in a directory cannot have the guest's
+    # owners.
     packed = base.with_name(f"{base.name}.packed")
     for torn in base.parent.glob("base-*.tar.*"):
-        torn.unlink()  # of a build that was killed
+        torn.unlink()  # left by a build that was killed
     command = [
         "mmdebstrap",
         "--variant=minbase",
@@ -182,7 +183,7 @@ async def _build_base(sources: DebianSources, base: Path, kind: Kind) -> None:
 
 
 def _as_base(packed: Path, base: Path) -> None:
-    """The same archive with all names below `rootfs/`; it gets its name when it is whole."""
+    """Copy the archive with all names below `rootfs/`; rename it to `base` when it is complete."""
     new = base.with_name(f"{base.name}.new")
     try:
         with (
@@ -193,7 +194,7 @@ def _as_base(packed: Path, base: Path) -> None:
                 member.name = f"rootfs/{member.name.removeprefix('./')}".rstrip("/")
                 if member.islnk():
                     member.linkname = f"rootfs/{member.linkname.removeprefix('./')}"
-                # These would outweigh the names that were just set; capabilities and the like stay.
+                # These would override the new names; keep the rest, such as capabilities.
                 member.pax_headers = {
                     key: value
                     for key, value in member.pax_headers.items()

@@ -1,7 +1,7 @@
-"""Does an image keep the guest contract? A guest of it is asked, row by row.
+"""Checks in a guest whether an image keeps the guest contract, row by row.
 
-The rows are the promises of docs/guest-contract.md. Each is tried in a real guest; none is
-believed because the image says so.
+The rows are the promises in docs/guest-contract.md. Each is tried in a real guest; what the image
+claims does not count.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LEASE = timedelta(minutes=10)
 READY_SECS = 30
 OWNER = "image-check"
 
-ODD = "a 'b'\n$c \"d\""  # what a careless shell would spoil
+ODD = "a 'b'\n$c \"d\""  # text that careless quoting would break
 JOB_VARIABLES = {
     "CARGO_HOME": "/cargo-home",
     "CARGO_TARGET_DIR": "/cargo-target",
@@ -55,7 +55,7 @@ WRITABLE = (
 
 _TOUCHED = "pikaci-check"
 
-# Says what it sees, a line each. (Not `! touch`: with it bash's -e stops at nothing.)
+# Reports what it sees, one line each. (Not `! touch`: bash's -e ignores its failure.)
 _PROBE = f"""\
 say() {{ echo "probe:$1=$2"; }}
 say uid "$(id -u)"; say cwd "$PWD"; say probe "$(cat probe)"; say odd "${{odd//$'\\n'/|}}"
@@ -73,7 +73,7 @@ exit 7
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One promise of the contract. `found` says what was seen when it is not kept."""
+    """One promise of the contract. If it is not kept, `found` says what was seen instead."""
 
     subject: str
     kept: bool
@@ -92,17 +92,17 @@ async def check_image(
     owner: str = OWNER,
     ready_secs: int = READY_SECS,
 ) -> None:
-    """Try every promise, and `tell` of each; the guest is gone when this ends, however it ends.
+    """Try every promise, and `tell` the result of each. The guest is always deleted at the end.
 
-    `owner` is the guest's `user.pikaci.owner` key; `ready_secs` is how long it may take
-    to boot, and to turn itself off.
-    Raises `ImageMissing`, or an `IncusError` when the guest cannot be made or deleted.
+    `owner` is the guest's `user.pikaci.owner` key; `ready_secs` is how long it may take to boot,
+    and to shut itself down. Raises `ImageMissing`, or an `IncusError` if the guest cannot be
+    created or deleted.
     """
     image = next((image for image in await list_images(incus) if image.has_alias(alias)), None)
     if image is None:
         raise ImageMissing(
             f"there is no image {alias} in project {incus.project} of {incus.remote}",
-            resolution="`pikaci image list` shows what there is",
+            resolution="`pikaci image list` shows the images",
         )
     await _sweep(incus, owner)
     ours = contract()
@@ -164,8 +164,8 @@ async def _try_promises(guest: _Guest, tell: Tell) -> None:
         tell(await guest.refuses(missing, rest))
     for root in (False, True):
         await guest.runs_jobs(tell, as_root=root)
-    tell(await guest.gives_what_a_job_left())
-    tell(await guest.ends_with_its_lease())  # the last, of course
+    tell(await guest.collects())
+    tell(await guest.ends_with_its_lease())  # last: it stops the guest
 
 
 def _verdict(result: GuestResult | str) -> tuple[str, int] | None:
@@ -178,7 +178,7 @@ class _Guest:
         self.plan = plan
 
     async def exec(self, *argv: str, prints: bool = False) -> Completed:
-        """Run a command in the guest; one that `prints` always says something."""
+        """Run a command in the guest; `prints` says that it always prints something."""
         effect = commands.guest_command(self.plan, argv, secs=CALL_SECS, prints=prints)
         return await self._incus.perform(effect)
 
@@ -189,7 +189,7 @@ class _Guest:
         return Row(subject, said == expected, seen)
 
     async def reset(self) -> None:
-        # A guest is for one job; what the check leaves between two is the runner's own.
+        # A guest is meant for one job: between two, delete what the runner left.
         ours = contract()
         await self.exec("rm", "-rf", ours.private, ours.log, ours.result)
 
@@ -199,7 +199,7 @@ class _Guest:
         done = await self.exec("env", *variables, contract().runner)
         said = (done.stdout + done.stderr).decode("utf-8", "replace")
         return Row(
-            f"without {missing} the runner stops, and names it",
+            f"without {missing} the runner stops and names it",
             done.exit_code != 0 and missing in said,
             f"exit code {done.exit_code}: {said[-200:]}",
         )
@@ -231,7 +231,7 @@ class _Guest:
         ended = (done.exit_code, _verdict(result))
         tell(
             Row(
-                f"a job of {who} ends with its code, in the result too",
+                f"a job of {who} ends with its exit code, also in the result",
                 ended == (7, ("failed", 7)),
                 f"exit code {done.exit_code}, {result}",
             )
@@ -239,21 +239,21 @@ class _Guest:
         _, result = await self._job("sleep 60", as_root=as_root, timeout_secs=1)
         tell(
             Row(
-                f"a job of {who} that runs too long is timed_out",
+                f"a job of {who} past its timeout is timed_out",
                 _verdict(result) == ("timed_out", 124),
                 str(result),
             )
         )
 
-    async def gives_what_a_job_left(self) -> Row:
+    async def collects(self) -> Row:
         collect = collect_command((_TOUCHED,), want_log=True, max_log_bytes=self.plan.log_bytes)
         done = await self.exec(*collect, prints=True)
         try:
             with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
                 names = {name.removeprefix("./") for name in archive.getnames()}
-            found = f"it gives {', '.join(sorted(names))}"
+            found = f"collected: {', '.join(sorted(names))}"
         except tarfile.TarError:
-            names, found = set(), f"it gives no archive: {done.stderr.decode('utf-8', 'replace')}"
+            names, found = set(), f"no archive: {done.stderr.decode('utf-8', 'replace')}"
         return Row("what a job left can be collected", names == {RESULT, LOG, _TOUCHED}, found)
 
     async def ends_with_its_lease(self) -> Row:
@@ -273,7 +273,7 @@ class _Guest:
                     self._incus, plan.instance, deadline=Deadline(CALL_SECS)
                 )
         return Row(
-            "the guest turns itself off when the runner's lease is over",
+            "the guest shuts itself down when the runner's lease ends",
             status == "Stopped",
             f"{secs} s later it is {status.lower()}",
         )
@@ -313,7 +313,7 @@ class _Guest:
 def _plan(
     host: Host, spec: JobSpec, tree: Path, fingerprint: str, owner: str, ready_secs: int
 ) -> Plan:
-    """A job's plan for a throw-away guest, with the tree as its snapshot."""
+    """A plan for a throw-away guest, with the tree as its snapshot."""
     plan = make_plan(
         spec,
         PlanContext(
@@ -335,9 +335,9 @@ def _plan(
 
 @asynccontextmanager
 async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[None]:
-    """The instance of the plan, for as long as it is needed."""
+    """The instance of the plan, deleted at the end of the block."""
     try:
-        # Not cut off: a create whose answer nobody saw may make its guest after our delete.
+        # Shielded: an unanswered create could still make the guest after our delete.
         with trio.CancelScope(shield=True):
             await incus.perform(commands.create(plan))
         yield
@@ -347,7 +347,7 @@ async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[None]:
 
 
 async def _delete(incus: Incus, instance: str) -> None:
-    # One that is still being made, as its create did not end in time, is left to the next sweep.
+    # An instance still being created after a create that timed out is left to the next sweep.
     effect = commands.delete_instance(
         incus.name(instance), deadline=Deadline(CALL_SECS), daemon_secs=CALL_SECS
     )
@@ -356,7 +356,7 @@ async def _delete(incus: Incus, instance: str) -> None:
 
 
 async def _sweep(incus: Incus, owner: str) -> None:
-    """Delete the guests of checks that were killed; a check that lives has time left."""
+    """Delete the guests of killed checks, whose deadlines are past."""
     now = datetime.now(UTC)
     for instance in await list_instances(incus):
         tags = instance.config

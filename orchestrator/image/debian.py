@@ -1,4 +1,4 @@
-"""The machine's own Debian sources, for a guest of the same release."""
+"""Reads this machine's Debian sources, for a guest of the same release."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ APT = Path("/etc/apt")
 
 
 class NotDebian(PikaciError):
-    """This machine is no Debian, so no guest image can be built on it."""
+    """This machine does not run Debian, so it cannot build the guest image."""
 
 
 @dataclass(frozen=True)
 class DebianSources:
-    """`lines` are apt's one-line entries of the release, its updates and security fixes."""
+    """`lines` are apt's one-line entries for the release, its updates and its security fixes."""
 
     codename: str
     lines: tuple[str, ...]
 
 
 def debian_sources(apt: Path = APT) -> DebianSources:
-    """Read where this machine has its packages from. `NotDebian` on anything else."""
+    """Read where this machine gets its packages. `NotDebian` if it is not Debian."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -34,7 +34,7 @@ def debian_sources(apt: Path = APT) -> DebianSources:
     if release.get("ID") != "debian" or not codename:
         raise NotDebian(
             "the guest image is built from a Debian machine's own sources; this is"
-            f" {release.get('PRETTY_NAME', 'no known system')}",
+            f" {release.get('PRETTY_NAME', 'an unknown system')}",
             resolution="build it on Debian, and import the file here: `incus image import`",
         )
     suites = {codename, f"{codename}-updates", f"{codename}-security"}
@@ -46,14 +46,14 @@ def debian_sources(apt: Path = APT) -> DebianSources:
     ]
     if not any(f" {codename} " in line for line in lines):
         raise PikaciError(
-            f"{apt} names no source of packages for {codename}",
-            resolution="look at sources.list and sources.list.d",
+            f"{apt} has no package source for {codename}",
+            resolution="check sources.list and sources.list.d",
         )
     return DebianSources(codename, tuple(dict.fromkeys(lines)))
 
 
 def entries(name: str, text: str, suites: set[str]) -> list[str]:
-    """The one-line entries in a file of apt's, of either format, that are of these suites."""
+    """The entries for these suites in an apt file of either format, in one-line form."""
     if name.endswith(".list"):
         return [line for line in text.splitlines() if _suite_of(line) in suites]
     if not name.endswith(".sources"):
@@ -90,12 +90,12 @@ def _stanza(text: str) -> dict[str, str]:
 
 def _options(stanza: dict[str, str]) -> str:
     signed_by = stanza.get("signed-by", "")
-    # A key may stand in the stanza itself, over several lines; apt's own keyrings serve then.
+    # If the key is inline, over several lines, rely on apt's own keyrings.
     return (
         f"[signed-by={signed_by}] " if signed_by.startswith("/") and "\n" not in signed_by else ""
     )
 
 
 def without_credentials(text: str) -> str:
-    """The text without what stands before an `@` in its addresses."""
+    """The text with `user:password@` removed from its addresses."""
     return re.sub(r"://[^/\s]*@", "://", text)

@@ -1,4 +1,4 @@
-"""Our few files on top of a Debian base, as an image that Incus imports. Written, not run."""
+"""Adds our few files to a Debian base, as an image for Incus. Runs nothing in it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import msgspec
 
 from orchestrator.contract import contract, guest_files
 
-CREATION_DATE = 1_700_000_000  # the image is what its inputs are, whenever it is built
+CREATION_DATE = 1_700_000_000  # fixed, so that equal inputs give an equal image
 RECIPE_PROPERTY = "pikaci.recipe"
 
 _LIB = "usr/lib/pikaci"
 _UNITS = "usr/lib/systemd/system"
 _RUNNER = "pikaci-incus-run"
-# As in the guest without an init system: whatever network there is.
+# The same as in the guest without an init system: DHCP on eth0, if there is one.
 _NETWORK = "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\n"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of Debian guest: what it has beside the packages of all, and which of our files.
+    """A kind of Debian guest: its additional packages, and which of our files it gets.
 
-    `scripts` and `units` are names in nix/guest; the units are started at boot. `links` are
-    symbolic links, `{path: target}`, and `files` further ones, `{path: content}`.
+    `scripts` and `units` are names in nix/guest; the units start at boot. `files` are further
+    files, `{path: content}`, and `links` symbolic links, `{path: target}`.
     """
 
     alias: str
@@ -40,7 +40,7 @@ class Kind:
 
 
 def tmpfiles() -> str:
-    """What the contract wants at boot, as rules of tmpfiles.d; parents come first."""
+    """The contract's directories as rules for tmpfiles.d; parents come first."""
     ours = contract()
     rules = [f"d {d.path} {d.mode} {d.user} {d.group} -" for d in ours.directories]
     # /run is empty at boot, so the runner's own path is a link.
@@ -76,7 +76,7 @@ SYSTEMD = Kind(
 
 
 def lay(base: Path, image: Path, kind: Kind, properties: dict[str, str]) -> Path:
-    """Write the image: the base, the kind's files, and metadata with the properties."""
+    """Write the image: the base, the files of this kind, and metadata with the properties."""
     shutil.copyfile(base, image)
     user = contract().user
     with tarfile.open(image, "a", format=tarfile.GNU_FORMAT) as archive:
@@ -94,7 +94,7 @@ def lay(base: Path, image: Path, kind: Kind, properties: dict[str, str]) -> Path
 
 
 def inputs(kind: Kind) -> bytes:
-    """All that `lay` adds to a base, to be digested."""
+    """All that `lay` adds to a base, for a digest."""
     added = {**_files(kind), **{path: target.encode() for path, target in _links(kind).items()}}
     return repr(sorted(added.items())).encode() + Path(__file__).read_bytes()
 

@@ -1,4 +1,4 @@
-"""The images of a project, as rows and as a table of 80 columns."""
+"""Lists the images of a project, as rows and as a table of 80 columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPES = {"container": "container", "virtual-machine": "vm"}
 
 
 class ImageRow(msgspec.Struct, frozen=True):
-    """An image: `size` in bytes; `usable` when this pikaci knows its version of the contract."""
+    """An image: `size` in bytes; `usable` if this pikaci supports its contract version."""
 
     aliases: list[str]
     fingerprint: str
@@ -29,7 +29,7 @@ class ImageRow(msgspec.Struct, frozen=True):
 
 
 def rows(images: Sequence[Image]) -> list[ImageRow]:
-    """The newest first."""
+    """The images as rows, newest first."""
     ours = str(contract().version)
     return [
         ImageRow(
@@ -47,9 +47,9 @@ def rows(images: Sequence[Image]) -> list[ImageRow]:
 
 
 def table(found: Sequence[ImageRow], now: datetime | None = None) -> str:
-    """The rows for a person; without any, what to type."""
+    """The rows as a table; without rows, a hint what to type."""
     if not found:
-        return "there are no images; `pikaci image build` makes one"
+        return "there are no images; `pikaci image build` builds one"
     now = now or datetime.now(UTC)
     names = [plain(", ".join(row.aliases)) or "-" for row in found]
     width = max(24, *map(len, names))

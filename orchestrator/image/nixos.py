@@ -1,4 +1,4 @@
-"""Builds the NixOS guest image, where there is a `nix` command: metadata and root disk."""
+"""Builds the NixOS guest image with `nix`: metadata and root disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALIASES = {"vm": "pikaci/nixos-vm", "container": "pikaci/nixos"}
 
 
 class NoNix(PikaciError):
-    """There is no `nix` command on this machine, or no flake to build."""
+    """This machine has no `nix` command, or there is no flake to build."""
 
 
 async def build_nixos(
@@ -28,17 +28,17 @@ async def build_nixos(
 ) -> list[Path]:
     """Build the flake's image of this kind: metadata and root disk, in the Nix store.
 
-    `kind` is one of `KINDS`; without `flake` it is this project's own. Raises `NoNix` or
-    `PikaciError`, with the end of what nix said.
+    `kind` is one of `KINDS`; `flake` defaults to this project's own. Raises `NoNix`, or
+    `PikaciError` with the end of nix's output.
     """
     if shutil.which("nix") is None:
         raise NoNix(
-            "there is no command nix on this machine, which builds the NixOS image",
-            resolution="install Nix; or build it elsewhere, and then here:"
+            "the command nix is not installed; it builds the NixOS image",
+            resolution="install Nix; or build the image elsewhere, then run:"
             " `pikaci image import METADATA DISK --alias NAME`",
         )
     flake = flake or _own_flake()
-    say(f"building the NixOS image from {flake} (the first time takes long)")
+    say(f"building the NixOS image from {flake} (the first build takes long)")
     command = [
         "nix", "build", "--no-link", "--print-out-paths",
         "--extra-experimental-features", "nix-command flakes",
@@ -64,33 +64,33 @@ async def build_nixos(
             details=without_credentials(done.stderr.decode("utf-8", "replace"))[-3000:],
             resolution="`nix build` of the same flake says more; it takes nix 2.10 or newer",
         )
-    # In the order in which they were asked for.
+    # In the order of the arguments.
     paths = [Path(line) for line in done.stdout.decode().splitlines()]
     if len(paths) != 2:
-        raise PikaciError(f"nix built {len(paths)} outputs, and not metadata and disk")
+        raise PikaciError(f"nix built {len(paths)} outputs instead of metadata and disk")
     return [_the_file(path) for path in paths]
 
 
 def _own_flake() -> str:
-    """This project's flake: the source tree that this package stands in."""
+    """This project's flake: the source tree that contains this package."""
     tree = Path(__file__).resolve().parents[2]
     if not (tree / "flake.nix").is_file():
         raise NoNix(
-            "this pikaci is installed without its flake, so it cannot know what to build",
+            "this pikaci is installed without its flake, so there is nothing to build",
             resolution="name it: `--flake DIRECTORY`, a checkout of pikaci, or a flake's address",
         )
     return str(tree)
 
 
 def _the_file(output: Path) -> Path:
-    """An output, or the one file in it; Nix's own notes beside it do not count."""
+    """An output, or the one file in it, not counting nix-support."""
     found = [output]
     if output.is_dir():
         found = [path for path in sorted(output.rglob("*")) if path.is_file()]
         found = [path for path in found if "nix-support" not in path.parts]
     if len(found) != 1 or not found[0].is_file():
         raise PikaciError(
-            f"{output} holds {len(found)} files, and an image has one there",
+            f"{output} has {len(found)} files, but an image has one there",
             resolution="is the flake pikaci's?",
         )
     return found[0]

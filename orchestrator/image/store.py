@@ -1,4 +1,4 @@
-"""Images in Incus: looked up, listed, and put in the place of older ones."""
+"""Images in Incus: finding, listing and replacing them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ KNOWN_SECS = 10.0
 
 
 class ImageMissing(PikaciError):
-    """No image has this alias or fingerprint in the project."""
+    """No image in the project has this alias or fingerprint."""
 
 
 class WrongContract(PikaciError):
-    """The image was made for another version of the guest contract, or for none."""
+    """The image is for another version of the guest contract, or for none."""
 
 
 class WrongType(PikaciError):
-    """The image is of one type, and the job's instance would be of the other."""
+    """The image is for containers and the job for a virtual machine, or the other way round."""
 
 
 class _Alias(msgspec.Struct):
@@ -42,7 +42,7 @@ class _Alias(msgspec.Struct):
 
 
 class Image(msgspec.Struct):
-    """An image as Incus tells of it; `size` in bytes."""
+    """An image in Incus; `size` in bytes."""
 
     fingerprint: str
     aliases: list[_Alias]
@@ -55,11 +55,11 @@ class Image(msgspec.Struct):
 
     @property
     def contract(self) -> str | None:
-        """The version of the contract that the image says it keeps."""
+        """The contract version that the image claims to keep."""
         return self.properties.get(self._CONTRACT)
 
     def has_alias(self, alias: str) -> bool:
-        """Whether this is one of its names."""
+        """Whether this is one of the image's aliases."""
         return any(known.name == alias for known in self.aliases)
 
 
@@ -73,9 +73,9 @@ async def list_images(incus: Incus) -> list[Image]:
 async def find_image(
     incus: Incus, alias: str, instance_type: InstanceType = InstanceType.CONTAINER
 ) -> ImageRef:
-    """The image of this alias (or fingerprint) that keeps our version of the contract.
+    """The image with this alias (or fingerprint), which must have our contract version.
 
-    Raises `ImageMissing`, `WrongContract` or `WrongType`, each with the command that helps.
+    Raises `ImageMissing`, `WrongContract` or `WrongType`, each with a command that helps.
     """
     where = f"project {incus.project} of {incus.remote}"
     try:
@@ -92,7 +92,7 @@ async def find_image(
     if not found:
         raise ImageMissing(
             f"there is no image {alias} in {where}",
-            resolution="`pikaci image build` makes pikaci/dev; any other: `incus image import FILE"
+            resolution="`pikaci image build` builds pikaci/dev; others: `incus image import FILE"
             f" {incus.remote}: --alias {alias} --project {incus.project}`",
         )
     ours, theirs = str(contract().version), found[0].contract
@@ -100,23 +100,24 @@ async def find_image(
         raise WrongContract(
             f"the image {alias} in {where} has guest contract {theirs or 'none'};"
             f" this pikaci needs version {ours}",
-            resolution="`pikaci image build` makes pikaci/dev anew;"
-            f" `pikaci image check {alias}` says what an image lacks",
+            resolution="`pikaci image build` rebuilds pikaci/dev;"
+            f" `pikaci image check {alias}` says what is missing in an image",
         )
     if found[0].type != instance_type:
         raise WrongType(
             f"the image {alias} in {where} is of type {found[0].type};"
             f" the job's instance_type is {instance_type}",
-            resolution=f'say instance_type = "{found[0].type}" in the job, or name another image:'
+            resolution=f'set instance_type = "{found[0].type}" in the job, or name another image:'
             " `pikaci image list` shows the types",
         )
     return ImageRef(alias=alias, fingerprint=found[0].fingerprint)
 
 
 class Images:
-    """The images of one process: looked up once for the jobs that come together.
+    """A cache of image look-ups, for jobs that start at about the same time.
 
-    Not for longer: an alias may be given to a newer image, and the older one is deleted then.
+    Entries expire soon, because an alias may move to a newer image, and the older one is then
+    deleted.
     """
 
     def __init__(self, incus: Incus) -> None:
@@ -125,7 +126,7 @@ class Images:
         self._lock = trio.Lock()
 
     async def find(self, alias: str, instance_type: InstanceType) -> ImageRef:
-        """What `find_image` finds, or raises."""
+        """Return or raise what `find_image` does."""
         async with self._lock:
             image, until = self._found.get((alias, instance_type), (None, 0.0))
             if image is None or trio.current_time() >= until:
@@ -135,18 +136,18 @@ class Images:
 
 
 class NotAnImage(PikaciError):
-    """Incus does not take these files for an image."""
+    """Incus does not accept these files as an image."""
 
 
 def keeps_contract(image: Image) -> None:
-    """Raise `WrongContract` when an image that was just imported does not say that it is ours."""
+    """Raise `WrongContract` if an imported image does not claim our contract version."""
     ours = contract()
     if image.contract != str(ours.version):
         raise WrongContract(
             f"the image has guest contract {image.contract or 'none'};"
             f" this pikaci needs version {ours.version}",
-            resolution=f"an image says so by the property {ours.image_property} in its"
-            " metadata.yaml; docs/guest-contract.md says what it promises by it",
+            resolution=f"set the property {ours.image_property} in the image's metadata.yaml;"
+            " docs/guest-contract.md says what the image promises with it",
         )
 
 
@@ -157,11 +158,11 @@ async def import_image(
     *,
     look: Callable[[Image], None] = keeps_contract,
 ) -> str:
-    """Import an image, in one file or as metadata and root disk, and give it the alias.
+    """Import an image, as one file or as metadata and root disk, and give it the alias.
 
-    Returns the fingerprint. An image that `look` raises for does not stay. At every moment the
-    alias names an image: it is moved at once, and only then is the image that had it deleted, if
-    it has no other name. Raises `NotAnImage`, what `look` raises, or an `IncusError`.
+    Returns the fingerprint. If `look` raises, the image is deleted again. The alias always names an
+    image: it is moved in one step, and only then the previous image is deleted, unless it has
+    another alias. Raises `NotAnImage`, what `look` raises, or an `IncusError`.
     """
     before = await list_images(incus)
     fingerprint = await trio.to_thread.run_sync(_digest, files)
@@ -181,7 +182,7 @@ async def import_image(
     if old is None:
         await _send(incus, "POST", aliases, {**target, "name": alias})
     elif old.fingerprint != fingerprint:
-        # Not by the client's own --alias, which deletes the alias and makes it anew.
+        # Not with the client's --alias, which deletes the alias and then creates it again.
         await _send(incus, "PUT", f"{aliases}/{quote(alias, safe='')}", target)
         if len(old.aliases) == 1:
             await _delete(incus, old.fingerprint)
@@ -189,7 +190,7 @@ async def import_image(
 
 
 async def _upload(incus: Incus, files: Sequence[Path]) -> None:
-    # The client takes a name with a `=` for a property, one with a `:` for a remote.
+    # The client would read a name with `=` as a property, and one with `:` as a remote.
     with tempfile.TemporaryDirectory(prefix="pikaci-import-") as directory:
         links = [Path(directory, name) for name in ("image", "rootfs")[: len(files)]]
         for link, file in zip(links, files, strict=True):
@@ -203,10 +204,10 @@ async def _upload(incus: Incus, files: Sequence[Path]) -> None:
         try:
             await incus.perform(effect)
         except IncusError as error:
-            if type(error) is not IncusError:  # its words say all
+            if type(error) is not IncusError:  # a more specific error explains itself
                 raise
             raise NotAnImage(
-                f"{' and '.join(map(str, files))}: no image that Incus takes"
+                f"{' and '.join(map(str, files))}: not an image that Incus accepts"
                 f" ({error.brief.partition(' failed: ')[2]})",
                 details=error.details,
                 resolution="one file with metadata.yaml and rootfs, or metadata and root disk",
@@ -229,7 +230,7 @@ async def _send(incus: Incus, method: str, path: str, body: dict[str, str]) -> N
 
 
 def _digest(files: Sequence[Path]) -> str:
-    # Incus's fingerprint: of all bytes, one file after the other.
+    # Incus's fingerprint: the hash of all files, concatenated.
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as data:

@@ -1,1 +1,1 @@
-"""A workspace as jobs see it: which files belong to it, published once by their content."""
+"""Snapshots: which files of a workspace jobs see, published once per content."""

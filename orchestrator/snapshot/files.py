@@ -1,7 +1,7 @@
-"""Which files of a workspace belong to it: what git does not ignore, and what a list adds.
+"""Which files of a workspace go into a snapshot: those git does not ignore, plus a list.
 
-Outside a repository the same rules hold. A repository inside the workspace, a submodule or not,
-brings its own files by its own rules.
+The same rules hold outside a repository. A repository inside the workspace, submodule or not,
+contributes its files by its own rules.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from orchestrator.git.repository import (
 from orchestrator.git.settings import UserSettings
 from orchestrator.git.tree import GITLINK, Entry, Tree
 
-MAX_DEPTH = 400  # nested directories: what copies and deletes a tree is recursive
+MAX_DEPTH = 400  # nested directories; copying and deleting a tree is recursive
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class WorkspaceFiles:
-    """The relative names of all files and links of a workspace, sorted, and where they come from.
+    """The relative names of all files and links of a workspace, sorted, and their git state.
 
-    `commit` is what is checked out, and `dirty` whether the tree differs from it. Both are None
-    outside a repository; before the first commit, only `commit` is.
+    `commit` is the commit that is checked out; `dirty` says whether the tree differs from it. Both
+    are None outside a repository; before the first commit, only `commit` is None.
     """
 
     names: list[bytes]
@@ -45,11 +45,11 @@ class WorkspaceFiles:
 def workspace_files(
     workspace: Path, *, exclude: tuple[Path, ...], include: tuple[str, ...]
 ) -> WorkspaceFiles:
-    """The files that a snapshot takes.
+    """The files that go into a snapshot.
 
-    `exclude` are directories that never belong; `include` are globs of ignored files that do.
-    Raises `UsageError` for a socket, pipe or device that is not ignored, and for a tree that is
-    too deep; `SnapshotError` for a repository that cannot be read. Nothing is written then.
+    `exclude` are directories to leave out; `include` are globs of ignored files to add. Raises
+    `UsageError` for a socket, pipe or device that is not ignored, and for a tree that is too deep;
+    `SnapshotError` for a repository that cannot be read. Writes nothing to the workspace.
     """
     root = Path(os.path.realpath(workspace))
     excluded = tuple(
@@ -73,7 +73,7 @@ def workspace_files(
 
 @dataclass
 class _Reader:
-    """Reads a workspace, and the trees inside it, one after the other."""
+    """Reads a workspace and the trees inside it, one by one."""
 
     root: Path
     excluded: tuple[bytes, ...]
@@ -104,7 +104,7 @@ class _Reader:
             )
         if self._plain:
             self.warnings.append(
-                "submodules without a repository of their own are taken as plain directories:"
+                "submodules without their own repository are treated as plain directories:"
                 f" {_shown(self._plain)}"
             )
 
@@ -120,8 +120,8 @@ class _Reader:
                 self.commit = repository.head()
                 return tree, entries
             self.warnings.append(
-                f"the repository {repository.tree} ignores all of {self.root}, which is taken as"
-                " a tree of its own, without a commit"
+                f"the repository {repository.tree} ignores all of {self.root}, which is treated"
+                " as a separate tree without a commit"
             )
         tree = Tree(self._git(self.root, None), None)
         return tree, tree.entries()
@@ -131,7 +131,7 @@ class _Reader:
         return Git(tree, repository, self._settings, self.scratch / str(self._trees))
 
     def _read(self, tree: Tree, entries: list[Entry]) -> Iterator[Tree]:
-        """Take the files of a tree; yields the trees inside it that have their own rules."""
+        """Add the files of a tree; yields the trees inside it that have their own rules."""
         self.warnings.extend(tree.told[: max(0, _SHOWN - len(self.warnings))])
         inner: set[bytes] = set()
         for entry in entries:
@@ -152,13 +152,13 @@ class _Reader:
                 if (found := self._inner(entry)) is not None:
                     yield found
             else:
-                self.dirty = True  # a directory in the place of a file; git lists what it has
+                self.dirty = True  # a directory replaced a file; git lists its files separately
         self._refuse_specials(tree, inner)
         if self.in_repository and not self.dirty:
             self.dirty = self._differs(tree, [one.name for one in entries if one.mode == GITLINK])
 
     def _inner(self, entry: Entry) -> Tree | None:
-        """The tree of a submodule, or of a repository that no other one knows."""
+        """The tree of a submodule, or of a repository that the outer one does not track."""
         directory = self.root / os.fsdecode(entry.name)
         below = entry.name + b"/"
         try:
@@ -176,17 +176,18 @@ class _Reader:
         return Tree(self._git(directory, None), None, below)
 
     def _mode(self, name: bytes) -> int | None:
-        """The mode of what is there under the name; None for nothing, and behind a link."""
+        """The mode of the file with this name; None if there is none, or a parent is a link."""
         parent = name.rpartition(b"/")[0]
         if parent and not self._is_directory(parent):
             return None
         try:
             return os.lstat(self._base + name).st_mode
         except (FileNotFoundError, NotADirectoryError):
-            return None  # tracked, and deleted in the tree
+            return None  # tracked, but deleted in the tree
 
     def _is_directory(self, name: bytes) -> bool:
-        """Whether no part of the name is a link: the index may name files behind one."""
+        """Whether this is a directory, with no link in its path: the index may name files behind
+        one."""
         known = self._directories.get(name)
         if known is None:
             if name.count(b"/") >= MAX_DEPTH:
@@ -207,7 +208,7 @@ class _Reader:
         return any(not _below(name, self.excluded) for name in tree.changes(commit, links))
 
     def _refuse_specials(self, tree: Tree, inner: set[bytes]) -> None:
-        """Git passes over sockets, pipes and devices in silence; a job would miss them."""
+        """Refuse sockets, pipes and devices: git skips them silently, and a job would miss them."""
         skipped = tree.ignored() | inner | set(self.excluded)
         found = set(_specials(os.fsencode(self.root), tree.below, skipped))
         if kept := tree.not_ignored(found):
@@ -252,12 +253,12 @@ def _included(workspace: Path, glob: str) -> Iterator[bytes]:
         found = list(workspace.glob(glob))
     except (ValueError, IndexError, NotImplementedError):
         raise UsageError(
-            f"snapshot.include: {glob!r} is no glob",
+            f"snapshot.include: {glob!r} is not a valid glob",
             resolution="for example `dist/**` or `generated/*.py`",
         ) from None
     for path in found:
         if any((workspace / one).is_symlink() for one in path.relative_to(workspace).parents[:-1]):
-            continue  # what lies behind a link may be anywhere
+            continue  # a path through a link may lead anywhere
         below = path.rglob("*") if path.is_dir() and not path.is_symlink() else (path,)
         for one in below:
             if one.is_symlink() or one.is_file():

@@ -1,8 +1,8 @@
-"""A workspace, copied once, named by its content, and then only read.
+"""Publishes snapshots: a workspace is copied once, named by its content, and never changed.
 
-A snapshot is `HASH/` in a private directory. It is there under its name only when it is whole:
-it is written beside, synced, and renamed. The same tree gives the same name, so an unchanged
-workspace is hashed and not copied, and two publishers of one tree both succeed.
+A snapshot is `HASH/` in a private directory. It appears under its name only when it is complete: it
+is written under another name, synced, and renamed. The same tree has the same name, so an unchanged
+workspace is hashed but not copied, and two publishers of the same tree both succeed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNFINISHED = ".new-"
 class Snapshot:
     """A published snapshot; `commit` and `dirty` are None outside a repository.
 
-    `warnings` are one line each: what a user may not expect of the files that it has.
+    `warnings` are one line each, about files that may not be what the user expects.
     """
 
     hash: str
@@ -47,12 +47,12 @@ async def publish(
     include: tuple[str, ...] = (),
     owner: tuple[int, int],
 ) -> Snapshot:
-    """Publish the workspace below `snapshots`, or find it there.
+    """Publish the workspace in `snapshots`, unless it is there already.
 
-    `owner` is the (uid, gid) that the job's user has in a guest: root gives it the files, with
-    their modes. Who is not root cannot; then the copy is opened for reading instead, which is
-    safe as `snapshots` is private. The hash is over names, bytes, modes and link targets as
-    they are in the workspace. A cancellation ends it between two files.
+    `owner` is the (uid, gid) of the job's user in a guest. As root, the files are given to it, with
+    their modes. Otherwise the copy is made readable for everybody, which is safe because
+    `snapshots` is private. The hash covers names, bytes, modes and link targets as they are in the
+    workspace. A cancellation takes effect between two files.
     """
     return await trio.to_thread.run_sync(
         lambda: _publish(workspace, snapshots, exclude, include, owner)
@@ -73,14 +73,14 @@ def _publish(
             found = _copy(workspace, snapshots, files.names, owner)
     except OSError as error:
         raise SnapshotError(
-            f"the snapshot of {workspace} cannot be made: {error}",
-            resolution="look at the file's permissions and the disk's space",
+            f"the snapshot of {workspace} failed: {error}",
+            resolution="check the file's permissions and the disk's free space",
         ) from error
     return Snapshot(found, snapshots / found, files.commit, files.dirty, files.warnings)
 
 
 def _copy(workspace: Path, snapshots: Path, names: list[bytes], owner: tuple[int, int]) -> str:
-    """Copy what `names` says; the hash is of what was copied."""
+    """Copy the named files; returns the hash of the copy."""
     new = snapshots / f"{UNFINISHED}{secrets.token_hex(8)}"
     new.mkdir(mode=0o755)
     try:
@@ -97,7 +97,7 @@ def _copy(workspace: Path, snapshots: Path, names: list[bytes], owner: tuple[int
         except OSError:
             if not (snapshots / found).is_dir():
                 raise
-            # Another publisher was first; its copy is the same.
+            # Another publisher was faster; its copy is identical.
             shutil.rmtree(new)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
@@ -117,7 +117,7 @@ def _copy_one(workspace: Path, new: Path, name: bytes, made: set[bytes]) -> None
 
 
 def _hash_tree(root: Path, names: list[bytes]) -> str:
-    """The content hash of the named files; each part is led by its length."""
+    """The content hash of the named files; each part is prefixed with its length."""
     whole = hashlib.sha256(_FORMAT)
     for name in names:
         trio.from_thread.check_cancelled()
@@ -148,7 +148,7 @@ def _make_parents(new: Path, parent: bytes, made: set[bytes]) -> None:
     _make_parents(new, os.path.dirname(parent), made)
     target = os.path.join(os.fsencode(new), parent)
     os.mkdir(target)
-    os.chmod(target, 0o755)  # whatever our umask is
+    os.chmod(target, 0o755)  # regardless of the umask
     made.add(parent)
 
 
@@ -161,14 +161,14 @@ def _hand_over(new: Path, owner: tuple[int, int]) -> None:
                 status = os.lstat(path)
                 os.lchown(path, *owner)
                 if not stat.S_ISLNK(status.st_mode):
-                    os.chmod(path, stat.S_IMODE(status.st_mode))  # chown takes setuid away
+                    os.chmod(path, stat.S_IMODE(status.st_mode))  # chown clears setuid
             elif os.geteuid() != owner[0] and not os.path.islink(path):
                 mode = stat.S_IMODE(os.lstat(path).st_mode)
                 os.chmod(path, mode | 0o444 | (0o111 if mode & 0o100 else 0))
 
 
 def _sync(directory: Path) -> None:
-    """Write the file system that holds the directory to its disk: once, not a file at a time."""
+    """Sync the directory's file system: once, instead of file by file."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:

@@ -166,7 +166,7 @@ async def test_what_is_no_image(incus: Incus, tmp_path: Path, content: bytes) ->
     file = tmp_path / "odd"
     file.write_bytes(content)
 
-    with pytest.raises(NotAnImage, match=r"odd: no image that Incus takes \(.+\)"):
+    with pytest.raises(NotAnImage, match=r"odd: not an image that Incus accepts \(.+\)"):
         await import_image(incus, [file], ALIAS)
 
     assert not await is_there(incus, file)
@@ -252,7 +252,7 @@ async def test_each_broken_promise_has_its_row(our_file: Path, incus: Incus) -> 
         "a job of root has the variables of the contract",
         "a job of root cannot write to the snapshot",
         "what a job left can be collected",
-        "the guest turns itself off when the runner's lease is over",
+        "the guest shuts itself down when the runner's lease ends",
     ] == [row.subject for row in rows if not row.kept]
 
 
@@ -367,7 +367,7 @@ async def test_a_second_setup_makes_nothing(incus: Incus) -> None:
         made = [image.fingerprint for image in await list_images(own)]
         assert not await setup(own, host, say=second.append)
 
-        assert f"making the project {host.project}" == first[0]
+        assert f"creating the project {host.project}" == first[0]
         assert [] == second
         assert made == [image.fingerprint for image in await list_images(own)]
     finally:

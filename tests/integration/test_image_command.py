@@ -168,8 +168,8 @@ def test_without_nix(tmp_path: Path) -> None:
 
     assert 4 == done.returncode
     assert [
-        "pikaci: there is no command nix on this machine, which builds the NixOS image",
-        "  -> install Nix; or build it elsewhere, and then here:"
+        "pikaci: the command nix is not installed; it builds the NixOS image",
+        "  -> install Nix; or build the image elsewhere, then run:"
         " `pikaci image import METADATA DISK --alias NAME`",
     ] == done.stderr.splitlines()
 
@@ -179,8 +179,8 @@ def test_without_nix(tmp_path: Path) -> None:
     [
         ("sys.exit('error: no such flake')", "error: no such flake"),
         ("print('/nowhere')", "nix built 1 outputs"),
-        ("print('/nowhere'); print('/nowhere')", "/nowhere holds 1 files"),
-        (f"print('{Path(__file__).parent}'); print('/x')", "files, and an image has one there"),
+        ("print('/nowhere'); print('/nowhere')", "/nowhere has 1 files"),
+        (f"print('{Path(__file__).parent}'); print('/x')", "files, but an image has one there"),
     ],
 )
 def test_nix_fails(tmp_path: Path, body: str, says: str) -> None:

@@ -51,7 +51,7 @@ old                       030303030303  container  none (no)    3 MiB   400 d
 
 def test_no_images() -> None:
     """What to type then."""
-    assert "there are no images; `pikaci image build` makes one" == table([])
+    assert "there are no images; `pikaci image build` builds one" == table([])
 
 
 def test_hostile_words_steer_no_terminal() -> None:
