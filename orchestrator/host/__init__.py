@@ -1,1 +1,1 @@
-"""The machine that guests run on: set up, and looked at."""
+"""The machine that guests run on: setup and diagnosis."""

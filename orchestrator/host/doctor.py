@@ -1,4 +1,4 @@
-"""`pikaci doctor`: what is missing, in plain words, and what to type. It changes nothing."""
+"""`pikaci doctor`: says what is missing, and what to type. It changes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CALL_SECS = 20.0
 LOW_POOL_SHARE = 0.1
 LOW_DISK_BYTES = 1 << 30
 MAX_SHOWN = 3
-# Below these a machine runs about 16 guests with an init system; beyond, they die at start.
+# With lower values a host runs about 16 guests with an init system; more die at start.
 SYSCTLS = {
     "fs/inotify/max_user_instances": 8192,
     "kernel/keys/maxkeys": 20_000,
@@ -45,7 +45,7 @@ USER_IDS = {"uid": Path("/etc/subuid"), "gid": Path("/etc/subgid")}
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One thing that was looked at; `remedy` is what to type, line by line, if it is not `ok`."""
+    """The result of one check; `remedy` is what to type, line by line, if it is not `ok`."""
 
     state: Literal["ok", "warning", "missing", "damaged"]
     subject: str
@@ -54,7 +54,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 async def examine(incus: Incus, host: Host, root: StateRoot) -> AsyncIterator[Row]:
-    """Look at everything a job needs, in the order in which it needs it."""
+    """Check everything that a job needs, in the order in which it needs it."""
     yield _command("git", "apt-get install git")
     yield _state_root(root)
     yield _journal(root)
@@ -105,13 +105,14 @@ def _state_root(root: StateRoot) -> Row:
 
 
 def _journal(root: StateRoot) -> Row:
-    """Whether every job can be read; what to do when not. Nothing is written."""
+    """Check whether every job can be read. Writes nothing."""
     if not os.path.exists(root.journal):
-        return Row("ok", "journal", "none yet; the first run makes one")
+        return Row("ok", "journal", "none yet; the first run creates it")
     while True:
         before = root.journal.stat()
         row = _read_journal(root)
-        # Reading locks nobody out: what looks damaged may have been changed meanwhile.
+        # Reading takes no lock: a journal that looks damaged may just have changed. Then read it
+        # again.
         if row.state != "damaged" or root.journal.stat().st_mtime_ns == before.st_mtime_ns:
             return row
 
@@ -149,25 +150,25 @@ def _read_journal(root: StateRoot) -> Row:
         "damaged",
         "journal",
         f"{problems[0].brief}; {saved}",
-        f"see {root.path / 'jobs'} for logs and artifacts: they are as they were\n"
+        f"see {root.path / 'jobs'} for logs and artifacts: they are unchanged\n"
         + ("pikaci trace export JOB > FILE, for each job that can be read\n" if readable else "")
         + f"mkdir {shlex.quote(str(aside))} && mv {shlex.quote(str(path))}*"
-        f" {shlex.quote(str(aside))}; the next run makes a new journal\n"
-        "pikaci reap --expired, when the instances that it knew are past their deadline",
+        f" {shlex.quote(str(aside))}; the next run creates a new journal\n"
+        "pikaci reap --expired, once the deadlines of its instances are past",
     )
 
 
 def _some_unreadable(unreadable: list[str], saved: str) -> Row:
-    """Some jobs are lost to this pikaci, and nothing else is."""
+    """The row for a journal in which only some jobs cannot be read."""
     shown = "; ".join(unreadable[:MAX_SHOWN])
     more = ", and more" if len(unreadable) > MAX_SHOWN else ""
     return Row(
         "damaged",
         "journal",
         f"{shown}{more}; {saved}",
-        "nothing else is concerned: other jobs run, and their runs are listed and cleaned up\n"
-        "use the newer pikaci, for jobs of one\n"
-        "pikaci gc --damaged, to delete what is left of damaged jobs that nobody needs",
+        "nothing else is affected: other jobs run, and their runs are listed and cleaned up\n"
+        "for jobs of a newer pikaci, use that pikaci\n"
+        "pikaci gc --damaged, to delete damaged jobs that nobody needs",
     )
 
 
@@ -223,7 +224,7 @@ async def _pool(incus: Incus, host: Host) -> Row:
         return Row("warning", "storage pool", found, f"pikaci gc; or, with disk to spare: {grow}")
     if pool.driver == "dir":
         return Row("warning", "storage pool", f"{found}; every job unpacks its image",
-                   "install btrfs-progs, restart Incus, make the pool anew")  # fmt: skip
+                   "install btrfs-progs, restart Incus, recreate the pool")  # fmt: skip
     return Row("ok", "storage pool", found)
 
 
@@ -241,13 +242,13 @@ async def _image(incus: Incus) -> Row:
 
 
 def subordinate_ids(user: str, files: Mapping[str, Path]) -> Row:
-    """Whether the daemon's user has ids to give to guests; `files` are subuid's and subgid's."""
+    """Check whether the daemon's user has ids for guests; `files` are subuid and subgid."""
     least = 65_536
     for kind, path in files.items():
         try:
             entries = [line.split(":") for line in path.read_text().splitlines()]
         except FileNotFoundError:
-            continue  # Incus then takes a range by itself
+            continue  # Incus then picks a range itself
         if not any(
             len(entry) == 3 and entry[0] in (user, "0") and int(entry[2]) >= least
             for entry in entries
@@ -255,7 +256,7 @@ def subordinate_ids(user: str, files: Mapping[str, Path]) -> Row:
             return Row(
                 "missing",
                 "guests' ids",
-                f"{path} gives {user} no {least} ids",
+                f"{path} gives {user} fewer than {least} ids",
                 f"usermod --add-sub{kind}s 1000000-1000999999 {user}, and restart Incus",
             )
     return Row("ok", "guests' ids", f"{user} has enough")

@@ -1,7 +1,7 @@
-"""`pikaci setup`: makes, in the daemon that answers, what pikaci needs there; nothing else.
+"""`pikaci setup`: creates what pikaci needs in Incus, and nothing else.
 
-A project, a copy-on-write pool, a profile and the guest image, all of our own. Whatever is there
-already is left as it is, so that a second call does nothing.
+That is a project, a copy-on-write pool, a profile and the guest image, all pikaci's own. What
+exists already is left alone, so a second call does nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROFILE = "pikaci"
 GIB = 1 << 30
 MAX_POOL_BYTES = 40 * GIB
 MIN_POOL_BYTES = 4 * GIB
-# Those that copy an image without copying its bytes, the best first.
+# Drivers that clone an image without copying its bytes, best first.
 COPY_ON_WRITE = ("btrfs", "zfs")
 DEV_IMAGE = BARE.alias
 
@@ -41,10 +41,10 @@ Say = Callable[[str], None]
 
 
 async def setup(incus: Incus, host: Host, *, say: Say) -> bool:
-    """Make what is missing, telling `say` of each step; whether anything was."""
+    """Create what is missing, and `say` each step. True if anything was missing."""
     changed = False
     if host.project not in await _names(incus, "projects"):
-        say(f"making the project {host.project}")
+        say(f"creating the project {host.project}")
         features = ("features.images=true", "features.profiles=true")
         options = [word for feature in features for word in ("--config", feature)]
         await incus.perform(_effect("project create", incus.name(host.project), *options))
@@ -53,22 +53,22 @@ async def setup(incus: Incus, host: Host, *, say: Say) -> bool:
         await _make_pool(incus, host, say)
         changed = True
     if PROFILE not in await _names(incus, "profiles", in_project=True):
-        say(f"making the profile {PROFILE}")
+        say(f"creating the profile {PROFILE}")
         await _make_profile(incus, host)
         changed = True
     return await ensure_image(incus, say=say) or changed
 
 
 async def ensure_image(incus: Incus, *, say: Say, kind: Kind = BARE) -> bool:
-    """Build and import the guest image of this kind, unless the one that is there will do.
+    """Build and import the guest image of this kind, unless the existing one is good enough.
 
-    It does if its recipe is the one we would build by. One of somebody else's making, or on a
-    machine that can build none, does if it has our version of the contract.
+    It is if it was built from the current recipe. An image built by others, or on a machine that
+    cannot build images, only needs our contract version. True if it was built.
     """
     if await _has_image(incus, kind):
         return False
     async with only_builder(say=say):
-        if await _has_image(incus, kind):  # by the builder that we waited for
+        if await _has_image(incus, kind):  # the build that we waited for made it
             return False
         await _build_and_import(incus, say, kind)
         return True
@@ -76,10 +76,10 @@ async def ensure_image(incus: Incus, *, say: Say, kind: Kind = BARE) -> bool:
 
 async def _has_image(incus: Incus, kind: Kind) -> bool:
     image = next((i for i in await list_images(incus) if i.has_alias(kind.alias)), None)
-    return image is not None and _will_do(image, kind)
+    return image is not None and _is_current(image, kind)
 
 
-def _will_do(image: Image, kind: Kind) -> bool:
+def _is_current(image: Image, kind: Kind) -> bool:
     ours = image.contract == str(contract().version)
     made_by = image.properties.get(RECIPE_PROPERTY)
     if made_by is None:
@@ -91,7 +91,7 @@ def _will_do(image: Image, kind: Kind) -> bool:
 
 
 async def build_and_import(incus: Incus, *, say: Say, kind: Kind = BARE) -> str:
-    """Build the guest image, and put it in the place of the one before; its fingerprint."""
+    """Build the guest image, replace the previous one, and return the fingerprint."""
     async with only_builder(say=say):
         return await _build_and_import(incus, say, kind)
 
@@ -115,7 +115,7 @@ async def _names(incus: Incus, kind: str, *, in_project: bool = False) -> set[st
 
 
 def _effect(words: str, *args: str, stdin: bytes | None = None, in_project: bool = False) -> Effect:
-    """A command that makes something; it may be given twice, and the second one is refused."""
+    """A command that creates something; Incus refuses it the second time."""
     return Effect(
         name=words,
         args=(*words.split(), *args),
@@ -132,33 +132,34 @@ async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
         room = min(MAX_POOL_BYTES, shutil.disk_usage("/var/lib").free // 2)
         if room < MIN_POOL_BYTES:
             raise PikaciError(
-                f"half of the free disk, {size(room)}, is too little for a storage pool",
-                resolution=f"free some disk, or make the pool yourself: incus storage create"
+                f"half of the free disk space, {size(room)}, is too little for a storage pool",
+                resolution=f"free some space, or create the pool yourself: incus storage create"
                 f" {host.pool} btrfs source=/dev/...",
             )
         options = [f"size={room // GIB}GiB"]
     else:
         say("warning: no copy-on-write storage; every job will unpack its image (seconds)")
-        say("         install btrfs-progs, restart Incus, and run `pikaci setup` anew")
-    say(f"making the storage pool {host.pool} ({driver} {' '.join(options)})".rstrip())
+        say("         install btrfs-progs, restart Incus, and run `pikaci setup` again")
+    say(f"creating the storage pool {host.pool} ({driver} {' '.join(options)})".rstrip())
     create = _effect("storage create", incus.name(host.pool), driver, *options)
     try:
         await incus.perform(create)
     except LeftByEarlierDaemon:
-        # Incus removes a disk file that its attempt has failed on.
-        say("an Incus that is gone left such a pool behind; trying once more")
+        # The failed attempt made Incus delete the leftover disk file.
+        say("a removed Incus left such a pool behind; trying again")
         await incus.perform(create)
     if driver == "btrfs":
-        await _count_simply(host.pool)
+        await _use_simple_quotas(host.pool)
 
 
-async def _count_simply(pool: str) -> None:
-    """Have btrfs count a guest's own bytes alone, before Incus has it count shared ones too.
+async def _use_simple_quotas(pool: str) -> None:
+    """Turn on btrfs's simple quotas, which do not count shared bytes, before Incus turns on full
+    ones.
 
-    A guest shares its image's extents with all others. To count those, btrfs looks at every
-    sharer when a guest is deleted: after some hundred guests a create takes seconds. Limits are
-    kept either way. Where this cannot be done (Linux before 6.7, a daemon elsewhere), Incus
-    turns the other kind on when it sets the first limit.
+    A guest shares its image's extents with all other guests. With full quotas, btrfs looks at every
+    sharer when a guest is deleted: after a few hundred guests a create takes seconds. Limits are
+    enforced either way. Where this fails (Linux before 6.7, a remote daemon), Incus turns on full
+    quotas when it sets the first limit.
     """
     mounted = Path(os.environ.get("INCUS_DIR", "/var/lib/incus"), "storage-pools", pool)
     with contextlib.suppress(OSError), trio.move_on_after(CALL_SECS):
@@ -191,7 +192,7 @@ async def _driver(incus: Incus) -> str:
 
 
 async def _make_profile(incus: Incus, host: Host) -> None:
-    """For whoever launches a guest by hand; a job's plan names its devices itself."""
+    """Create the profile for guests launched by hand; jobs do not use it."""
     document = msgspec.json.encode(
         {
             "description": "A guest of pikaci: a root disk, no network",
@@ -203,4 +204,4 @@ async def _make_profile(incus: Incus, host: Host) -> None:
             _effect("profile create", incus.name(PROFILE), stdin=document, in_project=True)
         )
     except NameTaken:
-        pass  # by another set-up, just now
+        pass  # another setup has just created it

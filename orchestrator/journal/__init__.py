@@ -1,6 +1,6 @@
-"""The journal: every event, durable before anyone is told of it and before the next effect.
+"""The journal: every event, durable before anyone sees it and before the next effect.
 
-SQLite with a write-ahead log and full synchronisation. Several processes may have a journal open.
+SQLite with a write-ahead log and full synchronisation. Several processes may open a journal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Journal(JournalReader, JournalWriter):
-    """One state root's journal, to read and to write, as `open_journal` opens it."""
+    """The journal of one state root, for reading and writing, from `open_journal`."""
 
     def __init__(
         self, writer: sqlite3.Connection, reader: Callable[[], sqlite3.Connection], path: Path
@@ -48,11 +48,11 @@ class Journal(JournalReader, JournalWriter):
 
 @contextmanager
 def open_journal(path: Path, *, only_reading: bool = False) -> Iterator[Journal]:
-    """Open a journal, and make it when there is none.
+    """Open a journal; create it if there is none.
 
-    Who is `only_reading` can also read one that cannot be written: it lies on a full disk, or is
-    read-only. Raises `JournalUnwritable` for all others, `JournalDamaged`, and `JournalError`
-    when it is of a newer pikaci. Nothing of it is overwritten then.
+    With `only_reading`, a journal that cannot be written, on a full disk or read-only, can still be
+    read; otherwise that raises `JournalUnwritable`. Raises `JournalDamaged`, and `JournalError` if
+    it belongs to a newer pikaci; such journals are not modified.
     """
     with ExitStack() as opened:
         try:
@@ -65,5 +65,5 @@ def open_journal(path: Path, *, only_reading: bool = False) -> Iterator[Journal]
             writer = opened.enter_context(closing(reader()))
         journal = opened.enter_context(closing(Journal(writer, reader, path)))
         yield journal
-        if journal.deaf is not None:
-            raise journal.deaf
+        if journal.observer_error is not None:
+            raise journal.observer_error

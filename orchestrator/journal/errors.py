@@ -1,4 +1,4 @@
-"""What can be wrong with a journal, and SQLite's errors in these words."""
+"""Errors of the journal, and the mapping of SQLite's errors to them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import msgspec
 from states.errors import NewerEntry, PikaciError
 
 _SPACE = (
-    "free some space on its disk (`pikaci gc` deletes old runs); then `pikaci resume` goes on"
-    " with what was cut short"
+    "free some space on its disk (`pikaci gc` deletes old runs); then `pikaci resume`"
+    " resumes what was interrupted"
 )
 PERMISSIONS = "make the state root writable for you, or name another with --state-root"
 _UNWRITABLE = {
@@ -31,15 +31,15 @@ class JournalError(PikaciError):
 
 
 class JournalUnwritable(JournalError):
-    """The disk is full or failing, or may not be written to."""
+    """The disk is full or failing, or not writable."""
 
 
 class NotTheWriter(JournalError):
-    """Another process has moved the job; it is that process's to go on with."""
+    """Another process has moved the job, and drives it now."""
 
 
 class JournalDamaged(JournalError):
-    """The journal has something that pikaci did not write, or lacks what it did."""
+    """The journal contains what pikaci did not write, or lacks what it wrote."""
 
     def __init__(self, path: Path, problem: object) -> None:
         super().__init__(
@@ -49,9 +49,9 @@ class JournalDamaged(JournalError):
 
 
 class JobUnreadable(JournalDamaged):
-    """The events of one job cannot be read. All other jobs are as they were.
+    """The events of one job cannot be read. Other jobs are not affected.
 
-    `problem` says why; `newer` when a newer pikaci can.
+    `problem` says why; `newer` is True if a newer pikaci can read them.
     """
 
     def __init__(self, path: Path, job: str, error: PikaciError) -> None:
@@ -63,16 +63,16 @@ class JobUnreadable(JournalDamaged):
 
 @contextmanager
 def mapped_errors(path: Path) -> Iterator[None]:
-    """What SQLite says of the journal at `path`, as a `JournalError`."""
+    """Raise SQLite's errors about the journal at `path` as a `JournalError`."""
     try:
         yield
     except sqlite3.ProgrammingError as error:
         raise JournalError(
             f"{path}: the journal is not open: {error}",
-            resolution="ask in the block that opened it; jobs that it left are the next start's",
+            resolution="use it inside the block that opened it; the next start resumes its jobs",
         ) from error
     except sqlite3.Error as error:
-        # The low byte is the kind of error, the others its details.
+        # The low byte is the kind of error; the others are details.
         kind = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
         if kind in _UNWRITABLE:
             raise JournalUnwritable(
@@ -80,17 +80,17 @@ def mapped_errors(path: Path) -> Iterator[None]:
             ) from error
         if kind in _BUSY:
             raise JournalError(
-                f"{path}: another process does not let go of the journal: {error}",
-                resolution="try again; `fuser` on the file names who has it open",
+                f"{path}: another process keeps the journal locked: {error}",
+                resolution="try again; `fuser` on the file shows which process has it open",
             ) from error
         raise JournalDamaged(path, error) from error
-    except UnicodeDecodeError as error:  # of SQLite's own message about what it read
+    except UnicodeDecodeError as error:  # in SQLite's own message about bad data
         raise JournalDamaged(path, error.reason) from error
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """`mapped_errors`, and the errors of values that pikaci did not write."""
+    """`mapped_errors`, and `JournalDamaged` for values that pikaci did not write."""
     with mapped_errors(path):
         try:
             yield

@@ -1,8 +1,8 @@
-"""The journal's file: how it is made, opened to write, and opened to read.
+"""The journal's file: creating it, and opening it for writing or reading.
 
-It is made under another name, and has its own when it is whole. Nothing is written to one before
-its version is known. A journal of a newer pikaci, one that is damaged or cut short, and a file that
-is no journal stay as they are, byte for byte.
+A new journal is created under another name and renamed when it is complete. Nothing is written to a
+journal before its version is known. A journal of a newer pikaci, a damaged or truncated one, and a
+file that is not a journal are left unchanged, byte for byte.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ __all__ = ["SCHEMA_VERSION", "connect", "connect_beside", "connect_to_read", "tr
 
 _BUSY_SECS = 30.0
 _MOVE_AWAY = (
-    "see `jobs/` beside it for logs and artifacts: they are as they were; put a copy of the journal"
-    " back, or move what is left of it away: the next run makes a new one"
+    "see `jobs/` beside it for logs and artifacts: they are unchanged; restore a copy of the"
+    " journal, or move what is left of it away: the next run creates a new one"
 )
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the journal to read and to write; make it, or bring it to our version, if need be.
+    """Open the journal for reading and writing; create or migrate it if necessary.
 
-    Raises `JournalError` when it is of a newer pikaci, is damaged, or cannot be written.
+    Raises `JournalError` if it belongs to a newer pikaci, is damaged, or cannot be written.
     """
     with _alone(path), _mapped_os_errors(path):
         if not os.path.lexists(path):
@@ -57,19 +57,19 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _make(path: Path) -> None:
-    """Make an empty journal of our version: whole, or not there at all."""
+    """Create an empty journal of our version, completely or not at all."""
     log = _wal(path)
     if log.exists() and log.stat().st_size:
-        # SQLite would write what it has into the new one.
-        error = JournalDamaged(path, f"it is gone, and {log.name} is still there")
+        # SQLite would apply this log to the new journal.
+        error = JournalDamaged(path, f"it is gone, but {log.name} is still there")
         error.resolution = _MOVE_AWAY
         raise error
     new = path.with_name(f"{path.name}.new")
     for left in path.parent.glob(f"{new.name}*"):
-        left.unlink()  # of one who died here; nobody else is
+        left.unlink()  # left by a process that died here; we hold the lock
     with mapped_errors(path):
         with closing(_open(new)) as connection:
-            # Without a log of its own: all is in the one file when it is closed.
+            # No write-ahead log: when it is closed, everything is in this one file.
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = FULL")
             with transaction(connection):
@@ -84,9 +84,10 @@ def _make(path: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """No other process opens the journal meanwhile.
+    """Keep other processes from opening the journal during the block.
 
-    When two switch a new file to the write-ahead log, SQLite fails one instead of letting it wait.
+    When two processes switch a new file to the write-ahead log, SQLite fails one of them instead of
+    letting it wait.
     """
     with _mapped_os_errors(path):
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -108,7 +109,7 @@ def _mapped_os_errors(path: Path) -> Iterator[None]:
 
 
 def connect_beside(path: Path) -> sqlite3.Connection:
-    """A further connection, to read, beside one of `connect`."""
+    """An additional connection, for reading, next to one of `connect`."""
     connection = _open(path)
     with mapped_errors(path):
         connection.execute("PRAGMA query_only = 1")
@@ -116,10 +117,10 @@ def connect_beside(path: Path) -> sqlite3.Connection:
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """Open a journal without writing to it; one of an older version is read as a copy in memory.
+    """Open a journal without writing to it; an older version is migrated as a copy in memory.
 
-    It may lie where nothing can be written. Raises `JournalError` when it is of a newer pikaci,
-    or damaged.
+    Works where nothing can be written. Raises `JournalError` if it belongs to a newer pikaci, or is
+    damaged.
     """
     with _mapped_os_errors(path):
         connection = _open_checked(path)
@@ -140,19 +141,19 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _open_checked(path: Path) -> sqlite3.Connection:
-    """A connection that writes nothing, to a file that is a journal of ours or an older pikaci."""
+    """Open a journal of this or an older version, without writing anything."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise JournalError(f"{path}: this is no file", resolution="move it away")
+        raise JournalError(f"{path}: this is not a file", resolution="move it away")
     if not status.st_size:
         error = JournalDamaged(path, "the file is empty")
         error.resolution = _MOVE_AWAY
         raise error
-    # A journal that was closed has no write-ahead log, and SQLite would make one to read it.
-    # "Immutable" keeps it from that, and must not be said of a journal that has one.
+    # A closed journal has no write-ahead log, and SQLite would create one to read it. "Immutable"
+    # prevents that, but must not be used for a journal that has a log.
     try:
         how = "mode=ro" if _wal(path).stat().st_size else "immutable=1"
-    except FileNotFoundError:  # it goes with the last process that closes the journal
+    except FileNotFoundError:  # the last process to close the journal deletes it
         how = "immutable=1"
     connection = _open(path, how)
     try:
@@ -181,13 +182,13 @@ def _wal(path: Path) -> Path:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All that the block writes is there at its end, or nothing."""
+    """Write everything in the block, or nothing."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # SQLite may have rolled back by itself; an error of ours must not hide the first one.
+        # SQLite may have rolled back already; a second error must not hide the first.
         if connection.in_transaction:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")

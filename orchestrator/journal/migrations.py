@@ -1,4 +1,4 @@
-"""The journal's tables: which version a journal has, and how it is brought to this pikaci's."""
+"""The journal's tables: the version of a journal, and migrations to the current one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from orchestrator.journal.errors import JournalDamaged, JournalError, mapped_errors
 
 SCHEMA_VERSION = 5
-# What the schema cannot draw: name, bytes of randomness, and the version that brought it.
+# Random values that SQL cannot make: name, bytes, and the version that added it.
 _DRAWN = (("owner", 8, 1), ("key", 32, 2))
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of the journal, 1 at least; `JournalError` for what is none that we know."""
+    """The version of the journal, at least 1; `JournalError` if we do not know it."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if version > SCHEMA_VERSION:
@@ -26,20 +26,20 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
             resolution="use the newer pikaci that wrote it, or another --state-root",
         )
     if tables == 0 and version >= 0:
-        # Ours are whole before they have their name.
+        # Our journals are complete before they get this name.
         raise JournalDamaged(path, "it has no tables: it was cut short")
     if version <= 0:
         raise JournalError(
-            f"{path}: this database is no journal of pikaci",
+            f"{path}: this database is not a pikaci journal",
             resolution="name another with --state-root, or move the file away",
         )
     return int(version)
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the journal to our version, step by step; the caller's transaction holds all steps.
+    """Migrate the journal to our version, step by step, in the caller's transaction.
 
-    One of version 0 is empty, and is made.
+    Version 0 is an empty file.
     """
     if version == SCHEMA_VERSION:
         return
@@ -66,7 +66,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise `JournalDamaged` when SQLite finds the file's structure broken, or a name is lost."""
+    """Raise `JournalDamaged` if SQLite finds the file corrupt, or `owner` or `key` is lost."""
     with mapped_errors(path):
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":

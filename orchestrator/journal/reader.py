@@ -1,7 +1,7 @@
 """Reading: lists from columns, and jobs from their events.
 
-Each read has a connection to itself for as long as it takes. So reads may be made in any thread,
-and none waits for another, or for a disk that is written to.
+Each read has its own connection while it lasts. So reads can run in any thread, and none waits for
+another, or for a write.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from states.spec import CheckedSpec
 
 _TYPES = ", ".join(f"'{trigger}'" for trigger, _, _ in TABLE)
 _LEADS_TO = " ".join(f"WHEN '{trigger}' THEN '{state}'" for trigger, _, state in TABLE)
-# Without reading them: whether there are as many events as the last one's number says, all JSON
-# and of types that are known here, and whether that one (of which `body` is) led to the state.
+# A quick check without decoding: are there as many events as the last one's number says, all JSON
+# and of known types, and does the last one (whose body `max(seq)` selects) lead to the state?
 _READABLE = (
     "SELECT count(*) = (SELECT max(seq) FROM entries WHERE job = ?1)"
     f" AND (CASE json_extract(CAST(body AS TEXT), '$.type') {_LEADS_TO} END)"
@@ -37,7 +37,7 @@ _READABLE = (
     " WHERE job = ?1 AND seq IS NOT NULL AND iif(json_valid(CAST(body AS TEXT)),"
     f" json_extract(CAST(body AS TEXT), '$.type') IN ({_TYPES}), 0)"
 )
-# Of many notes only a few are warnings; the type stands first in all that is written.
+# Few of the many notes are warnings; the type comes first in every stored body.
 _EVENTS_AND_WARNINGS = (
     "SELECT body, state, jobs.ended FROM entries LEFT JOIN jobs ON jobs.id = job WHERE job = ?"
     ' AND (seq IS NOT NULL OR substr(body, 1, 16) = CAST(\'{"type":"warned"\' AS BLOB))'
@@ -45,12 +45,12 @@ _EVENTS_AND_WARNINGS = (
 )
 
 
-# Connections that wait for the next read; each holds up to three descriptors.
+# Idle connections kept for the next read; each holds up to three descriptors.
 MAX_IDLE = 4
 
 
 class JournalReader:
-    """Reads a journal, through connections that `connect` makes."""
+    """Reads a journal, through connections from `connect`."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path) -> None:
         self._connect = connect
@@ -79,7 +79,7 @@ class JournalReader:
                     self.close()
 
     def close(self) -> None:
-        """Close the connections; those that are in use, when their reads have ended."""
+        """Close the connections; those in use are closed after their reads."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
@@ -90,12 +90,12 @@ class JournalReader:
 
     @functools.cached_property
     def owner(self) -> str:
-        """The random name of this state root, on every instance that it makes."""
+        """The random name of this state root, a tag on every instance that it creates."""
         return self._meta("owner")
 
     @functools.cached_property
     def key(self) -> str:
-        """What the nonces of this root's attempts are made from; it stands in no trace."""
+        """The secret that the nonces of attempts are derived from; it is in no trace."""
         return self._meta("key")
 
     def _meta(self, key: str) -> str:
@@ -107,16 +107,16 @@ class JournalReader:
     # One job, from its entries.
 
     def bodies(self, job: str, *, after: int = 0, limit: int = -1) -> list[tuple[int, bytes]]:
-        """`entries`, as they are stored."""
+        """`entries` in stored form."""
         return self._select(
             "SELECT id, body FROM entries WHERE job = ? AND id > ? ORDER BY id LIMIT ?",
             (job, after, limit),
         )
 
     def entries(self, job: str, *, after: int = 0, limit: int = -1) -> list[tuple[int, ev.Entry]]:
-        """A job's entries with their numbers in the journal, from the one behind `after`.
+        """A job's entries after number `after`, with their numbers in the journal.
 
-        At most `limit` of them, when it is not negative. `JobUnreadable` when one is no entry.
+        At most `limit` of them, unless it is negative. `JobUnreadable` if one cannot be read.
         """
         try:
             return [
@@ -127,9 +127,9 @@ class JournalReader:
             raise self._unreadable(job, error) from None
 
     def job(self, job: str) -> Job:
-        """The job as its events make it, with all of its warnings, also those noted beside them.
+        """The job after all its events, with all warnings, including noted ones.
 
-        `JobUnreadable` when the events do not make a job.
+        `JobUnreadable` if its events cannot be read or do not fit together.
         """
         found = self._select(_EVENTS_AND_WARNINGS, (job,))
         try:
@@ -139,13 +139,13 @@ class JournalReader:
             folded = fold(entry for entry in entries if isinstance(entry, ev.Event))
             _, state, ended = found[-1]
             if (folded.id, folded.state, folded.ended) != (job, state, bool(ended)):
-                raise EntryError(f"its events lead to {folded.state}, and {state} was recorded")
+                raise EntryError(f"its events lead to {folded.state}, but {state} was recorded")
         except PikaciError as error:
             raise self._unreadable(job, error) from None
         noted = [entry.message for entry in entries if isinstance(entry, ev.Warned)]
         if not noted:
             return folded
-        # Once each: what upkeep fails at, it fails at again.
+        # Without duplicates: upkeep repeats its warnings.
         warnings = tuple(dict.fromkeys((*folded.warnings, *noted)))
         return msgspec.structs.replace(folded, warnings=warnings)
 
@@ -154,7 +154,7 @@ class JournalReader:
         return JobUnreadable(self._path, job, error)
 
     def look(self, row: JobRow) -> Job:
-        """The job of a row; of one that cannot be read, what the row tells, and its `damage`."""
+        """The job of a row; if it cannot be read, what the row says, with its `damage`."""
         try:
             return self.job(row.id)
         except JobUnreadable as error:
@@ -174,9 +174,9 @@ class JournalReader:
             )
 
     def judge(self, job: str) -> CheckedSpec:
-        """The spec of a job that was submitted once, by today's rules: before it begins.
+        """Check the spec of a submitted job by today's rules, before it begins.
 
-        Raises `SpecError` when they refuse it.
+        Raises `SpecError` if they refuse it.
         """
         (found,) = self._select("SELECT body FROM entries WHERE job = ? AND seq = 1", (job,))
         return recorded.judge(found[0])
@@ -193,7 +193,7 @@ class JournalReader:
         return next(iter(self._job_rows("WHERE id = ?", (job,))), None)
 
     def ended(self, job: str) -> bool:
-        """Whether a job has ended; one that is not known has not."""
+        """Whether a job has ended; False if it is not known."""
         return bool(self._select("SELECT 1 FROM jobs WHERE id = ? AND ended = 1", (job,)))
 
     def run_of_key(self, key: str) -> str | None:
@@ -203,9 +203,9 @@ class JournalReader:
     def newest(
         self, *, limit: int, before: int | None = None, **wanted: str | None
     ) -> list[tuple[int, JobRow]]:
-        """Jobs with their places in the journal, the newest first, from the place `before`.
+        """Jobs with their positions in the journal, newest first, from before position `before`.
 
-        `wanted` are values that their `run`, `name`, `state` or `verdict` has; None is any.
+        `wanted` filters by `run`, `name`, `state` or `verdict`; None matches any value.
         """
         terms: dict[str, str | int] = {
             f"{column} = ?": value for column, value in wanted.items() if value is not None
@@ -220,7 +220,7 @@ class JournalReader:
         return [(row[-1], job_row(row[:-1])) for row in rows]
 
     def newest_runs(self, *, limit: int, before: int | None = None) -> list[tuple[int, str]]:
-        """Runs with their places in the journal, the newest first, from the place `before`."""
+        """Runs with their positions in the journal, newest first, from before position `before`."""
         return self._select(
             "SELECT first_entry, run FROM jobs AS job"
             " WHERE (? IS NULL OR first_entry < ?) AND NOT EXISTS (SELECT 1 FROM jobs AS later"
@@ -230,20 +230,20 @@ class JournalReader:
         )
 
     def runs(self) -> dict[str, list[JobRow]]:
-        """All jobs by their runs, the oldest run first; runs that began at once stand mixed."""
+        """All jobs by run, the oldest run first."""
         runs: dict[str, list[JobRow]] = {}
         for row in self.jobs():
             runs.setdefault(row.run, []).append(row)
         return runs
 
     def unfinished(self) -> list[JobRow]:
-        """The jobs that have not ended, the oldest first."""
+        """The unfinished jobs, the oldest first."""
         return self._job_rows("WHERE ended = 0", ())
 
     def unreadable(self, jobs: Iterable[str]) -> set[str]:
-        """Those of the jobs whose events are damaged, or a newer pikaci's, as a quick look tells.
+        """Those of the jobs whose events are damaged or of a newer pikaci, by a quick check.
 
-        `job` says it of each for certain.
+        Only `job` knows for certain.
         """
         with self._reading() as connection:
             find = connection.execute
@@ -256,12 +256,12 @@ class JournalReader:
         return [job_row(row) for row in rows]
 
     def position(self) -> int:
-        """The number of the newest entry; 0 when there is none."""
+        """The number of the newest entry; 0 if there is none."""
         ((number,),) = self._select("SELECT max(id) FROM entries")
         return number or 0
 
     def moves(self, *, after: int, limit: int) -> list[tuple[int, JobRow, ev.Event | None]]:
-        """Events of all jobs, each with its number and its job's row, from behind `after`.
+        """Events of all jobs after number `after`, each with its number and its job's row.
 
         None stands for an event that cannot be read.
         """
@@ -273,7 +273,7 @@ class JournalReader:
         return [(row[-2], job_row(row[:-2]), _event(row[-1])) for row in rows]
 
     def open_leases(self) -> list[Lease]:
-        """The leases that have not ended, the oldest first."""
+        """The open leases, the oldest first."""
         with reading(self._path):
             return [
                 Lease(

@@ -1,4 +1,4 @@
-"""What the journal knows of jobs and leases without reading their events."""
+"""Rows for jobs and leases, which can be read without their events."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from states.lifecycle import TABLE, TERMINAL, State
 from states.outcome import Outcome, Verdict
 
 MAX_MESSAGE = 1000
-LONG_AGO = datetime.fromtimestamp(0, UTC)  # for a time that a damaged row does not tell
-# An event leads to one state, wherever it comes from.
+LONG_AGO = datetime.fromtimestamp(0, UTC)  # for a time missing in a damaged row
+# An event always leads to the same state.
 _LEADS_TO = {trigger: state for trigger, _, state in TABLE}
 _DESTINATIONS = {kind: _LEADS_TO[ev.tag(kind)] for kind in ev.EVENT_TYPES}
 _STATES = {state.value: state for state in State}
@@ -25,8 +25,8 @@ _VERDICTS = {verdict.value: verdict for verdict in Verdict}
 class JobRow(msgspec.Struct, frozen=True, gc=False):
     """A job in a list, from columns that every event keeps up to date.
 
-    `message` says why the job did not pass. `snapshot`, `commit` and `dirty` are the tree that it
-    sees. Times are ISO 8601, None where there is none, or where a damaged row does not tell.
+    `message` says why the job did not pass. `snapshot`, `commit` and `dirty` describe its tree.
+    Times are ISO 8601, None if there is none, or if a damaged row lacks it.
     """
 
     id: str
@@ -47,7 +47,7 @@ class JobRow(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def submitted(self) -> datetime | None:
-        """When it came."""
+        """When it was submitted."""
         return _moment(self.submitted_at)
 
     @property
@@ -57,15 +57,15 @@ class JobRow(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def moved(self) -> datetime | None:
-        """When it came into its state."""
+        """When it entered its state."""
         return _moment(self.moved_at)
 
 
 @dataclass(frozen=True)
 class Lease:
-    """An instance that may exist because of us, until Incus says that it does not.
+    """An instance of ours that may exist, until Incus says that it does not.
 
-    `made`: its create is known to have been answered. `kept`: it stays for debugging.
+    `made`: the create call was answered. `kept`: it is kept for debugging.
     """
 
     instance: str
@@ -84,7 +84,7 @@ COLUMNS = (
 
 
 def job_row(values: tuple[Any, ...]) -> JobRow:
-    """The row of the values of `COLUMNS`."""
+    """A row from the values of `COLUMNS`."""
     id, run, name, ended, state, verdict, attempt, submitted, begun, moved = values[:10]
     workspace, snapshot, commit, dirty, message = values[10:]
     return JobRow(
@@ -92,7 +92,7 @@ def job_row(values: tuple[Any, ...]) -> JobRow:
         run,
         name,
         ended == 1,
-        _STATES.get(state, State.NEW),  # nothing is known of a job whose state was damaged
+        _STATES.get(state, State.NEW),  # the state of this row is damaged
         _VERDICTS.get(verdict),
         attempt,
         submitted,
@@ -115,7 +115,7 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def first_values(entry: ev.Submitted | ev.Rejected, number: int | None) -> tuple[Any, ...]:
-    """A new row, for `INSERT_JOB`; `number` is its first entry's."""
+    """The values of a new row, for `INSERT_JOB`; `number` is that of its first entry."""
     key: str | None = None
     tree: tuple[Any, ...] = (None, None, None)
     if isinstance(entry, ev.Submitted):
@@ -137,7 +137,7 @@ INSERT_JOB = (
 
 
 def next_values(entry: ev.Event) -> tuple[Any, ...]:
-    """What an event changes in the row of its job, for `MOVE_JOB`."""
+    """The values that an event changes in its job's row, for `MOVE_JOB`."""
     moved = _moved(entry)
     begun = moved[3] if isinstance(entry, ev.ArtifactsReset) else None
     return (*moved, isinstance(entry, ev.Retried | ev.Restarted), begun, entry.job)
@@ -150,7 +150,7 @@ MOVE_JOB = (
 
 
 def _moved(entry: ev.Event) -> tuple[State, Verdict | None, bool, str, str]:
-    """State, verdict, whether it has ended, when, and why it did not pass."""
+    """State, verdict, whether it has ended, when it moved, and why it did not pass."""
     state, at = _DESTINATIONS[type(entry)], entry.at.isoformat()
     if state not in TERMINAL:
         return state, None, False, at, ""

@@ -1,4 +1,4 @@
-"""When something happened, as entries of the journal have it."""
+"""Time stamps for entries of the journal."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 def now() -> dict[str, Any]:
-    """The two times of an entry: `at` to show, `monotonic` to measure with."""
+    """The two times of an entry: `at` for display, `monotonic` for measuring."""
     return {"at": datetime.now(UTC), "monotonic": time.monotonic()}
 
 
 @functools.cache
 def boot_id() -> str:
-    """Which boot of the host `time.monotonic` counts from: 8 hex digits, "" when not known."""
+    """The id of the host's boot, from which `time.monotonic` counts: 8 hex digits, or ""."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
     except OSError:

@@ -1,7 +1,7 @@
-"""Writing: every entry is durable before anyone is told of it, and before the next effect.
+"""Writing: every entry is durable before anyone sees it, and before the next effect.
 
-One connection, used in one worker thread at a time through a limiter of its own. Appends that
-arrive while a commit is going on share the next one.
+One connection, used by one worker thread at a time, through its own limiter. Appends that arrive
+during a commit share the next one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _decoder = msgspec.json.Decoder(ev.Written)
 
 @dataclass
 class _Part:
-    """What one call brought: it is written whole or not at all.
+    """The entries of one call: all are written, or none.
 
-    It is `durable` when the commit with it has returned; `error` says why it is not to be written.
+    They are `durable` when their commit has returned; `error` says why they were not written.
     """
 
     entries: tuple[ev.Entry, ...]
@@ -37,23 +37,22 @@ class _Part:
     bodies: tuple[bytes, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        # Here, so that who brought an entry that cannot be encoded, or that nobody could read
-        # again, is who hears of it.
+        # Encode and decode here, so that a bad entry fails in the call that brought it.
         self.bodies = tuple(msgspec.json.encode(entry) for entry in self.entries)
         for body in self.bodies:
             _decoder.decode(body)
         for entry in self.entries:
             if isinstance(entry, ev.Submitted) and entry.spec.writable_workspace:
-                raise WritableWorkspace  # a bug: no door lets such a spec in
+                raise WritableWorkspace  # a bug: such a spec is refused before it gets here
 
     @property
     def settled(self) -> bool:
-        """Whether it is known what became of it."""
+        """Whether the outcome is known."""
         return self.durable or self.error is not None
 
 
 class JournalWriter:
-    """Appends to a journal, on a connection that is its own."""
+    """Appends to a journal, on its own connection."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
@@ -63,12 +62,12 @@ class JournalWriter:
         self._open_batch: list[_Part] = []
         self._untold: deque[ev.Entry] = deque()
         self._observers: list[Callable[[ev.Entry], None]] = []
-        self.deaf: Exception | None = None
+        self.observer_error: Exception | None = None
 
     def observe(self, observer: Callable[[ev.Entry], None]) -> None:
         """Call `observer` with every entry of this process, once it is durable.
 
-        One that raises hears no more; its error is raised when the journal is closed.
+        An observer that raises is called no more; its error is raised when the journal is closed.
         """
         self._observers.append(observer)
 
@@ -79,10 +78,10 @@ class JournalWriter:
     async def append(self, *entries: ev.Entry) -> None:
         """Return when the entries, and all notes before them, are durable.
 
-        Raises `NotTheWriter` when another process has written an event of the same number, and
-        `JournalUnwritable` when nothing can be written; then none of the entries is there. Not cut
-        short by a cancellation: what was begun is known to be written or not. When an interrupt
-        cuts the write short, each of those who share it writes its rest anew.
+        Raises `NotTheWriter` if another process has written an event with the same number, and
+        `JournalUnwritable` if nothing can be written; then none of the entries is stored. Shielded
+        from cancellation, so that the outcome is always known. If an interrupt breaks off a write
+        that several calls share, each call writes its own entries again.
         """
         batch = self._open_batch
         mine = _Part(entries)
@@ -112,9 +111,9 @@ class JournalWriter:
             try:
                 observer(entry)
             except Exception as error:
-                # The entry is durable: what a listener does with it is no fault of the job's.
+                # The entry is durable: an observer's error must not affect the job.
                 self._observers.remove(observer)
-                self.deaf = self.deaf or error
+                self.observer_error = self.observer_error or error
 
     def _commit(self, parts: Sequence[_Part]) -> None:
         with mapped_errors(self._path), transaction(self._connection):
@@ -133,11 +132,11 @@ class JournalWriter:
             for entry, body in zip(part.entries, part.bodies, strict=True):
                 self._insert(entry, body)
         except sqlite3.IntegrityError:
-            # Theirs alone: what others appended at the same time is written.
+            # Only this part fails: what others appended at the same time is written.
             self._connection.execute("ROLLBACK TO part")
             error = NotTheWriter(
                 f"{self._path}: another process has moved the job {entry.job}",
-                resolution="`pikaci status` shows where it is",
+                resolution="`pikaci status` shows its state",
             )
         self._connection.execute("RELEASE part")
         return error
@@ -181,7 +180,7 @@ class JournalWriter:
                 execute("UPDATE leases SET ended = 1 WHERE instance = ?", (note.instance,))
 
     def _run_of(self, key: str) -> str | None:
-        # On the writing connection: what others have not committed yet is waited for.
+        # On the writing connection, which waits for other processes' uncommitted writes.
         found = self._connection.execute("SELECT run FROM jobs WHERE key = ?", (key,)).fetchone()
         return None if found is None else str(found[0])
 

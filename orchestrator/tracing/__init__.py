@@ -1,1 +1,1 @@
-"""Traces to look at: one reading of a job's entries, drawn in several forms. Pure."""
+"""Traces for people and tools: one model of a job's entries, in several output forms. Pure."""

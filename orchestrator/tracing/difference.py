@@ -9,13 +9,13 @@ import msgspec
 from orchestrator.tracing.parts import parts
 from orchestrator.tracing.timeline import Kind, Timeline
 
-# Below this, a difference is the machine's noise.
+# Smaller differences are noise.
 NOTABLE_SECS = 0.1
 NOTABLE_RATIO = 1.2
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """The seconds in a state, or (`effect`) in what filled it, over all attempts, of both jobs."""
+    """Seconds that both jobs spent in a state, or in an `effect` in it, over all attempts."""
 
     state: str
     effect: str
@@ -24,7 +24,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def more(self) -> float:
-        """How much longer the other took; negative when it was shorter."""
+        """How many seconds longer the other took; negative if it was faster."""
         return self.other - self.one
 
     @property
@@ -34,7 +34,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """`common` is how many states both have from the first on, in the same order."""
+    """Two jobs compared; `common` is the length of the beginning that their paths share."""
 
     one: Timeline
     other: Timeline
@@ -51,12 +51,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def notable(self) -> bool:
-        """Whether anything is worth a look."""
+        """Whether any difference is worth a look."""
         return not (self.same_outcome and self.same_path) or any(row.notable for row in self.rows)
 
 
 def difference(one: Timeline, other: Timeline) -> Difference:
-    """The two, side by side."""
+    """Compare two jobs."""
     paths = [[span.name for span in job.states] for job in (one, other)]
     common = next(
         (n for n, (a, b) in enumerate(zip(*paths, strict=False)) if a != b), min(map(len, paths))
@@ -83,7 +83,7 @@ def _rows(one: Timeline, other: Timeline) -> Sequence[Row]:
 
 
 def _times(job: Timeline) -> dict[tuple[str, str], float]:
-    """Seconds by state, and by state and effect: the state itself has the effect ""."""
+    """Seconds by state and effect; the effect "" stands for the whole state."""
     times: dict[tuple[str, str], float] = {}
     for state in job.states:
         for part in (state, *parts(job, state)):

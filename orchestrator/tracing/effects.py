@@ -1,4 +1,4 @@
-"""What traces call the effects of a job."""
+"""The names of a job's effects in traces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from states.lifecycle import State
 
-# What is done in a state, to leave it.
+# The effect that leads out of a state.
 OF_STATE = {
     State.SUBMITTED: "reset",
     State.ARTIFACTS_RESET: "create",

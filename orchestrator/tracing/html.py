@@ -1,4 +1,4 @@
-"""A page to look at: the run as bars over time. One file, no script, no network."""
+"""HTML: the run as bars over time. One file, no script, no network."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from orchestrator.tracing.timeline import Kind, Span, Timeline
 from orchestrator.units import duration
 from orchestrator.words import job_word
 
-# Without a script nothing that a job printed can become one.
+# No scripts: nothing that a job printed can run as one.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-# With more jobs than these each has one line, and its own time beside it, enlarged.
+# With more jobs than this, each gets one line, and beside it its own time, enlarged.
 MANY = 40
 _TICKS = 6
-_LAST_TICK = 97.0  # percent: its words must not leave the page
+_LAST_TICK = 97.0  # percent; labels further right would leave the page
 _FAR = 60.0  # percent; a hint further right opens to the left
-_LETTER = 0.008  # of the width: what one takes
-_SMALL = 0.0005  # of the width: no bar of its own
+_LETTER = 0.008  # width of a letter, as a share of the page's width
+_SMALL = 0.0005  # share of the page's width; shorter spans get no bar
 
 WORDS = {
     "wait": "waits",
@@ -41,12 +41,12 @@ WORDS = {
 
 
 def escape(text: str) -> str:
-    """Text that is neither markup nor what reorders the text around it."""
+    """Escape markup, and remove characters that reorder the text around them."""
     return escape_markup(plain_lines(text))
 
 
 def html(jobs: Sequence[Timeline]) -> bytes:
-    """The page; hover over a bar to read what it is."""
+    """The page; hover over a bar for details."""
     clock = _Clock(min(job.begin for job in jobs), max(job.end for job in jobs))
     many = len(jobs) > MANY
     runs = ", ".join(dict.fromkeys(job.run for job in jobs))
@@ -75,7 +75,7 @@ def html(jobs: Sequence[Timeline]) -> bytes:
 
 
 class _Clock:
-    """The page's width in time."""
+    """Maps time to the page's width."""
 
     def __init__(self, zero: datetime, end: datetime) -> None:
         self.zero = zero
@@ -114,7 +114,7 @@ def _critical(links: Sequence[Link], clock: _Clock, *, of_jobs: int) -> Iterator
     steps = []
     for link in links:
         if link.waited > _SMALL * clock.secs:
-            steps.append(f"a place ({duration(link.waited)})")
+            steps.append(f"a slot ({duration(link.waited)})")
         steps.append(f"<b>{escape(link.name)}</b> ({duration(link.secs)})")
     if len(steps) > 12:
         steps = [*steps[:4], f"{len(steps) - 8} more", *steps[-4:]]
@@ -123,7 +123,7 @@ def _critical(links: Sequence[Link], clock: _Clock, *, of_jobs: int) -> Iterator
 
 
 def _together(jobs: Sequence[Timeline]) -> Iterator[str]:
-    """All jobs' time as one bar, which is the legend too."""
+    """All jobs' time as one bar, which is also the legend."""
     spans = [part for job in jobs for state in job.states for part in parts(job, state)]
     spans += [call for job in jobs for call in afterwards(job)]
     shares: dict[str, float] = {}
@@ -198,7 +198,7 @@ def _dense(job: Timeline, clock: _Clock, on_path: set[str], longest: float) -> s
 
 
 def _own(job: Timeline) -> Span:
-    """From when the job had its place to its verdict."""
+    """From when the job got its slot to its verdict."""
     begin = job.place.end if job.place is not None else job.begin
     return Span(
         name=job.name, kind=Kind.STATE, begin=min(begin, job.settled), end=job.settled, attempt=1
@@ -229,14 +229,14 @@ def _hint(job: Timeline, span: Span) -> str:
     head = f"{span.name}: {duration(span.secs)}"
     begin = f"from {duration((span.begin - job.begin).total_seconds())}"
     attempt = f"attempt {span.attempt}" if job.job.attempt > 1 else ""
-    made_way = f"{span.after} made way" if span.after else ""
+    made_way = f"{span.after} freed the slot" if span.after else ""
     first = ", ".join(part for part in (head, begin, attempt, made_way) if part)
     told = [text[:300] for text in (span.detail, span.error) if text]
     return "\n".join((first, *told))
 
 
 def kind_of(part: Span | Share) -> str:
-    """The class and the colour of what filled a state's time; `WORDS` say what it is."""
+    """The CSS class of a part of a state; `WORDS` has its label."""
     if part.kind in (Kind.WAIT, Kind.HOST):
         return part.kind.value
     return part.name if part.name in WORDS else "other"

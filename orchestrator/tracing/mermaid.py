@@ -1,4 +1,4 @@
-"""Mermaid: the way of one job through its states, or a run as bars."""
+"""Mermaid: one job's path through its states, or a run as bars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.units import duration
 
 
 def mermaid(jobs: Sequence[Timeline]) -> bytes:
-    """A diagram of states for one job; for several, a Gantt chart with a section a job."""
+    """A state diagram for one job; a Gantt chart with a section per job for several."""
     lines = _states(jobs[0]) if len(jobs) == 1 else _gantt(jobs)
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -39,5 +39,5 @@ def _gantt(jobs: Sequence[Timeline]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    # A name may be hostile: what means something to Mermaid goes.
+    # A name may be hostile: replace everything with a meaning in Mermaid.
     return re.sub(r"[^A-Za-z0-9._/ -]", "_", name)[:80] or "_"

@@ -1,4 +1,4 @@
-"""OTLP JSON, made after the fact: one trace a run, a span a job, below it states, in them calls."""
+"""OTLP JSON, made afterwards: one trace per run; spans for jobs, states, and calls in them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OK, _ERROR = 1, 2
 
 
 def otlp(jobs: Sequence[Timeline]) -> bytes:
-    """An ExportTraceServiceRequest. Ids are hashes: exported twice, it is the same trace."""
+    """An ExportTraceServiceRequest. Ids are hashes, so a second export gives the same trace."""
     spans: list[dict[str, Any]] = []
     for run in dict.fromkeys(job.run for job in jobs):
         own = [job for job in jobs if job.run == run]
@@ -63,7 +63,7 @@ def _job(job: Timeline) -> Iterator[dict[str, Any]]:
             if state.begin <= call.begin and call.end <= state.end and place not in inside:
                 inside[place] = own
     for place, call in enumerate(job.calls):
-        # What is not within one state is within the job.
+        # A call that is not within one state is a child of the job.
         about = {"pikaci.command": call.detail, "pikaci.attempt": call.attempt}
         yield _span(call, (*inside.get(place, path), "incus", str(place)), about, up=2)
 
@@ -75,7 +75,7 @@ def _whole(name: str, begin: datetime, end: datetime, *, ok: bool, error: str = 
 def _span(
     span: Span, path: tuple[str, ...], about: dict[str, str | int], *, up: int = 1
 ) -> dict[str, Any]:
-    """A span at a path, whose parent has the path without its last `up` words."""
+    """A span at a path; its parent's path lacks the last `up` elements."""
     return {
         "traceId": _id(path[:1], 16),
         "spanId": _id(path, 8),

@@ -1,4 +1,4 @@
-"""What filled the time of a state: calls of incus, waits, and pikaci's own work in between."""
+"""The parts of a state's time: incus calls, waits, and pikaci's own work in between."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ STILL = "still"
 
 
 def parts(job: Timeline, state: Span) -> list[Span]:
-    """The state's time, cut into spans that follow each other without a gap.
+    """Cut the state's time into consecutive spans, without gaps.
 
-    Of calls that went on at once, the one that began last has the time.
+    While several calls run at once, the time counts for the one that began last.
     """
     inside = [
         span
@@ -34,12 +34,12 @@ def parts(job: Timeline, state: Span) -> list[Span]:
 
 
 def afterwards(job: Timeline) -> list[Span]:
-    """The calls that ended when the job had its verdict: the guest's release."""
+    """The calls that ended after the verdict: the guest's release."""
     return [call for call in job.calls if job.job.ended and call.end > job.settled]
 
 
 def _lasts(job: Timeline, state: Span) -> bool:
-    """Whether what is done in the state is not over, so that the journal does not have it yet."""
+    """Whether the state's effect is still running, so that the journal does not have it yet."""
     last = job.states[-1]
     both = (state.name, last.name) == (State.INSTANCE_READY, State.RUNNING)
     return state is last or (both and state.attempt == last.attempt)
@@ -52,7 +52,7 @@ def _going_on(state: Span) -> dict[str, object]:
 
 
 def _cut(state: Span, inside: Sequence[Span]) -> list[Span]:
-    """Sweep over the moments at which something begins or ends."""
+    """Sweep over all times at which a span begins or ends."""
     waiting = sorted(inside, key=lambda span: span.begin, reverse=True)
     moments = sorted(
         {state.begin, state.end}
@@ -91,7 +91,7 @@ def _same(one: Span, other: Span) -> bool:
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """All spans of one name in a state or on a path; `failed` of the `count` were faults."""
+    """All spans with one name in a state or on a path; `failed` of the `count` were faults."""
 
     name: str
     kind: Kind
@@ -104,7 +104,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summed(spans: Iterable[Span]) -> list[Share]:
-    """One share a name and command, in the order in which they first come."""
+    """One share per name and command, in order of first appearance."""
     shares: dict[tuple[str, str], Share] = {}
     for span in spans:
         key = (span.name, span.command)
@@ -122,7 +122,7 @@ def summed(spans: Iterable[Span]) -> list[Share]:
 
 
 def joined(one: Share, other: Share) -> Share:
-    """Two shares of one name as one."""
+    """Merge two shares with the same name."""
     return msgspec.structs.replace(
         one,
         secs=round(one.secs + other.secs, 6),

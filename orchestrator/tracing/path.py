@@ -1,4 +1,4 @@
-"""The critical path: what had to end before the job, or the run, could."""
+"""The critical path: what had to end before the job or the run could end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from orchestrator.tracing.timeline import Kind, Span, Timeline
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
-    """A job's part of a run's critical path: `secs` from when it had its place, to its verdict.
+    """A job's part of a run's critical path: `secs` from when it got its slot to its verdict.
 
-    `waited` are the seconds before that in which it waited for a place, when no job of the run
-    made way; `foreign` is the job of another run that did, if one is known.
+    `waited` is how long it waited for the slot before that, in seconds, if no job of this run freed
+    it; `foreign` is the job of another run that did, if known.
     """
 
     id: str
@@ -25,9 +25,9 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def path_of_job(job: Timeline) -> list[Share]:
-    """From submit to verdict, one step after the other; an attempt that failed is one step.
+    """The steps from submission to verdict, in order; a failed attempt is one step.
 
-    What pikaci did itself in between comes last, as one.
+    Pikaci's own work in between is added up in the last step.
     """
     last = max(span.attempt for span in job.states)
     steps: list[Share] = []
@@ -49,7 +49,7 @@ def path_of_job(job: Timeline) -> list[Share]:
 
 
 def path_of_run(jobs: Sequence[Timeline]) -> list[Link]:
-    """From the first submission to the run's end: who made way for whom, the last job last."""
+    """The links from the first submission to the run's end: each job freed the slot of the next."""
     by_id = {job.id: job for job in jobs}
     job: Timeline | None = max(jobs, key=lambda job: job.settled)
     links: list[Link] = []

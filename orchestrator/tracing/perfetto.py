@@ -1,7 +1,7 @@
-"""The Chrome trace format, which Perfetto and others open: a process a run, tracks for each job.
+"""The Chrome trace format, for Perfetto and others: one process per run, tracks for each job.
 
-The first track of a job has its states, and in them what filled them. Incus calls, which may begin
-in one state and end in another, are on tracks below it.
+The first track of a job has its states and their parts. Incus calls, which may begin in one state
+and end in another, are on tracks below it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def perfetto(jobs: Sequence[Timeline]) -> bytes:
 
 
 def _lanes(calls: Iterable[Span]) -> list[list[Span]]:
-    """Calls that go on at once are on tracks of their own: slices of one track must nest."""
+    """Put overlapping calls on separate tracks: slices on one track must nest."""
     lanes: list[list[Span]] = []
     for call in sorted(calls, key=lambda call: call.begin):
         free = next((lane for lane in lanes if lane[-1].end <= call.begin), None)
@@ -54,7 +54,7 @@ def _named(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:
 
 
 def _slice(span: Span, zero: datetime, process: int, thread: int) -> dict[str, Any]:
-    # Both ends are rounded alike, so that neighbours stay neighbours.
+    # Round both ends the same way, so that adjacent slices stay adjacent.
     begin, end = (round((at - zero).total_seconds() * 1e6) for at in (span.begin, span.end))
     told = {"detail": span.detail, "error": span.error, "after": span.after}
     return {

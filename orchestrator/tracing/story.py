@@ -1,6 +1,6 @@
-"""What is told of a job, or a run: its time and what filled it, and why it did not pass.
+"""The story of a job or a run: where the time went, and why it did not pass.
 
-`pikaci trace --json` prints these as they are, and shows the same to people.
+`pikaci trace --json` prints these structures; without `--json` it shows the same to people.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from states.outcome import Failure, Verdict
 
 
 class StateStory(msgspec.Struct, frozen=True, kw_only=True):
-    """A state: when it began, in seconds after the submission, how long it was, what filled it."""
+    """A state: its begin, in seconds after the submission, its duration, and its parts."""
 
     state: str
     attempt: int
@@ -30,7 +30,7 @@ class StateStory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """An incus command that failed: all of it, and what Incus said."""
+    """A failed incus command, in full, with Incus's error."""
 
     attempt: int
     name: str
@@ -40,7 +40,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobStory(msgspec.Struct, frozen=True, kw_only=True):
-    """A job. `secs` are to its verdict, or to now; `release` came after it.
+    """A job. `secs` is the time to its verdict, or until now; `release` is what came after it.
 
     `path` is the critical path: its steps add up to `secs`. `artifacts` is the directory of the
     last attempt on the host; the log is `guest.log` in it.
@@ -66,7 +66,7 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A job of a run: `begin` and `place` are when it was submitted, and when it had its place."""
+    """A job of a run: `begin` is when it was submitted, `place` when it got its slot."""
 
     id: str
     name: str
@@ -78,7 +78,7 @@ class JobLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunStory(msgspec.Struct, frozen=True, kw_only=True):
-    """A run: `secs` to its last verdict, or to now."""
+    """A run: `secs` is the time to its last verdict, or until now."""
 
     run: str
     secs: float
@@ -124,7 +124,7 @@ def job_story(job: Timeline) -> JobStory:
                 error=call.error,
             )
             for call in job.calls
-            # That there is nothing to delete is no fault; what cannot be deleted is warned of.
+            # A delete that finds nothing is not a fault; one that fails adds a warning.
             if not call.ok and call.name != "delete"
         ),
         warnings=(*job.job.warnings, *job.warnings),
@@ -167,7 +167,7 @@ def _ready(part: Span) -> bool:
 
 
 def _begun(job: Timeline) -> datetime:
-    """When it had its place; of one that still waits for it, now."""
+    """When it got its slot; now, if it still waits for it."""
     if job.place is not None:
         return job.place.end
     return job.settled if job.job.state is State.SUBMITTED else job.begin

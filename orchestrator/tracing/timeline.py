@@ -1,4 +1,4 @@
-"""What a job did when: its states one after the other, the incus calls in them, and its waits."""
+"""What a job did when: its states in order, the incus calls in them, and its waits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from states import events as ev
 from states.job import Job, step
 from states.outcome import Failure, Verdict
 
-# In a wait, its `name` says for what; these stand beside the values of `WaitFor`.
+# Names of waits and parts, in addition to the values of `WaitFor`.
 INCUS, DELAY, HOST = "incus", "delay", "host"
 
 
 class Kind(enum.StrEnum):
-    """What a span is."""
+    """The kind of a span."""
 
     STATE = "state"
     CALL = "call"
@@ -30,9 +30,9 @@ class Kind(enum.StrEnum):
 class Span(msgspec.Struct, frozen=True, kw_only=True):
     """Something that took time.
 
-    `command` of a call says which incus command it was, `detail` is all of it, and `error` what
-    Incus said; of a state, `detail` is what was told when it was entered, on one line. `ok` is
-    False for a fault. `after` is the job that made way for one that waited.
+    For a call, `command` is the incus command in short, `detail` the full command, and `error`
+    Incus's error. For a state, `detail` is the message of the event that entered it, on one line.
+    `ok` is False for a fault. `after` is the job that freed the slot after a wait.
     """
 
     name: str
@@ -53,9 +53,9 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """One job. `states` follow each other without a gap; `calls` and `waits` lie in them.
+    """One job. `states` are consecutive; `calls` and `waits` are within them.
 
-    `warnings` are those that were noted beside the result's.
+    `warnings` are the noted ones, without those of the result.
     """
 
     job: Job
@@ -86,7 +86,7 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> Span | None:
-        """Its last wait for a place among the jobs that may run."""
+        """Its last wait for a slot."""
         return next((wait for wait in self.waits[::-1] if wait.name == ev.WaitFor.PLACE), None)
 
     @property
@@ -96,19 +96,19 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def settled(self) -> datetime:
-        """When it had its verdict; the last moment that is known of a job without one."""
+        """When it had its verdict; the last known time for a job without one."""
         return self.states[-1].end
 
     @property
     def end(self) -> datetime:
-        """When the last thing that is known of it ended: its guest's release, mostly."""
+        """When the last known part of it ended: usually its guest's release."""
         return max(span.end for span in (*self.states, *self.calls))
 
 
 def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> Timeline:
-    """The timeline of a job's entries, from its first.
+    """The timeline of a job, from all of its entries.
 
-    A state that lasts goes on `until` then, or to the last entry.
+    The state of an unfinished job lasts `until` this time, or until the last entry.
     """
     job = Job()
     states: list[Span] = []
@@ -117,7 +117,7 @@ def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> T
     warnings: list[str] = []
     last: datetime | None = None
     for entry in entries:
-        # Clocks may be set back; nothing takes less than no time.
+        # The clock may be set back; durations must not become negative.
         last = entry.at if last is None else max(last, entry.at)
         attempt = max(1, job.attempt)
         match entry:
@@ -168,7 +168,7 @@ def _call(entry: ev.Called, end: datetime, attempt: int) -> Span:
         command=command_of(entry.argv),
         detail=" ".join(shlex.join(entry.argv).split()),
         error=entry.error,
-        # Without an error, what was cut off was not wanted any more.
+        # Cut off without an error: the call was cancelled.
         ok=not entry.error,
     )
 
@@ -190,7 +190,7 @@ def _delay(entry: ev.Retried, begin: datetime, attempt: int) -> Span:
 
 
 def _again(calls: Sequence[Span]) -> list[Span]:
-    """A call that failed, and came again in the same attempt: in between, Incus was waited for."""
+    """Waits for Incus: between a failed call and its retry in the same attempt."""
     failed: dict[tuple[str, int], Span] = {}
     waits = []
     for call in calls:

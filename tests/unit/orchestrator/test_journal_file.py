@@ -244,7 +244,7 @@ def test_another_s_database_is_left_alone(tmp_path: Path, version: int) -> None:
     sql(path, f"PRAGMA user_version = {version}")
     before = contents(path)
 
-    with pytest.raises(JournalError, match="no journal of pikaci"), open_journal(path):
+    with pytest.raises(JournalError, match="not a pikaci journal"), open_journal(path):
         pass
 
     assert before == contents(path)
