@@ -1,11 +1,11 @@
-"""A fake Incus, for tests of pikaci and of what embeds it.
+"""A fake Incus, for tests of pikaci and of programs that embed it.
 
     async with FakeIncus.open() as fake:
         incus = Incus(conf, spawn=fake)
 
-It says what the real one says, as the contract tests check against both. What a job's command
-does in the guest is a `guest_script` of yours; what goes wrong is asked for by `fake.fail(...)`
-and its like. `python -m orchestrator.fake_incus` is the same behind a command.
+It answers like the real Incus: the contract tests run against both. Your `guest_script` decides
+what a job's command does in the guest; `fake.fail(...)` and similar methods inject faults. `python
+-m orchestrator.fake_incus` is the same fake as a command.
 """
 
 from orchestrator.fake_incus import words

@@ -1,13 +1,13 @@
 """The fake as a program: `python -m orchestrator.fake_incus ARGS` is `incus ARGS`.
 
-For tests that must start a process, and for trying pikaci without a daemon. What the daemon
-remembers is kept in the directory that PIKACI_FAKE_INCUS_DIR names, as `state.json`; it begins
-as `pikaci setup` leaves a real one.
+For tests that must start a process, and for trying pikaci without a daemon. The daemon's state is
+`state.json` in the directory that PIKACI_FAKE_INCUS_DIR names; at first it is like a real daemon
+after `pikaci setup`.
 
-There is no daemon, so there are limits. What an exec starts runs in the program itself, for as
-long as the command takes, and dies with it; `follow` and `cancel` from another process do not
-see that job, and stopping or deleting its instance does not end it. Its files reach `state.json`
-when it ends. There are no faults on command. `FakeIncus` in a test has none of these limits.
+Without a daemon there are limits. What an exec starts runs inside this program and dies with it:
+`follow` and `cancel` from another process do not see that job, and stopping or deleting its
+instance does not end it. Its files reach `state.json` when it ends. Faults cannot be injected.
+`FakeIncus` in a test has none of these limits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _READS_STDIN = ("create", "exec", "profile create")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; its exit code."""
+    """Run one command; returns its exit code."""
     directory = os.environ.get(DIRECTORY_VARIABLE)
     if not directory:
         print(f"{DIRECTORY_VARIABLE} is not set: where is the fake's state?", file=sys.stderr)
@@ -53,14 +53,14 @@ def _run(directory: Path, argv: Sequence[str]) -> Completed:
     try:
         verb = parse(argv).verb
     except Refused:
-        verb = ""  # the fake says so itself
+        verb = ""  # the fake reports it later
     stdin = b""
     if verb in _READS_STDIN and not sys.stdin.isatty():
         stdin = sys.stdin.buffer.read()
     if verb != "exec":
         with _state(directory) as store:
             return trio.run(_answer, store, argv, stdin)
-    # It may take long, and must not lock others out.
+    # An exec may take long, and must not hold the lock.
     with _state(directory) as store:
         pass
     completed = trio.run(_answer, store, argv, stdin)
@@ -84,7 +84,7 @@ async def _answer(store: Store, argv: Sequence[str], stdin: bytes) -> Completed:
 
 @contextmanager
 def _state(directory: Path) -> Iterator[Store]:
-    """What the daemon remembers, for one process at a time; kept when the block ends."""
+    """The daemon's state, for one process at a time; saved when the block ends."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

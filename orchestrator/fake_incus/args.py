@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.fake_incus import words
 from orchestrator.fake_incus.words import NotFaked, Refused
 
-# A flag's value: the letters and names that mean it. The first name is the one it is known by.
+# Which flags take a value: True if they do.
 _ANYWHERE = {"project": True, "quiet": False, "q": False}
 _GROUPS = ("image", "image alias", "project", "profile", "storage", "file", "config")
 
@@ -71,7 +71,7 @@ class Command:
     verb: str
     args: tuple[str, ...]
     flags: dict[str, list[str]] = field(default_factory=dict)
-    rest: tuple[str, ...] = ()  # what stands behind `--`
+    rest: tuple[str, ...] = ()  # the words after `--`
 
     @property
     def project(self) -> str:
@@ -83,7 +83,7 @@ class Command:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Read a command line, without the program's name; `NotFaked` names what is not known."""
+    """Parse a command line, without the program's name; `NotFaked` names what is not supported."""
     verb, remaining = _verb(argv)
     if verb not in FLAGS:
         raise NotFaked(f"incus {' '.join(argv)}")
@@ -117,7 +117,7 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 def _verb(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """The command's words, wherever the flags stand between them, and all other words."""
+    """The command's words, even with flags between them, and all other words."""
     verb = ""
     rest = list(argv)
     at = 0

@@ -1,4 +1,4 @@
-"""Which command line is carried out by what."""
+"""Maps commands to their handlers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon behind the fake: what it remembers, and the guests that run."""
+"""The daemon behind the fake: its state, and the running guests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.fake_incus.model import READY_KEY, Instance, Store
 from orchestrator.fake_incus.words import Refused
 from orchestrator.incus import Sink
 
-BOOT_SECS = 5.0  # of a VM, until its agent runs
+BOOT_SECS = 5.0  # until a VM's agent runs
 
 
 @dataclass
@@ -31,12 +31,12 @@ class Call:
     errors: bytearray
 
     async def say(self, text: str) -> None:
-        """A line of text on stdout."""
+        """Write a line of text to stdout."""
         await self.write(text.encode() + b"\n")
 
 
 class Daemon:
-    """Instances live here: started, stopped, deleted. All else is `store`."""
+    """Starts, stops and deletes instances. Everything else is in `store`."""
 
     def __init__(
         self,
@@ -53,11 +53,11 @@ class Daemon:
         self.faults = faults
         self.script = script
         self._nursery = nursery
-        self._guests: dict[tuple[str, str], Guest] = {}  # {(project, name): its inside}
+        self._guests: dict[tuple[str, str], Guest] = {}  # by (project, name)
         self._listeners: set[trio.MemorySendChannel[bytes]] = set()
 
     async def listen(self, project: str, sink: Sink) -> None:
-        """Give the sink the project's events, a line each with an empty one behind, for ever."""
+        """Write the project's events to the sink, forever: one per line, then an empty line."""
         send, receive = trio.open_memory_channel[bytes](math.inf)
         self._listeners.add(send)
         try:
@@ -68,7 +68,7 @@ class Daemon:
             self._listeners.discard(send)
 
     def tell(self, action: str, instance: Instance) -> None:
-        """Have all who listen know what happened with an instance."""
+        """Send all listeners an event about an instance."""
         source = f"/1.0/instances/{instance.name}?project={instance.project}"
         event = {
             "type": "lifecycle",
@@ -85,7 +85,7 @@ class Daemon:
             listener.send_nowait(json.dumps(event).encode())
 
     def start(self, instance: Instance) -> None:
-        """Start a stopped instance. A VM boots, and then its guest announces itself."""
+        """Start a stopped instance. A VM boots first; then its guest announces itself."""
         instance.config[READY_KEY] = "false"
         guest = self._started(instance)
         self.tell("instance-started", instance)
@@ -115,11 +115,11 @@ class Daemon:
         return guest
 
     def guest(self, instance: Instance) -> Guest:
-        """The inside of a running instance; `Refused` when it does not run, or takes no exec."""
+        """The guest of a running instance; `Refused` if it does not run, or takes no exec."""
         if instance.status != "Running":
             raise Refused(words.NOT_RUNNING)
         guest = self._guests.get((instance.project, instance.name))
-        if guest is None:  # it ran before this daemon did
+        if guest is None:  # it was started before this daemon
             guest = self._started(instance)
             guest.takes_exec = True
         if not guest.takes_exec:
@@ -127,11 +127,11 @@ class Daemon:
         return guest
 
     def start_agent(self, instance: Instance) -> None:
-        """A running VM takes execs from now on."""
+        """Start the agent of a running VM, so that it takes execs."""
         self._guests[instance.project, instance.name].takes_exec = True
 
     def stop(self, instance: Instance) -> None:
-        """Stop an instance by force: its processes are dead when this returns."""
+        """Stop an instance by force; its processes are dead when this returns."""
         if instance.status == "Running":
             self.tell("instance-stopped", instance)
         instance.status = "Stopped"
@@ -147,7 +147,7 @@ class Daemon:
 
 
 def local(resource: str) -> str:
-    """A resource's name without its remote, of which there is one."""
+    """A resource's name without its remote; only `local` exists."""
     remote, colon, name = resource.partition(":")
     if colon and remote != "local":
         raise Refused(f'The remote "{remote}" doesn\'t exist')

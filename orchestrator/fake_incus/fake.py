@@ -23,15 +23,16 @@ from orchestrator.fake_incus.shell import run_handful
 from orchestrator.fake_incus.words import NotFaked, Refused
 from orchestrator.incus import Completed, Sink
 
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # when a fake daemon starts, so that runs are alike
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # fixed start time of a fake daemon, so that runs are
+# equal
 
 
 class FakeIncus:
     """An Incus to test with: a `Spawn` for `Incus(spawn=...)`, and faults on command.
 
-    It has no threads, processes or files, and takes time only where a guest sleeps or a fault
-    says so, by trio's clock: under a `MockClock` all runs alike, at once. Jobs go on in its own
-    nursery when a client goes away, as in a real guest.
+    It has no threads, processes or files. It takes time only where a guest sleeps or a fault delays
+    it, by trio's clock: under a `MockClock` every run is equal and instant. When a client
+    disconnects, jobs continue in the fake's own nursery, as in a real guest.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class FakeIncus:
         store: Store | None = None,
         epoch: datetime = EPOCH,
     ) -> AsyncIterator[FakeIncus]:
-        """A fake, until the block ends; guests that still run then are killed.
+        """A fake, until the block ends; guests still running then are killed.
 
-        `guest_script` is what a job's command does. `store` is what the daemon begins with:
-        `furnished()`, when not given, with the image `pikaci/dev`; `Store()` is a bare one.
-        `epoch` is what its wall clock shows then.
+        `guest_script` decides what a job's command does. `store` is the daemon's initial state: by
+        default `furnished()`, which has the image `pikaci/dev`; `Store()` is empty. `epoch` is the
+        daemon's wall clock at the start.
         """
         with one_error():
             async with trio.open_nursery() as nursery:
@@ -67,11 +68,11 @@ class FakeIncus:
                 nursery.cancel_scope.cancel()
 
     def now(self) -> datetime:
-        """The daemon's wall clock: its epoch, and what trio's clock has counted since."""
+        """The daemon's wall clock: its epoch plus the time on trio's clock since then."""
         return self._began + timedelta(seconds=trio.current_time())
 
     def instances(self, project: str = "pikaci") -> dict[str, Instance]:
-        """What is there, for tests to look at."""
+        """The project's instances by name, for tests to inspect."""
         return self.store.project(project).instances
 
     # Faults. `target` is a verb ("create", "image list") or a program in the guest
@@ -87,18 +88,19 @@ class FakeIncus:
         name: str | None = None,
         carried_out: bool = False,
     ) -> None:
-        """The next calls end with `Error: with_error` and code 1, carried out or not."""
+        """The next calls fail with `Error: with_error` and code 1, after they were `carried_out` or
+        not."""
         kind = Kind.FAIL_DONE if carried_out else Kind.FAIL
         self._faults.add(Fault(kind, target, times, name, with_error))
 
     def hang(self, target: str, *, times: int = 1, name: str | None = None) -> None:
-        """The next calls never end, and do nothing."""
+        """The next calls do nothing and never end."""
         self._faults.add(Fault(Kind.HANG, target, times, name))
 
     def garble(
         self, target: str, *, prints: bytes, times: int = 1, name: str | None = None
     ) -> None:
-        """The next calls are carried out, and print this in place of what they would."""
+        """The next calls are carried out, but print this instead of their output."""
         self._faults.add(Fault(Kind.GARBLE, target, times, name, prints=prints))
 
     def flood(self, target: str, *, times: int = 1, name: str | None = None) -> None:
@@ -115,17 +117,17 @@ class FakeIncus:
         times: int = 1,
         name: str | None = None,
     ) -> None:
-        """The connection of the next calls breaks after `secs`; what they began goes on."""
+        """The connection of the next calls breaks after `secs`; what they started continues."""
         self._faults.add(
             Fault(Kind.BREAK, target, times, name, with_error, secs=secs, exit_code=exit_code)
         )
 
     def mute(self, target: str, *, times: int = 1, name: str | None = None) -> None:
-        """The output of the next calls is lost, as that of a short exec on a busy host."""
+        """The output of the next calls is lost, like that of a short exec on a busy host."""
         self._faults.add(Fault(Kind.MUTE, target, times, name))
 
     def late(self, target: str, *, secs: float, times: int = 1, name: str | None = None) -> None:
-        """The next calls are carried out `secs` later, also when their client was killed."""
+        """The next calls are carried out `secs` later, even if their client is killed."""
         self._faults.add(Fault(Kind.LATE, target, times, name, secs=secs))
 
     def never_ready(
@@ -135,7 +137,7 @@ class FakeIncus:
         times: int = 1,
         name: str | None = None,
     ) -> None:
-        """The next waits for readiness end without it; `missing` is what they name."""
+        """The next readiness waits fail; they report `missing`."""
         self._faults.add(Fault(Kind.NEVER_READY, "ready", times, name, missing))
 
     def spoil_result(
@@ -145,38 +147,38 @@ class FakeIncus:
         times: int = 1,
         name: str | None = None,
     ) -> None:
-        """The next jobs to end leave no result file, or one that must not be believed."""
+        """The next jobs to end leave no result file, or one that must not be trusted."""
         self._faults.add(Fault(Kind.SPOIL, "result", times, name, how))
 
     def heal(self) -> None:
-        """Forget the faults that have not struck yet, and bring the daemon back."""
+        """Drop the pending faults, and bring the daemon back."""
         self._faults.clear()
         self._daemon.alive = True
 
     def kill_daemon(self) -> None:
-        """Every call breaks off, and new ones find no daemon. Guests and their jobs go on."""
+        """Break off every call; new ones find no daemon. Guests and their jobs continue."""
         self._daemon.alive = False
         for scope in self._calls:
             scope.cancel()
 
     def restart_daemon(self) -> None:
-        """The daemon answers again."""
+        """Make the daemon answer again."""
         self._daemon.alive = True
 
     def stop_guest(self, name: str, *, project: str = "pikaci") -> None:
-        """The guest powers off, under whatever runs in it."""
+        """Power off the guest, whatever runs in it."""
         self._daemon.stop(self.store.instance(project, name))
 
     def stop_agent(self, name: str, *, project: str = "pikaci") -> None:
-        """Nobody in the VM takes an exec, until `start_agent`; what runs goes on."""
+        """Let the VM take no exec until `start_agent`; running commands continue."""
         self._daemon.guest(self.store.instance(project, name)).takes_exec = False
 
     def start_agent(self, name: str, *, project: str = "pikaci") -> None:
-        """The agent that was stopped runs again."""
+        """Start the agent again."""
         self._daemon.start_agent(self.store.instance(project, name))
 
     def delete_guest(self, name: str, *, project: str = "pikaci") -> None:
-        """Somebody else deletes the instance."""
+        """Delete the instance, as another user might."""
         self._daemon.delete(self.store.instance(project, name))
 
     async def __call__(
@@ -190,7 +192,7 @@ class FakeIncus:
         exit_code = 1
         errors = bytearray()
         not_faked: NotFaked | None = None
-        # As where a process is awaited: a cancellation comes out in a group.
+        # As with a real process: a cancellation comes out in a group.
         with one_error():
             async with trio.open_nursery():
                 try:
@@ -205,7 +207,7 @@ class FakeIncus:
         return Completed(tuple(argv), exit_code, b"".join(collected), bytes(errors))
 
     async def _answer(self, call: Call) -> int:
-        # A client can be killed before its request arrives, and after it was carried out.
+        # A client can be killed before its request arrives, or after it was carried out.
         await trio.lowlevel.checkpoint()
         if not self._daemon.alive:
             raise Refused(words.DAEMON_DOWN)
@@ -282,7 +284,7 @@ class FakeIncus:
 
 
 async def _drop(chunk: bytes) -> None:
-    """What a client that hears nothing does with output."""
+    """Discard output."""
 
 
 def _targets(command: Command) -> tuple[str, ...]:

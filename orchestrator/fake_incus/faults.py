@@ -1,4 +1,4 @@
-"""Faults on command: what goes wrong, with which call, and how often."""
+"""Injected faults: what goes wrong, with which call, and how often."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 
 class Kind(enum.Enum):
-    """What becomes of a call that a fault strikes."""
+    """What happens to a call with a fault."""
 
-    FAIL = "the client hears an error; nothing is done"
-    FAIL_DONE = "it is carried out, but the client hears an error"
+    FAIL = "nothing is done; the client gets an error"
+    FAIL_DONE = "it is carried out, but the client gets an error"
     HANG = "it never ends, and nothing is done"
-    BREAK = "its connection breaks off after a while; what it began in a guest goes on"
+    BREAK = "its connection breaks after a while; what it started in a guest continues"
     FLOOD = "it prints without end"
-    GARBLE = "it is carried out and ends well, and prints something else"
-    MUTE = "it is carried out and ends well, but its client hears nothing of what it printed"
+    GARBLE = "it is carried out and succeeds, but prints something else"
+    MUTE = "it is carried out and succeeds, but its output is lost"
     LATE = "it is carried out after a while, whether or not the client still waits"
     SPOIL = "the result file in the guest is not what the job left"
     NEVER_READY = "a mount does not appear in the guest"
@@ -38,7 +38,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that are still to come, in the order they were asked for."""
+    """The pending faults, in order."""
 
     def __init__(self) -> None:
         self._pending: list[Fault] = []
@@ -47,7 +47,7 @@ class Faults:
         self._pending.append(fault)
 
     def take(self, *kinds: Kind, targets: tuple[str, ...], name: str) -> Fault | None:
-        """The next fault that strikes here, used up once; None when all goes well."""
+        """The next fault for this call, counted down by one; None if there is none."""
         for fault in self._pending:
             if (
                 fault.kind in kinds
@@ -60,7 +60,7 @@ class Faults:
         return None
 
     def clear(self) -> None:
-        """From now on nothing goes wrong."""
+        """Drop all faults."""
         self._pending.clear()
 
 
@@ -68,7 +68,7 @@ def _foreign(result: bytes) -> bytes:
     return json.dumps({**json.loads(result), "nonce": "of-another-job"}).encode()
 
 
-# What can be wrong with a result file: `{how: what is left of it}`; None is no file.
+# Ways to spoil a result file: `{how: function of its content}`; None means no file.
 SPOILS: dict[str, Callable[[bytes], bytes | None]] = {
     "missing": lambda result: None,
     "empty": lambda result: b"",

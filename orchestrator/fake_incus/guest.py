@@ -1,4 +1,4 @@
-"""The inside of a running instance: its files, its processes, its one job."""
+"""The guest in a running instance: its files, its processes, its one job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.fake_incus.process import Process
 
 @dataclass(frozen=True)
 class GuestOutcome:
-    """What a job did: its exit code, and the files that it left below `/artifacts`."""
+    """What a job did: its exit code, and the files that it left in `/artifacts`."""
 
     exit_code: int = 0
     artifacts: dict[str, bytes] = field(default_factory=dict)
@@ -29,9 +29,9 @@ class GuestOutcome:
 class GuestCommand:
     """A job's command, as it reached the guest.
 
-    `text` is the command, `environment` what came over the exec's stdin without the runner's
-    own variables. `print` writes to the job's log, `read` and `write` are for files of the
-    guest and of its mounts, `power_off` ends the guest, and this job.
+    `text` is the command; `environment` is what came on the exec's stdin, without the runner's own
+    variables. `print` writes to the job's log, `read` and `write` access files of the guest and its
+    mounts, `power_off` stops the guest and this job.
     """
 
     instance: str
@@ -50,7 +50,7 @@ GuestScript = Callable[[GuestCommand], Awaitable[GuestOutcome]]
 
 
 class Guest:
-    """Between `start` and `stop`. Its processes end with it, whoever started them."""
+    """A guest, from `start` to `stop`. All its processes end with it."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class Guest:
         self.script = script
         self.faults = faults
         self.power_off = power_off
-        self.takes_exec = instance.type == "container"  # a VM does when its agent runs
+        self.takes_exec = instance.type == "container"  # a VM does once its agent runs
         self.job: Process | None = None
         self.cancel_job: Callable[[], None] = lambda: None
         self._nursery = nursery
         self._processes: list[Process] = []
 
     def read(self, path: str) -> bytes:
-        """A file of the guest, or of the host below a mount; `OSError` when there is none."""
+        """Read a file of the guest, or of the host below a mount; `OSError` if there is none."""
         mount = self._mount(path)
         if mount is not None:
             return Path(self.mounts[mount]["source"] + path[len(mount) :]).read_bytes()
@@ -90,7 +90,7 @@ class Guest:
         return self.files[path]
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file of the guest's own; `OSError` below a mount, which the fake only reads."""
+        """Write a file of the guest; `OSError` below a mount, which is read-only."""
         if self._mount(path) is not None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
         self.files[path] = content
@@ -108,6 +108,6 @@ class Guest:
         return process
 
     def kill(self) -> None:
-        """The instance stops: every process in it dies, without a last word."""
+        """Stop the instance: every process in it dies, without further output."""
         for process in self._processes:
             process.kill()

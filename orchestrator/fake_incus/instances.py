@@ -15,7 +15,7 @@ from orchestrator.fake_incus.words import NotFaked, Refused
 async def create(daemon: Daemon, call: Call) -> int:
     """`create IMAGE NAME`, with the instance's document on stdin."""
     if not call.command.args:
-        return 0  # so does Incus, after its usage
+        return 0  # as Incus does, after printing its usage
     document = _document(call.stdin)
     image_name, *names = (local(name) for name in call.command.args)
     image = daemon.store.image(call.command.project, image_name)
@@ -74,7 +74,7 @@ async def start(daemon: Daemon, call: Call) -> int:
 
 
 async def stop(daemon: Daemon, call: Call) -> int:
-    """`stop NAME...`; a fake guest obeys, with force or without."""
+    """`stop NAME...`; a fake guest always obeys, with or without force."""
     for instance in _named(daemon, call):
         if instance.status != "Running":
             raise Refused(words.ALREADY_STOPPED)
@@ -83,7 +83,7 @@ async def stop(daemon: Daemon, call: Call) -> int:
 
 
 async def delete(daemon: Daemon, call: Call) -> int:
-    """`delete NAME...`, running ones with `--force`."""
+    """`delete NAME...`; running instances need `--force`."""
     for name in map(local, call.command.args):
         try:
             daemon.store.instance(call.command.project, name)
@@ -97,10 +97,10 @@ async def delete(daemon: Daemon, call: Call) -> int:
 
 
 async def exec_(daemon: Daemon, call: Call) -> int:
-    """`exec NAME -- COMMAND...`; the command is killed when its client goes.
+    """`exec NAME -- COMMAND...`; the command is killed when its client disconnects.
 
-    What the command detached, as the runner detaches the job, goes on. When the daemon dies all
-    goes on.
+    What the command detached continues, as the runner detaches the job. When the daemon dies,
+    everything continues.
     """
     if not call.command.rest:
         raise NotFaked("incus exec without -- before the command")
@@ -121,9 +121,9 @@ async def exec_(daemon: Daemon, call: Call) -> int:
 
 
 async def monitor(daemon: Daemon, call: Call) -> int:
-    """`monitor --type=lifecycle --format=json`, until its client goes."""
+    """`monitor --type=lifecycle --format=json`, until its client disconnects."""
     if (call.command.flag("type"), call.command.flag("format")) != ("lifecycle", "json"):
-        raise NotFaked("incus monitor but for --type=lifecycle --format=json")
+        raise NotFaked("incus monitor except for --type=lifecycle --format=json")
     await daemon.listen(call.command.project, call.write)
     return 0
 
@@ -152,7 +152,7 @@ async def list_(daemon: Daemon, call: Call) -> int:
 
 
 async def info(daemon: Daemon, call: Call) -> int:
-    """`info`: that the server answers; `info NAME`: whether it runs."""
+    """`info`: whether the server answers; `info NAME`: whether the instance runs."""
     if not call.command.args or not local(call.command.args[0]):
         await call.say("api_status: stable\nauth: trusted\nenvironment:\n  server: incus")
         return 0
@@ -162,7 +162,7 @@ async def info(daemon: Daemon, call: Call) -> int:
 
 
 async def pull(daemon: Daemon, call: Call) -> int:
-    """`file pull NAME/PATH TARGET`, a file or `-`; of a stopped instance too."""
+    """`file pull NAME/PATH TARGET`, a file or `-`; also from a stopped instance."""
     source, target = call.command.args
     name, _, path = local(source).partition("/")
     instance = daemon.store.instance(call.command.project, name)
@@ -183,7 +183,7 @@ def _named(daemon: Daemon, call: Call) -> list[Instance]:
 
 
 def _document(stdin: bytes) -> dict[str, Any]:
-    """The instance as JSON, which is YAML too; other YAML the fake cannot read."""
+    """Parse the instance's document; the fake reads only YAML that is also JSON."""
     if not stdin.strip():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""The commands around instances: images and their aliases, projects, profiles, pools."""
+"""Commands for images and their aliases, projects, profiles and pools."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def image_import(daemon: Daemon, call: Call) -> int:
 
 
 def _properties(content: bytes) -> dict[str, str]:
-    """The properties in an image's metadata.yaml, which must be JSON (which is YAML too)."""
+    """The properties in an image's metadata.yaml; the fake reads only YAML that is also JSON."""
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             metadata = archive.extractfile("metadata.yaml")
@@ -104,7 +104,7 @@ async def alias_delete(daemon: Daemon, call: Call) -> int:
 
 
 async def project_create(daemon: Daemon, call: Call) -> int:
-    """`project create NAME [--config KEY=VALUE]`: with images and profiles of its own."""
+    """`project create NAME [--config KEY=VALUE]`."""
     name = local(call.command.args[0])
     if name in daemon.store.projects:
         raise Refused(words.project_taken(name))

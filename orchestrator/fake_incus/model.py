@@ -1,6 +1,6 @@
-"""What the daemon remembers: projects with their instances, images and profiles; pools.
+"""The daemon's state: projects with their instances, images and profiles; pools.
 
-Plain structs, so that the fake program can keep them as JSON between two commands.
+Plain structs, so that the fake program can keep them as JSON between commands.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 
 class Image(msgspec.Struct):
-    """An image, as a project knows it. `type` is "container" or "virtual-machine"."""
+    """An image in a project. `type` is "container" or "virtual-machine"."""
 
     fingerprint: str
     aliases: list[str] = []
@@ -32,7 +32,7 @@ class Image(msgspec.Struct):
 
 
 class Instance(msgspec.Struct):
-    """An instance and its own file system: `{absolute path: content}`, regular files alone."""
+    """An instance and its file system: `{absolute path: content}`, regular files only."""
 
     name: str
     project: str
@@ -48,13 +48,13 @@ class Instance(msgspec.Struct):
 
     @property
     def shown_status(self) -> str:
-        """A running one whose guest announced itself is Ready."""
+        """The status; a running instance whose guest announced itself is Ready."""
         ready = self.status == "Running" and self.config.get(READY_KEY) == "true"
         return "Ready" if ready else self.status
 
 
 class Profile(msgspec.Struct):
-    """What instances share."""
+    """A profile: config and devices that instances share."""
 
     description: str = ""
     config: dict[str, str] = {}
@@ -62,7 +62,7 @@ class Profile(msgspec.Struct):
 
 
 class Project(msgspec.Struct):
-    """A project; without `features.images` (or `.profiles`) it uses the default project's."""
+    """A project; without `features.images` or `features.profiles` it uses the default project's."""
 
     config: dict[str, str] = {}
     instances: dict[str, Instance] = {}
@@ -71,7 +71,7 @@ class Project(msgspec.Struct):
 
 
 class Pool(msgspec.Struct):
-    """A storage pool; its space is what it says, and is not filled by instances."""
+    """A storage pool; its used space is fixed, whatever instances there are."""
 
     driver: str
     config: dict[str, str] = {}
@@ -85,22 +85,22 @@ def _default_project() -> dict[str, Project]:
 
 
 class Store(msgspec.Struct):
-    """Everything. A new one is a new daemon's: one empty project with an empty profile."""
+    """The whole state; by default that of a new daemon: an empty project and profile."""
 
     projects: dict[str, Project] = msgspec.field(default_factory=_default_project)
     pools: dict[str, Pool] = {}
     networks: list[str] = []
 
     def project(self, name: str) -> Project:
-        """The project; `Refused` when there is none."""
+        """A project; `Refused` if it does not exist."""
         return _found(self.projects, name, words.PROJECT_NOT_FOUND)
 
     def pool(self, name: str) -> Pool:
-        """The pool; `Refused` when there is none."""
+        """A pool; `Refused` if it does not exist."""
         return _found(self.pools, name, words.POOL_NOT_FOUND)
 
     def instance(self, project: str, name: str) -> Instance:
-        """The instance; `Refused` when there is none, or no such project."""
+        """An instance; `Refused` if it or its project does not exist."""
         return _found(
             self.project(project).instances, name, words.instance_not_found(name, project)
         )
@@ -114,7 +114,7 @@ class Store(msgspec.Struct):
         return self._with_feature(project, "features.profiles").profiles
 
     def image(self, project: str, name: str) -> Image:
-        """The image of an alias, a fingerprint, or the beginning of one."""
+        """The image with an alias, a fingerprint, or a prefix of one."""
         images = self.images(project) if project in self.projects else {}
         for image in images.values():
             if name in image.aliases or (name and image.fingerprint.startswith(name)):
@@ -122,7 +122,7 @@ class Store(msgspec.Struct):
         raise Refused(words.image_not_found(name))
 
     def expanded(self, instance: Instance) -> tuple[dict[str, str], dict[str, Device]]:
-        """Config and devices with those of the profiles below."""
+        """The instance's config and devices, on top of those of its profiles."""
         config: dict[str, str] = {}
         devices: dict[str, Device] = {}
         for name in instance.profiles:
@@ -143,7 +143,7 @@ def _found(known: dict[str, _T], name: str, otherwise: str) -> _T:
 
 
 def furnished() -> Store:
-    """A daemon as `pikaci setup` and `pikaci image build` leave it."""
+    """The state of a daemon after `pikaci setup` and `pikaci image build`."""
     store = Store()
     root = {"type": "disk", "path": "/", "pool": "pikaci"}
     store.pools["pikaci"] = Pool("btrfs")

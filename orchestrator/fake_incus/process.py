@@ -1,4 +1,4 @@
-"""A process in a guest: what it prints, and how it ends. It lives apart from whoever watches."""
+"""A process in a guest: its output and its end. It does not depend on its observers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import trio
 
 from orchestrator.incus import Sink
 
-KILLED = 137  # 128 + SIGKILL, which is how it looks when the guest goes
+KILLED = 137  # 128 + SIGKILL, as seen when the guest stops
 _CHUNK = 64 * 1024
 
 
 class Output:
-    """Bytes that grow. Any number of readers follow them, each from where it likes."""
+    """Output that grows. Any number of readers can follow it, each from its own offset."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -21,17 +21,17 @@ class Output:
         self._changed = trio.Event()
 
     def write(self, data: bytes) -> None:
-        """Append, and wake who waits."""
+        """Append, and wake the readers."""
         self.data += data
         self._wake()
 
     def close(self) -> None:
-        """There will be no more."""
+        """End the output."""
         self._closed = True
         self._wake()
 
     async def copy_to(self, sink: Sink, offset: int = 0) -> None:
-        """Give everything from byte `offset` on to the sink, until the output is closed."""
+        """Copy everything from byte `offset` to the sink, until the output is closed."""
         while True:
             if chunk := bytes(self.data[offset : offset + _CHUNK]):
                 offset += len(chunk)
@@ -47,11 +47,11 @@ class Output:
 
 
 class Process:
-    """A running body of code. Killed, it ends with `KILLED` and says nothing."""
+    """A running function. If killed, it ends with `KILLED` and prints no more."""
 
     def __init__(self) -> None:
         self.output = Output()
-        self.errors = bytearray()  # its stderr; of the few programs that have any to say
+        self.errors = bytearray()  # its stderr, used by few programs
         self.exit_code: int | None = None
         self.ended = trio.Event()
         self._scope = trio.CancelScope()
@@ -68,5 +68,5 @@ class Process:
             self.ended.set()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it at once."""
         self._scope.cancel()

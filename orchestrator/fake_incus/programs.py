@@ -1,8 +1,8 @@
-"""What an exec runs in the fake guest, by one table.
+"""The programs that an exec can run in the fake guest, in one table.
 
-A script of the host's, `sh -c SCRIPT NAME ARGS...`, is known by the NAME that stands behind
-it; the guest does what that script is for, and never reads it. Everything else is a program
-by its path or its last part.
+A script of the host, `sh -c SCRIPT NAME ARGS...`, is recognised by its NAME; the guest does what
+the script is for without reading it. Everything else is recognised by the program's path or its
+last part.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NOT_FOUND = 127
 
 @dataclass(frozen=True)
 class Exec:
-    """A command in a guest: which program of the table, and what it was given."""
+    """A command in a guest: its program in the table, and its input."""
 
     program: str
     args: list[str]
@@ -39,7 +39,7 @@ class Exec:
 
 
 def recognise(argv: tuple[str, ...], stdin: bytes) -> Exec:
-    """Which program of the table a command line is."""
+    """Find the program of a command line in the table."""
     remaining = list(argv)
     env: dict[str, str] = {}
     if remaining[:1] == ["env"]:
@@ -67,7 +67,7 @@ def start(guest: Guest, command: Exec) -> Process:
 
 
 async def _ready(guest: Guest, command: Exec, process: Process) -> int:
-    """SECS RUNNER MOUNT...: wait until all is there; print what is missing."""
+    """SECS RUNNER MOUNT...: wait until everything is there, or print what is missing."""
     secs, _, *mounts = command.args
     missing = [f"the mount {mount}" for mount in mounts if mount not in guest.mounts]
     fault = guest.faults.take(Kind.NEVER_READY, targets=("ready",), name=guest.instance.name)
@@ -81,7 +81,7 @@ async def _ready(guest: Guest, command: Exec, process: Process) -> int:
 
 
 async def _collect(guest: Guest, command: Exec, process: Process) -> int:
-    """DIRECTORY REGEX NAME...: the names, and the files that the expression takes, as a tar."""
+    """DIRECTORY REGEX NAME...: print a tar of the named files and those that match REGEX."""
     directory, expression, *names = command.args
     files = {
         f".{path.removeprefix(directory)}": content

@@ -1,4 +1,4 @@
-"""`incus query`: the few places of the REST API that pikaci reads and writes."""
+"""`incus query`: the few parts of the REST API that pikaci uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Body = dict[str, Any]
 
 
 async def query(daemon: Daemon, call: Call) -> int:
-    """`query [--request METHOD] [--data JSON] PATH`; the project stands in the path's query."""
+    """`query [--request METHOD] [--data JSON] PATH`; the project is in the path's query string."""
     url = urlsplit(local(call.command.args[0]))
     asked = {key: values[-1] for key, values in parse_qs(url.query).items()}
     project = asked.pop("project", "default")

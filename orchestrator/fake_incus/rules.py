@@ -1,4 +1,4 @@
-"""What the daemon refuses when an instance is created: names, config keys, devices."""
+"""What the daemon refuses in a new instance: names, config keys, devices."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ _DEVICE_NAME = re.compile(r"[A-Za-z0-9/:_.-]{1,63}")
 
 
 def check_instance(store: Store, instance: Instance) -> None:
-    """Raise `Refused`, in the daemon's words and order, when it would refuse this instance."""
+    """Raise `Refused`, with the daemon's messages and in its order, if it would refuse this
+    instance."""
     for profile in instance.profiles:
         if profile not in store.profiles(instance.project):
             raise Refused(f'Requested profile "{profile}" doesn\'t exist')
@@ -98,14 +99,14 @@ def check_instance(store: Store, instance: Instance) -> None:
 
 
 def check_config(config: dict[str, str], *, during: str) -> None:
-    """Instances have keys of their own, and any that begin with `user.`."""
+    """Raise `Refused` for a key that instances do not have; any key may begin with `user.`."""
     for key in config:
         if not key.startswith(_CONFIG_PREFIXES):
             raise Refused(f"{during}: {words.unknown_config(key)}")
 
 
 def check_start(store: Store, instance: Instance) -> None:
-    """Raise `Refused` when the daemon would take the instance, and then not start it."""
+    """Raise `Refused` if the daemon would create the instance, but not start it."""
     config, devices = store.expanded(instance)
     if instance.type == "container":
         return
@@ -121,8 +122,8 @@ def check_start(store: Store, instance: Instance) -> None:
 
 
 def _check_type_of_config(config: dict[str, str], instance_type: str) -> None:
-    # 6.0.4 lets a VM have a container's keys, as the test of one prefix in ConfigKeyChecker lacks
-    # its brackets. Later releases do not, so no plan may count on it.
+    # Incus 6.0.4 accepts a container's keys for a VM, because of missing brackets in
+    # ConfigKeyChecker. Later releases do not, so no plan may rely on it.
     for key in config:
         if instance_type == "virtual-machine" and key.startswith("limits.kernel."):
             raise Refused(f"{words.RECORD}: {key} isn't supported for VMs")

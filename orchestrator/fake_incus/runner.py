@@ -1,8 +1,8 @@
 """The guest's `pikaci-incus-run`, as far as the host can see it.
 
-It keeps the guest contract: three variables, stdin read to its end first, a log that begins
-with the boot line, log and result in their places when the job is dead, and a result that
-carries the job's nonce. It has no limit for its log: the host's own is tested on it.
+It keeps the guest contract: three variables, stdin read to the end first, a log that begins with
+the boot line, log and result in place only when the job is dead, and a result with the job's nonce.
+It does not limit its log, so that tests can reach the host's own limit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 async def run(
     guest: Guest, args: list[str], env: Mapping[str, str], stdin: bytes, process: Process
 ) -> int:
-    """The program: start the job or join it; `follow OFFSET`; `cancel`."""
+    """The program: start the job or attach to it; `follow OFFSET`; `cancel`."""
     match args:
         case []:
             if guest.job is None:
@@ -67,7 +67,7 @@ async def _follow(guest: Guest, offset: int, process: Process) -> int:
 
 
 async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Process) -> int:
-    """The job's process, whose output is the log and whose exit code is the job's."""
+    """The job's process: its output is the log, its exit code is the job's."""
     began = guest.now()
     job.output.write(f"[pikaci] incus guest booted at {_iso(began)}\n".encode())
     pairs = [pair.partition("=") for pair in stdin.decode().split("\0") if pair]
@@ -114,14 +114,14 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
 
 
 async def _run(guest: Guest, command: GuestCommand, job: Process) -> tuple[str, int, str]:
-    """Run the command; the job's status, exit code and message."""
+    """Run the command; returns the job's status, exit code and message."""
     outcome: GuestOutcome | None = None
     with trio.move_on_after(command.timeout_secs) as scope:
         guest.cancel_job = scope.cancel
         try:
             outcome = await guest.script(command)
         finally:
-            # What is left when the guest goes now. Else it is moved away, in the end.
+            # Left behind if the guest stops now; otherwise moved away at the end.
             guest.files[_private_log()] = bytes(job.output.data)
     if outcome is None:
         if trio.current_time() < scope.deadline:
@@ -137,7 +137,7 @@ async def _run(guest: Guest, command: GuestCommand, job: Process) -> tuple[str, 
 
 
 def _problem(env: Mapping[str, str], pairs: list[tuple[str, str, str]]) -> str:
-    """Why no job can be run with these variables and this stdin."""
+    """Why no job can run with these variables and this stdin; empty if it can."""
     names, last = contract().variables, contract().stdin.nonce
     if pairs and pairs[-1][0] != last:
         return f"stdin was cut short: {last}, which comes last, is missing"

@@ -1,6 +1,6 @@
-"""The little of a shell that the fake guest understands.
+"""The small subset of a shell that the fake guest understands.
 
-Commands are separated by `;`, `&&` or line breaks, and the first that fails ends the script.
+Commands are separated by `;`, `&&` or line breaks; the first that fails ends the script.
 They are `true`, `false`, `exit N`, `echo TEXT`, `sleep SECS` and `cat FILE`; `> FILE` sends
 the output of a command to a file of the guest.
 """
@@ -18,7 +18,7 @@ _NOT_FOUND = 127
 
 
 async def run_handful(command: GuestCommand) -> GuestOutcome:
-    """The guest script when none is given: the handful of commands of `interpret`."""
+    """The default guest script: the few commands of `interpret`."""
     code = await interpret(command.text, command.print, command.read, command.write)
     return GuestOutcome(code)
 
@@ -29,7 +29,7 @@ async def interpret(
     read: Callable[[str], bytes],
     write: Callable[[str, bytes], None],
 ) -> int:
-    """Run a script; its exit code. What it cannot run is "command not found", and 127."""
+    """Run a script; returns its exit code. An unknown command is "command not found", code 127."""
     for words in _commands(text):
         into = ""
         if len(words) > 2 and words[-2] == ">":

@@ -1,4 +1,4 @@
-"""How the daemon describes its things: the documents of the API, and rows of csv."""
+"""The daemon's output: JSON documents of the API, and csv rows."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def pool(name: str, known: Pool) -> dict[str, Any]:
 
 
 def row(known: Instance, columns: str) -> str:
-    """A line of `list --format csv`. A column with a dot is a key of the configuration."""
+    """A line of `list --format csv`. A column with a dot is a configuration key."""
     cells: list[str] = []
     for part in columns.split(","):
         if "." in part:
@@ -104,7 +104,7 @@ def row(known: Instance, columns: str) -> str:
 
 
 def line(cells: list[str]) -> str:
-    """One line of csv, without its end."""
+    """One line of csv, without the line break."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(cells)
     return text.getvalue()

@@ -1,18 +1,18 @@
-"""What Incus says when it refuses, in its own words (Incus 6.0.4, Debian bookworm-backports).
+"""Incus's error messages (Incus 6.0.4, Debian bookworm-backports).
 
-The client prints `Error: ` and the text on stderr, and ends with code 1. The contract tests
-compare what pikaci relies on with a real daemon.
+The client prints `Error: ` and the message on stderr, and exits with code 1. The contract tests
+compare the messages that pikaci relies on with a real daemon.
 """
 
 from __future__ import annotations
 
 
 class Refused(Exception):
-    """The daemon or its client says no; the message is what stands after `Error: `."""
+    """The daemon or its client refuses; the message is the text after `Error: `."""
 
 
 class NotFaked(NotImplementedError):
-    """The real Incus may well do this; the fake has not learnt it."""
+    """The real Incus may support this; the fake does not."""
 
 
 DAEMON_DOWN = (
@@ -47,7 +47,7 @@ PROFILE_NOT_FOUND = "Profile not found"
 POOL_NOT_FOUND = "Storage pool not found"
 POOL_TAKEN = "The storage pool already exists: The record already exists"
 
-# What an exec's exit code makes the client add, whoever ended with it.
+# The client adds these for some exit codes of an exec, whatever caused them.
 ON_EXIT_CODE = {126: "Command not executable", 127: "Command not found"}
 
 RECORD = "Failed creating instance record"
@@ -65,27 +65,27 @@ POOL_FULL = "Failed creating instance from image: Unable to unpack image, run ou
 
 
 def instance_not_found(name: str, project: str) -> str:
-    """There is no such instance in the project."""
+    """The project has no such instance."""
     return f'Failed to fetch instance "{name}" in project "{project}": Instance not found'
 
 
 def looked_first(name: str, missing: str) -> str:
-    """What `delete` makes of an instance, or a project, that is not there."""
+    """The message of `delete` for a missing instance or project."""
     return f'Failed checking instance exists "local:{name}": {missing}'
 
 
 def image_not_found(name: str) -> str:
-    """Also what a missing project, or one without images, looks like."""
+    """Also for a missing project, or one without images."""
     return f'Image "{name}" not found'
 
 
 def alias_taken(name: str) -> str:
-    """An alias that another image, or the same one, has already."""
+    """An image, perhaps the same one, has this alias already."""
     return f'Alias "{name}" already exists'
 
 
 def project_taken(name: str) -> str:
-    """There is a project of this name."""
+    """A project has this name already."""
     return (
         f'Failed creating project "{name}": Failed adding database record:'
         ' Failed to create "projects" entry: UNIQUE constraint failed: projects.name'
@@ -93,22 +93,22 @@ def project_taken(name: str) -> str:
 
 
 def profile_taken(name: str) -> str:
-    """There is a profile of this name."""
+    """A profile has this name already."""
     return f'Error inserting "{name}" into database: The profile already exists'
 
 
 def unknown_config(key: str) -> str:
-    """A configuration key that no instance has."""
+    """An unknown configuration key."""
     return f"Unknown configuration key: {key}"
 
 
 def unknown_device_type(kind: str) -> str:
-    """A device of no kind that there is."""
+    """An unknown type of device."""
     return f'{RECORD}: Invalid device type "{kind}"'
 
 
 def invalid_device(name: str, reason: str) -> str:
-    """A device that the daemon will not take."""
+    """A device that the daemon refuses."""
     return f'{_INIT}: Invalid devices: Device validation failed for "{name}": {reason}'
 
 
@@ -124,12 +124,12 @@ def start_failed(name: str, reason: str) -> str:
 
 
 def none_of(value: str, allowed: str) -> str:
-    """A value that is not among those that a key may have; `allowed` has spaces between them."""
+    """A value that a key does not allow; `allowed` are separated by spaces."""
     return f'Invalid value "{value}" (not one of [{allowed}])'
 
 
 def missing_source(name: str, source: str) -> str:
-    """A disk whose source is not on the host."""
+    """A disk whose source does not exist on the host."""
     return (
         f'{_INIT}: Failed add validation for device "{name}":'
         f' Missing source path "{source}" for disk "{name}"'
@@ -137,7 +137,7 @@ def missing_source(name: str, source: str) -> str:
 
 
 def missing_network(name: str, network: str) -> str:
-    """A network card for a network that is not there. (The project is the network's.)"""
+    """A network card for a missing network. (The project is the network's.)"""
     return invalid_device(
         name,
         f'Failed loading device "{name}": Failed to load network "{network}" for project'
