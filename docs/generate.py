@@ -60,27 +60,27 @@ KEY_NOTES = {
     "disk": "size of the guest's root disk",
     "processes": "processes and threads in the guest (containers)",
     "network": "`none`, or the name of an Incus network",
-    "log_bytes": "how long the log may get; of what is printed past it nothing is kept",
+    "log_bytes": "limit of the log; output beyond it is dropped",
     "scratch": "a throw-away writable copy of the workspace, at the same path",
     "env": "variables for the command; public, so no secrets",
     "secrets": 'variables from the host: `{ env = "NAME" }` or `{ file = "path" }`; see below',
-    "artifacts": "globs below `/artifacts` that are collected, however the job ends",
+    "artifacts": "globs below `/artifacts` of files to collect, however the job ends",
     "workspace_deps": "host directory, at `/staged/linux-rust/workspace-deps`",
     "workspace_build": "host directory, at `/staged/linux-rust/workspace-build`",
     "nix_store": "host directory, at `/mnt/pikaci-nix-store`",
-    "mounts": "more read-only host directories: `{ source = \"...\", path = \"...\" }`",
-    "retries": "how often an infrastructure fault before the command's start is tried again",
-    "priority": "where jobs wait for their turn, those of a higher priority go first",
+    "mounts": "additional read-only host directories: `{ source = \"...\", path = \"...\" }`",
+    "retries": "how often to retry after an infrastructure fault before the command's start",
+    "priority": "queued jobs with a higher priority start first",
     "deadlines": "how long each step around the command may take; see below",
 }  # fmt: skip
 DEADLINE_NOTES = {
     "reset_secs": "emptying the artifact directory",
     "image_secs": "looking the image up",
-    "create_secs": "making the instance",
+    "create_secs": "creating the instance",
     "start_secs": "starting it; a VM, until its agent answers",
-    "ready_secs": "runner and mounts appear in the guest",
-    "grace_secs": "between TERM and KILL; a cancellation waits 5 s at most",
-    "run_margin_secs": "beyond `timeout_secs`, for the guest to say that the command has ended",
+    "ready_secs": "until runner and mounts are there in the guest",
+    "grace_secs": "between TERM and KILL; at most 5 s for a cancellation",
+    "run_margin_secs": "time beyond `timeout_secs` for the guest to report the command's end",
     "collect_secs": "fetching result, log and artifacts",
     "delete_secs": "deleting the instance",
     "daemon_secs": "waiting for a daemon that does not answer, in any of these",
@@ -126,7 +126,7 @@ def effects() -> str:
     )
     plan = make_plan(JobSpec(command="true"), context)
     lines = [
-        "| effect | deadline | set by | run again after | for | at most |",
+        "| effect | deadline | set by | retried after | for | at most |",
         "|---|---|---|---|---|---|",
     ]
     seen = set()
@@ -221,7 +221,7 @@ def contract_table() -> str:
     lines += [f"| `{getattr(ours.variables, key)}` | {note} |" for key, note in notes.items()]
     notes = {
         "grace_secs": "seconds between TERM and KILL",
-        "lease_secs": "seconds until the guest shuts itself down, whatever then runs; 0: never",
+        "lease_secs": "seconds until the guest shuts itself down, whatever runs then; 0: never",
         "scratch": "`1`: an overlay of the snapshot at its own path",
         "log_bytes": "the log's limit, in bytes; 0: none",
         "nonce": "goes into the result; comes last",
