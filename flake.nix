@@ -24,7 +24,7 @@
           ];
         };
 
-      # What Incus imports of the image of this kind.
+      # The files of this kind of image that Incus imports.
       built = kind: system: self.nixosConfigurations."incus-${kind}-${system}".config.system.build;
     in
     {

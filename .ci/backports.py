@@ -1,4 +1,4 @@
-"""Prints apt's line for the backports of this Debian: the source that is there, another suite."""
+"""Prints apt's line for this Debian's backports: the existing source with another suite."""
 
 import sys
 from pathlib import Path

@@ -4,12 +4,12 @@ let
 in
 contract
 // {
-  # One systemd-tmpfiles rule a directory, in the contract's order: parents come first.
+  # One systemd-tmpfiles rule per directory, in the contract's order: parents come first.
   tmpfilesRules = map (
     directory: "d ${directory.path} ${directory.mode} ${directory.user} ${directory.group} -"
   ) contract.directories;
 
-  # What an image says of itself, so that no job starts in one of another version.
+  # The version that an image claims, so that no job starts in one of another version.
   imageProperties.${contract.image_property} = toString contract.version;
 
   # Byte for byte the files that the tests run.

@@ -1,5 +1,5 @@
-# NixOS module: a host of pikaci. Incus with what pikaci wants in it, and `pikaci serve` on it.
-# The unit is that of docs/pikaci.service; docs/nixos.md has an example.
+# NixOS module: a host for pikaci, with Incus set up for it, and `pikaci serve`. The unit is that of
+# docs/pikaci.service; docs/nixos.md has an example.
 {
   config,
   lib,
@@ -14,8 +14,8 @@ let
   directory = "/var/lib/pikaci";
   runtimeDirectory = "/run/pikaci";
 
-  # Whoever may use incus-admin is as good as root, whatever stands here. This bounds what a bug of
-  # the service itself can do.
+  # A member of incus-admin is as good as root, whatever is set here. This only limits the effect of
+  # a bug in the service itself.
   sandbox = {
     User = cfg.user;
     Group = cfg.group;
@@ -48,7 +48,7 @@ let
     RestrictAddressFamilies = "AF_UNIX";
   };
 
-  # What every command of pikaci's here has in common.
+  # Common to all pikaci commands here.
   unit = {
     after = [
       "incus.service"
@@ -105,36 +105,36 @@ in
       type = lib.types.package;
       default = pkgs.callPackage ./package.nix { };
       defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
-      description = "The pikaci to run.";
+      description = "The pikaci package to run.";
     };
 
     user = lib.mkOption {
       type = lib.types.str;
       default = "pikaci";
-      description = "Who the service runs as. It must be able to read the workspaces.";
+      description = "The user that the service runs as. It must be able to read the workspaces.";
     };
 
     group = lib.mkOption {
       type = lib.types.str;
       default = "pikaci";
-      description = "The group that it runs as, beside incus-admin.";
+      description = "The group that the service runs as, in addition to incus-admin.";
     };
 
     workspace = lib.mkOption {
       type = lib.types.nullOr lib.types.path;
       default = null;
       example = "/srv/project";
-      description = "The tree of jobs whose submitter names no other.";
+      description = "The default workspace of jobs.";
     };
 
-    jobs = positive "How many jobs run at once; by default one a processor, at most 4.";
-    cpus = positive "How many processors jobs may have together; by default without a bound.";
+    jobs = positive "How many jobs run at once; by default one per processor, at most 4.";
+    cpus = positive "How many processors all running jobs together may use; unlimited by default.";
 
     memory = lib.mkOption {
       type = lib.types.nullOr (lib.types.strMatching "[1-9][0-9]{0,6}(kB|MB|GB|TB|KiB|MiB|GiB|TiB)");
       default = null;
       example = "16GiB";
-      description = "How much memory jobs may have together; by default without a bound.";
+      description = "How much memory all running jobs together may use; unlimited by default.";
     };
 
     socket = lib.mkOption {
@@ -142,8 +142,8 @@ in
       default = null;
       example = "${runtimeDirectory}/service.sock";
       description = ''
-        Where it listens: below ${runtimeDirectory} or ${directory}; by default
-        ${directory}/root/service.sock. The socket is the user's alone.
+        The socket of the service, below ${runtimeDirectory} or ${directory}; by default
+        ${directory}/root/service.sock. Only the user can access it.
       '';
     };
 
@@ -151,21 +151,21 @@ in
       type = lib.types.nullOr lib.types.str;
       default = null;
       example = "127.0.0.1:8443";
-      description = "A TCP address to listen on too, without TLS. It needs a token.";
+      description = "A TCP address to listen on as well, without TLS. It requires `tokenFile`.";
     };
 
     tokenFile = lib.mkOption {
       type = lib.types.nullOr lib.types.path;
       default = null;
       example = "/run/secrets/pikaci-token";
-      description = "A file with the token that clients on TCP must send; for root alone, not in the store.";
+      description = "A file with the token that TCP clients must send; readable only by root, not in the store.";
     };
 
     allowMounts = lib.mkOption {
       type = lib.types.listOf lib.types.str;
       default = [ ];
       example = [ "/nix/store" ];
-      description = "Directories of the host below which jobs may mount; none by default.";
+      description = "Host directories that jobs may mount, including those below them; none by default.";
     };
 
     images = lib.mkOption {
@@ -180,21 +180,21 @@ in
         }
       '';
       description = ''
-        Guest images by their aliases, each with the files that `pikaci image import` takes. They
-        are imported before the service starts; one that is there already stays as it is.
+        Guest images by alias, each with the files for `pikaci image import`. They are imported
+        before the service starts; an image that exists already is left alone.
       '';
     };
 
     poolSize = lib.mkOption {
       type = lib.types.str;
       default = "40GiB";
-      description = "The size of the storage pool, a file of btrfs, that guests live in.";
+      description = "The size of the guests' storage pool, a file with btrfs.";
     };
 
     reapAt = lib.mkOption {
       type = lib.types.str;
       default = "hourly";
-      description = "When to delete instances that are past their deadlines; see systemd.time(7).";
+      description = "When to delete instances that expired; see systemd.time(7).";
     };
   };
 
@@ -202,7 +202,7 @@ in
     assertions = [
       {
         assertion = (cfg.listen == null) == (cfg.tokenFile == null);
-        message = "services.pikaci.listen and services.pikaci.tokenFile want each other: whoever can submit a job reads what pikaci can read.";
+        message = "set services.pikaci.listen and services.pikaci.tokenFile together or not at all: a client that can submit a job can read what pikaci can read.";
       }
       {
         assertion =
@@ -217,7 +217,7 @@ in
 
     virtualisation.incus = {
       enable = true;
-      # As `pikaci setup` makes them.
+      # The same as `pikaci setup` creates.
       preseed = {
         projects = [
           {
@@ -238,11 +238,11 @@ in
       };
     };
 
-    # Incus's module asks for it where there is a firewall.
+    # Incus's module requires it if there is a firewall.
     networking.nftables.enable = lib.mkDefault true;
 
-    # By itself the kernel allows some 16 guests that have an init system. Incus's own defaults are
-    # higher for the first (priority 1050), and lower for the second (1000).
+    # The kernel's defaults allow about 16 guests with an init system. Incus's own default is higher
+    # for the first (priority 1050), and lower for the second (1000).
     boot.kernel.sysctl = {
       "fs.inotify.max_user_instances" = lib.mkOverride 1100 8192;
       "kernel.keys.maxkeys" = lib.mkOverride 900 20000;
@@ -274,16 +274,17 @@ in
             Type = "notify";
             NotifyAccess = "main";
             ExecStart = "${pikaci} serve ${lib.escapeShellArgs flags}";
-            # TERM goes to pikaci alone: its jobs go on in their guests, and are the next start's.
+            # Only pikaci gets TERM: its jobs continue in their guests, and the next start resumes
+            # them.
             KillMode = "mixed";
             TimeoutStopSec = 30;
             Restart = "on-failure";
             RestartSec = 2;
-            # A wrong option, or a state root in use, is not cured by another start.
+            # A restart does not help with a wrong option or a state root in use.
             RestartPreventExitStatus = 2;
             RuntimeDirectory = "pikaci";
             RuntimeDirectoryMode = "0700";
-            # An open log or event stream is a descriptor; so is every incus command, four times.
+            # An open log or event stream takes one descriptor, an incus command four.
             LimitNOFILE = 8192;
           }
           // lib.optionalAttrs (cfg.listen != null) {
@@ -316,9 +317,9 @@ in
         }
       );
 
-      # With a state root of its own: that of the service is held by it.
+      # With its own state root, because the service holds the other one.
       pikaci-reap = unit // {
-        description = "Delete instances of pikaci that are past their deadlines";
+        description = "Delete pikaci instances that expired";
         startAt = cfg.reapAt;
         serviceConfig = sandbox // {
           Type = "oneshot";

@@ -1,4 +1,4 @@
-# pikaci itself, from this tree. The incus command that it calls is the host's, and git too.
+# pikaci itself, from this tree. It calls the host's incus and git.
 { lib, python3Packages }:
 
 let
@@ -9,7 +9,7 @@ python3Packages.buildPythonApplication {
   inherit (project) version;
   pyproject = true;
 
-  # orchestrator/guest is a link to nix/guest: with both there, it leads somewhere.
+  # orchestrator/guest is a link to nix/guest, so include both.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.unions [
@@ -24,7 +24,7 @@ python3Packages.buildPythonApplication {
 
   build-system = [ python3Packages.setuptools ];
 
-  # Those of pyproject.toml, with the extra `service`.
+  # The dependencies in pyproject.toml, with the extra `service`.
   dependencies = with python3Packages; [
     anyio
     click

@@ -1,5 +1,5 @@
-# What working on pikaci wants. The Python packages are nixpkgs's own: on NixOS, most of what
-# `make venv` installs from wheels would not start.
+# Tools for working on pikaci. The Python packages come from nixpkgs: on NixOS, most wheels that
+# `make venv` installs would not start.
 {
   mkShell,
   pikaci,

@@ -1,5 +1,5 @@
-# NixOS module: what makes a NixOS image a pikaci guest. vm.nix and container.nix put it on the image
-# modules of nixpkgs; docs/guest-contract.md says what it keeps.
+# NixOS module that makes a NixOS image a pikaci guest. vm.nix and container.nix combine it with the
+# image modules of nixpkgs; docs/guest-contract.md is the contract that it keeps.
 {
   config,
   lib,
@@ -11,8 +11,7 @@ let
   contract = import ../contract.nix;
   guest = import ./packages.nix pkgs;
 
-  # Asks the host over /dev/incus/sock. In a VM that socket appears with Incus's agent, and may be
-  # late.
+  # Talks to the host over /dev/incus/sock. In a VM Incus's agent creates that socket, maybe late.
   service =
     name:
     {
@@ -40,13 +39,13 @@ let
     };
 in
 {
-  # With systemPackages the runner stands at /run/current-system/sw/bin, where the host looks.
+  # systemPackages puts the runner into /run/current-system/sw/bin, where the host looks.
   environment.systemPackages = [
     (pkgs.callPackage ./run.nix { })
   ]
   ++ guest.tools;
 
-  # Jobs' own scripts begin with #!/bin/bash more often than not.
+  # Most scripts of jobs begin with #!/bin/bash.
   systemd.tmpfiles.rules = [ "L+ /bin/bash - - - - ${lib.getExe pkgs.bash}" ] ++ contract.tmpfilesRules;
 
   systemd.services = lib.mapAttrs service {
@@ -56,7 +55,7 @@ in
       restartSecs = 1;
     };
     pikaci-deadline = {
-      description = "End this guest at its deadline";
+      description = "Stop this guest at its deadline";
       text = contract.deadlineText;
       restartSecs = 10;
     };
@@ -68,12 +67,11 @@ in
   };
   users.groups.${contract.user.group}.gid = contract.user.gid;
 
-  # By `incus exec` alone does anybody come in: the image modules bring an empty password for root,
-  # and an sshd.
+  # The only way in is `incus exec`: remove the image modules' empty root password and sshd.
   users.users.root.initialHashedPassword = "!";
   services.openssh.enable = false;
 
-  # A guest without a network device, as most are, has nothing to wait for.
+  # Most guests have no network device, and so nothing to wait for.
   networking = {
     useDHCP = false;
     dhcpcd.enable = false;
@@ -92,7 +90,7 @@ in
     "flakes"
   ];
 
-  # It lives for one job, and is never upgraded.
+  # A guest runs one job, and is never upgraded.
   nix.channel.enable = false;
   documentation.enable = lib.mkForce false;
   system.stateVersion = config.system.nixos.release;

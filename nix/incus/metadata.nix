@@ -1,5 +1,5 @@
-# What an image tells Incus of itself. nixpkgs makes such a file too, but has no place in it for
-# the version of the guest contract.
+# An image's metadata for Incus. nixpkgs makes such a file too, but cannot put the version of the
+# guest contract into it.
 {
   lib,
   runCommand,
@@ -13,7 +13,7 @@ let
   contract = import ../contract.nix;
   architecture = stdenv.hostPlatform.parsed.cpu.name;
 
-  # JSON, which is YAML too.
+  # JSON is valid YAML.
   metadata = writeText "metadata.yaml" (
     builtins.toJSON {
       inherit architecture;

@@ -1,6 +1,6 @@
-# What jobs find in a NixOS guest: here is the place to add or to leave out.
+# The programs and libraries in a NixOS guest: add or remove them here.
 pkgs: {
-  # On PATH. `cc` is gcc's, where clang has one too.
+  # On PATH. `cc` is gcc, not clang.
   tools = with pkgs; [
     bash
     binutils
@@ -27,7 +27,7 @@ pkgs: {
     nix
     nodejs
     openssl
-    pkg-config-unwrapped # the wrapped one looks for libraries in builds of Nix alone
+    pkg-config-unwrapped # the wrapped one finds libraries only in Nix builds
     postgresql
     procps
     python3

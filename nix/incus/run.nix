@@ -1,5 +1,5 @@
-# The runner as a NixOS guest has it. Its text stays what the tests run: NixOS has no /bin/bash for
-# its first line, nor its tools where other systems have them, so a wrapper starts it.
+# The runner for a NixOS guest. The file itself stays the one that the tests run: NixOS has no
+# /bin/bash for its first line, and its tools are elsewhere, so a wrapper starts it.
 {
   lib,
   pkgs,
@@ -27,7 +27,7 @@ writeShellApplication {
     gnugrep
     util-linux
   ];
-  # The runner hands on what it does not set: so a job's build scripts find the libraries.
+  # The runner passes on what it does not set, so a job's build scripts find the libraries.
   runtimeEnv.PKG_CONFIG_PATH = lib.makeSearchPathOutput "dev" "lib/pkgconfig" guest.libraries;
   text = ''
     exec ${lib.getExe bash} ${runner} "$@"

@@ -22,8 +22,8 @@
 
   boot.loader.timeout = 0;
 
-  # Jobs run below the agent. One that runs out of memory must not take it along, nor must a restart
-  # of the agent take the jobs.
+  # Jobs run below the agent. Neither must a job that runs out of memory kill the agent, nor a
+  # restart of the agent the jobs.
   systemd.services.incus-agent.serviceConfig = {
     KillMode = "process";
     OOMPolicy = "continue";

@@ -1,4 +1,4 @@
-# The guest module, booted: does it keep the guest contract? guest.py asks.
+# Boots the guest module; guest.py checks that it keeps the guest contract.
 {
   name = "pikaci-guest";
 

@@ -1,4 +1,4 @@
-# What guest.nix asks of the booted guest. CONTRACT and RUNNER are files; `guest` is the machine.
+# The test of guest.nix in the booted guest. CONTRACT and RUNNER are files; `guest` is the machine.
 import base64
 import json
 import shlex
@@ -7,14 +7,14 @@ with open(CONTRACT) as file:
     contract = json.load(file)
 names, stdin_names, user = contract["variables"], contract["stdin"], contract["user"]
 
-# As Incus's agent starts a command; of NixOS's own paths it knows nothing.
+# The environment in which Incus's agent starts a command, without NixOS's own paths.
 AGENT = (
     "env -i HOME=/root USER=root LANG=C.UTF-8"
     " PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 NONCE = "n0nce"
 
-# Stands where the host's daemon would, and writes down what it was told.
+# Takes the place of the host's daemon, and records what it was told.
 HOST = """
 import http.server, socketserver
 
@@ -34,7 +34,7 @@ socketserver.UnixStreamServer("/dev/incus/sock", Handler).serve_forever()
 
 
 def start(variables: dict[str, str], stdin: dict[str, str]) -> tuple[int, str]:
-    """Run the runner on a guest that has had no job: exit code, and what it said."""
+    """Run the runner in a fresh guest; returns exit code and output."""
     guest.succeed(f"rm -rf {contract['private']} {contract['log']} {contract['result']}")
     records = "".join(f"{key}={value}\0" for key, value in stdin.items()).encode()
     words = [f"{key}={value}" for key, value in variables.items()]
@@ -47,7 +47,7 @@ def start(variables: dict[str, str], stdin: dict[str, str]) -> tuple[int, str]:
 def run(
     command: str, root: bool = False, timeout_secs: int = 60, **environment: str
 ) -> tuple[int, str]:
-    """Run a job; exit code, and its log without the runner's own first line."""
+    """Run a job; returns its exit code, and its log without the runner's first line."""
     code, said = start(
         {
             names["command"]: command,

@@ -1,4 +1,4 @@
-# The host module, booted: the service is up, takes questions, and what it needs is in Incus.
+# Boots the host module: the service is up and answers, and Incus has what it needs.
 {
   name = "pikaci-host";
 
@@ -26,18 +26,18 @@
     host.succeed("incus query /1.0/projects/pikaci")
     host.succeed("incus query /1.0/storage-pools/pikaci")
 
-    # By its socket, and by TCP with the token alone.
+    # On its socket, and on TCP only with the token.
     socket = "/var/lib/pikaci/root/service.sock"
     host.succeed(f"runuser -u pikaci -- curl --fail --unix-socket {socket} http://pikaci/readyz")
     jobs = "http://127.0.0.1:8443/v1/jobs"
     host.fail(f"curl --fail {jobs}")
     host.succeed(f"curl --fail -H \"Authorization: Bearer $(cat /etc/pikaci-token)\" {jobs}")
 
-    # The reaper has work to do where there is nothing to reap.
+    # The reaper succeeds when there is nothing to reap.
     host.succeed("systemctl start pikaci-reap.service")
     host.succeed("systemctl is-active pikaci-reap.timer")
 
-    # A restart goes on where it was.
+    # The service survives a restart.
     host.succeed("systemctl restart pikaci.service")
     host.wait_for_unit("pikaci.service")
   '';

@@ -1,4 +1,4 @@
-# The runner's own tests, which want root, mounts and namespaces: in a VM.
+# Runs the runner's own tests in a VM: they need root, mounts and namespaces.
 { lib, ... }:
 
 let

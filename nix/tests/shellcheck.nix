@@ -1,4 +1,4 @@
-# The shell files of a guest, as `make lint` sees them.
+# Checks the shell files of a guest, as `make lint` does.
 { runCommand, shellcheck }:
 
 runCommand "pikaci-shellcheck" { nativeBuildInputs = [ shellcheck ]; } ''

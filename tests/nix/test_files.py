@@ -87,4 +87,4 @@ def test_without_nix_and_without_root_set_up_says_so(tmp_path: Path) -> None:
     )
 
     assert 0 == done.returncode, done.stderr
-    assert "NOT tested" in done.stdout
+    assert "SKIPPED" in done.stdout

@@ -87,7 +87,7 @@ def test_an_agent_whose_host_is_away(daemon: Daemon) -> None:
     ("answer", "code", "says"),
     [
         ("!403", 0, "nobody to tell: the host takes no announcement\n"),
-        ("!400", 1, "the host did not take the announcement: HTTP code 400\n"),
+        ("!400", 1, "the host refused the announcement: HTTP code 400\n"),
     ],
 )
 def test_a_host_that_takes_no_announcement(
