@@ -22,8 +22,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None
 
     def check(self, spec: JobSpec) -> None:
-        """Raise `SpecError` when the job asks for more than there is in total, and so could never
-        start."""
+        """Raise `SpecError` if the job could never start, because it asks for too much."""
         memory = size_in_bytes(spec.memory)
         if self.cpus is not None and spec.cpus > self.cpus:
             self._refuse("cpus", str(spec.cpus), str(self.cpus))

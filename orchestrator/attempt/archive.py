@@ -82,16 +82,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_manifest(attempt: Path, manifest: Manifest) -> None:
-    """Put the manifest into an attempt's directory; whoever reads finds all of it, or none."""
+    """Write the manifest into an attempt's directory, atomically."""
     new = attempt / f"{MANIFEST}.new"
     new.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     new.replace(attempt / MANIFEST)
 
 
 def read_manifest(attempt: Path) -> Manifest:
-    """What was collected into an attempt's directory.
+    """Read the manifest from an attempt's directory.
 
-    `FileNotFoundError` when nothing was; `msgspec.MsgspecError` when it is no manifest.
+    Raises `FileNotFoundError` if nothing was collected, `msgspec.MsgspecError` if it is invalid.
     """
     return msgspec.json.decode((attempt / MANIFEST).read_bytes(), type=Manifest)
 
@@ -103,8 +103,7 @@ def collect_command(
     max_bytes: int = MAX_ARTIFACT_BYTES,
     max_log_bytes: int = MAX_LOG_BYTES,
 ) -> list[str]:
-    """The command to run in the guest: prints an archive of the result, the log if wanted, and
-    artifacts.
+    """The command for the guest: prints an archive of result, log if wanted, and artifacts.
 
     It only lists, and does not send, an artifact over `max_bytes` or a log over `max_log_bytes`.
     """

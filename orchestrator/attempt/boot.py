@@ -1,5 +1,4 @@
-"""Starts an instance and waits until the guest is ready: the runner and every planned mount are
-there.
+"""Starts an instance, and waits until the guest has its runner and every planned mount.
 
 Containers and VMs go the same way. A container takes an exec as soon as it has started; a VM takes
 none until its agent runs. Incus does not report the agent, but it passes on the guest's own

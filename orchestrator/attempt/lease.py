@@ -67,10 +67,10 @@ class HeldLease:
         self.state = step(self.state, LeaseEvent.KEEP)
 
     async def do(self, action: Action, intent: IntentSwitch, *, secs: float = float("inf")) -> None:
-        """Do what `states.ending` decided: delete, release, or outlast. Adds a failed delete to
-        `failed`.
+        """Do what `states.ending` decided: delete, release, or outlast.
 
-        A delete may take `secs`. Outlasting ends early when the intent rises.
+        Adds a failed delete to `failed`. A delete may take `secs`. Outlasting ends early when the
+        intent rises.
         """
         match action:
             case Action.DELETE:

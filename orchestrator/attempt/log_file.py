@@ -22,8 +22,7 @@ def limit_line(max_bytes: int) -> bytes:
 
 
 class LogFile:
-    """Takes a log in pieces, from its first byte, or with `resume` from the end of the file at
-    `path`.
+    """Takes a log in pieces, from its first byte; with `resume`, from the end of the file.
 
     Keeps `max_bytes` plus `HEADROOM_BYTES`, then writes one line that says so and drops the rest.
     Opens, writes and closes in a worker thread.

@@ -88,8 +88,7 @@ class FakeIncus:
         name: str | None = None,
         carried_out: bool = False,
     ) -> None:
-        """The next calls fail with `Error: with_error` and code 1, after they were `carried_out` or
-        not."""
+        """The next calls fail with `Error: with_error` and code 1, `carried_out` or not."""
         kind = Kind.FAIL_DONE if carried_out else Kind.FAIL
         self._faults.add(Fault(kind, target, times, name, with_error))
 

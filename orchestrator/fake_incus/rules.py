@@ -65,8 +65,7 @@ _DEVICE_NAME = re.compile(r"[A-Za-z0-9/:_.-]{1,63}")
 
 
 def check_instance(store: Store, instance: Instance) -> None:
-    """Raise `Refused`, with the daemon's messages and in its order, if it would refuse this
-    instance."""
+    """Raise `Refused` as the daemon would for this instance: same messages, same order."""
     for profile in instance.profiles:
         if profile not in store.profiles(instance.project):
             raise Refused(f'Requested profile "{profile}" doesn\'t exist')

@@ -51,10 +51,9 @@ class Tree:
     told: list[str] = field(default_factory=list)
 
     def entries(self) -> list[Entry]:
-        """All tracked files, and all untracked files that are not ignored. Git's warnings go to
-        `told`.
+        """All tracked files, and all untracked files that are not ignored.
 
-        Raises `Unreadable` if git cannot read everything.
+        Git's warnings go to `told`. Raises `Unreadable` if git cannot read everything.
         """
         listed = self.git.run(
             "ls-files", "-z", "-t", "--stage", "--cached", "--others", "--exclude-standard",

@@ -153,8 +153,7 @@ async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
 
 
 async def _use_simple_quotas(pool: str) -> None:
-    """Turn on btrfs's simple quotas, which do not count shared bytes, before Incus turns on full
-    ones.
+    """Turn on btrfs's simple quotas, before Incus turns on full ones, which count shared bytes.
 
     A guest shares its image's extents with all other guests. With full quotas, btrfs looks at every
     sharer when a guest is deleted: after a few hundred guests a create takes seconds. Limits are

@@ -14,8 +14,7 @@ class QueueFull(PikaciError):
 
 
 class Room:
-    """Room for `limit` jobs that have not begun. Waiting submitters get in first come, first
-    served.
+    """Room for `limit` jobs that have not begun; waiting submitters enter in order.
 
     A run with more jobs than `limit` gets in when no other job is queued.
     """
@@ -28,8 +27,7 @@ class Room:
         self._left = trio.Event()
 
     async def take(self, jobs: int, *, wait: bool) -> None:
-        """Reserve room for this many jobs, until `give_back`; without `wait`, `QueueFull` if there
-        is none."""
+        """Reserve room for this many jobs; without `wait`, `QueueFull` if there is none."""
         if wait:
             async with self._turn:
                 while not self._has(jobs):

@@ -186,8 +186,7 @@ class _Reader:
             return None  # tracked, but deleted in the tree
 
     def _is_directory(self, name: bytes) -> bool:
-        """Whether this is a directory, with no link in its path: the index may name files behind
-        one."""
+        """Whether no part of the name is a link: the index may name files behind one."""
         known = self._directories.get(name)
         if known is None:
             if name.count(b"/") >= MAX_DEPTH:
