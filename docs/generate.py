@@ -1,6 +1,7 @@
-"""Writes what docs/ holds of the code: the states' diagram and table, the job file's keys, the
-service's operations, the schemas of the documents. `--check` writes nothing, names what is stale,
-and exits with 1.
+"""Generates the parts of docs/ that come from the code.
+
+These are the states' diagram and table, the job file's keys, the service's operations, and the
+schemas of the documents. `--check` writes nothing, but names stale files and exits with 1.
 
 A page has its generated part between two markers; a schema is a whole file.
 """
@@ -147,7 +148,7 @@ def _effect_row(effect: Effect) -> str:
 
 
 def layout() -> str:
-    """The floors of the import contract, the highest first, with what each room is for."""
+    """The floors of the import contract, highest first, with the purpose of each room."""
     contracts = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())
     floors = next(
         c["layers"] for c in contracts["tool"]["importlinter"]["contracts"] if "layers" in c
@@ -232,7 +233,7 @@ def contract_table() -> str:
 
 
 def operations() -> str:
-    """What can be asked of the service."""
+    """The service's operations."""
     lines = ["| | | what it is |", "|---|---|---|"]
     for operation in OPERATIONS:
         path = operation.path.replace(":path}", "}")
@@ -268,7 +269,7 @@ def generated() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Write, or check."""
+    """Write or check all generated parts."""
     check = "--check" in sys.argv[1:]
     stale = [
         (path, text)

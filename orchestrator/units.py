@@ -1,7 +1,7 @@
-"""Sizes and times as people read them. `times.js` says the same of times on the page.
+"""Formats sizes and times for people. `times.js` formats times the same way on the page.
 
-Nothing is shown further from the truth than half of its last digit, and what is more never looks
-like less. A deadline or a limit that a setting gives is shown in that setting's own unit.
+Values are rounded to the nearest last digit, and a larger value never looks smaller. A deadline or
+limit from a setting is shown in that setting's unit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NOW = "now"
 
 
 def duration(secs: float) -> str:
-    """So long, in two units at most: `40 ms`, `4.2 s`, `42 s`, `4 min 2 s`, `2 d 8 h`."""
+    """A duration, in two units at most: `40 ms`, `4.2 s`, `42 s`, `4 min 2 s`, `2 d 8 h`."""
     secs = max(0.0, secs)
     if (milliseconds := _nearest(secs * 1000)) < 1000:
         return f"{milliseconds} ms"
@@ -30,12 +30,12 @@ def duration(secs: float) -> str:
 
 
 def seconds(secs: float, *, signed: bool = False) -> str:
-    """For a column of times to compare: to the millisecond, points below each other."""
+    """For a column of times: milliseconds, with aligned decimal points."""
     return f"{secs:{'+' if signed else ''}9.3f} s"
 
 
 def age(secs: float) -> str:
-    """So long ago, in the greatest unit that has passed: `now`, `59 s`, `12 min`, `47 h`, `3 d`."""
+    """An age, in the largest full unit: `now`, `59 s`, `12 min`, `47 h`, `3 d`."""
     for least, unit, name in _AGES:
         if secs >= least:
             return f"{int(secs // unit)} {name}"
@@ -43,11 +43,11 @@ def age(secs: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes, in the greatest unit with one digit behind the point: `8 GiB`, `1.5 GiB`, `512 B`."""
+    """A size, in the largest unit, with one decimal: `8 GiB`, `1.5 GiB`, `512 B`."""
     if count < 1024:
         return f"{count} B"
     for power, unit in enumerate(_SIZES, start=1):  # noqa: B007
-        # In whole numbers, so that no size is too large to be exact.
+        # Integer arithmetic, so that every size is exact.
         tenths = (count * 10 + (1 << 10 * power - 1)) >> 10 * power
         if tenths < 10240:
             break
@@ -56,7 +56,7 @@ def size(count: int) -> str:
 
 
 def _nearest(value: float) -> int:
-    """As a script rounds: halves go up."""
+    """Round as JavaScript does: halves go up."""
     return math.floor(value + 0.5)
 
 

@@ -1,7 +1,7 @@
-"""What people read of a job: its verdict, or what is being done for it.
+"""Words for people about a job: its verdict, or what is being done for it.
 
-The journal, the JSON documents and the traces have the names of states and verdicts; the terminal,
-the page and messages have these words.
+The terminal, the page and messages use these words. The journal, the JSON documents and the traces
+use the names of states and verdicts.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ STATES: Mapping[str, str] = {
     State.FAILED: VERDICTS[Verdict.INFRASTRUCTURE],
     State.CANCELLED: VERDICTS[Verdict.CANCELLED],
 }
-# Of a job that cannot be read: its last state is not known to be true.
+# For a job that cannot be read: its last state is not certain.
 DAMAGED = "damaged"
 
 
 def job_word(job: Job | JobRow) -> str:
-    """The verdict of a job that has ended, else its state; `damaged` when it cannot be read."""
+    """The verdict of a job that has ended, else its state; `damaged` if it cannot be read."""
     if isinstance(job, Job) and job.damage:
         return DAMAGED
     return verdict_or_state(job.verdict, job.state)
 
 
 def verdict_or_state(verdict: Verdict | None, state: State) -> str:
-    """The verdict when there is one, else the state."""
+    """The verdict if there is one, else the state."""
     return VERDICTS[verdict] if verdict else STATES[state]

@@ -1,4 +1,4 @@
-"""A scheduler of threads, APScheduler, that runs a job of pikaci at set times.
+"""APScheduler, a scheduler with threads, runs a pikaci job at set times.
 
 python docs/examples/apscheduler_nightly.py WORKSPACE [RUNS]
 """
@@ -16,7 +16,7 @@ SPEC = JobSpec(command="ls && echo nightly", memory="512MiB", cpus=1)
 
 
 def nightly(portal: BlockingPortal, orchestrator: Orchestrator, ended: Semaphore) -> None:
-    """Called by APScheduler, in a thread of its own."""
+    """Called by APScheduler, in its own thread."""
     job: Job = portal.call(orchestrator.submit_and_wait, SPEC)
     print(f"{job.id}: {job.verdict}", flush=True)
     if job.verdict is not Verdict.PASSED and job.failure is not None:
