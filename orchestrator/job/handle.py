@@ -52,12 +52,12 @@ class JobHandle:
 
     @property
     def job(self) -> Job:
-        """The job as it stands. `NotFound` when `pikaci gc` has taken it."""
+        """The job now. `NotFound` when `pikaci gc` has deleted it."""
         return self._jobs.journal.job(self._jobs.row(self.id).id)
 
     @property
     def ended(self) -> bool:
-        """Whether it has its verdict."""
+        """Whether the job has its verdict."""
         row = self._jobs.journal.find(self.id)
         return row is None or row.ended
 
@@ -70,7 +70,7 @@ class JobHandle:
         return self._directory(self._jobs.row(self.id).attempt)
 
     async def fetch(self) -> Job:
-        """`job`, without holding up the loop."""
+        """`job`, without blocking the loop."""
         known = self._jobs.driver.known(self.id)
         if known is not None:
             return known
@@ -85,7 +85,7 @@ class JobHandle:
         return await self._jobs.reading.journal(lambda: journal.look(self._jobs.row(self.id)))
 
     async def fetch_directory(self) -> Path:
-        """`directory`, without holding up the loop."""
+        """`directory`, without blocking the loop."""
         known = self._jobs.driver.known(self.id)
         if known is not None:
             return self._directory(known.attempt)
@@ -130,7 +130,7 @@ class JobHandle:
         """
         while True:
             arrival = self._jobs.arrivals.entry(self.id)
-            # In this order: what was written when it ended is read.
+            # In this order, so that the last entries are read too.
             ended = await self._has_ended()
             batch = await self._jobs.reading.journal(
                 lambda: self._jobs.journal.entries(self.id, after=after, limit=BATCH)
@@ -142,7 +142,7 @@ class JobHandle:
     async def log(self, *, after: int = 0) -> AsyncGenerator[bytes, None]:
         """The job's log from the byte `after`, as it grows; ends when the job has ended.
 
-        It begins anew when the job does, in another attempt. Of a job whose events cannot be read
+        It starts over when another attempt begins. Of a job whose events cannot be read
         it has what is there.
         """
         job = await self.look()
@@ -157,7 +157,7 @@ class JobHandle:
                 continue
             if _is_over(job):
                 return
-            # Only now, at the end of what there is: has it ended, or begun anew?
+            # At the end of the file: has the job ended, or has another attempt begun?
             before, job = job, await self.look()
             if job.attempt != before.attempt:
                 after = 0
@@ -192,7 +192,7 @@ class JobHandle:
         await self._jobs.cancel([self.id], reason=reason, now=now)
 
     def waits_for(self) -> str:
-        """What the job waits for before it can begin, in words; empty when for nothing."""
+        """What the job waits for before it can start, in words; empty if nothing."""
         return self._jobs.queue.waits_for(self.id)
 
     def _directory(self, attempt: int) -> Path:

@@ -329,7 +329,9 @@ async def test_a_service_lets_jobs_mount_what_its_operator_allows(tmp_path: Path
         refused = await submit(tmp_path)
         assert (422, []) == (refused.status_code, served.orchestrator.journal.jobs())
         problem = refused.json()
-        assert f"mounts[0].source: {str(tmp_path)!r} is not among" in problem["title"]
+        assert (
+            f"mounts[0].source: {str(tmp_path)!r} is not a directory that jobs" in problem["title"]
+        )
         assert f"pikaci serve --allow-mounts {tmp_path}" in problem["resolution"]
         assert 201 == (await submit(tmp_path / "allowed")).status_code
 

@@ -318,7 +318,7 @@ async def test_a_submission_that_fails_gives_its_room_back() -> None:
             scope.cancel()
             await orchestrator.submit(PASSES)
         missing = Snapshot("0" * 64, orchestrator.root.snapshots / "none", None, None)
-        with pytest.raises(UsageError, match="not here any more"):
+        with pytest.raises(UsageError, match="no longer exists"):
             await orchestrator.submit(PASSES, snapshot=missing)
         await orchestrator.submit_nowait(PASSES)
         await running.cancel(now=True)
