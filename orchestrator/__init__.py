@@ -66,7 +66,7 @@ _HOMES = {
 if not TYPE_CHECKING:  # to mypy every name would be one of ours
 
     def __getattr__(name: str) -> Any:
-        # On demand: the command line imports this package too, and starts without trio.
+        # Lazy: the command line imports this package too, and starts without trio.
         for home, names in _HOMES.items():
             if name in names:
                 return getattr(import_module(home), name)
