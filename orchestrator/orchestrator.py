@@ -31,6 +31,7 @@ from orchestrator.job.backlog import Room
 from orchestrator.job.context import Workbench
 from orchestrator.job.driver import Driver, Statistics
 from orchestrator.job.handle import JobHandle, RunHandle
+from orchestrator.job.host_size import HostSizes
 from orchestrator.job.jobs import Jobs
 from orchestrator.job.publisher import Publisher
 from orchestrator.job.queue import Queue
@@ -115,6 +116,7 @@ class Orchestrator:
             queue=queue,
             room=room,
             publisher=Publisher(bench.root, images, workspace),
+            host_sizes=HostSizes(bench.incus, bench.host),
             mount_rule=MountRule((bench.root.path,), allow_mounts),
         )
 

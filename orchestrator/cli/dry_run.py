@@ -1,4 +1,7 @@
-"""`pikaci run --dry-run`: the plan and the very commands, with nothing made or touched."""
+"""`pikaci run --dry-run`: the plan and the very commands, with nothing made or touched.
+
+Incus is asked how large the host is, as the plan depends on it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 import msgspec
+import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.archive import collect_command
@@ -15,10 +19,11 @@ from orchestrator.attempt.evidence import most_kept
 from orchestrator.attempt.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.attempt.secrets import described
 from orchestrator.incus import stdin_of
+from orchestrator.job.host_size import HostSizes
 from orchestrator.job.submission import Request, judge
 from orchestrator.settings import open_incus
 from orchestrator.state_root import StateRoot
-from orchestrator.terminal import plain_lines
+from orchestrator.terminal import plain, plain_lines
 from states.errors import SpecError
 from states.outcome import EXIT_CODES, Verdict
 from states.spec import InstanceType, JobSpec
@@ -35,6 +40,9 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
     judged = judge(request)
     for name, error in judged.refused.items():
         raise SpecError(f"jobs.{name}.{error.key}", error.brief, allowed=error.resolution)
+    judged, lowered = trio.run(HostSizes(open_incus(Host()), Host()).fit, judged)
+    for warning in lowered:
+        click.echo(f"warning: {plain(warning)}", err=True)
     for name, spec in judged.request.specs.items():
         lease = timedelta(seconds=lease_secs(spec) + keep_secs)
         plan = _plan(name, spec, root, lease)

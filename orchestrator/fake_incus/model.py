@@ -79,6 +79,14 @@ class Pool(msgspec.Struct):
     used_bytes: int = 1 << 30
 
 
+class Machine(msgspec.Struct):
+    """The host, as it says; instances use nothing of it."""
+
+    cpus: int = 64
+    memory_bytes: int = 256 << 30
+    clustered: bool = False
+
+
 def _default_project() -> dict[str, Project]:
     config = {"features.images": "true", "features.profiles": "true"}
     return {"default": Project(config=config, profiles={"default": Profile()})}
@@ -89,6 +97,7 @@ class Store(msgspec.Struct):
 
     projects: dict[str, Project] = msgspec.field(default_factory=_default_project)
     pools: dict[str, Pool] = {}
+    machine: Machine = msgspec.field(default_factory=Machine)
     networks: list[str] = []
 
     def project(self, name: str) -> Project:

@@ -53,12 +53,18 @@ def _server(daemon: Daemon, project: str, name: str, body: Body) -> object:
             "server": "incus",
             "server_version": "6.0.4",
             "project": project,
+            "server_clustered": daemon.store.machine.clustered,
             "storage_supported_drivers": [
                 {"Name": "dir", "Version": "1", "Remote": False},
                 {"Name": "btrfs", "Version": "6.2", "Remote": False},
             ],
         },
     }
+
+
+def _machine(daemon: Daemon, project: str, name: str, body: Body) -> object:
+    machine = daemon.store.machine
+    return {"cpu": {"total": machine.cpus}, "memory": {"total": machine.memory_bytes}}
 
 
 def _images(daemon: Daemon, project: str, name: str, body: Body) -> object:
@@ -189,6 +195,7 @@ _ROUTES: tuple[tuple[str, str, Callable[[Daemon, str, str, Body], object]], ...]
     ("GET", "/1.0/profiles", _profiles),
     ("GET", "/1.0/projects", _projects),
     ("GET", "/1.0/projects/([^/]+)", _project),
+    ("GET", "/1.0/resources", _machine),
     ("GET", "/1.0/storage-pools", _pools),
     ("GET", "/1.0/storage-pools/([^/]+)", _pool),
     ("GET", "/1.0/storage-pools/([^/]+)/resources", _resources),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import trio
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, one_error
 from orchestrator.host_paths import MountRule, directories
 from orchestrator.job.backlog import Room
 from orchestrator.job.driver import Driver
 from orchestrator.job.handle import JobHandle, RunHandle
+from orchestrator.job.host_size import HostSizes, Lowered
 from orchestrator.job.jobs import Jobs
 from orchestrator.job.publisher import Publisher
 from orchestrator.job.queue import Queue
@@ -26,10 +27,12 @@ from orchestrator.job.submission import (
     submissions,
 )
 from orchestrator.journal import NotTheWriter
+from orchestrator.journal.stamp import now
 from orchestrator.session.locks import submitting
 from orchestrator.slow_files import look_up
 from orchestrator.snapshot.snapshot import Snapshot
 from states import events as ev
+from states.errors import SpecError
 from states.job import fold
 from states.spec import JobSpec
 
@@ -52,6 +55,7 @@ class Door:
         queue: Queue,
         room: Room,
         publisher: Publisher,
+        host_sizes: HostSizes,
         mount_rule: MountRule,
     ) -> None:
         self._session = session
@@ -60,6 +64,7 @@ class Door:
         self._queue = queue
         self._room = room
         self._publisher = publisher
+        self._host_sizes = host_sizes
         self._mount_rule = mount_rule
         self._runs = 0
         self._going_on: set[trio.CancelScope] = set()  # submissions that are being made
@@ -218,18 +223,46 @@ class Door:
         await self._room.take(jobs, wait=wait)
         try:
             async with submitting(self._jobs.root.snapshots):
-                snapshot = await self._publisher.prepare(judged.request)
+                snapshot, judged, lowered = await self._prepare(judged)
                 started(snapshot)
                 events = submissions(judged, run, snapshot)
-                await self._jobs.journal.append(*events)
+                await self._jobs.journal.append(*events, *_warnings(events, lowered))
                 submitted = events
         finally:
             self._room.give_back(jobs, (event.job for event in submitted))
         return submitted
 
+    async def _prepare(self, judged: Judged) -> tuple[Snapshot, Judged, Lowered]:
+        """What the jobs see, and their specs as the host can run them.
+
+        The host is asked beside the copying, so that no job waits for it.
+        """
+        fitted: list[tuple[Judged, Lowered]] = []
+        refused: list[SpecError] = []
+
+        async def fit(scope: trio.CancelScope) -> None:
+            try:
+                fitted.append(await self._host_sizes.fit(judged))
+            except SpecError as error:
+                refused.append(error)
+                scope.cancel()
+
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fit, nursery.cancel_scope)
+                snapshot = await self._publisher.prepare(judged.request)
+        for error in refused:
+            raise error
+        return snapshot, *fitted[0]
+
     def _next_run(self) -> str:
         self._runs += 1
         return self._session if self._runs == 1 else f"{self._session}-{self._runs}"
+
+
+def _warnings(submitted: Iterable[ev.Submitted], lowered: Lowered) -> list[ev.Warned]:
+    jobs = {event.name: event.job for event in submitted}
+    return [ev.Warned(job=jobs[name], message=line, **now()) for line, name in lowered.items()]
 
 
 def _closed() -> UsageError:

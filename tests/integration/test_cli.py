@@ -366,6 +366,21 @@ def test_a_dry_run_prints_the_commands_and_touches_nothing(pikaci: Command) -> N
     assert not pikaci.root.exists()
 
 
+@pytest.mark.parametrize("line", ['memory = "900TiB"', 'disk = "900TiB"', "cpus = 1024"])
+def test_more_than_the_host_has_is_one_clear_line(pikaci: Command, line: str) -> None:
+    """Incus would start such a guest. Planned or run, it is refused, and nothing is made."""
+    pikaci.write(JOBS.replace('"echo fine"', f'"echo fine"\n{line}'))
+
+    for options in (["--dry-run"], []):
+        done = pikaci("run", *options, "good")
+
+        key, value = line.replace('"', "").split(" = ")
+        assert 2 == done.returncode
+        assert f"pikaci: {key}: the job good asks for {value}, and the " in done.stderr
+        assert f"-> write at most `{key} = " in done.stderr
+        assert [] == list(pikaci.root.glob("jobs/*"))
+
+
 def test_a_state_root_that_cannot_be_is_one_clear_line(pikaci: Command) -> None:
     """A file in its place."""
     pikaci.write(JOBS)

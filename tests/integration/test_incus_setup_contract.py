@@ -17,8 +17,27 @@ async def test_server(lab: Lab) -> None:
     drivers = [driver["Name"] for driver in server["environment"]["storage_supported_drivers"]]
 
     assert "trusted" == server["auth"]
+    assert server["environment"]["server_clustered"] is False
     assert server["environment"]["server_version"].startswith("6.")
     assert {"dir", "btrfs"} <= set(drivers)
+
+
+@on_the_program_too
+async def test_machine(lab: Lab) -> None:
+    """It tells its processors, and its memory in bytes."""
+    resources = await lab.query("/1.0/resources")
+
+    assert resources["cpu"]["total"] >= 1
+    assert resources["memory"]["total"] > 1 << 28
+
+
+async def test_limits_above_the_machine_s_are_taken(lab: Lab) -> None:
+    """Whoever wants them refused must look for himself: the guest starts."""
+    limits = {"limits.cpu": "1000", "limits.memory": "900TiB"}
+    devices = {"root": {**ROOT, "size": "900TiB"}}
+    name = await lab.started(config=limits, devices=devices)
+
+    assert "Running" == (await lab.instance(name))["status"]
 
 
 @on_the_program_too

@@ -316,6 +316,19 @@ async def test_a_bad_submission_is_refused_in_words(body: bytes, status: int, wo
         assert not served.fake.instances()
 
 
+async def test_more_than_the_host_has_is_refused(tmp_path: Path) -> None:
+    """With the job, the key, the value and what there is; nothing was begun."""
+    asked = {"workspace": str(tmp_path), "jobs": {"a": {"command": "true", "memory": "900GiB"}}}
+    async with open_served() as served:
+        answer = await served.http.post("/v1/runs", json=asked)
+
+        told = await problem(answer, 422)
+        assert "memory: the job a asks for 900GiB, and the host local has 256 GiB" in told["title"]
+        assert 'write at most `memory = "256GiB"`' == told["resolution"]
+        assert [] == served.orchestrator.journal.jobs()
+        assert not served.fake.instances()
+
+
 async def test_a_service_lets_jobs_mount_what_its_operator_allows(tmp_path: Path) -> None:
     """The refusal names key and path, and says what to type; nothing is submitted."""
     (tmp_path / "allowed").mkdir()

@@ -1,0 +1,217 @@
+"""How large the host is, and specs that fit it.
+
+Incus starts a guest whose limits are above what there is. A limit of memory or disk that is never
+reached is none: the guest can take all that the host has. Of processors a guest gets those that
+there are, and nobody says that they are fewer.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from orchestrator import units
+from orchestrator.attempt.plan import Host
+from orchestrator.incus import Deadline, Incus
+from orchestrator.incus.errors import IncusError
+from orchestrator.job.submission import Judged
+from states.errors import SpecError
+from states.spec import CheckedSpec, JobSpec, size_in_bytes
+
+# Nothing waits longer for it: a host that does not tell is not checked against.
+ASK_SECS = 10.0
+# A pool can be enlarged, and a machine restarted with more memory.
+KNOWN_SECS = 600.0
+_DEFAULT = JobSpec(command="true")
+_T = TypeVar("_T")
+# A line for each default that a host cannot give, with the first job that would have had it.
+Lowered = dict[str, str]
+
+
+class HostSize(msgspec.Struct, frozen=True, kw_only=True):
+    """The processors of a host, its memory and its storage pool, both in bytes. None is unknown."""
+
+    host: Host
+    cpus: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+
+    def holds(self, specs: Mapping[str, CheckedSpec]) -> bool:
+        """Whether every spec fits as it is."""
+        return not any(self._too_much(checked.spec) for checked in specs.values())
+
+    def fit(self, specs: Mapping[str, CheckedSpec]) -> tuple[dict[str, CheckedSpec], Lowered]:
+        """The specs by name, as this host can run them, and what was lowered.
+
+        A value that a spec has by default is lowered to what there is. Raises `SpecError` for any
+        other that is more.
+        """
+        fitted = dict(specs)
+        lowered: Lowered = {}
+        for name, checked in specs.items():
+            spec = checked.spec
+            less: dict[str, object] = {}
+            for key, asked, most in self._too_much(spec):
+                if getattr(spec, key) != getattr(_DEFAULT, key):
+                    raise SpecError(
+                        key,
+                        f"the job {name} asks for {asked}, and {self._there(key)}",
+                        allowed=f"write at most `{key} = {_toml(most)}`",
+                    )
+                less[key] = most
+                line = f"{self._there(key)}: the default {key} is {most}, not {asked}"
+                lowered.setdefault(line, name)
+            if less:
+                fitted[name] = CheckedSpec(msgspec.structs.replace(spec, **less))
+        return fitted, lowered
+
+    def _too_much(self, spec: JobSpec) -> list[tuple[str, int | str, int | str]]:
+        """(key, what the spec asks for, the most that it can have), where that is less."""
+        found: list[tuple[str, int | str, int | str]] = []
+        if self.cpus is not None and spec.cpus > self.cpus:
+            found.append(("cpus", spec.cpus, self.cpus))
+        for key, there in (("memory", self.memory), ("disk", self.disk)):
+            asked = getattr(spec, key)
+            if there is not None and size_in_bytes(asked) > there:
+                found.append((key, asked, _size(there)))
+        return found
+
+    def _there(self, key: str) -> str:
+        """In words, what the host has of it."""
+        if key == "cpus":
+            processors = "1 processor" if self.cpus == 1 else f"{self.cpus} processors"
+            return f"the host {self.host.remote} has {processors}"
+        if key == "memory":
+            return f"the host {self.host.remote} has {units.size(self.memory or 0)} of memory"
+        return f"the storage pool {self.host.pool} has {units.size(self.disk or 0)}"
+
+
+def _size(size: int) -> str:
+    """Bytes as a spec has them, rounded down to a MiB."""
+    whole = max(1, size >> 20)
+    return f"{whole >> 10}GiB" if whole % 1024 == 0 else f"{whole}MiB"
+
+
+def _toml(value: int | str) -> str:
+    return str(value) if isinstance(value, int) else f'"{value}"'
+
+
+class _Total(msgspec.Struct, frozen=True):
+    total: int = 0
+
+
+class _Resources(msgspec.Struct, frozen=True):
+    cpu: _Total = _Total()
+    memory: _Total = _Total()
+
+
+class _PoolResources(msgspec.Struct, frozen=True):
+    space: _Total = _Total()
+
+
+class _Environment(msgspec.Struct, frozen=True):
+    # Who is not told takes it for one: the member that answers may be the smallest.
+    server_clustered: bool = True
+
+
+class _Server(msgspec.Struct, frozen=True):
+    environment: _Environment = _Environment()
+
+
+class HostSizes:
+    """The size of one process's host: asked once for the jobs that come within some minutes.
+
+    Other processes of the user's ask no more meanwhile: a file beside the client's configuration
+    has it.
+    """
+
+    def __init__(self, incus: Incus, host: Host) -> None:
+        self._incus = incus
+        self._file = incus.conf / "host-size.json"
+        self._host = host
+        self._known = HostSize(host=host)
+        self._until = float("-inf")
+        self._lock = trio.Lock()
+
+    async def fit(self, judged: Judged) -> tuple[Judged, Lowered]:
+        """`HostSize.fit` of a request's specs; as they are where the host does not tell its size.
+
+        So it is with a cluster, whose members differ.
+        """
+        async with self._lock:
+            asked = False
+            if self._until == float("-inf"):
+                await trio.to_thread.run_sync(self._recall, trio.current_time())
+            if trio.current_time() >= self._until:
+                asked = True
+                await self._ask()
+            if self._known.holds(judged.checked):
+                return judged, {}
+            if not asked:
+                await self._ask()
+            if not self._known.holds(judged.checked) and await self._is_cluster():
+                self._known = HostSize(host=self._host)
+        fitted, lowered = self._known.fit(judged.checked)
+        specs = {name: checked.spec for name, checked in fitted.items()}
+        return replace(
+            judged, request=replace(judged.request, specs=specs), checked=fitted
+        ), lowered
+
+    async def _ask(self) -> None:
+        machine, pool = _Resources(), _PoolResources()
+
+        async def ask_machine() -> None:
+            nonlocal machine
+            machine = await self._query("/1.0/resources", _Resources)
+
+        async def ask_pool() -> None:
+            nonlocal pool
+            path = f"/1.0/storage-pools/{self._host.pool}/resources"
+            pool = await self._query(path, _PoolResources)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_machine)
+            nursery.start_soon(ask_pool)
+        self._until = trio.current_time() + KNOWN_SECS
+        self._known = HostSize(
+            host=self._host,
+            cpus=machine.cpu.total or None,
+            memory=machine.memory.total or None,
+            disk=pool.space.total or None,
+        )
+        if None not in (self._known.cpus, self._known.memory, self._known.disk):
+            await trio.to_thread.run_sync(self._keep)
+
+    def _recall(self, now: float) -> None:
+        try:
+            age = time.time() - self._file.stat().st_mtime
+            size = msgspec.json.decode(self._file.read_bytes(), type=HostSize)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return
+        if 0 <= age < KNOWN_SECS and size.host == self._host:
+            self._known, self._until = size, now + KNOWN_SECS - age
+
+    def _keep(self) -> None:
+        # Whole or not at all; who cannot write it asks again.
+        beside = self._file.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            beside.write_bytes(msgspec.json.encode(self._known))
+            beside.replace(self._file)
+
+    async def _is_cluster(self) -> bool:
+        return (await self._query("/1.0", _Server)).environment.server_clustered
+
+    async def _query(self, path: str, kind: type[_T]) -> _T:
+        """The answer; one that says nothing when there is none, or it is forbidden to ask."""
+        deadline = Deadline(ASK_SECS)
+        try:
+            return await self._incus.query(path, kind, deadline=deadline, in_project=False)
+        except IncusError:
+            return kind()
