@@ -21,6 +21,7 @@ from pathlib import Path
 
 import trio
 
+from orchestrator.attempt.id_map import IdRange, local_id_range
 from orchestrator.capacity import Capacity
 from orchestrator.errors import UsageError
 from orchestrator.host_paths import MountRule
@@ -139,18 +140,21 @@ class Orchestrator:
         """
         _check_trio()
 
-        def prepare() -> tuple[StateRoot, Incus]:
+        def prepare() -> tuple[StateRoot, Incus, IdRange | None]:
             root = settings.root
             root.make()
-            return root, incus or open_incus(settings.host)
+            if incus is not None:
+                return root, incus, None
+            return root, open_incus(settings.host), local_id_range(settings.host.remote)
 
-        root, client = await look_up(f"the state root of {settings.workspace}", prepare)
+        root, client, ids = await look_up(f"the state root of {settings.workspace}", prepare)
         async with in_thread(open_journal(root.journal)) as journal:
             bench = Workbench(
                 root=root,
                 journal=journal,
                 incus=client,
                 host=settings.host,
+                ids=ids,
                 keep_secs=settings.keep_secs,
             )
             if on_entry is not None:

@@ -116,10 +116,13 @@ class Retried(Event, frozen=True, tag="retried"):
 
 
 class Restarted(Event, frozen=True, tag="restarted"):
-    """The process that drove the job died; its instance is unfinished, or its lease is nearly over.
+    """The command cannot begin in the attempt's instance. Another attempt begins.
 
-    Another attempt begins.
+    `reason` says why; "" means that the process that drove the job died, and the instance is
+    unfinished, or its lease is nearly over.
     """
+
+    reason: str = ""
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):

@@ -17,11 +17,14 @@ import trio
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.boot import boot
 from orchestrator.attempt.evidence import Evidence, NoResult, in_words
+from orchestrator.attempt.id_map import find_same_ids
 from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
+from orchestrator.errors import one_error
 from orchestrator.incus import Completed, Incus, to_sink
 from orchestrator.incus.errors import (
     DeadlinePassed,
+    IncusError,
     OutputTooLong,
 )
 from orchestrator.incus.retries import RetryClock, limit
@@ -60,9 +63,37 @@ class Attempt:
         self._incus = incus
         self._nonce = nonce
 
-    async def start(self) -> None:
-        """Start the instance; return when the runner and every planned mount are there."""
-        await boot(self._incus, self.plan)
+    async def start(self) -> str:
+        """Start the instance; return when the runner and every planned mount are there.
+
+        Returns the name of another guest that has ids of this one's own map, "" when none has.
+        """
+        if not self.plan.has_own_ids:
+            await boot(self._incus, self.plan)
+            return ""
+        found: list[str] = []
+        faults: list[IncusError] = []
+
+        async def look() -> None:
+            try:
+                found.append(
+                    await find_same_ids(
+                        self._incus,
+                        self.plan.instance,
+                        self.plan.config,
+                        daemon_secs=self.plan.deadlines.daemon_secs,
+                    )
+                )
+            except IncusError as fault:
+                faults.append(fault)
+
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look)
+                await boot(self._incus, self.plan)
+        for fault in faults:
+            raise fault
+        return found[0]
 
     async def run(
         self,

@@ -13,6 +13,7 @@ from datetime import datetime
 
 import msgspec
 
+from orchestrator.attempt.id_map import IdRange, id_map_config
 from orchestrator.contract import contract
 from states.spec import Deadlines, InstanceType, JobSpec, SecretSource, size_in_bytes
 
@@ -51,7 +52,7 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan needs besides the spec.
 
     `fingerprint` is that of the image. `snapshot` is the published snapshot's directory on the
-    host.
+    host. `ids` is the range in which guests get id maps of their own, None for no such maps.
     """
 
     host: Host
@@ -64,6 +65,7 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     fingerprint: str
     lease_ends: datetime
+    ids: IdRange | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +96,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     log_bytes: int
     deadlines: Deadlines
     lease_ends: datetime
+
+    @property
+    def has_own_ids(self) -> bool:
+        """Whether no other guest may have ids of this guest's map."""
+        return "security.idmap.isolated" in self.config
 
     @property
     def run_deadline_secs(self) -> float:
@@ -226,6 +233,11 @@ def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
         config["limits.processes"] = str(spec.processes)
         denied = _DENIED + (_DENIED_WITHOUT_NETWORK if spec.network == "none" else ())
         config["security.syscalls.deny"] = "\n".join(denied)
+        # Files of mounts whose ids are outside the map are nobody's. Only root would notice: it
+        # reads what is not its own.
+        if context.ids is not None and not spec.run_as_root:
+            name = instance_name(context.owner, context.job, context.attempt)
+            config |= id_map_config(context.ids, name)
     else:
         # Unsigned images do not boot with secure boot. It protects nothing in a guest that lives
         # for one job, so signed images do without it too.

@@ -16,6 +16,7 @@ import trio
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.archive import collect_command
 from orchestrator.attempt.evidence import most_kept
+from orchestrator.attempt.id_map import local_id_range
 from orchestrator.attempt.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.attempt.secrets import described
 from orchestrator.incus import stdin_of
@@ -63,12 +64,16 @@ def _plan(name: str, spec: JobSpec, root: StateRoot, lease: timedelta) -> Plan:
         commit="<commit>",
         fingerprint="<fingerprint>",
         lease_ends=BEGAN + lease,
+        ids=local_id_range(Host().remote),
     )
     plan = make_plan(spec, context)
+    placeholders = {"user.pikaci.deadline": "<deadline>"}
+    if plan.has_own_ids:
+        placeholders["security.idmap.base"] = "<first id>"
     return msgspec.structs.replace(
         plan,
         instance="<instance>",
-        config={**plan.config, "user.pikaci.deadline": "<deadline>"},
+        config=plan.config | placeholders,
     )
 
 

@@ -42,6 +42,8 @@ def command(dry_run: bool, expired: bool, workspace: Path | None, state_root: Pa
 
 
 async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
+    from orchestrator.attempt.id_map import local_id_range
+    from orchestrator.attempt.plan import Host
     from orchestrator.cli.ending import print_error
     from orchestrator.job.context import Workbench
     from orchestrator.job.queue import Queue
@@ -56,7 +58,9 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
 
     root.make()
     with open_journal(root.journal) as journal, share_root(root.path):
-        bench = Workbench(root=root, journal=journal, incus=open_incus())
+        bench = Workbench(
+            root=root, journal=journal, incus=open_incus(), ids=local_id_range(Host().remote)
+        )
         late = overdue(bench)
         for job in late:
             then = "would be" if dry_run else "is"

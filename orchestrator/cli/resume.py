@@ -54,6 +54,8 @@ def _undeleted(bench: Workbench, theirs: set[str], waiting: set[str]) -> set[str
 async def _resume(root: StateRoot, output: str) -> int:
     import trio
 
+    from orchestrator.attempt.id_map import local_id_range
+    from orchestrator.attempt.plan import Host
     from orchestrator.cli import colours
     from orchestrator.cli.ending import print_error
     from orchestrator.cli.find import existing_journal
@@ -75,7 +77,9 @@ async def _resume(root: StateRoot, output: str) -> int:
     from states.outcome import EXIT_CODES, Verdict, overall
 
     with existing_journal(root) as journal, share_root(root.path):
-        bench = Workbench(root=root, journal=journal, incus=open_incus())
+        bench = Workbench(
+            root=root, journal=journal, incus=open_incus(), ids=local_id_range(Host().remote)
+        )
         found = left(bench)
         theirs = {name for name in found.sessions if locks.is_held(root.locks, name)}
         rows = [row for row in journal.unfinished() if locks.session_of(row.run) not in theirs]

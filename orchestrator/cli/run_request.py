@@ -8,6 +8,8 @@ from functools import partial
 
 import trio
 
+from orchestrator.attempt.id_map import local_id_range
+from orchestrator.attempt.plan import Host
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.cli.exit_codes import ExitCodes
 from orchestrator.cli.follow import follow
@@ -71,6 +73,7 @@ async def _run(
             root=root,
             journal=journal,
             incus=open_incus(),
+            ids=local_id_range(Host().remote),
             keep_secs=keep_secs,
         )
         journal.observe(lambda entry: watch.entry(entry) if ours(entry.job) else None)

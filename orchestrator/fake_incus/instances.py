@@ -55,6 +55,10 @@ async def create(daemon: Daemon, call: Call) -> int:
         **instance.config,
         "volatile.base_image": image.fingerprint,
     }
+    if instance.type == "container":
+        # As asked for, whoever else has it. The daemon's own choice is not made here.
+        base = instance.config.get("security.idmap.base", "0")
+        instance.config["volatile.idmap.base"] = base
     project.instances[instance.name] = instance
     daemon.tell("instance-created", instance)
     _, devices = daemon.store.expanded(instance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -22,6 +23,7 @@ async def query(daemon: Daemon, call: Call) -> int:
     asked = {key: values[-1] for key, values in parse_qs(url.query).items()}
     project = asked.pop("project", "default")
     recursion = asked.pop("recursion", "0")
+    everywhere = asked.pop("all-projects", "false") == "true"
     method = call.command.flag("request", "GET")
     body: Body = json.loads(call.command.flag("data", "{}"))
     if asked:
@@ -30,7 +32,12 @@ async def query(daemon: Daemon, call: Call) -> int:
         match = re.fullmatch(pattern, url.path)
         if match is None or method != known_method:
             continue
-        document = answer(daemon, project, unquote("".join(match.groups())), body)
+        name = unquote("".join(match.groups()))
+        if everywhere:
+            listed = (answer(daemon, one, name, body) for one in daemon.store.projects)
+            document: Any = list(chain.from_iterable(listed))
+        else:
+            document = answer(daemon, project, name, body)
         if isinstance(document, list) and recursion != "1":
             document = [_address(url.path, project, known) for known in document]
         if document is not None:
@@ -178,7 +185,7 @@ def _resources(daemon: Daemon, project: str, name: str, body: Body) -> object:
     return {"space": {"total": pool.total_bytes, "used": pool.used_bytes}}
 
 
-_ROUTES: tuple[tuple[str, str, Callable[[Daemon, str, str, Body], object]], ...] = (
+_ROUTES: tuple[tuple[str, str, Callable[[Daemon, str, str, Body], Any]], ...] = (
     ("GET", "/1.0", _server),
     ("GET", "/1.0/images", _images),
     ("GET", "/1.0/images/aliases", _aliases),

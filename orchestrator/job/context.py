@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from orchestrator.attempt.id_map import IdRange
 from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.attempt.plan import Host
 from orchestrator.incus import Incus
@@ -20,6 +21,7 @@ def ignore_log(job: str, chunk: bytes) -> None:
 class Workbench:
     """What jobs need: the daemon, the journal, the directories, and settings.
 
+    `ids` is the range in which guests get id maps of their own, None for no such maps.
     `on_log` is called with a job's id and each piece of its log. `keep_secs` is how long the guest
     of a job that did not pass is kept for debugging, None for not at all. `intent` is the intent
     for all jobs of this process.
@@ -29,6 +31,7 @@ class Workbench:
     journal: Journal
     incus: Incus
     host: Host = field(default_factory=Host)
+    ids: IdRange | None = None
     keep_secs: float | None = None
     on_log: Callable[[str, bytes], None] = ignore_log
     intent: IntentSwitch = field(default_factory=IntentSwitch)

@@ -43,6 +43,8 @@ from states.spec import JobSpec
 
 MAX_RETRY_DELAY_SECS = 30.0
 CANCELLED_RELEASE_SECS = 30.0
+# Of some thousand maps a guest gets one; if it is taken again and again, nearly all are.
+MAX_SAME_IDS = 8
 
 _OUTCOMES = {
     GuestStatus.PASSED: Outcome.PASSED,
@@ -84,6 +86,7 @@ class JobTask:
         self._leases: dict[int, HeldLease] = {}
         self._scope = trio.CancelScope()
         self._reason = "interrupted"
+        self._same_ids = 0
         self._adopt(leases)
 
     @property
@@ -148,8 +151,7 @@ class JobTask:
             case State.ARTIFACTS_RESET if self._attempt is None:
                 await self._create()
             case State.DEVICES_CONFIGURED if self._the_attempt().plan.can_start(datetime.now(UTC)):
-                await self._the_attempt().start()
-                await self._record.emit(ev.InstanceReady(**self._record.next()))
+                await self._start()
             case State.ARTIFACTS_RESET | State.DEVICES_CONFIGURED:
                 # The instance was left unfinished, or for so long that its guest would shut itself
                 # down too early. Delete it; the new attempt's instance has a new name.
@@ -185,6 +187,24 @@ class JobTask:
         await self._record.emit(
             ev.DevicesConfigured(**self._record.next(), instance=lease.instance, image=image)
         )
+
+    async def _start(self) -> None:
+        attempt = self._the_attempt()
+        other = await attempt.start()
+        if not other:
+            await self._record.emit(ev.InstanceReady(**self._record.next()))
+            return
+        self._same_ids += 1
+        if self._same_ids > MAX_SAME_IDS:
+            raise PikaciError(
+                f"the guest's own map of ids is not its own: {other} has ids of it",
+                resolution="an instance whose security.idmap.size is nearly the whole range leaves"
+                " none to others: `incus config show` has it",
+            )
+        # Another name is another map.
+        await self._let_attempt_go()
+        reason = f"{other} has ids of the guest's own map"
+        await self._record.emit(ev.Restarted(**self._record.next(), reason=reason))
 
     async def _find_image(self, spec: JobSpec) -> ImageRef:
         since = trio.current_time()
@@ -251,6 +271,7 @@ class JobTask:
                 commit=job.snapshot.commit or "",
                 fingerprint=image.fingerprint if image else "",
                 lease_ends=lease_ends,
+                ids=bench.ids,
             ),
         )
         return Attempt(

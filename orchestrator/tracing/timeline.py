@@ -219,7 +219,7 @@ def _told(entry: ev.Event) -> str:
         case ev.CancelRequested():
             text = entry.reason
         case ev.Restarted():
-            text = "the process that drove it died"
+            text = entry.reason or "the process that drove it died"
         case _:
             text = ""
     return " ".join(text.split())

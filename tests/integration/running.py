@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from orchestrator.attempt.id_map import local_id_range
 from orchestrator.capacity import Capacity
 from orchestrator.engine import run_jobs
 from orchestrator.incus import Completed, Incus, spawn_process
@@ -62,6 +63,7 @@ class Runs:
                 root=self.root,
                 journal=journal,
                 incus=self.incus if change is None else self._bent(change),
+                ids=local_id_range("local"),
             )
             request = Request(workspace=self.workspace, specs=specs)
             async with trio.open_nursery() as nursery:

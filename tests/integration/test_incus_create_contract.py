@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.attempt.id_map import IdRange, find_same_ids, id_map_config
 from orchestrator.incus.errors import (
     ImageNotFound,
     IncusError,
@@ -242,3 +243,30 @@ async def test_create_refuses_names(lab: Lab, name: str, problem: str) -> None:
         await lab.create(name)
 
     assert f"Invalid instance name: Name {problem}" == said(error)
+
+
+@on_the_program_too
+async def test_a_map_of_ids_is_given_as_asked_for_even_twice(lab: Lab) -> None:
+    """So it must be looked up who has it: in the config, and across all projects."""
+    ids = IdRange(1_000_000, 1_000_000_000)
+    first, second, other = lab.name(), lab.name(), lab.name()
+    config = id_map_config(ids, first)
+    await lab.create(other, config=id_map_config(ids, other))
+    await lab.create(first, config=config)
+    alone = await find_same_ids(lab.incus, first, config, daemon_secs=0)
+    await lab.create(second, config=config)
+    seen = await lab.instance(first)
+
+    assert config["security.idmap.base"] == seen["config"]["volatile.idmap.base"]
+    assert "" == alone
+    assert f"{second} of project pikaci" == await find_same_ids(
+        lab.incus, first, config, daemon_secs=0
+    )
+
+
+async def test_a_guest_without_a_map_of_its_own_says_so(lab: Lab) -> None:
+    """It has the whole range, and is not what maps of their own are held against."""
+    name = lab.name()
+    await lab.create(name)
+
+    assert "0" == (await lab.instance(name))["config"]["volatile.idmap.base"]

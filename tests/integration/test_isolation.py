@@ -6,14 +6,18 @@ A container's uid 1000 is the same uid of the kernel in every guest.
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from states import events as ev
+from states.job import Job
 from states.outcome import Outcome
-from states.spec import MIN_PROCESSES, JobSpec
+from states.spec import MIN_PROCESSES, JobSpec, Mount
+from tests.calls import call as call_incus
 from tests.integration.command import SECS, Command
 from tests.integration.running import Runs, output_of
 
@@ -28,6 +32,7 @@ NUMBERS = {
     "socket": (41, 198),
     "io_uring_setup": (425, 425),
     "inotify_init1": (294, 26),
+    "sendmsg": (46, 211),
 }
 NUMBER = {name: pair[platform.machine() == "aarch64"] for name, pair in NUMBERS.items()}
 USER_RING, SESSION_RING = -4, -3
@@ -133,6 +138,70 @@ async def test_a_job_cannot_use_up_the_inotify_instances_of_all_guests(runs: Run
     *refused, taken = output_of(job).splitlines()
     assert b"Permission denied" in b"".join(refused)
     assert host // 25 < int(taken) < host // 16
+
+
+# Sends its own socket over itself; the kernel counts what was not received yet.
+SENDS = f"""
+use Socket;
+socketpair(my $one, my $other, AF_UNIX, SOCK_STREAM, 0) or die;
+my ($messages, $descriptors) = @ARGV;
+for (1 .. $messages) {{
+    my $data = pack("i*", (fileno $one) x $descriptors);
+    my $control = pack("Q i i", 16 + length $data, 1, 1) . $data;
+    $control .= "\\0" x (-length($control) % 8);
+    my $byte = "x";
+    my $vector = pack("P Q", $byte, 1);
+    my $length = length $control;
+    my $message = pack("Q L x4 P Q P Q i x4", 0, 0, $vector, 1, $control, $length, 0);
+    my $sent = syscall({NUMBER["sendmsg"]}, fileno $one, $message, 0);
+    if ($sent < 0) {{ print "sendmsg ", $! + 0, "\\n"; exit }}
+}}
+$| = 1;
+print "sendmsg ok\\n";
+until ($messages == 1 || -e "/tmp/go") {{ select undef, undef, undef, 0.05 }}
+"""
+
+
+async def test_a_job_cannot_use_up_the_descriptors_in_flight_of_another(
+    tmp_path: Path, runs: Runs
+) -> None:
+    """Each of them has as many as its own limit says: they are counted for an id of the host."""
+    (tmp_path / "another").mkdir()
+    another = Runs(tmp_path / "another")
+    for of in (runs, another):
+        (of.workspace / "sends.pl").write_text(SENDS)
+    neighbours: list[Job] = []
+
+    async def run_another(running: ev.Entry) -> None:
+        await runs.logged(running.job, b"sendmsg ok")
+        few = JobSpec(command="ulimit -Sn 1024; perl sends.pl 1 1")
+        neighbours.append(await another.run_one(few))
+        (guest,) = await runs.instances()
+        await call_incus(runs.incus, "exec", guest, "--", "touch", "/tmp/go", deadline_secs=SECS)
+
+    many = JobSpec(command="ulimit -Sn hard; perl sends.pl 25 200", timeout_secs=SECS)
+    job = await runs.run_one(many, on_running=run_another)
+
+    assert (Outcome.PASSED, b"sendmsg ok\n") == (job.outcome, output_of(job))
+    assert b"sendmsg ok\n" == output_of(neighbours[0])
+
+
+async def test_files_are_read_whoever_has_them_on_the_host(tmp_path: Path, runs: Runs) -> None:
+    """Those of ids that are in no map of the guest's are nobody's there."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    for name, owner, mode in [("a", 0, 0o644), ("b", 1000, 0o600), ("c", 3_000_000, 0o644)]:
+        (mounted / name).write_text(f"{name}\n")
+        (mounted / name).chmod(mode)
+        os.chown(mounted / name, owner, owner)
+    (runs.workspace / "private").write_text("d\n")
+    (runs.workspace / "private").chmod(0o600)
+
+    job = await runs.run_one(
+        JobSpec(command="cat /data/* private", mounts=(Mount(str(mounted), "/data"),))
+    )
+
+    assert (Outcome.PASSED, b"a\nb\nc\nd\n") == (job.outcome, output_of(job))
 
 
 @pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
