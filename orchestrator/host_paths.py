@@ -88,6 +88,21 @@ class MountRule:
                 raise _refusal(key, source, f"is on {place.kind}, a file system of the kernel")
             self._check_allowed(key, source)
 
+    def check_again(self, spec: JobSpec) -> None:
+        """`check`, right before what passed it at its submission is mounted.
+
+        Whoever can write beside a directory can put a link in its place meanwhile.
+        """
+        for key, source in directories(spec):
+            if (real := os.path.realpath(source)) != source or not os.path.isdir(real):
+                now = f"leads to {real!r} now" if real != source else "is none now"
+                raise SpecError(
+                    key,
+                    f"{source!r} was a directory when the job was submitted, and {now}",
+                    allowed="a directory that stays until its job has begun: submit it again",
+                )
+        self.check(spec)
+
     def _controls(self) -> Iterator[tuple[str, str]]:
         yield from _CONTROLS.items()
         for name, whose in _VARIABLES.items():

@@ -24,7 +24,6 @@ import trio
 from orchestrator.attempt.id_map import IdRange, local_id_range
 from orchestrator.capacity import Capacity
 from orchestrator.errors import UsageError
-from orchestrator.host_paths import MountRule
 from orchestrator.image.store import Images
 from orchestrator.incus import Incus
 from orchestrator.job.arrivals import Arrivals
@@ -98,7 +97,7 @@ class Orchestrator:
             bench.on_log(job, chunk)
             arrivals.tell_log(job)
 
-        self._bench = replace(bench, on_log=on_log)
+        self._bench = replace(bench, on_log=on_log, allow_mounts=allow_mounts)
         room, images = Room(queue_jobs), Images(bench.incus)
         self._driver = Driver(self._bench, queue, room, images, arrivals, reading)
         self._jobs = Jobs(
@@ -118,7 +117,7 @@ class Orchestrator:
             room=room,
             publisher=Publisher(bench.root, images, workspace),
             host_sizes=HostSizes(bench.incus, bench.host),
-            mount_rule=MountRule((bench.root.path,), allow_mounts),
+            mount_rule=self._bench.mount_rule,
         )
 
     @classmethod

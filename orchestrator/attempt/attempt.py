@@ -21,7 +21,7 @@ from orchestrator.attempt.id_map import find_same_ids
 from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.errors import one_error
-from orchestrator.incus import Completed, Incus, to_sink
+from orchestrator.incus import Completed, Incus, Stdin, to_sink
 from orchestrator.incus.errors import (
     DeadlinePassed,
     IncusError,
@@ -63,13 +63,14 @@ class Attempt:
         self._incus = incus
         self._nonce = nonce
 
-    async def start(self) -> str:
+    async def start(self, *, stdin: Stdin | None = None) -> str:
         """Start the instance; return when the runner and every planned mount are there.
 
-        Returns the name of another guest that has ids of this one's own map, "" when none has.
+        `stdin` is awaited before each try, and what it raises comes as it is. Returns the name of
+        another guest that has ids of this one's own map, "" when none has.
         """
         if not self.plan.has_own_ids:
-            await boot(self._incus, self.plan)
+            await boot(self._incus, self.plan, stdin=stdin)
             return ""
         found: list[str] = []
         faults: list[IncusError] = []
@@ -90,7 +91,7 @@ class Attempt:
         with one_error():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(look)
-                await boot(self._incus, self.plan)
+                await boot(self._incus, self.plan, stdin=stdin)
         for fault in faults:
             raise fault
         return found[0]

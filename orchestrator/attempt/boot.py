@@ -14,7 +14,7 @@ import trio
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.plan import Plan
 from orchestrator.errors import one_error
-from orchestrator.incus import Incus, to_sink
+from orchestrator.incus import Incus, Stdin, to_sink
 from orchestrator.incus.errors import AgentAway, AlreadyDone, IncusError, IncusMissing
 from states.errors import PikaciError
 from states.spec import InstanceType
@@ -33,30 +33,31 @@ class NotReady(PikaciError):
     """The guest was not ready in time; the message names what is missing in it."""
 
 
-async def boot(incus: Incus, plan: Plan) -> None:
+async def boot(incus: Incus, plan: Plan, *, stdin: Stdin | None = None) -> None:
     """Start the instance, if it is not running; return when the guest is ready.
 
     `start_secs` limits the start, for a VM until its agent takes an exec; `ready_secs` limits the
-    rest. Waits for a daemon that is down. Raises `NotReady` or an `IncusError`.
+    rest. Waits for a daemon that is down. Raises `NotReady`, an `IncusError`, or what `stdin`
+    raises, which is awaited before each try to start.
     """
 
     announced = _Announced(plan.instance)
     if plan.instance_type is InstanceType.CONTAINER:
-        await _start(incus, plan, announced)
+        await _start(incus, plan, announced, stdin)
         return
     with one_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_listen, incus, plan, announced)
-            await _start(incus, plan, announced)
+            await _start(incus, plan, announced, stdin)
             nursery.cancel_scope.cancel()
 
 
-async def _start(incus: Incus, plan: Plan, announced: _Announced) -> None:
+async def _start(incus: Incus, plan: Plan, announced: _Announced, stdin: Stdin | None) -> None:
     d = plan.deadlines
     give_up = trio.current_time() + d.start_secs
 
     try:
-        await incus.perform(commands.start(plan))
+        await incus.perform(commands.start(plan, stdin=stdin))
     except AlreadyDone:
         pass  # started by a process that died before it could record it
     booted_by = trio.current_time() + d.ready_secs

@@ -77,8 +77,8 @@ while :; do
 done"""
 
 
-def create(plan: Plan) -> Effect:
-    """Create the instance, stopped, with all its devices."""
+def create(plan: Plan, *, stdin: Stdin | None = None) -> Effect:
+    """Create the instance, stopped, with all its devices; `stdin` gives its `create_document`."""
     vm = ["--vm"] if plan.instance_type is InstanceType.VIRTUAL_MACHINE else []
     # No profiles, or the guest would get devices of the default profile. An empty list in the
     # document does not prevent that; the flag does.
@@ -89,7 +89,7 @@ def create(plan: Plan) -> Effect:
         deadline=Deadline(plan.deadlines.create_secs, "create_secs"),
         retry=_patient(plan, AWAY),
         answer_secs=ANSWER_SECS,
-        stdin=stdin_of(lambda: create_document(plan)),
+        stdin=stdin or stdin_of(lambda: create_document(plan)),
     )
 
 
@@ -116,13 +116,14 @@ def monitor(plan: Plan) -> Effect:
     )
 
 
-def start(plan: Plan) -> Effect:
-    """Start the instance."""
+def start(plan: Plan, *, stdin: Stdin | None = None) -> Effect:
+    """Start the instance. It reads no `stdin`, which is awaited before each try."""
     return Effect(
         name="start",
         args=("start", "--quiet", _instance(plan)),
         deadline=Deadline(plan.deadlines.start_secs, "start_secs"),
         retry=_patient(plan, AWAY),
+        stdin=stdin,
     )
 
 

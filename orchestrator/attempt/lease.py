@@ -17,6 +17,7 @@ from orchestrator.journal import Journal
 from orchestrator.journal.stamp import now
 from states import events as ev
 from states.ending import Action, Intent, release_plan
+from states.errors import PikaciError
 from states.lease import UNANSWERED_CREATE_SECS, LeaseEvent, LeaseState, step
 
 
@@ -53,8 +54,9 @@ class HeldLease:
         self.state = step(self.state, LeaseEvent.ASK)
         try:
             await self._incus.perform(effect)
-        except IncusError as error:
-            if error.answered:
+        except PikaciError as error:
+            # Any other is the effect's stdin's: that call was not made.
+            if not isinstance(error, IncusError) or error.answered:
                 self.state = step(self.state, LeaseEvent.ANSWER)
             raise
         self.state = step(self.state, LeaseEvent.ANSWER)

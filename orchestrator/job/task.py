@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import trio
 
@@ -24,16 +25,19 @@ from orchestrator.attempt.plan import Plan, PlanContext, instance_name, lease_se
 from orchestrator.attempt.result import GuestStatus
 from orchestrator.attempt.secrets import SecretMissing
 from orchestrator.errors import cause_of, unforeseen
+from orchestrator.host_paths import directories
 from orchestrator.image.store import Images
+from orchestrator.incus import Stdin
 from orchestrator.incus.errors import IncusError
 from orchestrator.incus.retries import limit, retrying
 from orchestrator.job.context import Workbench
 from orchestrator.job.queue import Queue
 from orchestrator.job.record import Record
 from orchestrator.journal import JournalError, Lease, NotTheWriter
+from orchestrator.slow_files import look_up
 from states import events as ev
 from states.ending import Action, Intent, end_plan, release_plan
-from states.errors import PikaciError
+from states.errors import PikaciError, SpecError
 from states.events import ImageRef
 from states.job import Job
 from states.lease import LeaseState, taken_over
@@ -183,14 +187,16 @@ class JobTask:
         attempt = self._attempt = self._make_attempt(number, image, lease_ends)
         lease = self._leases[number] = self._make_lease(attempt.plan, LeaseState.INTENDED)
         await lease.open(lease_ends)
-        await lease.create(commands.create(attempt.plan))
+        document = commands.create_document(attempt.plan)
+        await lease.create(commands.create(attempt.plan, stdin=self._when_mounts_hold(document)))
         await self._record.emit(
             ev.DevicesConfigured(**self._record.next(), instance=lease.instance, image=image)
         )
 
     async def _start(self) -> None:
         attempt = self._the_attempt()
-        other = await attempt.start()
+        # Only now does Incus mount what the instance was created with.
+        other = await attempt.start(stdin=self._when_mounts_hold(b""))
         if not other:
             await self._record.emit(ev.InstanceReady(**self._record.next()))
             return
@@ -205,6 +211,24 @@ class JobTask:
         await self._let_attempt_go()
         reason = f"{other} has ids of the guest's own map"
         await self._record.emit(ev.Restarted(**self._record.next(), reason=reason))
+
+    def _when_mounts_hold(self, data: bytes) -> Stdin:
+        """These bytes, if the job may still mount its directories; `PikaciError` if not."""
+        spec = self.job.spec
+        assert spec is not None
+
+        async def stdin() -> bytes:
+            if not directories(spec):
+                return data
+            check = partial(self._bench.mount_rule.check_again, spec)
+            try:
+                await look_up("a directory of the job", check)
+            except SpecError as error:
+                brief = f"{error.key}: {error.brief}"
+                raise PikaciError(brief, resolution=error.resolution) from None
+            return data
+
+        return stdin
 
     async def _find_image(self, spec: JobSpec) -> ImageRef:
         since = trio.current_time()

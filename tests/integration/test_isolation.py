@@ -19,7 +19,7 @@ from states.outcome import Outcome
 from states.spec import MIN_PROCESSES, JobSpec, Mount
 from tests.calls import call as call_incus
 from tests.integration.command import SECS, Command
-from tests.integration.running import Runs, output_of
+from tests.integration.running import Runs, infrastructure, output_of
 
 pytestmark = pytest.mark.incus
 
@@ -202,6 +202,25 @@ async def test_files_are_read_whoever_has_them_on_the_host(tmp_path: Path, runs:
     )
 
     assert (Outcome.PASSED, b"a\nb\nc\nd\n") == (job.outcome, output_of(job))
+
+
+async def test_a_link_in_the_place_of_a_directory_is_not_mounted(
+    tmp_path: Path, runs: Runs
+) -> None:
+    """Not even when it comes there while the guest is made."""
+    data = tmp_path / "data"
+    data.mkdir()
+
+    def swap(argv: tuple[str, ...]) -> tuple[str, ...]:
+        if argv[1] == "create":
+            data.rmdir()
+            data.symlink_to("/etc")
+        return argv
+
+    spec = JobSpec(command="ls /data", mounts=(Mount(str(data), "/data"),))
+    job = await runs.run_one(spec, change=swap)
+
+    assert infrastructure(job, "mounts[0].source", "leads to '/etc' now")
 
 
 @pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
