@@ -85,6 +85,7 @@ class Driver:
         """Drive the job to its end, from where it stands. The rest is `JobTask`'s."""
         task = JobTask(self._bench, job, self._images, self._queue, leases=leases, adopted=adopted)
         self.tasks[job.id] = task
+        task.enqueue()
         self._nursery.start_soon(self._drive, task)
 
     def drives(self, job: str) -> bool:

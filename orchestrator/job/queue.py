@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -87,11 +87,12 @@ class Queue:
         self._cpus = self._memory = 0  # used by jobs that have a slot
         self._running: Counter[str] = Counter()  # by run
 
-    @asynccontextmanager
-    async def place(
+    def place(
         self, job: Job, *, waited: Callable[[str], None] = lambda after: None
-    ) -> AsyncIterator[None]:
-        """Hold a slot in the block.
+    ) -> AbstractAsyncContextManager[None]:
+        """Queue a job now; the block that is returned, and must be entered, holds its slot.
+
+        Jobs of one run and one priority get their slots in the order of these calls.
 
         If the job had to wait, `waited` is called at the end of the wait, also of a cancelled one,
         with the id of the job that freed the slot, or "".
@@ -110,6 +111,10 @@ class Queue:
         self._places[place.job] = place
         self._ages.put(place.job, place.since)
         self._admit()
+        return self._hold(place, waited)
+
+    @asynccontextmanager
+    async def _hold(self, place: Place, waited: Callable[[str], None]) -> AsyncIterator[None]:
         try:
             if not place.begin.is_set():
                 try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -85,6 +86,7 @@ class JobTask:
         self._queue = queue
         self._adopted = adopted
         self._incus = bench.incus.observed(self._record.called)
+        self._slot: AbstractAsyncContextManager[None] | None = None
         self._attempt: Attempt | None = None
         # By attempt: the current one, and earlier ones whose instance may still appear.
         self._leases: dict[int, HeldLease] = {}
@@ -97,6 +99,17 @@ class JobTask:
     def job(self) -> Job:
         """The job as the journal has it."""
         return self._record.job
+
+    def enqueue(self) -> None:
+        """Queue the job, which `run` does otherwise: slots are given in the order of the calls.
+
+        Tasks that are started together begin in any order. `run` must follow.
+        """
+        since = trio.current_time()
+        self._slot = self._queue.place(
+            self.job,
+            waited=lambda after: self._record.waited(ev.WaitFor.PLACE, since, after=after),
+        )
 
     def cancel(self, reason: str, *, now: bool = False) -> None:
         """Cancel the job; `now`: without a grace period. Calling it twice is harmless."""
@@ -119,11 +132,10 @@ class JobTask:
         # Not `except Cancelled`: a nursery raises a group of them.
         try:
             with self._scope:
-                since = trio.current_time()
-                async with self._queue.place(
-                    self.job,
-                    waited=lambda after: self._record.waited(ev.WaitFor.PLACE, since, after=after),
-                ):
+                if self._slot is None:
+                    self.enqueue()
+                assert self._slot is not None
+                async with self._slot:
                     await self._live()
         except Exception as error:
             cause = cause_of(error)

@@ -185,6 +185,8 @@ async def _recover_session(
             for task in tasks.values():
                 if cancel:
                     task.cancel(REASON, now=hurry)
+                if task.job.id in ready:
+                    task.enqueue()
                 nursery.start_soon(collect_errors, report, partial(go_on, task))
             for lease in leases:
                 # The guest of a job that cannot be read may be useful until its deadline.

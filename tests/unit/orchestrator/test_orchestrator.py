@@ -139,6 +139,21 @@ async def test_a_key_that_two_submit_at_once_is_submitted_once() -> None:
         assert 1 == len(set(ids)) == len(orchestrator.journal.jobs())
 
 
+async def test_jobs_of_a_run_begin_in_its_order(tmp_path: Path) -> None:
+    """Tasks that are started together begin in any order; slots are given in the file's."""
+    begun: list[str] = []
+
+    def on_entry(entry: ev.Entry) -> None:
+        if isinstance(entry, ev.ArtifactsReset):
+            begun.append(entry.job)
+
+    names = [f"{number:02}" for number in range(20)]
+    async with open_fake(capacity=Capacity(jobs=1), on_entry=on_entry) as (orchestrator, _):
+        run = await orchestrator.submit_run(Request(tmp_path, dict.fromkeys(names, PASSES)))
+
+    assert [job.id for job in run.jobs] == begun
+
+
 async def test_the_block_ends_when_its_jobs_have() -> None:
     """As a nursery's does."""
     async with open_fake() as (orchestrator, fake):
