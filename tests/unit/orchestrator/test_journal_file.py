@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import msgspec
 import pytest
@@ -449,7 +449,8 @@ def test_a_rule_that_was_tightened_leaves_yesterday_s_journal_whole(
 
     monkeypatch.setattr(spec, "_judged", refuse)
     monkeypatch.setattr(spec, "check_form", refuse)
-    monkeypatch.setitem(recorded._decoders, ev.Submitted, msgspec.json.Decoder(Submitted))
+    others = [kind for kind in ev.WRITTEN_TYPES if kind is not ev.Submitted]
+    monkeypatch.setattr(recorded, "_decoder", msgspec.json.Decoder(Union[Submitted, *others]))
     root = StateRoot(tmp_path)
     expected = golden(root.journal, version)
 

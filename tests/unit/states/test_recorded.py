@@ -190,7 +190,7 @@ class Third(ev.Note, frozen=True, tag="called"):
 def third(monkeypatch: pytest.MonkeyPatch) -> None:
     """Today's `called` is its third version."""
     monkeypatch.setitem(recorded._KINDS, "called", Third)  # type: ignore[arg-type]
-    monkeypatch.setitem(recorded._decoders, Third, msgspec.json.Decoder(Third))
+    monkeypatch.setattr(recorded, "_decoder", msgspec.json.Decoder(Third))
     monkeypatch.setitem(upcast.STEPS, ("called", 1), renamed)
     monkeypatch.setitem(upcast.STEPS, ("called", 2), split)
 
@@ -206,6 +206,32 @@ def test_an_old_version_is_brought_up_step_by_step(changes: dict[str, Any]) -> N
 
     assert ("a", "b") == entry.argv  # type: ignore[union-attr]
     assert {"v": 3}.items() <= msgspec.json.decode(recorded.encode(entry)).items()
+
+
+def test_a_version_that_is_not_written_is_the_first() -> None:
+    """Whatever the words of the entry say: nothing but its own key tells its version."""
+    head = {"type": "called", "job": "r.1", "at": "2026-01-02T03:04:05Z", "monotonic": 1.0}
+    words = ["incus", "delete", "v", '"v":2']
+    call = {"argv": words, "duration_ms": 1.0, "exit_code": 0}
+    entry = recorded.decode(msgspec.json.encode({**head, **call}))
+
+    assert isinstance(entry, ev.Called) and "delete" == entry.effect
+
+
+@pytest.mark.parametrize("version", [20, 3])
+def test_a_newer_version_is_none_of_ours(version: int) -> None:
+    """Also one whose digits begin like today's, or that has today's within."""
+    note = stored(sample_note(ev.Called), more={"v": 2}, v=version)
+
+    assert isinstance(recorded.decode(note), ev.UnknownNote)
+
+
+def test_a_variable_of_the_job_is_no_version() -> None:
+    """A job may call its variables what it likes."""
+    kept = spec.JobSpec(command="true", env={"v": "2"})
+    event = sample_event(ev.Submitted, 1, spec=kept)
+
+    assert event == recorded.decode(recorded.encode(event))
 
 
 def test_an_event_may_have_been_of_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
