@@ -276,10 +276,13 @@ class Collector:
             b"l": f"is larger than {self._max_log_bytes} bytes",
             b"s": "is not a regular file",
         }
-        for entry in rest.split(b"\0")[:-1]:
+        # The archive itself is padded with thousands of zeros.
+        for entry in rest.lstrip(b"\0").split(b"\0")[:-1]:
             letter = entry[:1]
+            if letter not in reasons:
+                continue
             name = entry[1:].removeprefix(b"./").decode("utf-8", "surrogateescape")
-            if letter in reasons and name not in self._seen:  # a glob may match the log too
+            if name not in self._seen:  # a glob may match the log too
                 self._seen.add(name)
                 self._refuse(name, reasons[letter])
 
