@@ -59,14 +59,6 @@ class Evidence:
         self._incus = incus
         self._nonce = nonce
 
-    @property
-    def log_bytes(self) -> int:
-        """How many bytes of the log the host has."""
-        return self.log.stat().st_size
-
-    async def _count_log(self) -> int:
-        return await trio.to_thread.run_sync(lambda: self.log_bytes)
-
     def open_log(self, path: Path, *, resume: bool) -> LogFile:
         """A copy of the log, within the job's limit."""
         return LogFile(path, max_bytes=self.plan.log_bytes, resume=resume)
@@ -78,10 +70,10 @@ class Evidence:
         has no trustworthy result; even then the log, as far as it exists, is on the host.
         """
         try:
-            collector = await self._collect(want_log=ended is None)
+            collector, log_bytes = await self._collect(want_log=ended is None)
             result = parse_result(collector.result, self._nonce)
-            if isinstance(result, GuestResult) and result.log_bytes != await self._count_log():
-                collector = await self._collect(want_log=True)
+            if isinstance(result, GuestResult) and result.log_bytes != log_bytes:
+                collector, log_bytes = await self._collect(want_log=True)
         except IncusError as error:
             return await self._salvage(ended, error)
         if not isinstance(result, GuestResult):
@@ -91,7 +83,7 @@ class Evidence:
                 resolution=f"`pikaci image check {self.plan.image}` tries the image's runner",
             )
         await trio.to_thread.run_sync(self._store, collector.result or b"")
-        if await self._count_log() > self.plan.log_bytes:
+        if log_bytes > self.plan.log_bytes:
             self.warnings.append(f"the log was cut off at log_bytes = {self.plan.log_bytes}")
         if not result.log_complete:
             self.warnings.append("the guest could not write all of its log: was its disk full?")
@@ -104,7 +96,8 @@ class Evidence:
             result = msgspec.structs.replace(result, hint=seen or result.hint)
         return result
 
-    async def _collect(self, *, want_log: bool) -> Collector:
+    async def _collect(self, *, want_log: bool) -> tuple[Collector, int]:
+        """What came, and how many bytes of the log the host then has."""
         new_log = self.directory / "guest.log.new"
         artifacts = self.directory / "artifacts"
         max_log_bytes = most_kept(self.plan)
@@ -121,6 +114,11 @@ class Evidence:
                 max_log_bytes=max_log_bytes,
             )
 
+        def finish() -> Manifest:
+            manifest = collector.finish()
+            write_manifest(self.directory, manifest)
+            return manifest
+
         @asynccontextmanager
         async def receive() -> AsyncIterator[Sink]:
             nonlocal collector
@@ -136,8 +134,7 @@ class Evidence:
             finally:
                 # However it ended: record what was taken.
                 with trio.CancelScope(shield=True):
-                    manifest = await trio.to_thread.run_sync(collector.finish)
-                    await trio.to_thread.run_sync(write_manifest, self.directory, manifest)
+                    manifest = await trio.to_thread.run_sync(finish)
                 self._warn(manifest)
 
         command = collect_command(
@@ -158,8 +155,7 @@ class Evidence:
             cut_off = error.brief
         if cut_off:
             self.warnings.append(f"not all was collected: {cut_off}")
-        await trio.to_thread.run_sync(self._keep_longer_log, new_log)
-        return collector
+        return collector, await trio.to_thread.run_sync(self._keep_longer_log, new_log)
 
     def _warn(self, manifest: Manifest) -> None:
         for refused in manifest.refused:
@@ -174,13 +170,15 @@ class Evidence:
             with (self.directory / name).open("rb") as file:
                 os.fsync(file.fileno())
 
-    def _keep_longer_log(self, new_log: Path) -> None:
+    def _keep_longer_log(self, new_log: Path) -> int:
+        """How many bytes of the log the host has then."""
         # Both files start with the same bytes. Readers follow by path and offset.
         if new_log.exists():
-            if new_log.stat().st_size > self.log_bytes:
+            if new_log.stat().st_size > self.log.stat().st_size:
                 new_log.replace(self.log)
             else:
                 new_log.unlink()
+        return self.log.stat().st_size
 
     async def _salvage(self, ended: Completed | None, error: IncusError) -> GuestResult:
         """Save and report what is possible when the guest takes no exec any more."""

@@ -74,7 +74,8 @@ class LogFile:
 
     async def restart(self) -> None:
         """Start over from the first byte."""
-        await trio.to_thread.run_sync(self._truncate)
+        if self._size:
+            await trio.to_thread.run_sync(self._truncate)
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -96,14 +97,9 @@ class Incus:
 
     def observed(self, observe: Callable[[Call], None]) -> Incus:
         """The same daemon, with another observer."""
-        return Incus(
-            self.conf,
-            project=self.project,
-            remote=self.remote,
-            program=self.program,
-            spawn=self._spawn,
-            observe=observe,
-        )
+        same = copy(self)
+        same._observe = observe
+        return same
 
     def argv(self, effect: Effect) -> tuple[str, ...]:
         """The exact command that `perform` runs and `--dry-run` prints."""
