@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from weakref import WeakValueDictionary
+from functools import partial
+from weakref import ref
 
 import trio
 
@@ -14,26 +15,49 @@ class Arrivals:
     """
 
     def __init__(self) -> None:
-        # Only those that somebody waits for.
-        self._entries: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
-        self._logs: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+        self._entries = _Waiting()
+        self._logs = _Waiting()
 
     def entry(self, job: str = "") -> trio.Event:
         """Set when the next entry of the job has been written; of any job, by ``""``."""
-        return self._entries.setdefault(job, trio.Event())
+        return self._entries.event(job)
 
     def log(self, job: str) -> trio.Event:
         """Set when the log has grown, or an entry has been written."""
-        return self._logs.setdefault(job, trio.Event())
+        return self._logs.event(job)
 
     def tell(self, job: str) -> None:
         """An entry of the job has been written, or nothing more comes from this process."""
-        for waiting in (self._entries.pop(job, None), self._entries.pop("", None)):
-            if waiting is not None:
-                waiting.set()
+        self._entries.set(job)
+        self._entries.set("")
         self.tell_log(job)
 
     def tell_log(self, job: str) -> None:
         """The job's log has grown."""
-        if (waiting := self._logs.pop(job, None)) is not None:
-            waiting.set()
+        self._logs.set(job)
+
+
+class _Waiting(dict[str, ref[trio.Event]]):
+    """Events by key: only those that somebody waits for.
+
+    Every entry and every piece of log looks for them, and mostly there are none: then a
+    `WeakValueDictionary` takes six times as long.
+    """
+
+    def event(self, key: str) -> trio.Event:
+        found = self.get(key)
+        event = None if found is None else found()
+        if event is None:
+            event = trio.Event()
+            self[key] = ref(event, partial(self._drop, key))
+        return event
+
+    def set(self, key: str) -> None:
+        found = self.pop(key, None)
+        event = None if found is None else found()
+        if event is not None:
+            event.set()
+
+    def _drop(self, key: str, gone: ref[trio.Event]) -> None:
+        if self.get(key) is gone:
+            del self[key]

@@ -21,7 +21,10 @@ from orchestrator.journal.rows import INSERT_JOB, MOVE_JOB, first_values, next_v
 from states import events as ev
 from states.errors import WritableWorkspace
 
+_encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(ev.Written)
+_FIRST = (ev.Submitted, ev.Rejected)
+_OF_LEASES = (ev.LeaseOpened, ev.LeaseKept, ev.LeaseEnded)
 
 
 @dataclass
@@ -38,7 +41,7 @@ class _Part:
 
     def __post_init__(self) -> None:
         # Encode and decode here, so that a bad entry fails in the call that brought it.
-        self.bodies = tuple(msgspec.json.encode(entry) for entry in self.entries)
+        self.bodies = tuple(map(_encoder.encode, self.entries))
         for body in self.bodies:
             _decoder.decode(body)
         for entry in self.entries:
@@ -148,11 +151,11 @@ class JournalWriter:
         ).lastrowid
         if isinstance(entry, ev.Event):
             self._move(entry, row)
-        else:
+        elif isinstance(entry, _OF_LEASES):
             self._change_lease(entry)
 
     def _move(self, event: ev.AnyEvent, number: int | None) -> None:
-        if not isinstance(event, ev.Submitted | ev.Rejected):
+        if not isinstance(event, _FIRST):
             self._connection.execute(MOVE_JOB, next_values(event))
             if isinstance(event, ev.DevicesConfigured):
                 made = "UPDATE leases SET made = 1 WHERE instance = ?"
@@ -163,7 +166,7 @@ class JournalWriter:
             raise sqlite3.IntegrityError(f"{key} is the key of another run")
         self._connection.execute(INSERT_JOB, first_values(event, number))
 
-    def _change_lease(self, note: ev.AnyNote) -> None:
+    def _change_lease(self, note: ev.LeaseOpened | ev.LeaseKept | ev.LeaseEnded) -> None:
         execute = self._connection.execute
         match note:
             case ev.LeaseOpened():
