@@ -164,6 +164,9 @@ def kill(life: Life) -> None:
     life.process.kill()
 
 
+# To measure the coverage of these lives takes as long as the lives. They reach nothing that others
+# do not reach; those of the last test do.
+@pytest.mark.no_cover
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("interrupt", [cancel_scope, cancel_job])
 def test_cancelled_the_job_is_dead_and_all_of_it_is_gone(
@@ -175,6 +178,7 @@ def test_cancelled_the_job_is_dead_and_all_of_it_is_gone(
     assert {State.CANCELLED, State.RESULT_COLLECTED} == {job.state for job in jobs}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_cancelled_in_a_hurry_the_rest_is_the_next_start_s(trouble: str) -> None:
     """Nobody waits for an instance that may still appear."""
