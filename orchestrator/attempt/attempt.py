@@ -8,7 +8,8 @@ daemon that is down, as long as the spec's deadlines allow.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from orchestrator.attempt.id_map import find_same_ids
 from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.errors import one_error
-from orchestrator.incus import Completed, Incus, Stdin, to_sink
+from orchestrator.incus import Completed, Incus, Sink, Stdin
 from orchestrator.incus.errors import (
     DeadlinePassed,
     IncusError,
@@ -117,7 +118,7 @@ class Attempt:
         clock = RetryClock(self.plan.deadlines.daemon_secs)
         give_up = trio.current_time() + secs
 
-        async with self.evidence.open_log(self.evidence.log, resume=running) as log:
+        async with self.evidence.open_log(resume=running) as log:
 
             async def sink(chunk: bytes) -> None:
                 nonlocal head
@@ -129,6 +130,13 @@ class Attempt:
                         await started()
                 if kept:
                     on_log(kept)
+
+            @asynccontextmanager
+            async def receive() -> AsyncIterator[Sink]:
+                try:
+                    yield sink
+                finally:
+                    await log.pause()
 
             async def stdin() -> bytes:
                 # Secrets are read here and stored nowhere; after a restart they are read again.
@@ -143,7 +151,7 @@ class Attempt:
             async def follow(offset: int) -> Completed:
                 left = max(0.0, give_up - trio.current_time())
                 effect = commands.follow(self.plan, offset, secs=left)
-                return await self._incus.perform(effect, into=to_sink(sink))
+                return await self._incus.perform(effect, into=receive)
 
             async def exec_once() -> Completed:
                 nonlocal head
@@ -157,7 +165,7 @@ class Attempt:
                     self.plan, secs=max(0.0, give_up - trio.current_time()), stdin=stdin
                 )
                 try:
-                    return await self._incus.perform(effect, into=to_sink(sink))
+                    return await self._incus.perform(effect, into=receive)
                 except SecretMissing:
                     # A process that died may have started the runner, with the secrets.
                     ended = await follow(0)

@@ -26,6 +26,7 @@ from orchestrator.attempt.diagnosis import look_at_failure
 from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile
 from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.result import GuestResult, GuestStatus, parse_result
+from orchestrator.attempt.time_file import TimeFile
 from orchestrator.contract import contract
 from orchestrator.incus import Completed, Deadline, Incus, Retry, Sink, to_sink
 from orchestrator.incus.errors import (
@@ -37,6 +38,7 @@ from orchestrator.incus.errors import (
     failed_call,
 )
 from orchestrator.incus.instances import instance_status
+from orchestrator.log_times import times_path
 from states.errors import PikaciError
 
 STOPPING_SECS = 10.0
@@ -59,9 +61,10 @@ class Evidence:
         self._incus = incus
         self._nonce = nonce
 
-    def open_log(self, path: Path, *, resume: bool) -> LogFile:
-        """A copy of the log, within the job's limit."""
-        return LogFile(path, max_bytes=self.plan.log_bytes, resume=resume)
+    def open_log(self, *, resume: bool) -> LogFile:
+        """The host's copy of the log, within the job's limit, to follow the guest's with."""
+        times = TimeFile(times_path(self.log))
+        return LogFile(self.log, max_bytes=self.plan.log_bytes, resume=resume, times=times)
 
     async def collect(self, ended: Completed | None) -> GuestResult:
         """Fetch the result, the artifacts, and the part of the log that the host lacks.
@@ -172,7 +175,8 @@ class Evidence:
 
     def _keep_longer_log(self, new_log: Path) -> int:
         """How many bytes of the log the host has then."""
-        # Both files start with the same bytes. Readers follow by path and offset.
+        # Both files start with the same bytes. Readers follow by path and offset, and the times of
+        # those bytes stay true.
         if new_log.exists():
             if new_log.stat().st_size > self.log.stat().st_size:
                 new_log.replace(self.log)
@@ -234,7 +238,7 @@ class Evidence:
     async def _pull_log(self, path: str) -> None:
         """Pull the log of a stopped guest, and keep it if it is longer than the host's copy."""
         new_log = self.directory / "guest.log.new"
-        async with self.open_log(new_log, resume=False) as into:
+        async with LogFile(new_log, max_bytes=self.plan.log_bytes, resume=False) as into:
 
             async def sink(chunk: bytes) -> None:
                 await into.write(chunk)

@@ -8,6 +8,8 @@ from types import TracebackType
 
 import trio
 
+from orchestrator.attempt.time_file import TimeFile
+
 # The guest obeys the job's limit, and says so in a last line. Only a compromised guest sends more:
 # its log is cut off here.
 HEADROOM_BYTES = 64 * 1024
@@ -25,13 +27,16 @@ class LogFile:
     """Takes a log in pieces, from its first byte; with `resume`, from the end of the file.
 
     Keeps `max_bytes` plus `HEADROOM_BYTES`, then writes one line that says so and drops the rest.
-    Opens, writes and closes in a worker thread.
+    `times` gets the time of each piece. Opens, writes and closes in a worker thread.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int, resume: bool) -> None:
+    def __init__(
+        self, path: Path, *, max_bytes: int, resume: bool, times: TimeFile | None = None
+    ) -> None:
         self.path = path
         self.max_bytes = max_bytes
         self._resume = resume
+        self._times = times
         self._size = 0
         self._file = -1
 
@@ -49,6 +54,11 @@ class LogFile:
     def _most(self) -> int:
         return self.max_bytes + HEADROOM_BYTES
 
+    @property
+    def _cut_off(self) -> bool:
+        """Whether the guest keeps no more of it either: its silence says nothing then."""
+        return self._size > self.max_bytes
+
     async def __aenter__(self) -> LogFile:
         await trio.to_thread.run_sync(self._open)
         return self
@@ -60,7 +70,7 @@ class LogFile:
         traceback: TracebackType | None,
     ) -> None:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(os.close, self._file)
+            await trio.to_thread.run_sync(self._close)
 
     async def write(self, data: bytes) -> bytes:
         """Append as much as the bound allows, and return it; beyond the bound, only pause.
@@ -77,20 +87,43 @@ class LogFile:
         if self._size:
             await trio.to_thread.run_sync(self._truncate)
 
+    async def pause(self) -> None:
+        """Nothing comes any more, or not before the log is followed again. Not cancelled."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._pause)
+
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(self.path, flags | (0 if self._resume else os.O_TRUNC), 0o644)
         self._size = os.fstat(self._file).st_size
+        if self._times is not None:
+            self._times.open(self._size, resume=self._resume)
+
+    def _close(self) -> None:
+        if self._times is not None:
+            self._times.close()
+        os.close(self._file)
+
+    def _pause(self) -> None:
+        if self._times is not None and not self._cut_off:
+            self._times.end(self._size)
 
     def _truncate(self) -> None:
         os.ftruncate(self._file, 0)
         self._size = 0
+        if self._times is not None:
+            self._times.restart()
 
     def _write(self, data: bytes) -> bytes:
+        heard = not self._cut_off
+        if self._times is not None and heard:
+            self._times.note(self._size)
         kept = data[: self._most - self._size]
         self._put(kept)
         if len(kept) < len(data):
             self._put(limit_line(self.max_bytes))
+        if self._times is not None and heard and self._cut_off:
+            self._times.interrupt(self._size)
         return kept
 
     def _put(self, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,11 @@ from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.journal import JobRow, Journal
+    from orchestrator.silence import Silence
     from orchestrator.state_root import StateRoot
     from orchestrator.tracing.timeline import Timeline
     from states.events import Entry
+    from states.job import Job
 
 FORMATS = ("jsonl", "perfetto", "html", "mermaid", "otlp")
 
@@ -71,13 +74,11 @@ def show(
     Of a run with several jobs: each as a bar, and who kept whom waiting. The newest run when
     none is named. Exit code 4 when a job of it cannot be read.
     """
-    from datetime import UTC, datetime
-
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.output import print_json
     from orchestrator.cli.trace_read import read_each, timeline_of
     from orchestrator.cli.trace_show import show_job, show_run
-    from orchestrator.tracing.story import JobStory, job_story, run_story
+    from orchestrator.tracing.story import JobStory, RunStory, job_story, run_story
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
@@ -90,7 +91,11 @@ def show(
             [row.id for row in rows],
             lambda job: timeline_of(journal, root.journal, job, until=moment),
         )
-    story = job_story(jobs[0]) if len(rows) == 1 else run_story(jobs)
+    story: JobStory | RunStory
+    if len(rows) == 1:
+        story = job_story(jobs[0], silence=_silence(root, jobs[0].job, moment))
+    else:
+        story = run_story(jobs)
     if as_json:
         print_json(story, indent=True)
     elif isinstance(story, JobStory):
@@ -98,6 +103,17 @@ def show(
     else:
         show_run(story, everything=verbose)
     return code
+
+
+def _silence(root: StateRoot, job: Job, now: datetime) -> Silence | None:
+    from orchestrator.session import locks
+    from orchestrator.silence import longest_silence
+
+    if job.artifacts is None:
+        return None
+    # A job that nobody has may print what nobody hears.
+    followed = not job.ended and locks.is_held(root.locks, job.run)
+    return longest_silence(Path(job.artifacts) / "guest.log", until=now if followed else None)
 
 
 def _holder(root: StateRoot, run: str) -> str:

@@ -62,6 +62,8 @@ def show_job(job: JobStory, *, holder: str) -> None:
         for part in job.release:
             click.echo(_part(part))
     _show_path(job, columns)
+    if job.silence is not None:
+        click.echo(f"  silent {job.silence}")
     if holder:
         click.echo(f"  {holder}")
     if job.verdict is not Verdict.PASSED:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from orchestrator.silence import Silence
 from orchestrator.tracing.parts import Share, afterwards, parts, summed
 from orchestrator.tracing.path import Link, path_of_job, path_of_run
 from orchestrator.tracing.timeline import Kind, Span, Timeline
@@ -43,7 +44,8 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     """A job. `secs` is the time to its verdict, or until now; `release` is what came after it.
 
     `path` is the critical path: its steps add up to `secs`. `artifacts` is the directory of the
-    last attempt on the host; the log is `guest.log` in it.
+    last attempt on the host; the log is `guest.log` in it. `silence` is the longest time in which
+    that attempt's command printed nothing, None when it is short or not known.
     """
 
     id: str
@@ -63,6 +65,7 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     artifacts: str | None
     snapshot: SnapshotRef | None
+    silence: Silence | None
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,8 +90,8 @@ class RunStory(msgspec.Struct, frozen=True, kw_only=True):
     together: tuple[Share, ...]
 
 
-def job_story(job: Timeline) -> JobStory:
-    """The story of a job."""
+def job_story(job: Timeline, *, silence: Silence | None = None) -> JobStory:
+    """The story of a job; `silence` is its log's."""
     pieces = [(state, parts(job, state)) for state in job.states]
     waited = [part for _, cut in pieces for part in cut if part.kind is Kind.WAIT or _ready(part)]
     return JobStory(
@@ -130,6 +133,7 @@ def job_story(job: Timeline) -> JobStory:
         warnings=(*job.job.warnings, *job.warnings),
         artifacts=job.job.artifacts,
         snapshot=job.job.snapshot,
+        silence=silence,
     )
 
 

@@ -12,6 +12,7 @@ from orchestrator.incus import Incus
 from orchestrator.incus.instances import list_instances
 from orchestrator.job.context import Workbench
 from orchestrator.journal import open_journal
+from orchestrator.log_times import read_log_times
 from orchestrator.session import reaper
 from orchestrator.state_root import StateRoot
 from states import events as ev
@@ -151,7 +152,13 @@ def _faults_of_evidence(job: Job) -> list[str]:
     assert job.artifacts is not None
     directory = Path(job.artifacts)
     kept = directory / "artifacts" / "kept.txt"
-    log = (directory / "guest.log").read_bytes().splitlines()[1:]
+    whole = (directory / "guest.log").read_bytes()
+    log = whole.splitlines()[1:]
+    moments = [read_log_times(directory / "guest.log").at(at) for at in range(len(whole))]
+    known = [moment for moment in moments if moment is not None]
+    # A process that is killed may leave the log to be collected; else it is followed from its start.
+    if known != sorted(known) or known != moments[: len(known)]:
+        return [f"the times of the log are {moments}"]
     if job.verdict is Verdict.CANCELLED:
         # Its command may have come to its end before anybody could end it.
         return [] if log in (LINES[:1], LINES) else [f"the log of a cancelled job is {log}"]

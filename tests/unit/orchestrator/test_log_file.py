@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from orchestrator.attempt import log_file
 from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile, limit_line
+from orchestrator.attempt.time_file import TimeFile
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from states.lifecycle import State
@@ -115,8 +116,10 @@ async def test_no_write_is_done_in_the_loop_s_thread(
             return real(*words)
 
         monkeypatch.setattr(log_file.os, name, seen)
-    async with LogFile(path, max_bytes=LIMIT, resume=False) as log:
+    times = TimeFile(path.with_name("times"))
+    async with LogFile(path, max_bytes=LIMIT, resume=False, times=times) as log:
         await log.write(b"one")
+        await log.pause()
         await log.restart()
 
     assert threads

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import pytest
 import trio
 
 from orchestrator.journal import open_journal
+from orchestrator.log_times import RECORD, UNKNOWN, times_path
+from orchestrator.session import locks
 from orchestrator.state_root import StateRoot
+from orchestrator.units import duration
 from states import events as ev
 from states.outcome import Failure, FailureKind
 from tests.samples import PATH, sample_event, sample_life, sample_note
@@ -89,6 +93,56 @@ def test_a_job_is_told_with_its_time_and_its_failure(root: StateRoot) -> None:
         assert words in done.stdout
     assert 10 == done.stdout.count("\n  | ")
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "|" in line)
+
+
+def records(*moments: tuple[int, float]) -> bytes:
+    """An index: offsets, and seconds before now; 0 for a time that is not known."""
+    now = int(time.time() * 1000)
+    return b"".join(
+        RECORD.pack(offset, now - int(ago * 1000) if ago else UNKNOWN) for offset, ago in moments
+    )
+
+
+def test_a_silence_is_told(root: StateRoot) -> None:
+    """The longest one, up to the command's end too; none of less than five seconds."""
+    log = root.path / "guest.log"
+    log.write_text("one\ntwo\nthree\n")
+    write(root, *failed(root.path, message="lost"))
+
+    def silence(*moments: tuple[int, float]) -> Any:
+        times_path(log).write_bytes(records(*moments))
+        told, document = pikaci(root, "r.1"), json.loads(pikaci(root, "r.1", "--json").stdout)
+        found = document["silence"]
+        words = (
+            f"\n  silent for {duration(found['secs'])} after line {found['line']}\n"
+            if found
+            else ""
+        )
+        assert words in told.stdout
+        assert bool(words) == ("silent" in told.stdout)
+        return found
+
+    assert {"secs": 41.0, "line": 2} == silence((0, 90), (4, 89), (8, 48), (14, 40), (14, 0))
+    assert {"secs": 42.0, "line": 3} == silence((0, 45), (14, 42.5), (14, 0.5), (14, 0))
+    assert silence((0, 90), (4, 86), (14, 82), (14, 0)) is None
+    assert silence((0, 90)) is None, "of a job that has ended: nobody heard the rest"
+    assert silence() is None
+    log.unlink()
+    assert silence((0, 90), (4, 40)) is None
+
+
+def test_the_silence_of_a_job_that_runs_goes_on(root: StateRoot) -> None:
+    """For as long as somebody follows it."""
+    log = root.path / "guest.log"
+    log.write_text("one\n")
+    times_path(log).write_bytes(records((0, 300)))
+    events = sample_life(*PATH[:5])
+    events[1] = msgspec.structs.replace(events[1], artifacts=str(root.path))
+    write(root, *events)
+
+    assert "silent" not in pikaci(root, "r.1").stdout
+    with locks.hold_run(root.locks, "r"):
+        assert "  silent for 5 min" in pikaci(root, "r.1").stdout
 
 
 def test_nothing_steers_the_terminal(root: StateRoot) -> None:
