@@ -14,7 +14,7 @@ COMMANDS = {
     "run": ("run", "Run jobs of the job file, or one command."),
     "status": ("status", "Show the last run, or one run or job."),
     "list": ("list", "List runs and their jobs."),
-    "logs": ("logs", "Print a job's log; -f follows it."),
+    "logs": ("logs", "Print a job's log, or lines of it; -f follows it."),
     "trace": ("trace", "Show what happened to a job, and when."),
     "cancel": ("cancel", "End jobs, whoever runs them."),
     "rerun": ("rerun", "Run jobs of an earlier run again."),

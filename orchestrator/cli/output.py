@@ -11,14 +11,19 @@ from orchestrator.terminal import STEERING_CHARACTERS
 
 
 def print_json(value: Any, *, indent: bool = False) -> None:
-    """Print a document as UTF-8, whatever the locale is; without `indent` on one line.
+    """Print a document as UTF-8, whatever the locale is; without `indent` on one line."""
+    print_bytes(json_bytes(value, indent=indent) + b"\n")
+
+
+def json_bytes(value: Any, *, indent: bool = False) -> bytes:
+    """A document to print.
 
     JSON itself escapes only the controls below U+0020. Here the others are escaped too, and so is
     what reorders text: to a program the document is the same.
     """
     data = msgspec.json.encode(value)
     text = (msgspec.json.format(data) if indent else data).decode()
-    print_bytes(_escaped(text).encode() + b"\n")
+    return _escaped(text).encode()
 
 
 def print_document(data: bytes) -> None:

@@ -62,8 +62,8 @@ def root(tmp_path: Path) -> Path:
     """A state root with a job that printed 5 MB."""
     where = StateRoot(tmp_path / "root")
     where.make()
-    log = where.path / "attempt" / "guest.log"
-    log.parent.mkdir()
+    log = where.attempt_dir("r.1", 1) / "guest.log"
+    log.parent.mkdir(parents=True)
     log.write_bytes(b"0123456789abcde\n" * 327_680)
 
     async def write() -> None:
@@ -77,7 +77,10 @@ def root(tmp_path: Path) -> Path:
     return where.path
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "--output", "json"], ["logs"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["list"], ["list", "--output", "json"], ["logs"], ["logs", "--timestamps"]],
+)
 def test_a_full_stdout_is_told(root: Path, words: list[str]) -> None:
     """In one line, with the code of an infrastructure fault."""
     with Path("/dev/full").open("wb") as full:
@@ -86,7 +89,10 @@ def test_a_full_stdout_is_told(root: Path, words: list[str]) -> None:
     assert (4, "pikaci: stdout cannot be written: No space left on device\n") == done
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "--output", "jsonl"], ["logs"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["list"], ["list", "--output", "jsonl"], ["logs"], ["logs", "--timestamps"]],
+)
 def test_nobody_who_reads_is_no_news(root: Path, words: list[str]) -> None:
     """As of a program that SIGPIPE ends; the reader has gone on purpose."""
     read, write = os.pipe()
@@ -137,7 +143,7 @@ def test_all_of_a_log_comes_through_a_pipe_that_does_not_block(root: Path) -> No
         got = pipe.read()
 
     assert (0, "") == ended(process)
-    assert (root / "attempt" / "guest.log").read_bytes() == got
+    assert (StateRoot(root).attempt_dir("r.1", 1) / "guest.log").read_bytes() == got
 
 
 @pytest.mark.parametrize("locale", ["POSIX", "latin-1"])
@@ -271,6 +277,11 @@ HOSTILE = (
         "status no\x1b[2Jthing",
         "logs",
         "logs -f",
+        "logs -n 1",
+        "logs --timestamps",
+        "logs --grep next",
+        "logs --output json",
+        "logs --output jsonl",
         "trace",
         "trace -v",
         "trace --json",
@@ -283,13 +294,15 @@ HOSTILE = (
 )
 def test_a_terminal_gets_nothing_that_steers_it(root: Path, words: str) -> None:
     """Whatever a guest, or a journal, gives to be shown."""
-    (root / "attempt" / "guest.log").write_bytes(HOSTILE.encode() + b"\xff\302\000\2332J\n\x9b2J")
+    attempt = StateRoot(root).attempt_dir("s.1", 1)
+    attempt.mkdir(parents=True)
+    (attempt / "guest.log").write_bytes(HOSTILE.encode() + b"\xff\302\000\2332J\n\x9b2J")
     life = sample_life(ev.Submitted, ev.ArtifactsReset, ev.Failed)
     failure = Failure(
         kind=FailureKind.INFRASTRUCTURE, phase=State.SUBMITTED, message=HOSTILE, resolution=HOSTILE
     )
     life[0] = msgspec.structs.replace(life[0], name=HOSTILE)
-    life[1] = msgspec.structs.replace(life[1], artifacts=str(root / "attempt"))
+    life[1] = msgspec.structs.replace(life[1], artifacts=str(attempt))
     life[2] = msgspec.structs.replace(life[2], failure=failure)
     warned = msgspec.structs.replace(sample_note(ev.Warned), message=HOSTILE)
 
