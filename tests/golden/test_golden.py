@@ -55,5 +55,5 @@ def test_a_table_that_forgets_a_way_breaks_the_traces_that_took_it(
         table = [row for row in lifecycle.TABLE if row[0] != used]
         with monkeypatch.context() as patch:
             patch.setattr(lifecycle, "MACHINE", lifecycle.build_machine(table))
-            with pytest.raises(TraceError, match=f"cannot take the event {used}"):
+            with pytest.raises(TraceError, match=f"recorded event is {used}; .* cannot take it"):
                 trace.replay(data)

@@ -221,7 +221,9 @@ def test_what_cannot_be_compared_is_said(root: StateRoot, tmp_path: Path) -> Non
 
     assert [2, 2, 2, 2, 0] == [one.returncode for one in done]
     for one, words in zip(
-        done, ("no trace", "has 2 traces", "Is a directory", "no job or run"), strict=False
+        done,
+        ("this is not a trace", "has 2 traces", "Is a directory", "no job or run"),
+        strict=False,
     ):
         assert words in one.stderr
         assert "\n  -> " in one.stderr
@@ -253,7 +255,7 @@ def test_replay_tells_of_every_trace_in_a_file(root: StateRoot, tmp_path: Path) 
     done = pikaci(root, "replay", str(file))
 
     assert 1 == done.returncode
-    assert "header says that 3 lines follow, and there are 1: some are missing" in done.stderr
+    assert "the header promises 3 lines, but 1 follow: some are missing" in done.stderr
     assert "as recorded: submitted -> artifacts_reset -> devices_configured: not ended" in (
         done.stdout
     )
