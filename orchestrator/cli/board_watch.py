@@ -20,8 +20,7 @@ from orchestrator.cli.board import (
     pad,
     shorten,
 )
-from orchestrator.cli.lines import MAX_LINE, Lines
-from orchestrator.cli.lines_watch import counted
+from orchestrator.cli.lines_watch import MAX_LINE, counted
 from orchestrator.cli.printer import Printer
 from orchestrator.cli.screen import Screen
 from orchestrator.cli.signals import stopping
@@ -33,6 +32,7 @@ from orchestrator.cli.summary import (
     note,
 )
 from orchestrator.cli.watched import WatchedRun
+from orchestrator.log_lines import Line, LineSplitter, Place
 from orchestrator.terminal import first_line, last_state, plain
 from states import events as ev
 from states.job import Job
@@ -65,7 +65,7 @@ class BoardWatch:
         self._marks = (
             Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII
         )
-        self._lines: dict[str, Lines] = {}
+        self._lines: dict[str, LineSplitter] = {}
         self._last: dict[str, bytes] = {}
         self._scrolled: list[str] = []
         self._changed = trio.Event()
@@ -107,7 +107,7 @@ class BoardWatch:
     async def log(self, job: str, chunk: bytes) -> None:
         self._last[job] = chunk[-LINE_BYTES:]
         if self._verbose:
-            lines = self._lines.setdefault(job, Lines())
+            lines = self._lines.setdefault(job, LineSplitter(Place()))
             self._scroll_lines(job, list(lines.feed(chunk)))
             if len(self._scrolled) > MANY_LINES:
                 # Read no faster than the terminal takes it.
@@ -161,12 +161,12 @@ class BoardWatch:
         self._scrolled += text.splitlines() or [""]
         self._changed.set()
 
-    def _scroll_lines(self, job: str, lines: list[bytes]) -> None:
+    def _scroll_lines(self, job: str, lines: list[Line]) -> None:
         width, _ = self._size()
         names = name_cells(self._known.names, width)
         name = pad(shorten(self._known.name(job), names, self._marks.cut), names)
         for line in lines:
-            text = last_state(line, colours=self._coloured, most=MAX_LINE)
+            text = last_state(line.data, colours=self._coloured, most=MAX_LINE)
             self._scrolled.append(f"{name} | {text}{colours.RESET if self._coloured else ''}")
 
     async def _draw(self, *, last: bool = False) -> None:

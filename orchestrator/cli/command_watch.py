@@ -13,7 +13,7 @@ import trio
 from orchestrator.cli import colours
 from orchestrator.cli.printer import Printer
 from orchestrator.cli.signals import tell_stopping
-from orchestrator.cli.summary import describe_kept, describe_snapshot, reason
+from orchestrator.cli.summary import describe_kept, describe_snapshot, whole_reason
 from orchestrator.cli.watched import WatchedRun
 from orchestrator.terminal import RESET, TerminalFilter, first_line, plain
 from states import events as ev
@@ -82,7 +82,7 @@ class CommandWatch:
             for warning in job.warnings:
                 self._tell(f"warning: {warning}")
             if job.verdict is not Verdict.PASSED:
-                for line in reason(job):
+                for line in await trio.to_thread.run_sync(whole_reason, job):
                     self._tell(line)
         if not jobs and interrupted:
             self._tell("cancelled")

@@ -10,7 +10,6 @@ import trio
 
 from orchestrator.cli import colours
 from orchestrator.cli.board import ASCII, Marks, finished, pad, shorten
-from orchestrator.cli.lines import MAX_LINE, Lines
 from orchestrator.cli.printer import Printer
 from orchestrator.cli.signals import tell_stopping
 from orchestrator.cli.summary import (
@@ -21,6 +20,7 @@ from orchestrator.cli.summary import (
     note,
 )
 from orchestrator.cli.watched import WatchedRun
+from orchestrator.log_lines import Line, LineSplitter, Place
 from orchestrator.terminal import first_line, last_state, plain
 from states import events as ev
 from states.job import Job
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from orchestrator.snapshot.snapshot import Snapshot
 
 MAX_NAME = 40
+# Of a longer line the start is shown.
+MAX_LINE = 1 << 16
 
 
 class LinesWatch:
@@ -58,7 +60,7 @@ class LinesWatch:
             Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII
         )
         self._names = 1
-        self._lines: dict[str, Lines] = {}
+        self._lines: dict[str, LineSplitter] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self._printer.run(task_status=task_status)
@@ -87,7 +89,7 @@ class LinesWatch:
                 self._say(f"{self._known.name(job.id)}: {self._known.word(job.id)}")
 
     async def log(self, job: str, chunk: bytes) -> None:
-        lines = self._lines.setdefault(job, Lines())
+        lines = self._lines.setdefault(job, LineSplitter(Place()))
         await self._print_lines(job, list(lines.feed(chunk)))
 
     async def ended(self, job: str) -> None:
@@ -125,14 +127,14 @@ class LinesWatch:
         await self._printer.write("\n" + text)
         await self._printer.drain()
 
-    async def _print_lines(self, job: str, lines: list[bytes]) -> None:
+    async def _print_lines(self, job: str, lines: list[Line]) -> None:
         if not lines:
             return
         name = pad(shorten(self._known.name(job), self._names, self._marks.cut), self._names)
         start = f"{name} | "
         end = colours.RESET if self._coloured else ""
         text = "".join(
-            f"{start}{last_state(line, colours=self._coloured, most=MAX_LINE)}{end}\n"
+            f"{start}{last_state(line.data, colours=self._coloured, most=MAX_LINE)}{end}\n"
             for line in lines
         )
         await self._printer.write(text)

@@ -15,6 +15,7 @@ from orchestrator.cli.board import COLOURS, cut, name_cells, pad, shorten
 from orchestrator.cli.colours import BOLD, DIM, RESET, YELLOW, painter
 from orchestrator.log_end import read_log_end
 from orchestrator.settings import open_incus
+from orchestrator.silence import timeout_note
 from orchestrator.terminal import plain
 from orchestrator.units import duration, size
 from orchestrator.words import STATES, VERDICTS, job_word
@@ -73,10 +74,16 @@ def reason(job: Job) -> list[str]:
     return lines + ([f"-> {plain(job.failure.resolution)}"] if job.failure.resolution else [])
 
 
+def whole_reason(job: Job) -> list[str]:
+    """`reason`, and how long a job that timed out had printed nothing. Reads the disk."""
+    silence = timeout_note(job)
+    return reason(job) + ([silence] if silence else [])
+
+
 def failure_text(job: Job, *, colours: bool, log: bool) -> str:
     """The reason of a job that did not pass, and with `log` its last lines. Reads the disk."""
     paint = painter(colours)
-    text = "".join(f"    {line}\n" for line in reason(job))
+    text = "".join(f"    {line}\n" for line in whole_reason(job))
     if log and job.artifacts and job.state is not State.REJECTED:
         end = read_log_end(Path(job.artifacts) / "guest.log", lines=LAST_LINES, colours=colours)
         lines = end.lines
