@@ -35,6 +35,7 @@ mkShell {
         pytest-cov
         pytest-trio
         pytest-xdist
+        pyte
         pyyaml
         schemathesis
         selenium

@@ -65,6 +65,7 @@ class BoardWatch:
         self._marks = (
             Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII
         )
+        self._told: set[str] = set()
         self._lines: dict[str, LineSplitter] = {}
         self._last: dict[str, bytes] = {}
         self._scrolled: list[str] = []
@@ -116,6 +117,7 @@ class BoardWatch:
         self._changed.set()
 
     async def ended(self, job: str) -> None:
+        self._told.add(job)
         if job in self._lines:
             self._scroll_lines(job, list(self._lines.pop(job).end()))
         self._last.pop(job, None)
@@ -146,6 +148,9 @@ class BoardWatch:
         self._scroll(stopping(what, kill))
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
+        for job in jobs:  # rejected ones, for example, were never watched
+            if job.ended and job.id in self._known.jobs and job.id not in self._told:
+                await self.ended(job.id)
         text = end_text(
             jobs,
             colours=self._coloured,

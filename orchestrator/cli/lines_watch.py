@@ -60,6 +60,7 @@ class LinesWatch:
             Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII
         )
         self._names = 1
+        self._told: set[str] = set()
         self._lines: dict[str, LineSplitter] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -93,6 +94,7 @@ class LinesWatch:
         await self._print_lines(job, list(lines.feed(chunk)))
 
     async def ended(self, job: str) -> None:
+        self._told.add(job)
         if job in self._lines:
             await self._print_lines(job, list(self._lines.pop(job).end()))
         known = self._known.jobs[job]
@@ -121,6 +123,9 @@ class LinesWatch:
         tell_stopping(*counted(self._known.unfinished))
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
+        for job in jobs:  # rejected ones, for example, were never watched
+            if job.ended and job.id in self._known.jobs and job.id not in self._told:
+                await self.ended(job.id)
         text = end_text(
             jobs, colours=self._coloured, secs=self._known.run_secs, interrupted=interrupted
         )
