@@ -8,7 +8,7 @@ from contextlib import suppress
 import trio
 
 from orchestrator.capacity import Capacity
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.handle import RunHandle
 from orchestrator.job.submission import Request, judge, rejections
 from orchestrator.orchestrator import Orchestrator
@@ -24,7 +24,7 @@ async def _nobody_watches(run: RunHandle) -> None:
 
 
 async def run_jobs(
-    bench: Workbench,
+    context: Context,
     request: Request,
     *,
     parallel: int,
@@ -43,9 +43,9 @@ async def run_jobs(
     """
     judged = judge(request)
     if judged.refused:
-        await bench.journal.append(*rejections(judged, run))
+        await context.journal.append(*rejections(judged, run))
         return
-    async with Orchestrator.over(bench, Capacity(jobs=parallel), session=run) as orchestrator:
+    async with Orchestrator.over(context, Capacity(jobs=parallel), session=run) as orchestrator:
         submitted = await orchestrator.submit_judged(judged, started=started)
         await _watch_to_the_end(submitted, watch)
     for job in submitted.jobs:

@@ -27,8 +27,8 @@ from orchestrator.errors import UsageError
 from orchestrator.image.store import Images
 from orchestrator.incus import Incus
 from orchestrator.job.arrivals import Arrivals
-from orchestrator.job.backlog import Room
-from orchestrator.job.context import Workbench
+from orchestrator.job.backlog import Backlog
+from orchestrator.job.context import Context
 from orchestrator.job.driver import Driver, Statistics
 from orchestrator.job.handle import JobHandle, RunHandle
 from orchestrator.job.host_size import HostSizes
@@ -39,9 +39,9 @@ from orchestrator.job.reading import Reading
 from orchestrator.job.submission import Judged, Request
 from orchestrator.journal import Journal, open_journal
 from orchestrator.session import locks
+from orchestrator.session.admission import Admission
 from orchestrator.session.cancel import cancel_by_id
 from orchestrator.session.control import listening
-from orchestrator.session.door import Door
 from orchestrator.session.upkeep import upkeep
 from orchestrator.settings import QUEUE_JOBS, Settings, open_incus
 from orchestrator.slow_files import in_thread, look_up
@@ -81,7 +81,7 @@ class Orchestrator:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         capacity: Capacity,
         session: str,
         workspace: Path | None,
@@ -94,30 +94,30 @@ class Orchestrator:
         self.reading = reading = Reading()
 
         def on_log(job: str, chunk: bytes) -> None:
-            bench.on_log(job, chunk)
+            context.on_log(job, chunk)
             arrivals.tell_log(job)
 
-        self._bench = replace(bench, on_log=on_log, allow_mounts=allow_mounts)
-        room, images = Room(queue_jobs), Images(bench.incus)
-        self._driver = Driver(self._bench, queue, room, images, arrivals, reading)
+        self._context = replace(context, on_log=on_log, allow_mounts=allow_mounts)
+        backlog, images = Backlog(queue_jobs), Images(context.incus)
+        self._driver = Driver(self._context, queue, backlog, images, arrivals, reading)
         self._jobs = Jobs(
-            bench.root,
-            bench.journal,
+            context.root,
+            context.journal,
             driver=self._driver,
             queue=queue,
             arrivals=arrivals,
             reading=reading,
             cancel=self.cancel,
         )
-        self._door = Door(
+        self._admission = Admission(
             session,
             jobs=self._jobs,
             driver=self._driver,
             queue=queue,
-            room=room,
-            publisher=Publisher(bench.root, images, workspace),
-            host_sizes=HostSizes(bench.incus, bench.host),
-            mount_rule=self._bench.mount_rule,
+            backlog=backlog,
+            publisher=Publisher(context.root, images, workspace),
+            host_sizes=HostSizes(context.incus, context.host),
+            mount_rule=self._context.mount_rule,
         )
 
     @classmethod
@@ -148,7 +148,7 @@ class Orchestrator:
 
         root, client, ids = await look_up(f"the state root of {settings.workspace}", prepare)
         async with in_thread(open_journal(root.journal)) as journal:
-            bench = Workbench(
+            context = Context(
                 root=root,
                 journal=journal,
                 incus=client,
@@ -159,7 +159,7 @@ class Orchestrator:
             if on_entry is not None:
                 journal.observe(on_entry)
             async with cls.over(
-                bench,
+                context,
                 settings.capacity,
                 exclusive=exclusive,
                 workspace=settings.workspace,
@@ -172,7 +172,7 @@ class Orchestrator:
     @asynccontextmanager
     async def over(
         cls,
-        bench: Workbench,
+        context: Context,
         capacity: Capacity,
         *,
         session: str | None = None,
@@ -183,15 +183,15 @@ class Orchestrator:
     ) -> AsyncIterator[Orchestrator]:
         """`open`, over a journal that is open. `session` is the name of its first run."""
         _check_trio()
-        root = bench.root
+        root = context.root
         session = session or new_run_id()
         hold = locks.hold_root if exclusive else locks.share_root
         error: Exception | None = None
         async with in_thread(hold(root.path)), in_thread(locks.hold_run(root.locks, session)):
-            self = cls(bench, capacity, session, workspace, queue_jobs, allow_mounts)
+            self = cls(context, capacity, session, workspace, queue_jobs, allow_mounts)
             try:
                 async with (
-                    upkeep(self._bench, self.queue, self._driver),
+                    upkeep(self._context, self.queue, self._driver),
                     listening(root.locks, session, self._driver.tasks),
                     self._driver.running(),
                 ):
@@ -202,7 +202,7 @@ class Orchestrator:
                         error = raised
                         self._driver.cancel()
                     finally:
-                        await self._door.close()
+                        await self._admission.close()
             finally:
                 with trio.CancelScope(shield=True):
                     await self.reading.aclose()
@@ -227,7 +227,7 @@ class Orchestrator:
         it is now. Raises `SpecError` for a spec that is refused (which the journal records),
         `UsageError`, and `DaemonUnreachable` or `IncusMissing` when there is no Incus.
         """
-        return await self._door.submit_one(
+        return await self._admission.submit_one(
             spec, name=name, key=key, snapshot=snapshot, workspace=workspace, wait=True
         )
 
@@ -241,7 +241,7 @@ class Orchestrator:
         workspace: Path | None = None,
     ) -> JobHandle:
         """`submit`, but `QueueFull` in place of waiting for room. It waits for the disk alone."""
-        return await self._door.submit_one(
+        return await self._admission.submit_one(
             spec, name=name, key=key, snapshot=snapshot, workspace=workspace, wait=False
         )
 
@@ -274,7 +274,7 @@ class Orchestrator:
         When one must be rejected, those that must are recorded so, and are all that the run has.
         `started` hears of the snapshot before the first job begins. Errors are those of `submit`.
         """
-        return await self._door.submit(request, wait=wait, started=started)
+        return await self._admission.submit(request, wait=wait, started=started)
 
     async def submit_judged(
         self,
@@ -284,37 +284,37 @@ class Orchestrator:
         started: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> RunHandle:
         """`submit_run`, of what came through the door already."""
-        return await self._door.submit_judged(judged, wait=wait, started=started)
+        return await self._admission.submit_judged(judged, wait=wait, started=started)
 
     async def snapshot(
         self, workspace: Path | None = None, *, include: tuple[str, ...] = ()
     ) -> Snapshot:
         """Publish a workspace as it is now; many jobs can be submitted to see it."""
-        return await self._door.publish(workspace, include=include)
+        return await self._admission.publish(workspace, include=include)
 
     async def find_submitted(self, request: Request) -> RunHandle | None:
         """The run that was submitted before under the request's key; None when there is none.
 
         `KeyTaken` when it was another one. The host's directories may have changed meanwhile.
         """
-        return await self._door.find(request)
+        return await self._admission.find(request)
 
     # Reading jobs, and cancelling them.
 
     @property
     def journal(self) -> Journal:
         """The journal of the state root, to read."""
-        return self._bench.journal
+        return self._context.journal
 
     @property
     def root(self) -> StateRoot:
         """Where the state root's files are."""
-        return self._bench.root
+        return self._context.root
 
     @property
     def incus(self) -> Incus:
         """The client of the Incus that guests run on."""
-        return self._bench.incus
+        return self._context.incus
 
     def job(self, id: str) -> JobHandle:
         """A job of the state root, whoever runs it. `NotFound` when there is none.
@@ -352,7 +352,7 @@ class Orchestrator:
         `JobHandle.wait`. A job that cannot be read is left, and `JobUnreadable` says so when the
         others are dead.
         """
-        await cancel_by_id(self._bench, self._jobs, jobs, reason=reason, hurry=now)
+        await cancel_by_id(self._context, self._jobs, jobs, reason=reason, hurry=now)
 
     def statistics(self) -> Statistics:
         """What the jobs of this process do, in numbers."""
@@ -364,7 +364,7 @@ class Orchestrator:
         Those that run do so in their guests. What the block awaits next is cancelled.
         """
         self._driver.closed = True
-        self._bench.intent.rise(Intent.DETACH)
+        self._context.intent.rise(Intent.DETACH)
         self._driver.cancel()
 
     def drives(self, job: str) -> bool:

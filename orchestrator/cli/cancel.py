@@ -54,7 +54,7 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
     import trio
 
     from orchestrator.cli.find import existing_journal, find_jobs
-    from orchestrator.job.context import Workbench
+    from orchestrator.job.context import Context
     from orchestrator.session.cancel import cancel_jobs
     from orchestrator.session.control import REASON
     from orchestrator.settings import open_incus
@@ -72,7 +72,7 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
         alive = {row.id: row for row in rows if not row.ended}
         unreadable = journal.unreadable(alive)
         jobs = {row.id: row.run for row in alive.values() if row.id not in unreadable}
-        bench = Workbench(root=root, journal=journal, incus=open_incus())
+        bench = Context(root=root, journal=journal, incus=open_incus())
 
         with trio.move_on_after(ASK_SECS):
             await cancel_jobs(bench, jobs, tasks=None, reason=REASON, hurry=hurry)

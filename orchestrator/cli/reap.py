@@ -45,7 +45,7 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
     from orchestrator.attempt.id_map import local_id_range
     from orchestrator.attempt.plan import Host
     from orchestrator.cli.ending import print_error
-    from orchestrator.job.context import Workbench
+    from orchestrator.job.context import Context
     from orchestrator.job.queue import Queue
     from orchestrator.journal import open_journal
     from orchestrator.session import reaper
@@ -58,7 +58,7 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
 
     root.make()
     with open_journal(root.journal) as journal, share_root(root.path):
-        bench = Workbench(
+        bench = Context(
             root=root, journal=journal, incus=open_incus(), ids=local_id_range(Host().remote)
         )
         late = overdue(bench)

@@ -16,7 +16,7 @@ from orchestrator.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.job.context import Workbench
+    from orchestrator.job.context import Context
     from orchestrator.state_root import StateRoot
 
 
@@ -40,7 +40,7 @@ def command(workspace: Path | None, state_root: Path | None, output: str) -> int
     return trio.run(_resume, state_root_of(real_workspace(workspace), state_root), output)
 
 
-def _undeleted(bench: Workbench, theirs: set[str], waiting: set[str]) -> set[str]:
+def _undeleted(bench: Context, theirs: set[str], waiting: set[str]) -> set[str]:
     from orchestrator.session.recovery import left
 
     return {
@@ -63,7 +63,7 @@ async def _resume(root: StateRoot, output: str) -> int:
     from orchestrator.cli.signals import cancel_on_signals, tell_stopping
     from orchestrator.cli.summary import summary
     from orchestrator.incus.errors import IncusError
-    from orchestrator.job.context import Workbench
+    from orchestrator.job.context import Context
     from orchestrator.job.queue import Queue
     from orchestrator.report import run_report
     from orchestrator.session import locks, reaper
@@ -77,7 +77,7 @@ async def _resume(root: StateRoot, output: str) -> int:
     from states.outcome import EXIT_CODES, Verdict, overall
 
     with existing_journal(root) as journal, share_root(root.path):
-        bench = Workbench(
+        bench = Context(
             root=root, journal=journal, incus=open_incus(), ids=local_id_range(Host().remote)
         )
         found = left(bench)

@@ -17,7 +17,7 @@ from orchestrator.cli.signals import cancel_on_signals
 from orchestrator.cli.watch import View, Watch, make_watch, show_snapshot
 from orchestrator.engine import WATCHED_SECS, run_jobs
 from orchestrator.errors import UsageError, one_error
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.handle import RunHandle
 from orchestrator.job.submission import Request
 from orchestrator.journal import open_journal
@@ -69,7 +69,7 @@ async def _run(
 
     root.make()
     with open_journal(root.journal) as journal:
-        bench = Workbench(
+        bench = Context(
             root=root,
             journal=journal,
             incus=open_incus(),

@@ -79,7 +79,7 @@ def command(
 
     try:
         from orchestrator.service.logs import configure_logging, under_systemd
-        from orchestrator.service.serving import Doors, default_socket, serve
+        from orchestrator.service.serving import Endpoints, default_socket, serve
     except ModuleNotFoundError as error:
         raise UsageError(
             f"`pikaci serve` needs the Python package {error.name}",
@@ -103,14 +103,14 @@ def command(
         queue_jobs=queue_jobs or QUEUE_JOBS,
         allow_mounts=_directories(allow_mounts),
     )
-    doors = Doors(
+    endpoints = Endpoints(
         socket=(socket_path or default_socket(root)).absolute(),
         listen=listen,
         token_file=token_file,
     )
     as_json = under_systemd() if log_form is None else log_form == "json"
     configure_logging(sys.stdout, as_json=as_json, on_broken=partial(drop, 1))
-    trio.run(partial(serve, settings, doors, stop_signals=stop_signals()))
+    trio.run(partial(serve, settings, endpoints, stop_signals=stop_signals()))
     return 0
 
 

@@ -13,8 +13,8 @@ class QueueFull(PikaciError):
     """The queue is full; nothing was submitted."""
 
 
-class Room:
-    """Room for `limit` jobs that have not begun; waiting submitters enter in order.
+class Backlog:
+    """At most `limit` queued jobs; submitters that wait get in in order of arrival.
 
     A run with more jobs than `limit` gets in when no other job is queued.
     """
@@ -26,7 +26,7 @@ class Room:
         self._turn = trio.Lock()
         self._left = trio.Event()
 
-    async def take(self, jobs: int, *, wait: bool) -> None:
+    async def reserve(self, jobs: int, *, wait: bool) -> None:
         """Reserve room for this many jobs; without `wait`, `QueueFull` if there is none."""
         if wait:
             async with self._turn:
@@ -41,13 +41,13 @@ class Room:
             )
         self._taken += jobs
 
-    def give_back(self, jobs: int, waiting: Iterable[str] = ()) -> None:
+    def release(self, jobs: int, waiting: Iterable[str] = ()) -> None:
         """Free a reservation, except for its submitted jobs, which are `waiting`."""
         self._taken -= jobs
         self._waiting.update(waiting)
         self._tell()
 
-    def begun(self, job: str) -> None:
+    def remove(self, job: str) -> None:
         """The job has begun: it is no longer queued, if it was."""
         self._waiting.discard(job)
         self._tell()

@@ -20,7 +20,7 @@ def ignore_log(job: str, chunk: bytes) -> None:
 
 
 @dataclass(frozen=True)
-class Workbench:
+class Context:
     """What jobs need: the daemon, the journal, the directories, and settings.
 
     Jobs may mount what `allow_mounts` says, or, with None, whatever gives no control over the host.

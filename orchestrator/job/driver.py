@@ -16,8 +16,8 @@ import trio
 from orchestrator.errors import cause_of
 from orchestrator.image.store import Images
 from orchestrator.job.arrivals import Arrivals
-from orchestrator.job.backlog import Room
-from orchestrator.job.context import Workbench
+from orchestrator.job.backlog import Backlog
+from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.reading import Reading
 from orchestrator.job.task import JobTask
@@ -48,9 +48,9 @@ class Driver:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         queue: Queue,
-        room: Room,
+        backlog: Backlog,
         images: Images,
         arrivals: Arrivals,
         reading: Reading,
@@ -58,9 +58,9 @@ class Driver:
         self.tasks: dict[str, JobTask] = {}
         self.closed = False
         self.fault_counts: Counter[str] = Counter()
-        self._bench = bench
+        self._context = context
         self._queue = queue
-        self._room = room
+        self._backlog = backlog
         self._images = images
         self._arrivals = arrivals
         self._reading = reading
@@ -69,7 +69,7 @@ class Driver:
         self._jobs: WeakKeyDictionary[JobTask, Job] = WeakKeyDictionary()
         self._faults: dict[str, Exception] = {}
         self._ended: Counter[Verdict] = Counter()
-        bench.journal.observe(self._on_entry)
+        context.journal.observe(self._on_entry)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -83,7 +83,9 @@ class Driver:
 
     def begin(self, job: Job, *, leases: Sequence[Lease] = (), adopted: bool = False) -> None:
         """Drive the job to its end, from where it stands. The rest is `JobTask`'s."""
-        task = JobTask(self._bench, job, self._images, self._queue, leases=leases, adopted=adopted)
+        task = JobTask(
+            self._context, job, self._images, self._queue, leases=leases, adopted=adopted
+        )
         self.tasks[job.id] = task
         task.enqueue()
         self._nursery.start_soon(self._drive, task)
@@ -116,7 +118,7 @@ class Driver:
         """Go on with jobs that were lost as the journal could not be used, if it can be now."""
 
         def read(id: str) -> tuple[Job, list[Lease]]:
-            journal = self._bench.journal
+            journal = self._context.journal
             leases = [lease for lease in journal.open_leases() if lease.job == id]
             return journal.job(id), leases
 
@@ -151,7 +153,7 @@ class Driver:
             self.on_fault("job", cause, job=task.job.id)
         finally:
             del self.tasks[task.job.id]
-            self._room.begun(task.job.id)
+            self._backlog.remove(task.job.id)
             self._arrivals.tell(task.job.id)
 
     def _on_entry(self, entry: ev.Entry) -> None:
@@ -162,7 +164,7 @@ class Driver:
                 self._jobs[task] = step(before, entry)
         self._arrivals.tell(entry.job)
         if isinstance(entry, ev.Event) and not isinstance(entry, ev.Submitted):
-            self._room.begun(entry.job)
+            self._backlog.remove(entry.job)
             verdict = verdict_of(entry)
             if verdict is not None:
                 self._ended[verdict] += 1

@@ -24,7 +24,7 @@ from states.spec import size_in_bytes
 
 
 @dataclass(eq=False)
-class Place:
+class Slot:
     """A job that is queued, or has its slot (when `begin` is set)."""
 
     job: str
@@ -41,31 +41,31 @@ class _Line:
     """The queued jobs of one priority, by run, in order of arrival."""
 
     def __init__(self) -> None:
-        self.runs: dict[str, dict[str, Place]] = {}
+        self.runs: dict[str, dict[str, Slot]] = {}
         self._arrivals: dict[str, int] = {}
         self._numbers = count()
         self._order: Ranking[tuple[int, int]] = Ranking()  # runs, by running jobs and arrival
 
-    def add(self, place: Place, running: int) -> None:
+    def add(self, slot: Slot, running: int) -> None:
         """Add a job; `running` is how many jobs of its run are running."""
-        if place.run not in self.runs:
-            self.runs[place.run] = {}
-            self._arrivals[place.run] = next(self._numbers)
-            self.rank(place.run, running)
-        self.runs[place.run][place.job] = place
+        if slot.run not in self.runs:
+            self.runs[slot.run] = {}
+            self._arrivals[slot.run] = next(self._numbers)
+            self.rank(slot.run, running)
+        self.runs[slot.run][slot.job] = slot
 
-    def remove(self, place: Place) -> None:
+    def remove(self, slot: Slot) -> None:
         """Remove a job."""
-        del self.runs[place.run][place.job]
-        if not self.runs[place.run]:
-            del self.runs[place.run], self._arrivals[place.run]
-            self._order.remove(place.run)
+        del self.runs[slot.run][slot.job]
+        if not self.runs[slot.run]:
+            del self.runs[slot.run], self._arrivals[slot.run]
+            self._order.remove(slot.run)
 
     def rank(self, run: str, running: int) -> None:
         """Set how many jobs of this queued run are running."""
         self._order.put(run, (running, self._arrivals[run]))
 
-    def first(self) -> Place:
+    def first(self) -> Slot:
         """The job that starts next."""
         run = self._order.first()
         assert run is not None
@@ -73,7 +73,7 @@ class _Line:
 
 
 class Queue:
-    """The slots of one process. A job waits in `place()` for its slot, and has it inside the block.
+    """The slots of one process. A job waits in `slot()` for its slot, and has it inside the block.
 
     No operation gets much slower when many jobs are queued, except `waiting`.
     """
@@ -81,13 +81,13 @@ class Queue:
     def __init__(self, capacity: Capacity) -> None:
         self.capacity = capacity
         self._lines: dict[int, _Line] = {}  # by priority
-        self._places: dict[str, Place] = {}  # of queued jobs, by job
+        self._queued: dict[str, Slot] = {}  # of queued jobs, by job
         self._ages: Ranking[datetime] = Ranking()  # of queued jobs
-        self._held: dict[str, Place] = {}
+        self._held: dict[str, Slot] = {}
         self._cpus = self._memory = 0  # used by jobs that have a slot
         self._running: Counter[str] = Counter()  # by run
 
-    def place(
+    def slot(
         self, job: Job, *, waited: Callable[[str], None] = lambda after: None
     ) -> AbstractAsyncContextManager[None]:
         """Queue a job now; the block that is returned, and must be entered, holds its slot.
@@ -99,7 +99,7 @@ class Queue:
         """
         assert job.spec is not None
         spec = job.spec
-        place = Place(
+        slot = Slot(
             job.id,
             job.run,
             spec.priority,
@@ -107,72 +107,72 @@ class Queue:
             size_in_bytes(spec.memory),
             job.phases[-1].entered_at,
         )
-        self._lines.setdefault(place.priority, _Line()).add(place, self._running[place.run])
-        self._places[place.job] = place
-        self._ages.put(place.job, place.since)
+        self._lines.setdefault(slot.priority, _Line()).add(slot, self._running[slot.run])
+        self._queued[slot.job] = slot
+        self._ages.put(slot.job, slot.since)
         self._admit()
-        return self._hold(place, waited)
+        return self._hold(slot, waited)
 
     @asynccontextmanager
-    async def _hold(self, place: Place, waited: Callable[[str], None]) -> AsyncIterator[None]:
+    async def _hold(self, slot: Slot, waited: Callable[[str], None]) -> AsyncIterator[None]:
         try:
-            if not place.begin.is_set():
+            if not slot.begin.is_set():
                 try:
-                    await place.begin.wait()
+                    await slot.begin.wait()
                 finally:
-                    waited(place.after)
+                    waited(slot.after)
             yield
         finally:
-            self._leave(place)
+            self._leave(slot)
 
     @property
     def queued(self) -> int:
         """How many jobs are queued."""
-        return len(self._places)
+        return len(self._queued)
 
     @property
-    def oldest(self) -> Place | None:
+    def oldest(self) -> Slot | None:
         """The job that has been queued longest; None if none is."""
         job = self._ages.first()
-        return None if job is None else self._places[job]
+        return None if job is None else self._queued[job]
 
-    def waiting(self) -> Iterator[Place]:
+    def waiting(self) -> Iterator[Slot]:
         """The queued jobs, highest priority first. Consume it at once: the queue may change."""
         for priority in sorted(self._lines, reverse=True):
-            for places in self._lines[priority].runs.values():
-                yield from places.values()
+            for slots in self._lines[priority].runs.values():
+                yield from slots.values()
 
     @property
-    def held(self) -> list[Place]:
+    def held(self) -> list[Slot]:
         """The jobs that have a slot."""
         return list(self._held.values())
 
     def waits_for(self, job: str) -> str:
         """What a job waits for, in words; empty if it is not queued."""
-        place = self._places.get(job)
-        if place is None:
+        slot = self._queued.get(job)
+        if slot is None:
             return ""
         first = self._first()
         assert first is not None
-        if first is not place:
+        if first is not slot:
             return f"its turn; {first.job} is next, and waits for {self._lacking(first)}"
-        return self._lacking(place)
+        return self._lacking(slot)
 
-    def _leave(self, place: Place) -> None:
-        if place.job in self._held:
-            self._take(place, -1)
-            del self._held[place.job]
+    def _leave(self, slot: Slot) -> None:
+        if slot.job in self._held:
+            self._take(slot, -1)
+            del self._held[slot.job]
         else:
-            self._remove(place)
-        self._admit(after=place.job)
+            self._remove(slot)
+        self._admit(after=slot.job)
 
-    def _remove(self, place: Place) -> None:
-        del self._places[place.job]
-        self._ages.remove(place.job)
-        line = self._lines[place.priority]
-        line.remove(place)
+    def _remove(self, slot: Slot) -> None:
+        del self._queued[slot.job]
+        self._ages.remove(slot.job)
+        line = self._lines[slot.priority]
+        line.remove(slot)
         if not line.runs:
-            del self._lines[place.priority]
+            del self._lines[slot.priority]
 
     def _admit(self, *, after: str = "") -> None:
         while len(self._held) < self.capacity.jobs:
@@ -185,31 +185,31 @@ class Queue:
             first.after = after
             first.begin.set()
 
-    def _take(self, place: Place, sign: int) -> None:
+    def _take(self, slot: Slot, sign: int) -> None:
         """Count a job's resources: `sign` is 1 when it starts, -1 when it leaves."""
-        self._cpus += sign * place.cpus
-        self._memory += sign * place.memory
-        self._running[place.run] += sign
-        running = self._running[place.run]
+        self._cpus += sign * slot.cpus
+        self._memory += sign * slot.memory
+        self._running[slot.run] += sign
+        running = self._running[slot.run]
         if not running:
-            del self._running[place.run]
+            del self._running[slot.run]
         for line in self._lines.values():
-            if place.run in line.runs:
-                line.rank(place.run, running)
+            if slot.run in line.runs:
+                line.rank(slot.run, running)
 
-    def _first(self) -> Place | None:
+    def _first(self) -> Slot | None:
         return self._lines[max(self._lines)].first() if self._lines else None
 
-    def _lacking(self, place: Place) -> str:
+    def _lacking(self, slot: Slot) -> str:
         """What this job lacks to start, in words; empty if nothing."""
         if not self._held:
             return ""  # alone, any job may run: an earlier start accepted it
         if len(self._held) >= self.capacity.jobs:
             return f"a slot: {len(self._held)} of {self.capacity.jobs} are taken"
         limits = self.capacity
-        if limits.cpus is not None and self._cpus + place.cpus > limits.cpus:
-            return f"{place.cpus} cpus: {self._cpus} of {limits.cpus} are taken"
-        if limits.memory is not None and self._memory + place.memory > limits.memory:
-            asked, used, limit = map(size, (place.memory, self._memory, limits.memory))
+        if limits.cpus is not None and self._cpus + slot.cpus > limits.cpus:
+            return f"{slot.cpus} cpus: {self._cpus} of {limits.cpus} are taken"
+        if limits.memory is not None and self._memory + slot.memory > limits.memory:
+            asked, used, limit = map(size, (slot.memory, self._memory, limits.memory))
             return f"{asked} of memory: {used} of {limit} are taken"
         return ""

@@ -31,7 +31,7 @@ from orchestrator.image.store import Images
 from orchestrator.incus import Stdin
 from orchestrator.incus.errors import IncusError
 from orchestrator.incus.retries import limit, retrying
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.record import Record
 from orchestrator.journal import JournalError, Lease, NotTheWriter
@@ -70,7 +70,7 @@ class JobTask:
 
     def __init__(
         self,
-        bench: Workbench,
+        context: Context,
         job: Job,
         images: Images,
         queue: Queue,
@@ -79,13 +79,13 @@ class JobTask:
         adopted: bool = False,
     ) -> None:
         self.settled = trio.Event()
-        self.intent = IntentSwitch(bench.intent)
-        self._record = Record(bench.journal, job)
-        self._bench = bench
+        self.intent = IntentSwitch(context.intent)
+        self._record = Record(context.journal, job)
+        self._context = context
         self._images = images
         self._queue = queue
         self._adopted = adopted
-        self._incus = bench.incus.observed(self._record.called)
+        self._incus = context.incus.observed(self._record.called)
         self._slot: AbstractAsyncContextManager[None] | None = None
         self._attempt: Attempt | None = None
         # By attempt: the current one, and earlier ones whose instance may still appear.
@@ -106,7 +106,7 @@ class JobTask:
         Tasks that are started together begin in any order. `run` must follow.
         """
         since = trio.current_time()
-        self._slot = self._queue.place(
+        self._slot = self._queue.slot(
             self.job,
             waited=lambda after: self._record.waited(ev.WaitFor.PLACE, since, after=after),
         )
@@ -180,8 +180,8 @@ class JobTask:
         assert self.job.spec is not None
         if self._adopted:
             # It was accepted by the rules of its day; but what starts today must obey today's.
-            self._bench.journal.judge(self.job.id)
-        directory = self._bench.root.attempt_dir(self.job.id, self.job.attempt)
+            self._context.journal.judge(self.job.id)
+        directory = self._context.root.attempt_dir(self.job.id, self.job.attempt)
         await reset_artifacts(directory, secs=self.job.spec.deadlines.reset_secs)
         await self._record.emit(ev.ArtifactsReset(**self._record.next(), artifacts=str(directory)))
 
@@ -193,7 +193,7 @@ class JobTask:
             on=commands.AWAY_OR_UNKNOWN,
             secs=spec.deadlines.daemon_secs,
         )
-        keep_secs = self._bench.keep_secs or 0
+        keep_secs = self._context.keep_secs or 0
         lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
         number = self.job.attempt
         attempt = self._attempt = self._make_attempt(number, image, lease_ends)
@@ -232,7 +232,7 @@ class JobTask:
         async def stdin() -> bytes:
             if not directories(spec):
                 return data
-            check = partial(self._bench.mount_rule.check_again, spec)
+            check = partial(self._context.mount_rule.check_again, spec)
             try:
                 await look_up("a directory of the job", check)
             except SpecError as error:
@@ -261,7 +261,7 @@ class JobTask:
 
         ended = await attempt.run(
             started,
-            lambda chunk: self._bench.on_log(self.job.id, chunk),
+            lambda chunk: self._context.on_log(self.job.id, chunk),
             running=self.job.state is State.RUNNING,
             secs=self._run_secs(attempt.plan),
         )
@@ -291,35 +291,35 @@ class JobTask:
     # The attempt: new, or taken over.
 
     def _make_attempt(self, number: int, image: ImageRef | None, lease_ends: datetime) -> Attempt:
-        job, bench = self.job, self._bench
+        job, context = self.job, self._context
         assert job.spec is not None
         assert job.snapshot is not None
         plan = make_plan(
             job.spec,
             PlanContext(
-                host=bench.host,
-                owner=bench.journal.owner,
+                host=context.host,
+                owner=context.journal.owner,
                 run=job.run,
                 job=job.id,
                 name=job.name,
                 attempt=number,
-                snapshot=str(bench.root.snapshots / job.snapshot.hash),
+                snapshot=str(context.root.snapshots / job.snapshot.hash),
                 commit=job.snapshot.commit or "",
                 fingerprint=image.fingerprint if image else "",
                 lease_ends=lease_ends,
-                ids=bench.ids,
+                ids=context.ids,
             ),
         )
         return Attempt(
             plan,
-            bench.root.attempt_dir(job.id, number),
+            context.root.attempt_dir(job.id, number),
             self._incus,
-            nonce(bench.journal.key, plan.instance),
+            nonce(context.journal.key, plan.instance),
         )
 
     def _make_lease(self, plan: Plan, state: LeaseState) -> HeldLease:
         return HeldLease(
-            self._bench.journal,
+            self._context.journal,
             self._incus,
             job=self.job.id,
             instance=plan.instance,
@@ -330,7 +330,7 @@ class JobTask:
     def _adopt(self, leases: Sequence[Lease]) -> None:
         """Take over the instances that a dead process created or requested."""
         names = {
-            instance_name(self._bench.journal.owner, self.job.id, number): number
+            instance_name(self._context.journal.owner, self.job.id, number): number
             for number in range(1, self.job.attempt + 1)
         }
         for row in leases:
@@ -426,7 +426,7 @@ class JobTask:
                 await self._confirm()
             case Action.KEEP:
                 assert lease is not None
-                keep = timedelta(seconds=self._bench.keep_secs or 0)
+                keep = timedelta(seconds=self._context.keep_secs or 0)
                 await lease.keep(datetime.now(UTC) + keep)
             case _:
                 assert lease is not None
@@ -447,4 +447,7 @@ class JobTask:
         return job.phases[-2].state if job.state is State.CANCELLING else job.state
 
     def _keeps_guest(self) -> bool:
-        return self._bench.keep_secs is not None and self.job.verdict not in (None, Verdict.PASSED)
+        return self._context.keep_secs is not None and self.job.verdict not in (
+            None,
+            Verdict.PASSED,
+        )

@@ -67,7 +67,7 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-class _Patience:
+class _RetryClock:
     """How long a call has failed, and when it is tried next.
 
     The clocks start at the first failure and stop at a success. One is for no answer, one for
@@ -133,7 +133,7 @@ class Client:
         A stream that is lost or refused is asked for again, as patiently as `_post` does.
         """
         last = b""
-        patience = _Patience()
+        clock = _RetryClock()
         while True:
             came = False
             try:
@@ -146,13 +146,13 @@ class Client:
                     await _check(answer)
                     if answer.status_code == NOTHING_MORE:
                         return
-                    patience.succeeds()
+                    clock.succeeds()
                     async for fields in _events(answer):
                         if b"id" in fields:
                             last, came = fields[b"id"], True
                             yield fields[b"data"]
             except (httpx.TransportError, ServiceProblem) as error:
-                await self._again(error, patience)
+                await self._again(error, clock)
             else:
                 if not came:
                     await trio.sleep(AGAIN_SECS)
@@ -161,7 +161,7 @@ class Client:
         self, path: str, body: msgspec.Struct, type: type[_T], headers: dict[str, str]
     ) -> _T:
         """The answer; asked for again while it is lost, which changes nothing a second time."""
-        patience = _Patience()
+        clock = _RetryClock()
         while True:
             try:
                 answer = await self._http.post(
@@ -171,20 +171,20 @@ class Client:
                 )
                 await _check(answer)
             except (httpx.TransportError, ServiceProblem) as error:
-                await self._again(error, patience)
+                await self._again(error, clock)
             else:
                 return msgspec.json.decode(answer.content, type=type)
 
     async def _again(
-        self, error: httpx.TransportError | ServiceProblem, patience: _Patience
+        self, error: httpx.TransportError | ServiceProblem, clock: _RetryClock
     ) -> None:
         """Wait for the next try; raises what a try does not mend, or did not in time."""
         if isinstance(error, ServiceProblem):
-            if error.status != BUSY or patience.busy_secs() > BUSY_SECS:
+            if error.status != BUSY or clock.busy_secs() > BUSY_SECS:
                 raise error
-        elif patience.silent_secs() > AWAY_SECS:
+        elif clock.silent_secs() > AWAY_SECS:
             raise self._gone(error) from error
-        await trio.sleep(patience.next_delay())
+        await trio.sleep(clock.next_delay())
 
     def _gone(self, error: httpx.TransportError) -> ServiceGone:
         return ServiceGone(

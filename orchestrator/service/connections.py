@@ -1,4 +1,4 @@
-"""The connections of a door: how many there are, and which one gives way to a new one."""
+"""The connections of a listener: how many there are, and which one gives way to a new one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from orchestrator.service.connection import Connection
 
-# A door's.
+# For each listener.
 MAX_CONNECTIONS = 1024
 STOP_SECS = 3.0
 # Of those that are sent away, so many are told so.
@@ -32,21 +32,21 @@ async def serve_connections(
     place of the one whose client has been awaited longest. When all are being answered, it is
     sent away. When this is cancelled, nothing is finished. The listener is closed.
     """
-    door = _Door(app, stopping, most)
+    acceptor = _Acceptor(app, stopping, most)
     async with (
         trio.SocketListener(trio.socket.from_stdlib_socket(listener)) as found,
         trio.open_nursery() as handlers,
     ):
         async with trio.open_nursery() as accepting:
-            accepting.start_soon(door.accept_all, found, handlers)
+            accepting.start_soon(acceptor.accept_all, found, handlers)
             await stopping.wait()
             accepting.cancel_scope.cancel()
         await found.aclose()
         handlers.cancel_scope.deadline = trio.current_time() + STOP_SECS
-        door.stop()
+        acceptor.stop()
 
 
-class _Door:
+class _Acceptor:
     def __init__(self, app: ASGIApp, stopping: trio.Event, most: int | None) -> None:
         self._app = app
         self._stopping = stopping
@@ -59,10 +59,10 @@ class _Door:
         for connection in self._connections:
             connection.stop()
 
-    async def accept_all(self, door: trio.SocketListener, handlers: trio.Nursery) -> None:
+    async def accept_all(self, listener: trio.SocketListener, handlers: trio.Nursery) -> None:
         while True:
             try:
-                stream = await door.accept()
+                stream = await listener.accept()
             except OSError as error:
                 # Most likely all descriptors are in use.
                 _log.warning("a connection cannot be accepted: %s", error)

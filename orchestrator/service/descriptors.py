@@ -18,6 +18,6 @@ def raise_descriptor_limit() -> int:
     return MAX_CONNECTIONS * _OF_ALL * 2 if hard == resource.RLIM_INFINITY else hard
 
 
-def connections_of_a_door(descriptors: int, doors: int) -> int:
-    """How many connections each of the doors may have, of so many descriptors."""
-    return max(1, min(MAX_CONNECTIONS, descriptors // _OF_ALL // doors))
+def connections_per_listener(descriptors: int, listeners: int) -> int:
+    """How many connections each of the listeners may have, of so many descriptors."""
+    return max(1, min(MAX_CONNECTIONS, descriptors // _OF_ALL // listeners))

@@ -11,14 +11,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from orchestrator.service.limits import lasting
+from orchestrator.service.limits import count_as_stream
 
 CHUNK_BYTES = 1 << 16
 # So much is read at once, and is no download that lasts as long as its client likes.
 SMALL_BYTES = 1 << 18
 
 
-class FileAnswer(Response):
+class FileResponse(Response):
     """The bytes from `start` to `end` of a file, which is closed with the answer."""
 
     def __init__(
@@ -52,7 +52,9 @@ class FileAnswer(Response):
             yield chunk
 
 
-async def file_answer(request: Request, file: int, size: int, headers: dict[str, str]) -> Response:
+async def file_response(
+    request: Request, file: int, size: int, headers: dict[str, str]
+) -> Response:
     """The first `size` bytes of a file, or one range of them (RFC 9110); `file` is closed.
 
     `size` is what the file has now: it may grow while it is sent. Several ranges
@@ -78,9 +80,9 @@ async def file_answer(request: Request, file: int, size: int, headers: dict[str,
             # It may have become shorter.
             headers["Content-Length"] = str(len(data))
             return Response(data, status, headers)
-        lasting(request)
+        count_as_stream(request)
         kept = True
-        return FileAnswer(file, start, end, status, headers)
+        return FileResponse(file, start, end, status, headers)
     finally:
         if not kept:
             os.close(file)

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from orchestrator.job.handle import JobHandle
-from orchestrator.service.limits import lasting
+from orchestrator.service.limits import count_as_stream
 from orchestrator.service.problems import Problem
 from orchestrator.service.types import KEEP_ALIVE_SECS
 
@@ -25,9 +25,9 @@ KEEP_ALIVE = b": still here\n\n"
 _PLACE = re.compile(r"([0-9]{1,9})\.([0-9]{1,18})")
 
 
-def stream_answer(request: Request, frames: AsyncIterator[bytes]) -> Response:
+def stream_response(request: Request, frames: AsyncIterator[bytes]) -> Response:
     """The answer that sends the frames; a `Problem` when there are as many streams as may be."""
-    lasting(request)
+    count_as_stream(request)
     return StreamingResponse(
         frames,
         media_type=EVENT_STREAM,
@@ -71,7 +71,7 @@ class LogFrames:
         return not (await self._job.more_log(self._attempt, self._byte)).data
 
 
-def place_of_id(last_event_id: str) -> tuple[int, int]:
+def parse_event_id(last_event_id: str) -> tuple[int, int]:
     """The attempt and the byte that an id of a log's frame stands for."""
     found = _PLACE.fullmatch(last_event_id)
     if found is None:

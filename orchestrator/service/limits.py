@@ -64,7 +64,7 @@ class _Held:
             self._kind = None
 
 
-def lasting(request: Request) -> None:
+def count_as_stream(request: Request) -> None:
     """Count the request as one that lasts; a `Problem` when there are as many as may be."""
     held: _Held = request.scope[_SCOPE_KEY]
     held.last()
@@ -148,7 +148,7 @@ class Limits:
                 raise _BodyTooLarge
             return message
 
-        async def noted_send(message: Message) -> None:
+        async def watched_send(message: Message) -> None:
             nonlocal begun
             begun = True
             if not (message.get("more_body") or held.lasts or message["type"].endswith("start")):
@@ -156,7 +156,7 @@ class Limits:
             await send(message)
 
         try:
-            await self._app(scope, limited_receive, noted_send)
+            await self._app(scope, limited_receive, watched_send)
         except* _BodyTooLarge:
             if not begun:
                 error = Problem(413, f"the body has more than {size(MAX_BODY_BYTES)}")

@@ -54,7 +54,7 @@ class TextLines(logging.Formatter):
     """`2026-01-31T12:00:00.000Z INFO submitted a run run=... jobs=3`"""
 
     def format(self, record: logging.LogRecord) -> str:
-        about = "".join(f" {key}={_shown(value)}" for key, value in _about(record).items())
+        about = "".join(f" {key}={_quote(value)}" for key, value in _about(record).items())
         line = f"{_time(record)} {record.levelname} {plain(record.getMessage())}{about}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -108,6 +108,6 @@ def _time(record: logging.LogRecord) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
 
 
-def _shown(value: Any) -> str:
+def _quote(value: Any) -> str:
     text = str(value)
     return text if text and text.isalnum() else json.dumps(text, ensure_ascii=True)

@@ -32,7 +32,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PHASE_SECS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600, 10_800)
 DURABLE_SECS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
 _DUTIES = ("recover", "reap", "take_up", "job")
-_PLACES = ("in_use", "kept", "overdue")
+_LEASE_KINDS = ("in_use", "kept", "overdue")
 
 
 class Metrics(Collector):
@@ -104,7 +104,7 @@ class Metrics(Collector):
             labels=("lease",),
         )
         places = self._leases()
-        for place in _PLACES:
+        for place in _LEASE_KINDS:
             instances.add_metric((place,), places[place])
         yield instances
         faults = CounterMetricFamily(

@@ -49,7 +49,7 @@ def openapi() -> bytes:
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         path = operation.path.replace(":path}", "}")
-        paths.setdefault(path, {})[operation.method.lower()] = _described(operation, path)
+        paths.setdefault(path, {})[operation.method.lower()] = _describe(operation, path)
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -65,7 +65,7 @@ def openapi() -> bytes:
     )
 
 
-def _described(operation: Operation, path: str) -> dict[str, Any]:
+def _describe(operation: Operation, path: str) -> dict[str, Any]:
     media, schema = (
         ("application/json", {"$ref": _REF.format(name=operation.answer.__name__)})
         if isinstance(operation.answer, type)
@@ -102,7 +102,7 @@ def _parameters(operation: Operation, path: str) -> Sequence[dict[str, Any]]:
     (_,), components = msgspec.json.schema_components([operation.query], ref_template=_REF)
     properties = components[operation.query.__name__].get("properties", {})
     found += [
-        {"name": name, "in": "query", "schema": _inlined(schema, components)}
+        {"name": name, "in": "query", "schema": _inline(schema, components)}
         for name, schema in properties.items()
     ]
     if header := _HEADERS.get((operation.method, path)):
@@ -110,11 +110,11 @@ def _parameters(operation: Operation, path: str) -> Sequence[dict[str, Any]]:
     return found
 
 
-def _inlined(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+def _inline(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     """A query parameter's schema, with what it refers to in its place; null cannot be said."""
     for choice in schema.get("anyOf", ()):
         if choice.get("type") != "null":
-            return _inlined(choice, components)
+            return _inline(choice, components)
     if ref := schema.get("$ref"):
         return dict(components[ref.rpartition("/")[2]])
     return schema

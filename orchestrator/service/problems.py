@@ -88,7 +88,7 @@ async def on_pikaci_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PikaciError)
     document = _document(error)
     log_refusal(request.scope, document)
-    return _told(request, document)
+    return _error_response(request, document)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -97,12 +97,12 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     title, resolution = _WORDS.get(error.status_code, (error.detail, ""))
     document = ProblemDocument(status=error.status_code, title=title, resolution=resolution)
     log_refusal(request.scope, document)
-    return _told(request, document, dict(error.headers or {}))
+    return _error_response(request, document, dict(error.headers or {}))
 
 
 async def on_bug(request: Request, error: Exception) -> Response:
     """A bug: the log has it, and the answer does not tell of our insides."""
-    return _told(
+    return _error_response(
         request,
         ProblemDocument(
             status=500,
@@ -117,7 +117,7 @@ def wants_page(headers: Headers) -> bool:
     return "text/html" in headers.get("Accept", "")
 
 
-def _told(
+def _error_response(
     request: Request, document: ProblemDocument, headers: dict[str, str] | None = None
 ) -> Response:
     """A page for a person, and the document for a program."""

@@ -30,7 +30,7 @@ def unix_socket(path: Path) -> Iterator[socket.socket]:
         # Of the socket itself: nobody connects before it listens.
         os.fchmod(made.fileno(), 0o600)
         try:
-            _make_way(address, path)
+            _remove_dead_socket(address, path)
             made.bind(address)
             ours = os.lstat(address)
         except OSError as error:
@@ -63,7 +63,7 @@ def _no_socket(path: Path, error: OSError) -> UsageError:
     )
 
 
-def _make_way(address: str, path: Path) -> None:
+def _remove_dead_socket(address: str, path: Path) -> None:
     """Remove a dead service's socket."""
     if not os.path.lexists(address):
         return

@@ -21,7 +21,7 @@ from orchestrator.incus import Incus
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.app import LocalOnly, make_app
 from orchestrator.service.connections import serve_connections
-from orchestrator.service.descriptors import connections_of_a_door, raise_descriptor_limit
+from orchestrator.service.descriptors import connections_per_listener, raise_descriptor_limit
 from orchestrator.service.garbage import collect_when_idle
 from orchestrator.service.sd_notify import sd_notify
 from orchestrator.service.server import read_token, tcp_socket, unix_socket
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Doors:
+class Endpoints:
     """Where a service listens: `socket` in the file system, and `listen`, an ADDRESS:PORT, for
     those who have the token of the file.
     """
@@ -52,7 +52,7 @@ def default_socket(root: StateRoot) -> Path:
 
 async def serve(
     settings: Settings,
-    doors: Doors,
+    endpoints: Endpoints,
     *,
     stop_signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
     incus: Incus | None = None,
@@ -62,12 +62,12 @@ async def serve(
     Jobs that run go on, and are the next start's. A second signal does not wait for answers that
     are being given. `UsageError` when the state root is in use, or a door cannot be opened.
     """
-    token = _token(doors)
+    token = _token(endpoints)
     async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
         orchestrator.journal.observe(partial(_log_entry, orchestrator))
         stopping = trio.Event()
-        connections = connections_of_a_door(
-            raise_descriptor_limit(), doors=1 if doors.listen is None else 2
+        connections = connections_per_listener(
+            raise_descriptor_limit(), listeners=1 if endpoints.listen is None else 2
         )
         # The other half is for requests that are answered at once.
         app = make_app(orchestrator, stopping=stopping, streams=connections // 2)
@@ -77,13 +77,16 @@ async def serve(
                 trio.open_signal_receiver(*stop_signals) as received,
             ):
                 ways: list[tuple[ASGIApp, socket.socket]] = []
-                ways.append((LocalOnly(app), sockets.enter_context(unix_socket(doors.socket))))
-                if doors.listen is not None:
-                    listener = sockets.enter_context(tcp_socket(doors.listen))
+                ways.append((LocalOnly(app), sockets.enter_context(unix_socket(endpoints.socket))))
+                if endpoints.listen is not None:
+                    listener = sockets.enter_context(tcp_socket(endpoints.listen))
                     ways.append((RequireToken(app, token), listener))
-                    _log.info("listening on %s, with the token", _shown(listener))
+                    _log.info("listening on %s, with the token", _address(listener))
                 _log.info(
-                    "serving %s on %s as process %d", settings.root.path, doors.socket, os.getpid()
+                    "serving %s on %s as process %d",
+                    settings.root.path,
+                    endpoints.socket,
+                    os.getpid(),
                 )
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(collect_when_idle, orchestrator)
@@ -124,7 +127,7 @@ def _log_entry(orchestrator: Orchestrator, entry: ev.Entry) -> None:
     _log.info("job", extra={"about": {**about, **verdict}})
 
 
-def _shown(listener: socket.socket) -> str:
+def _address(listener: socket.socket) -> str:
     """Its address, and what follows from it."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -132,14 +135,14 @@ def _shown(listener: socket.socket) -> str:
     return shown if local else f"{shown} (there is no TLS: the network can read the token)"
 
 
-def _token(doors: Doors) -> str:
-    if doors.listen is None:
+def _token(endpoints: Endpoints) -> str:
+    if endpoints.listen is None:
         return ""
-    if doors.token_file is None:
+    if endpoints.token_file is None:
         raise UsageError(
-            f"--listen {doors.listen} needs --token-file: whoever can submit a job reads what"
+            f"--listen {endpoints.listen} needs --token-file: whoever can submit a job reads what"
             " this user can read",
             resolution="for example: (umask 077; openssl rand -hex 32 > token), and"
             " --token-file token",
         )
-    return read_token(doors.token_file)
+    return read_token(endpoints.token_file)

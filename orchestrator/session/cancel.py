@@ -10,7 +10,7 @@ import trio
 
 from orchestrator.capacity import Capacity
 from orchestrator.errors import UsageError, one_error
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.jobs import Jobs
 from orchestrator.job.queue import Queue
 from orchestrator.job.task import JobTask
@@ -23,7 +23,7 @@ ASK_AGAIN_SECS = 0.1
 
 
 async def cancel_by_id(
-    bench: Workbench, jobs: Jobs, ids: Iterable[str], *, reason: str, hurry: bool
+    context: Context, jobs: Jobs, ids: Iterable[str], *, reason: str, hurry: bool
 ) -> None:
     """`cancel_jobs`, for a process that drives some of them.
 
@@ -34,9 +34,9 @@ async def cancel_by_id(
     rows = await jobs.reading.journal(lambda: [jobs.row(id) for id in asked])
     alive = {row.id: row.run for row in rows if not row.ended}
     foreign = alive.keys() - jobs.driver.tasks.keys()
-    unreadable = await jobs.reading.journal(lambda: bench.journal.unreadable(foreign))
+    unreadable = await jobs.reading.journal(lambda: context.journal.unreadable(foreign))
     await cancel_jobs(
-        bench,
+        context,
         {id: run for id, run in alive.items() if id not in unreadable},
         tasks=jobs.driver.tasks,
         reason=reason,
@@ -44,11 +44,11 @@ async def cancel_by_id(
         fault=jobs.driver.fault,
     )
     for id in unreadable:
-        await jobs.reading.journal(partial(bench.journal.job, id))  # which says why
+        await jobs.reading.journal(partial(context.journal.job, id))  # which says why
 
 
 async def cancel_jobs(
-    bench: Workbench,
+    context: Context,
     jobs: Mapping[str, str],
     *,
     tasks: Mapping[str, JobTask] | None,
@@ -69,7 +69,7 @@ async def cancel_jobs(
             return [
                 job
                 for job, run in jobs.items()
-                if session_of(run) == session and not bench.journal.ended(job)
+                if session_of(run) == session and not context.journal.ended(job)
             ]
 
         while asked := await trio.to_thread.run_sync(alive):
@@ -83,18 +83,18 @@ async def cancel_jobs(
                 await task.settled.wait()
             try:
                 heard = bool(ours) or await ask_to_cancel(
-                    bench.root.locks, session, asked, now=hurry
+                    context.root.locks, session, asked, now=hurry
                 )
             except HolderSilent as error:
                 silent.append(error)
                 return
             if not heard:
                 # Its process is dead, or is not listening yet.
-                share = in_thread(share_root(bench.root.path)) if tasks is None else nullcontext()
+                share = in_thread(share_root(context.root.path)) if tasks is None else nullcontext()
                 with suppress(UsageError):
                     async with share:
                         await recover(
-                            bench, Queue(Capacity(jobs=1)), only=asked, cancel=True, hurry=hurry
+                            context, Queue(Capacity(jobs=1)), only=asked, cancel=True, hurry=hurry
                         )
             if await trio.to_thread.run_sync(alive):
                 await trio.sleep(ASK_AGAIN_SECS)

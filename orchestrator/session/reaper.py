@@ -15,7 +15,7 @@ import trio
 from orchestrator.attempt.plan import instance_name
 from orchestrator.incus.errors import IncusError, InstanceNotFound
 from orchestrator.incus.instances import Instance, list_instances
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.session import locks
 from orchestrator.session.recovery import delete_effect
 
@@ -32,19 +32,19 @@ class Doomed:
     reason: str
 
 
-async def unneeded(bench: Workbench) -> list[Doomed]:
+async def unneeded(context: Context) -> list[Doomed]:
     """Instances with our owner key that no unfinished job, kept lease or live run needs."""
-    found = await list_instances(bench.incus)
-    return await trio.to_thread.run_sync(_unneeded, bench, found)
+    found = await list_instances(context.incus)
+    return await trio.to_thread.run_sync(_unneeded, context, found)
 
 
-def _unneeded(bench: Workbench, found: Sequence[Instance]) -> list[Doomed]:
-    journal = bench.journal
+def _unneeded(context: Context, found: Sequence[Instance]) -> list[Doomed]:
+    journal = context.journal
     owner = journal.owner
     ours = [instance for instance in found if instance.config.get(OWNER) == owner]
     # Before the journal: a run that ends now has already written what is still needed.
     runs = {instance.config.get(RUN, "") for instance in ours}
-    held = {run for run in runs if locks.is_held(bench.root.locks, run)}
+    held = {run for run in runs if locks.is_held(context.root.locks, run)}
     # After the instances: a lease is written before its instance is created.
     unfinished = {row.id: row for row in journal.unfinished()}
     moment = datetime.now(UTC)
@@ -72,11 +72,11 @@ def _unneeded(bench: Workbench, found: Sequence[Instance]) -> list[Doomed]:
     ]
 
 
-async def expired(bench: Workbench) -> list[Doomed]:
+async def expired(context: Context) -> list[Doomed]:
     """Instances of any pikaci owner whose deadlines have expired."""
     return [
         Doomed(instance.name, f"its deadline was {instance.config[DEADLINE]}")
-        for instance in await list_instances(bench.incus)
+        for instance in await list_instances(context.incus)
         if OWNER in instance.config and _is_past(instance.config.get(DEADLINE, ""))
     ]
 
@@ -88,7 +88,7 @@ def _is_past(text: str) -> bool:
         return False  # not a deadline that we wrote
 
 
-async def reap(bench: Workbench, doomed: list[Doomed]) -> dict[str, str]:
+async def reap(context: Context, doomed: list[Doomed]) -> dict[str, str]:
     """Delete the instances; returns `{name: problem}` for those that could not be deleted."""
     problems: dict[str, str] = {}
     slots = trio.CapacityLimiter(AT_ONCE)
@@ -96,7 +96,7 @@ async def reap(bench: Workbench, doomed: list[Doomed]) -> dict[str, str]:
     async def delete(instance: str) -> None:
         async with slots:
             try:
-                await bench.incus.perform(delete_effect(bench, instance))
+                await context.incus.perform(delete_effect(context, instance))
             except InstanceNotFound:
                 pass
             except IncusError as error:

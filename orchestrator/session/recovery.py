@@ -19,7 +19,7 @@ from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.errors import collect_errors
 from orchestrator.image.store import Images
 from orchestrator.incus import Deadline, Effect
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.record import Record
 from orchestrator.job.task import JobTask
@@ -51,28 +51,28 @@ class Left:
         return [*self.jobs, *(session for session in self.leases if session not in self.jobs)]
 
 
-def left(bench: Workbench) -> Left:
+def left(context: Context) -> Left:
     """The unfinished jobs, and the open leases except those of kept guests."""
     jobs: dict[str, list[str]] = {}
-    for row in bench.journal.unfinished():
+    for row in context.journal.unfinished():
         jobs.setdefault(locks.session_of(row.run), []).append(row.id)
     leases: dict[str, list[Lease]] = {}
-    for lease in bench.journal.open_leases():
+    for lease in context.journal.open_leases():
         if not lease.kept or lease.deadline <= datetime.now(UTC):
             leases.setdefault(locks.session_of(lease.run), []).append(lease)
     return Left(jobs, leases)
 
 
-def overdue(bench: Workbench) -> list[str]:
+def overdue(context: Context) -> list[str]:
     """The ids of dead processes' unfinished jobs whose instances' deadlines are past."""
-    found = left(bench)
+    found = left(context)
     moment = datetime.now(UTC)
     return [
         lease.job
         for session, leases in found.leases.items()
         for lease in leases
         if lease.job in found.jobs.get(session, ()) and lease.deadline < moment
-        if not locks.is_held(bench.root.locks, session)
+        if not locks.is_held(context.root.locks, session)
     ]
 
 
@@ -88,7 +88,7 @@ def missing_secret(job: Job) -> SecretMissing | None:
 
 
 async def recover(
-    bench: Workbench,
+    context: Context,
     queue: Queue,
     *,
     only: Collection[str] | None = None,
@@ -106,7 +106,7 @@ async def recover(
     cancels its jobs, unless the intent is to detach. If the journal is damaged for one job or run,
     the others continue; the error is passed to `on_fault` at once, and returned.
     """
-    images = Images(bench.incus)
+    images = Images(context.incus)
     faults: list[BaseException] = []
 
     def report(fault: BaseException) -> None:
@@ -114,10 +114,10 @@ async def recover(
         on_fault(fault)
 
     async with trio.open_nursery() as nursery:
-        for session in (await trio.to_thread.run_sync(left, bench)).sessions:
+        for session in (await trio.to_thread.run_sync(left, context)).sessions:
             call = partial(
                 _recover_session,
-                bench,
+                context,
                 session,
                 images,
                 queue,
@@ -133,7 +133,7 @@ async def recover(
 
 
 async def _recover_session(
-    bench: Workbench,
+    context: Context,
     session: str,
     images: Images,
     queue: Queue,
@@ -145,21 +145,21 @@ async def _recover_session(
     wait_for_secrets: bool,
     report: Callable[[BaseException], None],
 ) -> None:
-    async with in_thread(locks.try_hold(bench.root.locks, session)) as held:
+    async with in_thread(locks.try_hold(context.root.locks, session)) as held:
         if not held:
             return
         # Look again: the process that held the session until now may have moved its jobs.
-        found = await trio.to_thread.run_sync(left, bench)
+        found = await trio.to_thread.run_sync(left, context)
         unfinished = found.jobs.get(session, [])
         leases = found.leases.get(session, [])
         wanted = [id for id in unfinished if only is None or id in only]
-        jobs, unreadable = await trio.to_thread.run_sync(_read, bench, wanted)
+        jobs, unreadable = await trio.to_thread.run_sync(_read, context, wanted)
         for error in unreadable.values():
             report(error)
         ready = await trio.to_thread.run_sync(lambda: {job.id for job in jobs if _can_go_on(job)})
         tasks = {
             job.id: JobTask(
-                bench,
+                context,
                 job,
                 images,
                 queue,
@@ -174,14 +174,14 @@ async def _recover_session(
             registry[task.job.id] = task
             try:
                 if task.job.id not in ready:
-                    await _wait_for_secret(bench, task)
+                    await _wait_for_secret(context, task)
                 if task.intent.value is not Intent.DETACH:
                     await task.run()
             finally:
                 task.settled.set()
                 del registry[task.job.id]
 
-        async with listening(bench.root.locks, session, tasks), trio.open_nursery() as nursery:
+        async with listening(context.root.locks, session, tasks), trio.open_nursery() as nursery:
             for task in tasks.values():
                 if cancel:
                     task.cancel(REASON, now=hurry)
@@ -192,34 +192,34 @@ async def _recover_session(
                 # The guest of a job that cannot be read may be useful until its deadline.
                 lost = lease.job in unreadable and lease.deadline <= datetime.now(UTC)
                 if lost or lease.job not in unfinished:
-                    nursery.start_soon(collect_errors, report, partial(end_lease, bench, lease))
+                    nursery.start_soon(collect_errors, report, partial(end_lease, context, lease))
 
 
-def _read(bench: Workbench, ids: Sequence[str]) -> tuple[list[Job], dict[str, JobUnreadable]]:
+def _read(context: Context, ids: Sequence[str]) -> tuple[list[Job], dict[str, JobUnreadable]]:
     """The jobs that can be read, and the errors of the others."""
-    _ = bench.journal.owner, bench.journal.key  # cached here, because the tasks need both
+    _ = context.journal.owner, context.journal.key  # cached here, because the tasks need both
     jobs: list[Job] = []
     errors: dict[str, JobUnreadable] = {}
     for id in ids:
         try:
-            jobs.append(bench.journal.job(id))
+            jobs.append(context.journal.job(id))
         except JobUnreadable as error:
             errors[id] = error
     return jobs, errors
 
 
-async def _wait_for_secret(bench: Workbench, task: JobTask) -> None:
+async def _wait_for_secret(context: Context, task: JobTask) -> None:
     """Return when the secret is there, or the intent for the job changes."""
     job, since = task.job, trio.current_time()
     lacking = await trio.to_thread.run_sync(missing_secret, job)
     if lacking is not None:
         # Recorded at once, so that people can see what the job waits for.
         message = f"waits for a secret: {lacking.brief}"
-        await bench.journal.append(ev.Warned(job=job.id, message=message, **now()))
+        await context.journal.append(ev.Warned(job=job.id, message=message, **now()))
     while task.intent.value is Intent.RUN and not await trio.to_thread.run_sync(_can_go_on, job):
         await task.intent.reaches(Intent.CANCEL, within_secs=LOOK_FOR_SECRETS_SECS)
     if task.intent.value is not Intent.DETACH:
-        Record(bench.journal, job).waited(ev.WaitFor.SECRET, since)
+        Record(context.journal, job).waited(ev.WaitFor.SECRET, since)
 
 
 def _can_go_on(job: Job) -> bool:
@@ -227,21 +227,21 @@ def _can_go_on(job: Job) -> bool:
     return job.state not in _BEFORE_THE_RUNNER or missing_secret(job) is None
 
 
-async def end_lease(bench: Workbench, lease: Lease) -> None:
+async def end_lease(context: Context, lease: Lease) -> None:
     """Delete the instance of a job that has ended, then end its lease."""
     held = HeldLease(
-        bench.journal,
-        bench.incus,
+        context.journal,
+        context.incus,
         job=lease.job,
         instance=lease.instance,
-        delete=delete_effect(bench, lease.instance),
+        delete=delete_effect(context, lease.instance),
         state=taken_over(made=lease.made, kept=lease.kept),
     )
-    await held.let_go(bench.intent)
+    await held.let_go(context.intent)
 
 
-def delete_effect(bench: Workbench, instance: str) -> Effect:
+def delete_effect(context: Context, instance: str) -> Effect:
     """The effect that deletes an instance whose plan is no longer known."""
     return commands.delete_instance(
-        bench.incus.name(instance), deadline=Deadline(DELETE_SECS), daemon_secs=DELETE_SECS
+        context.incus.name(instance), deadline=Deadline(DELETE_SECS), daemon_secs=DELETE_SECS
     )

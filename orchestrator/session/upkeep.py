@@ -12,7 +12,7 @@ import trio
 
 from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.errors import collect_errors
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.driver import Driver
 from orchestrator.job.queue import Queue
 from orchestrator.session import reaper
@@ -26,14 +26,14 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def upkeep(bench: Workbench, queue: Queue, driver: Driver) -> AsyncIterator[None]:
+async def upkeep(context: Context, queue: Queue, driver: Driver) -> AsyncIterator[None]:
     """While the block runs, resume what dead processes left, and delete what nobody needs.
 
     The jobs of dead processes are in `driver.tasks`. Those that have not ended with the block go
     on in their guests, and are the next start's. The driver takes up the jobs that it lost. A
     duty that fails is tried again, and `driver.on_fault` is told.
     """
-    aside = replace(bench, intent=IntentSwitch(bench.intent), keep_secs=None)
+    aside = replace(context, intent=IntentSwitch(context.intent), keep_secs=None)
     # A cancellation of the block must not reach its jobs before they are told to detach.
     scope = trio.CancelScope(shield=True)
 

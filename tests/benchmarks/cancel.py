@@ -16,7 +16,7 @@ from pathlib import Path
 import trio
 
 from orchestrator.engine import run_jobs
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.submission import Request
 from orchestrator.journal import open_journal
 from orchestrator.orchestrator import new_run_id
@@ -55,7 +55,7 @@ async def _once(base: Path, command: str, *, now: bool) -> tuple[float, float]:
             moments.setdefault(type(entry), time.monotonic())
 
         journal.observe(note)
-        bench = Workbench(
+        bench = Context(
             root=root,
             journal=journal,
             incus=open_incus(),

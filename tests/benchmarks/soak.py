@@ -28,7 +28,7 @@ from pathlib import Path
 import trio
 
 from orchestrator.incus.instances import list_instances
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.journal import open_journal
 from orchestrator.session import reaper
 from orchestrator.settings import open_incus
@@ -191,7 +191,7 @@ class Soak:
                 table["losses"] += endings == 0
                 table["duplicates"] += endings > 1
                 self._check_job(job)
-            bench = Workbench(root=self.root, journal=journal, incus=open_incus())
+            bench = Context(root=self.root, journal=journal, incus=open_incus())
             there = await list_instances(bench.incus)
             leaked = {i.name for i in there if i.config.get(reaper.OWNER) == journal.owner}
             table["leaks"] = len(leaked | {lease.instance for lease in journal.open_leases()})

@@ -34,7 +34,7 @@ import trio
 from orchestrator import Capacity, Settings
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Incus
-from orchestrator.service.serving import Doors, serve
+from orchestrator.service.serving import Endpoints, serve
 
 JOBS = 5000
 JOBS_OF_A_CLIENT, JOBS_OF_A_READER = 25, 50
@@ -213,7 +213,7 @@ async def measured(jobs: int) -> None:
         async with FakeIncus.open() as fake, trio.open_nursery() as nursery:
             incus = Incus(base / "conf", spawn=fake)
             say: Any = lambda text: None  # noqa: E731
-            start = partial(serve, settings, Doors(door), say=say, incus=incus)
+            start = partial(serve, settings, Endpoints(door), say=say, incus=incus)
             nursery.start_soon(partial(start, on_entry=lambda orchestrator, entry: None))
             while not door.exists():
                 await trio.sleep(0.05)

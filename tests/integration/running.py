@@ -13,7 +13,7 @@ from orchestrator.attempt.id_map import local_id_range
 from orchestrator.capacity import Capacity
 from orchestrator.engine import run_jobs
 from orchestrator.incus import Completed, Incus, spawn_process
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.submission import Request
 from orchestrator.journal import open_journal
@@ -59,7 +59,7 @@ class Runs:
         """
         run = new_run_id()
         with open_journal(self.root.journal) as journal:
-            bench = Workbench(
+            bench = Context(
                 root=self.root,
                 journal=journal,
                 incus=self.incus if change is None else self._bent(change),
@@ -89,7 +89,7 @@ class Runs:
     async def recover(self) -> None:
         """Go on with what earlier runs left, to its end."""
         with open_journal(self.root.journal) as journal:
-            bench = Workbench(root=self.root, journal=journal, incus=self.incus)
+            bench = Context(root=self.root, journal=journal, incus=self.incus)
             await recover(bench, Queue(Capacity(jobs=4)))
             assert [] == journal.open_leases()
 

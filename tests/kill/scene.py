@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.incus import Incus
 from orchestrator.incus.instances import list_instances
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.journal import open_journal
 from orchestrator.log_times import read_log_times
 from orchestrator.session import reaper
@@ -137,7 +137,7 @@ async def faults(root: StateRoot, incus: Incus, *, verdicts: Sequence[Verdict]) 
             if len(endings) != 1:
                 found.append(f"it ended {len(endings)} times")
             found += _faults_of_evidence(job)
-        bench = Workbench(root=root, journal=journal, incus=incus)
+        bench = Context(root=root, journal=journal, incus=incus)
         for instance in await list_instances(bench.incus):
             if instance.config.get(reaper.OWNER) == journal.owner:
                 found.append(f"leaked: {instance.name}")

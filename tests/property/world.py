@@ -13,7 +13,7 @@ from orchestrator.capacity import Capacity
 from orchestrator.fake_incus import FakeIncus, Instance
 from orchestrator.incus import Completed, Incus, Sink
 from orchestrator.incus.errors import DaemonUnreachable
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.submission import Request
 from orchestrator.journal import Journal, open_journal
@@ -83,13 +83,13 @@ class World:
 
     # The processes.
 
-    def start(self, main: Callable[[Workbench], Awaitable[None]]) -> Process:
+    def start(self, main: Callable[[Context], Awaitable[None]]) -> Process:
         """Start a process of pikaci's."""
 
         async def body() -> None:
             with open_journal(self.root.journal) as journal, locks.share_root(self.root.path):
                 incus = Incus(self.root.path / "conf", spawn=self._spawn)
-                await main(Workbench(root=self.root, journal=journal, incus=incus))
+                await main(Context(root=self.root, journal=journal, incus=incus))
 
         process = Process()
         self.processes.append(process)
@@ -108,7 +108,7 @@ class World:
         }
         request = Request(self.root.path, specs)
 
-        async def main(bench: Workbench) -> None:
+        async def main(bench: Context) -> None:
             try:
                 await engine.run_jobs(bench, request, parallel=parallel, run=run)
             except* DaemonUnreachable:  # there was none to begin with: nothing was submitted
@@ -122,7 +122,7 @@ class World:
     def resume(self) -> Process:
         """`pikaci resume`"""
 
-        async def main(bench: Workbench) -> None:
+        async def main(bench: Context) -> None:
             try:
                 await recover(bench, Queue(Capacity(jobs=4)))
                 await reaper.reap(bench, await reaper.unneeded(bench))
@@ -137,7 +137,7 @@ class World:
         """`pikaci cancel`"""
         job = self.jobs[id]
 
-        async def main(bench: Workbench) -> None:
+        async def main(bench: Context) -> None:
             while id in self._known() and not bench.journal.job(id).ended:
                 if not await ask_to_cancel(bench.root.locks, job.run, [id], now=now):
                     await recover(bench, Queue(Capacity(jobs=1)), only=[id], cancel=True, hurry=now)

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from orchestrator.service import limits
-from orchestrator.service.descriptors import connections_of_a_door, raise_descriptor_limit
+from orchestrator.service.descriptors import connections_per_listener, raise_descriptor_limit
 from orchestrator.service.token import RequireToken
 from tests.service.served import Served, open_served
 
@@ -80,7 +80,7 @@ async def test_strangers_take_no_descriptor_that_a_job_needs(
 ) -> None:
     """Jobs pass, who has the token is answered, and the log has no traceback."""
     token = "a-token-of-some-length"
-    most = connections_of_a_door(400, doors=1)
+    most = connections_per_listener(400, listeners=1)
     async with open_served(wrap=partial(RequireToken, token=token), most=most) as served:
         served.http.headers["Authorization"] = f"Bearer {token}"
         with descriptors_at_most(200):
@@ -129,7 +129,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     assert (hard, hard) == raised
     assert found >= 256
     assert (128, 256, 1024, 1) == tuple(
-        connections_of_a_door(count, doors)
+        connections_per_listener(count, doors)
         for count, doors in ((1024, 2), (1024, 1), (1 << 20, 2), (3, 2))
     )
 

@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api.answers import json_list
 from orchestrator.service.api.jobs import job_of
+from orchestrator.service.api.responses import json_list
 from orchestrator.service.artifacts import list_artifacts, open_artifact
-from orchestrator.service.files import file_answer
+from orchestrator.service.files import file_response
 
 
 async def artifacts(orchestrator: Orchestrator, request: Request) -> Response:
@@ -35,4 +35,4 @@ async def artifact(orchestrator: Orchestrator, request: Request) -> Response:
         "Content-Disposition": "attachment",
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    return await file_answer(request, *await orchestrator.reading.apart(opened), headers)
+    return await file_response(request, *await orchestrator.reading.apart(opened), headers)

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from orchestrator.job.handle import BATCH, JobHandle
 from orchestrator.journal import JobRow
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api.answers import encode
-from orchestrator.service.api.asked import Count, query_of_stream
+from orchestrator.service.api.decoding import Count, query_of_stream
 from orchestrator.service.api.jobs import job_of
-from orchestrator.service.follow import frames_of, stream_answer
+from orchestrator.service.api.responses import encode
+from orchestrator.service.follow import frames_of, stream_response
 from orchestrator.service.types import move
 from states import events as ev
 from states import recorded
@@ -48,7 +48,7 @@ async def events(orchestrator: Orchestrator, request: Request) -> Response:
     after = query_of_stream(request, EventsQuery).after
     if (await job.fetch()).ended and not await job.more(after):
         return Response(status_code=204)
-    return stream_answer(request, frames_of(_Events(job, after).more))
+    return stream_response(request, frames_of(_Events(job, after).more))
 
 
 class _Events:
@@ -79,7 +79,7 @@ async def moves(orchestrator: Orchestrator, request: Request) -> Response:
     newest = await orchestrator.reading.journal(orchestrator.journal.position)
     # A greater number is of another journal.
     after = newest if after is None else min(after, newest)
-    return stream_answer(request, frames_of(_Moves(orchestrator, after).more))
+    return stream_response(request, frames_of(_Moves(orchestrator, after).more))
 
 
 class _Moves:

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from orchestrator.job.handle import JobHandle
 from orchestrator.journal import JobRow
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api.answers import encode, json, json_list
-from orchestrator.service.api.asked import Count, decode_body, decode_query
+from orchestrator.service.api.decoding import Count, decode_body, decode_query
+from orchestrator.service.api.responses import encode, json, json_list
 from orchestrator.service.types import Cancel, JobDocument, job_document
 from states.job import Job
 from states.lifecycle import State

@@ -12,12 +12,12 @@ from starlette.responses import Response, StreamingResponse
 
 from orchestrator.job.handle import JobHandle
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api.answers import json
-from orchestrator.service.api.asked import Count, decode_query
+from orchestrator.service.api.decoding import Count, decode_query
 from orchestrator.service.api.jobs import job_of
-from orchestrator.service.files import file_answer
-from orchestrator.service.follow import LogFrames, frames_of, place_of_id, stream_answer
-from orchestrator.service.limits import lasting
+from orchestrator.service.api.responses import json
+from orchestrator.service.files import file_response
+from orchestrator.service.follow import LogFrames, frames_of, parse_event_id, stream_response
+from orchestrator.service.limits import count_as_stream
 from orchestrator.service.places import place_of_byte, place_of_line
 from orchestrator.service.types import Place
 
@@ -48,14 +48,14 @@ async def log(orchestrator: Orchestrator, request: Request) -> Response:
     query = decode_query(request.query_params, LogQuery)
     media = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
     if query.follow and request.method == "GET":
-        lasting(request)
+        count_as_stream(request)
         return StreamingResponse(
             job.log(after=query.after), headers={"X-Content-Type-Options": "nosniff", **media}
         )
     opened = await _open_log(orchestrator, job)
     if opened is None:
         return Response(b"", headers=media)
-    return await file_answer(request, *opened, media)
+    return await file_response(request, *opened, media)
 
 
 async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
@@ -69,11 +69,11 @@ async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
     now = await job.look()
     place = max(1, now.attempt), after
     if (last := request.headers.get("Last-Event-ID")) is not None:
-        place = place_of_id(last)
+        place = parse_event_id(last)
     frames = LogFrames(job, *place)
     if (now.ended or now.damage) and await frames.over():
         return Response(status_code=204)
-    return stream_answer(request, frames_of(frames.more))
+    return stream_response(request, frames_of(frames.more))
 
 
 async def log_place(orchestrator: Orchestrator, request: Request) -> Response:

@@ -16,9 +16,9 @@ from orchestrator.job.handle import RunHandle
 from orchestrator.job.submission import Judged, judge
 from orchestrator.job.submission import Request as RunRequest
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.service.api.answers import encode, json_list
-from orchestrator.service.api.asked import decode_body, idempotency_key
+from orchestrator.service.api.decoding import decode_body, idempotency_key
 from orchestrator.service.api.jobs import document, log_cancel
+from orchestrator.service.api.responses import encode, json_list
 from orchestrator.service.problems import Problem
 from orchestrator.service.types import Cancel, JobDocument, SubmitRun
 from orchestrator.slow_files import look_up
@@ -38,7 +38,7 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         asked.jobs,
         include=asked.include,
         key=key,
-        snapshot=_published(orchestrator, asked.snapshot),
+        snapshot=_snapshot_of(orchestrator, asked.snapshot),
     )
     # It looks at the workspace, at directories of jobs, and at the files of secrets.
     run = await orchestrator.find_submitted(wanted)
@@ -102,7 +102,7 @@ def _check_secrets(judged: Judged) -> None:
             ) from None
 
 
-def _published(orchestrator: Orchestrator, asked: ev.SnapshotRef | None) -> Snapshot | None:
+def _snapshot_of(orchestrator: Orchestrator, asked: ev.SnapshotRef | None) -> Snapshot | None:
     if asked is None:
         return None
     # It becomes a path.

@@ -17,7 +17,7 @@ from orchestrator.job.handle import JobHandle
 from orchestrator.log_end import read_log_end
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.report import job_document
-from orchestrator.service.api.asked import decode_query
+from orchestrator.service.api.decoding import decode_query
 from orchestrator.service.api.jobs import JobsQuery, find_jobs, log_cancel
 from orchestrator.service.artifacts import list_artifacts
 from orchestrator.service.limits import read_form

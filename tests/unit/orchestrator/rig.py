@@ -12,7 +12,7 @@ from orchestrator.contract import contract
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.image.store import Images
 from orchestrator.incus import Call, Incus
-from orchestrator.job.context import Workbench
+from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.task import JobTask
 from orchestrator.journal import Journal, open_journal
@@ -35,7 +35,7 @@ class Rig:
         root = StateRoot(base)
         root.make()
         incus = Incus(base / "conf", spawn=fake, observe=self.calls.append)
-        self.bench = Workbench(root=root, journal=journal, incus=incus, **options)
+        self.bench = Context(root=root, journal=journal, incus=incus, **options)
         self.images = Images(incus)
 
     async def submit(self, spec: JobSpec, *, number: int = 1, run: str = "r") -> JobTask:

@@ -28,7 +28,7 @@ from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Incus
 from orchestrator.incus.errors import DaemonUnreachable
 from orchestrator.job import publisher as publishing
-from orchestrator.job.backlog import Room
+from orchestrator.job.backlog import Backlog
 from orchestrator.journal import Journal, JournalError, JournalUnwritable
 from orchestrator.session.upkeep import EVERY_SECS
 from orchestrator.testing import open_fake
@@ -279,16 +279,16 @@ async def test_submitters_that_wait_find_the_queue_bounded(
 ) -> None:
     """Each knows of those before it, also while they publish; and they get room in their order."""
     got_room: list[str] = []
-    take = Room.take
+    reserve = Backlog.reserve
 
-    async def noted(room: Room, jobs: int, *, wait: bool) -> None:
-        await take(room, jobs, wait=wait)
+    async def noted(backlog: Backlog, jobs: int, *, wait: bool) -> None:
+        await reserve(backlog, jobs, wait=wait)
         got_room.append(trio.lowlevel.current_task().name)
 
     async with open_fake(capacity=Capacity(jobs=1), queue_jobs=3) as (orchestrator, _):
         running = await orchestrator.submit(SLEEPS)
         await started(orchestrator, running.id)
-        monkeypatch.setattr(Room, "take", noted)
+        monkeypatch.setattr(Backlog, "reserve", noted)
 
         async with trio.open_nursery() as nursery:
             for number in range(9):

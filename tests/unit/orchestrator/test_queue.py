@@ -49,13 +49,13 @@ class Crowd:
         await wait_all_tasks_blocked()
 
     async def _live(self, one: Job) -> None:
-        async with self.queue.place(one):
+        async with self.queue.slot(one):
             self.begun.append(one.id)
             await self.done[one.id].wait()
 
     @property
     def running(self) -> set[str]:
-        return {place.job for place in self.queue.held}
+        return {slot.job for slot in self.queue.held}
 
 
 async def test_of_equals_the_first_comes_first(nursery: trio.Nursery) -> None:
@@ -169,9 +169,9 @@ def test_limits_hold_and_everybody_has_a_turn(
             for _ in jobs:
                 held = queue.held
                 assert 1 <= len(held) <= 3
-                assert sum(place.cpus for place in held) <= 4
-                assert sum(place.memory for place in held) <= 4 * GIB
-                assert all(queue.waits_for(place.job) for place in queue.waiting())
+                assert sum(slot.cpus for slot in held) <= 4
+                assert sum(slot.memory for slot in held) <= 4 * GIB
+                assert all(queue.waits_for(slot.job) for slot in queue.waiting())
                 await crowd.leave(data.draw(st.sampled_from(sorted(crowd.running))))
         assert len(jobs) == len(crowd.begun)
         assert [] == queue.held == list(queue.waiting())
@@ -255,7 +255,7 @@ def test_the_order_is_that_of_the_rule(
 
             async def live(one: Job) -> None:
                 with scopes[one.id]:
-                    async with queue.place(one):
+                    async with queue.slot(one):
                         await trio.sleep_forever()
 
             while coming or scopes:
@@ -270,9 +270,9 @@ def test_the_order_is_that_of_the_rule(
                     model.leave(id)
                 await wait_all_tasks_blocked()
 
-                assert sorted(model.held) == sorted(place.job for place in queue.held)
+                assert sorted(model.held) == sorted(slot.job for slot in queue.held)
                 first = model.first()
-                waiting = {place.job for place in queue.waiting()}
+                waiting = {slot.job for slot in queue.waiting()}
                 assert waiting == {id for id in scopes if id not in model.held}
                 assert len(waiting) == queue.queued
                 for id in waiting:

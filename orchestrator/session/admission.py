@@ -10,7 +10,7 @@ import trio
 
 from orchestrator.errors import UsageError, one_error
 from orchestrator.host_paths import MountRule, directories
-from orchestrator.job.backlog import Room
+from orchestrator.job.backlog import Backlog
 from orchestrator.job.driver import Driver
 from orchestrator.job.handle import JobHandle, RunHandle
 from orchestrator.job.host_size import HostSizes, Lowered
@@ -40,7 +40,7 @@ from states.spec import JobSpec
 STARTED_AT_ONCE = 20
 
 
-class Door:
+class Admission:
     """Submissions of one session, each whole or not at all. Its runs are named after the session.
 
     Once it is closed it raises `UsageError`.
@@ -53,7 +53,7 @@ class Door:
         jobs: Jobs,
         driver: Driver,
         queue: Queue,
-        room: Room,
+        backlog: Backlog,
         publisher: Publisher,
         host_sizes: HostSizes,
         mount_rule: MountRule,
@@ -62,13 +62,13 @@ class Door:
         self._jobs = jobs
         self._driver = driver
         self._queue = queue
-        self._room = room
+        self._backlog = backlog
         self._publisher = publisher
         self._host_sizes = host_sizes
         self._mount_rule = mount_rule
         self._runs = 0
-        self._going_on: set[trio.CancelScope] = set()  # submissions that are being made
-        self._one_ended = trio.Event()
+        self._in_progress: set[trio.CancelScope] = set()  # submissions that are being made
+        self._ended = trio.Event()
 
     async def submit_one(
         self,
@@ -130,10 +130,10 @@ class Door:
         """Take no more jobs. Submissions that are being made end first, whole or not at all."""
         self._driver.closed = True
         with trio.CancelScope(shield=True):
-            while self._going_on:
-                for scope in self._going_on:
+            while self._in_progress:
+                for scope in self._in_progress:
                     scope.cancel()
-                await self._one_ended.wait()
+                await self._ended.wait()
 
     def _check_open(self) -> None:
         if self._driver.closed:
@@ -160,14 +160,14 @@ class Door:
         """Submit what `look` finds at `paths`, whole or not at all."""
         self._check_open()
         with trio.CancelScope() as scope:
-            self._going_on.add(scope)
+            self._in_progress.add(scope)
             try:
                 judged = await look_up(f"{paths}, or a directory of a job", look)
-                return await self._enter(judged, wait, started), judged
+                return await self._admit(judged, wait, started), judged
             finally:
-                self._going_on.remove(scope)
-                self._one_ended.set()
-                self._one_ended = trio.Event()
+                self._in_progress.remove(scope)
+                self._ended.set()
+                self._ended = trio.Event()
         # By `close`, before it was written.
         raise _closed()
 
@@ -186,7 +186,7 @@ class Door:
 
         return await self._jobs.reading.journal(find)
 
-    async def _enter(
+    async def _admit(
         self, judged: Judged, wait: bool, started: Callable[[Snapshot], None]
     ) -> RunHandle:
         """Write the jobs down, and have them begin."""
@@ -220,7 +220,7 @@ class Door:
         """Publish the workspace and write the run's first events, when there is room for it."""
         jobs = len(judged.request.specs)
         submitted: list[ev.Submitted] = []
-        await self._room.take(jobs, wait=wait)
+        await self._backlog.reserve(jobs, wait=wait)
         try:
             async with submitting(self._jobs.root.snapshots):
                 snapshot, judged, lowered = await self._prepare(judged)
@@ -229,7 +229,7 @@ class Door:
                 await self._jobs.journal.append(*events, *_warnings(events, lowered))
                 submitted = events
         finally:
-            self._room.give_back(jobs, (event.job for event in submitted))
+            self._backlog.release(jobs, (event.job for event in submitted))
         return submitted
 
     async def _prepare(self, judged: Judged) -> tuple[Snapshot, Judged, Lowered]:
