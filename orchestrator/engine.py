@@ -1,4 +1,4 @@
-"""One run in its own process: jobs of one workspace, from specs to verdicts."""
+"""Runs the jobs of one request in this process, from specs to verdicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.orchestrator import Orchestrator
 from orchestrator.snapshot.snapshot import Snapshot
 from states.errors import PikaciError
 
-# Jobs that were cancelled are watched for so long after they ended.
+# After cancelled jobs have ended, `watch` gets this long to finish.
 WATCHED_SECS = 5.0
 
 
@@ -32,14 +32,13 @@ async def run_jobs(
     started: Callable[[Snapshot], None] = lambda snapshot: None,
     watch: Callable[[RunHandle], Awaitable[None]] = _nobody_watches,
 ) -> None:
-    """Run the jobs to their ends, `parallel` at once; the journal says how they ended.
+    """Run the jobs, at most `parallel` at once, until all have ended; results are in the journal.
 
-    When one of them must be rejected, the rejected ones are recorded and nothing is touched.
-    `started` gets the snapshot before the first job begins. `watch` gets the run once it is
-    submitted, and returns when it has seen the end of all jobs; what it raises ends them. When
-    cancelled, every job is ended, and `watch` can see that, before this raises. Without a daemon
-    to begin with, `DaemonUnreachable` or `IncusMissing`, and nothing was submitted. (One that goes
-    away later is waited for.)
+    If some specs are refused, these are recorded as rejected, and nothing else happens. `started`
+    is called with the snapshot before the first job begins. `watch` gets the submitted run, and
+    returns when it has seen all jobs end; an error of it cancels them. A cancellation first cancels
+    all jobs, while `watch` still runs. Without a daemon at the start, raises `DaemonUnreachable` or
+    `IncusMissing`, and nothing was submitted; a daemon that disappears later is waited for.
     """
     judged = judge(request)
     if judged.refused:
@@ -54,7 +53,7 @@ async def run_jobs(
 
 
 async def _watch_to_the_end(run: RunHandle, watch: Callable[[RunHandle], Awaitable[None]]) -> None:
-    """Watch also jobs that are being cancelled, but give up a watch that is stuck then."""
+    """Keep watching while jobs are being cancelled, but cancel a watch that does not finish."""
     watching, waiting = trio.CancelScope(shield=True), trio.CancelScope(shield=True)
 
     async def give_up() -> None:

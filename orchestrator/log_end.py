@@ -1,4 +1,4 @@
-"""The end of a log as text: for a summary, and for a page before its script, or without one."""
+"""Reads the end of a log: for a summary, and for a page whose script has not run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from orchestrator.terminal import last_state
 
 LINES = 200
 MAX_LINE = 2000
-# Progress bars make long lines of which little is shown: then more of the log is read.
+# Most of a progress bar's long line is not shown. In such a log, more is read.
 BYTES = 64 * 1024
 MAX_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class LogEnd:
-    """The last lines of a log of `size` bytes; `whole` when they are all of a short one."""
+    """The last lines of a log of `size` bytes; `whole` if these are all lines."""
 
     lines: tuple[str, ...]
     size: int
@@ -30,7 +30,10 @@ class LogEnd:
 
 
 def read_log_end(path: Path, *, lines: int = LINES, colours: bool = False) -> LogEnd:
-    """The last states of a log's last lines, at most `BYTES` characters; empty without a log."""
+    """The last lines of a log as a terminal finally shows them; empty if there is no log.
+
+    At most `lines` lines and `BYTES` characters.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -53,7 +56,7 @@ def read_log_end(path: Path, *, lines: int = LINES, colours: bool = False) -> Lo
 
 
 def _last(found: list[bytes], *, colours: bool) -> tuple[str, ...]:
-    """The last of these lines that have `BYTES` characters together; the last one always."""
+    """The last of these lines, with at most `BYTES` characters; always includes the very last."""
     shown: list[str] = []
     left = BYTES
     for line in reversed(found):

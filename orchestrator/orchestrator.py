@@ -1,4 +1,4 @@
-"""The library: jobs are submitted, watched, waited for and cancelled, in a trio program.
+"""The library: a trio program submits, watches, awaits and cancels jobs.
 
     async with Orchestrator.open(Settings(workspace=Path("."))) as orchestrator:
         job = await orchestrator.submit(JobSpec(command="make test"))
@@ -6,8 +6,8 @@
             print(event)
         result = await job.wait()
 
-The block ends when its jobs have, like a nursery's. What goes wrong in a job is in its result,
-and never an exception in the block.
+Like a nursery, the block ends when its jobs have ended. A failure of a job is in its result, and
+never an exception in the block.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ def _check_trio() -> None:
         trio.lowlevel.current_task()
     except RuntimeError:
         raise UsageError(
-            "an orchestrator is opened in a trio program",
-            resolution="from asyncio or from threads, go through a portal: see docs/embed.md",
+            "an orchestrator can only be opened in a trio program",
+            resolution="from asyncio or threads, use a portal: see docs/embed.md",
         ) from None
 
 
 class Orchestrator:
-    """The jobs of one process in a state root. Made by `open`.
+    """Runs jobs in a state root; made by `open`.
 
-    Meanwhile jobs that dead processes left there go on too, and instances that nobody needs are
-    deleted. `session` is the name of its first run.
+    It also resumes jobs that dead processes left there, and deletes instances that nobody needs.
+    `session` is the name of its first run.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class Orchestrator:
         on_entry: Callable[[ev.Entry], None] | None = None,
         exclusive: bool = False,
     ) -> AsyncIterator[Orchestrator]:
-        """Open a state root; the block ends when all jobs that were submitted in it have.
+        """Open a state root; the block ends when all jobs submitted in it have ended.
 
-        An exception in the block, or a cancellation of it, ends the jobs first. `on_entry` is
-        called with every entry of the journal, once it is durable; one that raises hears no
-        more. `exclusive`: no other process uses the root meanwhile. `UsageError` when the root
-        is in use so that this cannot be.
+        An exception in the block, or its cancellation, cancels the jobs first. `on_entry` is
+        called with every entry of the journal, once it is durable; if it raises, it is not
+        called any more. `exclusive` reserves the root for this process. `UsageError` if the
+        root is reserved, or if it is to be reserved but is in use.
         """
         _check_trio()
 
@@ -181,7 +181,7 @@ class Orchestrator:
         queue_jobs: int = QUEUE_JOBS,
         allow_mounts: tuple[Path, ...] | None = None,
     ) -> AsyncIterator[Orchestrator]:
-        """`open`, over a journal that is open. `session` is the name of its first run."""
+        """Like `open`, for a journal that is open already. `session` names the first run."""
         _check_trio()
         root = context.root
         session = session or new_run_id()
@@ -198,7 +198,7 @@ class Orchestrator:
                     try:
                         yield self
                     except Exception as raised:
-                        # By itself, not in the group that a nursery would make of it.
+                        # Raised below, so that the nursery does not wrap it in a group.
                         error = raised
                         self._driver.cancel()
                     finally:
@@ -209,7 +209,7 @@ class Orchestrator:
         if error is not None:
             raise error
 
-    # Submitting.
+    # Submit jobs.
 
     async def submit(
         self,
@@ -222,10 +222,10 @@ class Orchestrator:
     ) -> JobHandle:
         """Submit one job; it is durable when this returns.
 
-        Waits while `Settings.queue_jobs` wait already. What was submitted under a `key` is not
-        submitted again: the same job is returned. The job sees `snapshot`, or the workspace as
-        it is now. Raises `SpecError` for a spec that is refused (which the journal records),
-        `UsageError`, and `DaemonUnreachable` or `IncusMissing` when there is no Incus.
+        Waits while the queue holds `Settings.queue_jobs` jobs. A `key` is submitted once: the
+        same job is returned again. The job sees `snapshot`, or the workspace as it is now. Raises
+        `SpecError` if the spec is refused (which the journal records), `UsageError`, and
+        `DaemonUnreachable` or `IncusMissing` if there is no Incus.
         """
         return await self._admission.submit_one(
             spec, name=name, key=key, snapshot=snapshot, workspace=workspace, wait=True
@@ -240,7 +240,7 @@ class Orchestrator:
         snapshot: Snapshot | None = None,
         workspace: Path | None = None,
     ) -> JobHandle:
-        """`submit`, but `QueueFull` in place of waiting for room. It waits for the disk alone."""
+        """Like `submit`, but raises `QueueFull` instead of waiting. Still waits for the disk."""
         return await self._admission.submit_one(
             spec, name=name, key=key, snapshot=snapshot, workspace=workspace, wait=False
         )
@@ -253,7 +253,7 @@ class Orchestrator:
         snapshot: Snapshot | None = None,
         workspace: Path | None = None,
     ) -> Job:
-        """Run one job to its end, and return it. When cancelled, it cancels the job first."""
+        """Submit a job, and return it when it has ended. A cancellation cancels the job first."""
         job = await self.submit(spec, name=name, snapshot=snapshot, workspace=workspace)
         try:
             return await job.wait()
@@ -271,8 +271,9 @@ class Orchestrator:
     ) -> RunHandle:
         """Submit the jobs of a request, all or none; they are durable when this returns.
 
-        When one must be rejected, those that must are recorded so, and are all that the run has.
-        `started` hears of the snapshot before the first job begins. Errors are those of `submit`.
+        If some specs are refused, the run consists of just these jobs, recorded as rejected.
+        `started` is called with the snapshot before the first job begins. Other errors are those
+        of `submit`.
         """
         return await self._admission.submit(request, wait=wait, started=started)
 
@@ -283,103 +284,103 @@ class Orchestrator:
         wait: bool = True,
         started: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> RunHandle:
-        """`submit_run`, of what came through the door already."""
+        """Like `submit_run`, for a request that was judged already."""
         return await self._admission.submit_judged(judged, wait=wait, started=started)
 
     async def snapshot(
         self, workspace: Path | None = None, *, include: tuple[str, ...] = ()
     ) -> Snapshot:
-        """Publish a workspace as it is now; many jobs can be submitted to see it."""
+        """Publish a snapshot of a workspace; many jobs can then use it."""
         return await self._admission.publish(workspace, include=include)
 
     async def find_submitted(self, request: Request) -> RunHandle | None:
-        """The run that was submitted before under the request's key; None when there is none.
+        """The run that was submitted earlier with the request's key; None if there is none.
 
-        `KeyTaken` when it was another one. The host's directories may have changed meanwhile.
+        `KeyTaken` if that run's request was different. The files of the workspace may differ.
         """
         return await self._admission.find(request)
 
-    # Reading jobs, and cancelling them.
+    # Read and cancel jobs.
 
     @property
     def journal(self) -> Journal:
-        """The journal of the state root, to read."""
+        """The journal of the state root, for reading."""
         return self._context.journal
 
     @property
     def root(self) -> StateRoot:
-        """Where the state root's files are."""
+        """The paths of the state root."""
         return self._context.root
 
     @property
     def incus(self) -> Incus:
-        """The client of the Incus that guests run on."""
+        """The client of the Incus that runs the guests."""
         return self._context.incus
 
     def job(self, id: str) -> JobHandle:
-        """A job of the state root, whoever runs it. `NotFound` when there is none.
+        """A job of the state root, whichever process runs it. `NotFound` if there is none.
 
-        It reads the journal at once, as `run` does; `find_job` and `find_run` do not hold up the
-        loop meanwhile.
+        This and `run` read the journal at once, and block the loop meanwhile; `find_job` and
+        `find_run` do not.
         """
         return self._jobs.job(id)
 
     async def find_job(self, id: str) -> JobHandle:
-        """`job`, without holding up the loop."""
+        """`job`, without blocking the loop."""
         return await self._jobs.find_job(id)
 
     async def find_run(self, id: str) -> RunHandle:
-        """`run`, without holding up the loop."""
+        """`run`, without blocking the loop."""
         return await self._jobs.find_run(id)
 
     async def fetch_jobs(self, ids: Sequence[str]) -> list[Job]:
-        """Jobs by their ids, as they stand, with the `damage` of those that cannot be read.
+        """The current jobs with these ids. One that cannot be read says why in `damage`.
 
-        One that `pikaci gc` has just taken is left out.
+        Jobs that `pikaci gc` has deleted are left out.
         """
         return await self._jobs.fetch(ids)
 
     def run(self, id: str) -> RunHandle:
-        """A run of the state root. `NotFound` when there is none."""
+        """A run of the state root. `NotFound` if there is none."""
         return self._jobs.run(id)
 
     async def cancel(
         self, jobs: Iterable[str], *, reason: str = "asked for", now: bool = False
     ) -> None:
-        """Cancel jobs, by id; return when they are dead. `now`: without a grace period.
+        """Cancel jobs, by id; return when they are dead. `now` skips the grace period.
 
-        `NotFound` when there is no such job; then none is cancelled. Errors are also those of
-        `JobHandle.wait`. A job that cannot be read is left, and `JobUnreadable` says so when the
-        others are dead.
+        `NotFound` if one does not exist; then none is cancelled. Also raises what
+        `JobHandle.wait` raises. A job that cannot be read is not cancelled; `JobUnreadable` is
+        raised for it when the others are dead.
         """
         await cancel_by_id(self._context, self._jobs, jobs, reason=reason, hurry=now)
 
     def statistics(self) -> Statistics:
-        """What the jobs of this process do, in numbers."""
+        """Numbers of this process's queued, running and ended jobs."""
         return self._driver.statistics()
 
     def detach(self) -> None:
-        """Leave the block without ending the jobs: they go on, and are the next start's.
+        """Leave the block without cancelling the jobs; the next start resumes them.
 
-        Those that run do so in their guests. What the block awaits next is cancelled.
+        Running jobs continue in their guests. The block is cancelled at its next checkpoint.
         """
         self._driver.closed = True
         self._context.intent.rise(Intent.DETACH)
         self._driver.cancel()
 
     def drives(self, job: str) -> bool:
-        """Whether the job is in the hands of this process."""
+        """Whether this process drives the job."""
         return self._driver.drives(job)
 
     def known(self, job: str) -> Job | None:
-        """The job as it stands, when it is in the hands of this process: it need not be read."""
+        """The current job, without reading the journal; None if this process does not drive it."""
         return self._driver.known(job)
 
     def fault(self, job: str) -> Exception | None:
-        """Why this process could not go on with a job: its journal, or a bug."""
+        """The error that made this process lose a job (of the journal, or a bug), or None."""
         return self._driver.fault(job)
 
     @property
     def fault_counts(self) -> Counter[str]:
-        """What upkeep could not do, by its duty, and, as "job", the jobs that were lost."""
+        """Failures of upkeep, by duty; and lost jobs, under "job"."""
         return self._driver.fault_counts

@@ -1,6 +1,6 @@
-"""A job and a run as documents; their schemas in docs/ are made from these types.
+"""The documents of a job and a run; the schemas in docs/ are made from these types.
 
-`--output json` prints them, `/v1` answers with that of a job, and the page is made from it.
+`--output json` prints them, and the API and the page use that of a job.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from states.spec import JobSpec
 
 
 class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it stands. Paths are absolute, on the host; durations in ms.
+    """The current state of a job. Paths are absolute, on the host; durations are in ms.
 
-    `job` is `name`, and `attempts` is `attempt`: some readers know the one, some the other.
-    `verdict` is how the job ended, `outcome` and `exit_code` are the command's own. `waits_for`
-    says what it waits for before it begins, in words; empty when for nothing, or where that is
-    not known, as outside of the process that runs it. `queued_ms` is its time in the queue, and
-    `run_ms` the time from then to its last event. `artifacts` is a directory, `log` a file.
-    `damaged` says why the job's events cannot be read; most of the rest is then not known.
+    `job` equals `name`, and `attempts` equals `attempt`, for readers of either key. `verdict` is
+    how the job ended; `outcome` and `exit_code` are those of the command. `waits_for` says what a
+    queued job waits for; empty if nothing, or if unknown, as outside of the process that runs it.
+    `queued_ms` is the time in the queue, `run_ms` the time from then to the last event.
+    `artifacts` is a directory, `log` a file. `damaged` says why the job's events cannot be read;
+    then most other values are unknown.
     """
 
     id: str
@@ -55,7 +55,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run; `exit_code` is what `pikaci run` exits with, were this its end."""
+    """A run. `exit_code` is that of a `pikaci run` that ended like this."""
 
     run: str
     outcome: Verdict
@@ -64,7 +64,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def job_document(job: Job, waits_for: str = "") -> JobDocument:
-    """The document of a job, ended or not."""
+    """The document of a job, whether it has ended or not."""
     return JobDocument(
         id=job.id,
         run=job.run,
@@ -95,9 +95,9 @@ def job_document(job: Job, waits_for: str = "") -> JobDocument:
 
 
 def run_report(run: str, jobs: Sequence[Job], *, interrupted: bool = False) -> RunReport:
-    """The report of a run, as it stands: it has not passed before all of its jobs have.
+    """The report of a run, which has passed only if all its jobs have.
 
-    `interrupted` when the run was cancelled, perhaps before it had a job.
+    `interrupted`: the run was cancelled, perhaps before it had a job.
     """
     verdicts = [job.verdict for job in jobs]
     outcome = overall([*verdicts, Verdict.CANCELLED] if interrupted else verdicts)

@@ -1,9 +1,9 @@
-"""What a guest printed, made harmless for a terminal, a page and a message.
+"""Makes the output of guests harmless for a terminal, a page or a message.
 
-Bytes are decoded first, and what could steer a terminal is left out of the characters. So no
-control character can come from bytes that stood apart, or from bytes that are not UTF-8 (those
-become U+FFFD). An ESC stays only where it begins a whole colour sequence. The work is linear:
-each character is looked at a bounded number of times, whatever stands around it.
+Bytes are decoded first; then everything that controls a terminal is removed from the characters. So
+no control character can arise from separate bytes, or from bytes that are not UTF-8 (those become
+U+FFFD). An ESC stays only at the start of a complete colour sequence. The work is linear: each
+character is examined a bounded number of times, whatever surrounds it.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import re
 RESET = "\x1b[0m"
 ESC = "\x1b"
 
-# A colour has at most so many characters between `ESC [` and `m`; two of 24 bits need 35.
+# Most characters between `ESC [` and `m` of a colour; two 24-bit colours need 35.
 MAX_COLOUR = 64
 _COLOUR = rf"\[[0-9;:]{{0,{MAX_COLOUR}}}m"
-# Controls but tab, line feed, return and ESC; C1 controls; and marks of direction, which nobody
-# sees. Joiners and variation selectors are part of words and pictures, and stay.
+# Controls except tab, line feed, carriage return and ESC; C1 controls; and direction marks, which
+# are invisible. Joiners and variation selectors are part of words and emoji, and stay.
 _INVISIBLE = r"\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f"
-# They show text in another order than it has: embeddings, overrides, isolates, and deprecated
-# ones. A reader should see that they were there. Lone surrogates cannot be written at all.
+# These display text in a different order: embeddings, overrides, isolates, and deprecated ones.
+# They are replaced, so that a reader sees them. Lone surrogates cannot be encoded.
 _REORDERING = re.compile(r"[\u202a-\u202e\u2066-\u206f\ud800-\udfff]")
-# All of them that are single characters and that JSON does not escape.
+# All such single characters that JSON does not escape.
 STEERING_CHARACTERS = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-# A title, a link and their kind: to their end, or to where the line or a new sequence begins.
+# Titles, links and the like, up to their end, a line break or the next sequence.
 _STRING = r"[\]PX^_][^\x07\x18\x1a\x1b\n\r\x9c]*+"
 _SEQUENCES = rf"\[[0-?]*+[ -/]*+[@-~]?|{_STRING}(?:[\x07\x9c]|\x1b\\)?|[ -/]*+[0-~]?"
-# To the start of a line, as some progress bars write it.
+# Moves to the start of the line; some progress bars use it.
 _TO_BEGIN = re.compile(r"\x1b\[[01]?G")
 _TO_BEGIN_BYTES = re.compile(rb"\x1b\[[01]?G")
 _STEERING = {
     True: re.compile(rf"[{_INVISIBLE}]++|\x1b(?!{_COLOUR})(?:{_SEQUENCES})"),
     False: re.compile(rf"[{_INVISIBLE}]++|\x1b(?:{_SEQUENCES})"),
 }
-# What may stand at the end of a piece without its own end, and what stands for all of its kind.
+# An unfinished sequence at the end of a piece.
 _UNFINISHED = re.compile(
     rf"\x1b(?:(?P<colour>(?:\[[0-9;:]{{0,{MAX_COLOUR}}})?)|\[[0-?]*+(?P<last>[ -/]*+)"
     rf"|(?P<string>{_STRING})|(?P<other>[ -/]++))"
@@ -46,11 +46,11 @@ _PIECE = 1 << 16
 
 
 class TerminalFilter:
-    """Makes a stream harmless, piece by piece: how it is cut up changes nothing.
+    """Makes a stream harmless, piece by piece. How it is split changes nothing.
 
-    Printable text of every language, tabs, line feeds and returns stay as they are, and so do
-    colours when `colours` is set. Everything else that steers a terminal is left out, and what
-    would reorder text becomes U+FFFD.
+    Printable text of every language, tabs, line feeds and carriage returns stay, and so do colours
+    if `colours` is set. Everything else that controls a terminal is removed, and characters that
+    reorder text become U+FFFD.
     """
 
     def __init__(self, *, colours: bool = True) -> None:
@@ -59,19 +59,19 @@ class TerminalFilter:
         self._open = ""
 
     def feed(self, data: bytes) -> str:
-        """The next piece, without what it may have at its end of an unfinished sequence."""
-        # In short pieces, so that a hostile one costs little memory.
+        """Filter the next piece. An unfinished sequence at its end is held back."""
+        # In small steps, so that hostile input costs little memory.
         return "".join(
             self.feed_text(self._decoder.decode(data[at : at + _PIECE]))
             for at in range(0, len(data), _PIECE)
         )
 
     def end(self) -> str:
-        """The rest; an unfinished sequence is left out."""
+        """Return the rest, without an unfinished sequence."""
         return self.feed_text(self._decoder.decode(b"", final=True))
 
     def feed_text(self, text: str) -> str:
-        """As `feed`, of characters."""
+        """Like `feed`, for characters."""
         text = self._open + text
         self._open = ""
         at = text.rfind(ESC)
@@ -83,7 +83,7 @@ class TerminalFilter:
 
 
 def _shortest(unfinished: re.Match[str]) -> str:
-    """An unfinished sequence of bounded length with the same ends."""
+    """A short unfinished sequence that can end in the same ways."""
     if unfinished["colour"] is not None:
         return unfinished[0]
     if unfinished["string"]:
@@ -94,31 +94,31 @@ def _shortest(unfinished: re.Match[str]) -> str:
 
 
 def styled(data: bytes, *, colours: bool = True) -> str:
-    """Log bytes as text for a terminal: colours stay, other control sequences are left out."""
+    """Log bytes as text for a terminal: keeps colours, removes other control sequences."""
     shown = TerminalFilter(colours=colours)
     return shown.feed(data) + shown.end()
 
 
 def plain(text: str) -> str:
-    """Text on one line for a message or a page, without colours; tabs stay."""
+    """Text as one line for a message or a page, without colours. Keeps tabs."""
     shown = TerminalFilter(colours=False)
     return _LINE_BREAKS.sub(" ", shown.feed_text(text) + shown.end())
 
 
 def plain_lines(text: str) -> str:
-    """Text of several lines for a page or a file, each as `plain` has it."""
+    """Text as several lines for a page or a file, each filtered by `plain`."""
     return "\n".join(plain(line) for line in text.splitlines())
 
 
 def first_line(text: str) -> str:
-    """The first line of a message, as `plain` has it; empty when there is none."""
+    """The first line of a message, filtered by `plain`; may be empty."""
     return plain(text.strip().partition("\n")[0])
 
 
 def last_state(line: bytes, *, colours: bool, most: int) -> str:
-    """One line of a log as a terminal shows it in the end: a return begins it anew.
+    """A line of a log as a terminal finally shows it: a carriage return starts it over.
 
-    Of a long one the start: `most` characters, or with colours about so many.
+    Cut to `most` characters; with colours, to about as many.
     """
     kept = _TO_BEGIN_BYTES.sub(b"\r", line).rstrip(b"\r\n").rpartition(b"\r")[2]
     shown = styled(kept[: 4 * most], colours=colours).replace("\r", " ")

@@ -1,13 +1,13 @@
-"""Ids of the host for one guest alone.
+"""Gives each guest its own ids of the host.
 
-The kernel counts descriptors in flight, pipe buffers, locked memory and epoll watches for a uid of
-the host. Incus gives all containers one map of ids, so one guest's user can use up what the users
-of all others have. A guest with a map of its own uses up its own.
+The kernel counts descriptors in flight, pipe buffers, locked memory and epoll watches per uid of
+the host. By default Incus gives all containers the same id map, so users of one guest can use up
+what those of all others need. A guest with its own id map can use up only its own share.
 
-Incus takes a map that another guest has already, and gives one map to guests that are made at the
-same time. So the map comes from the instance's name, which nearly always makes it another one, and
-who has it is looked up once the instance is made: of two guests with one map, at least the one that
-looks later sees the other. That is done while the guest boots, and costs no time.
+Incus accepts a map that another guest already has, and gives the same map to guests that are
+created at the same time. So we choose the map from the instance's name, which makes collisions
+rare, and look for a collision once the instance exists: of two guests with the same map, at least
+the one that looks later sees the other. This happens while the guest boots, and costs no time.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ import msgspec
 from orchestrator.incus import Deadline, Incus, Retry
 from orchestrator.incus.errors import DaemonUnreachable, OutcomeUnknown
 
-# A guest's own rootless containers have the ids from 100,000 on.
+# Rootless containers in a guest use its ids from 100,000 on.
 MAP_SIZE = 1 << 18
-# With fewer, names would meet too often.
+# With fewer maps, names would collide too often.
 MIN_MAPS = 1024
 LIST_SECS = 60.0
 
 
 class IdRange(msgspec.Struct, frozen=True):
-    """The ids of the host that Incus may give to guests: `size` of them from `base` on."""
+    """The ids of the host that Incus may give to guests: `size` ids, starting at `base`."""
 
     base: int
     size: int
 
 
 def local_id_range(remote: str) -> IdRange | None:
-    """The range of this host's Incus; None when it is not known, or too small. It reads files.
+    """The range of this host's Incus; None if unknown or too small. Reads files.
 
-    A guest without a map of its own has all of it.
+    A guest without its own id map has the whole range.
     """
-    # Both say that the daemon may be another host's, whose files are not here.
+    # Otherwise the daemon may run on another host, whose files we cannot read.
     if remote != "local" or "INCUS_SOCKET" in os.environ:
         return None
     try:
-        # In a container, the ids that the files name need not be there.
+        # In a container, the ids in these files may not exist.
         if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
             return None
         return id_range(Path("/etc/subuid").read_text(), Path("/etc/subgid").read_text())
@@ -53,7 +53,10 @@ def local_id_range(remote: str) -> IdRange | None:
 
 
 def id_range(subuid: str, subgid: str) -> IdRange | None:
-    """Root's one range, of uids and gids, if it is large. `ValueError` for other files."""
+    """Root's range, if it has only one, for uids and gids alike, and a large one.
+
+    `ValueError` if the files are malformed.
+    """
     uids, gids = _of_root(subuid), _of_root(subgid)
     if len(uids) != 1 or uids != gids or uids[0].size < MIN_MAPS * MAP_SIZE:
         return None
@@ -66,9 +69,9 @@ def _of_root(text: str) -> list[IdRange]:
 
 
 def id_map_config(ids: IdRange, instance: str) -> dict[str, str]:
-    """Incus's settings that give the instance a map of its own.
+    """The settings that give the instance its own id map.
 
-    The first map of the range is none of them: its ids are those of guests that have no own map.
+    The first map of the range is never used: guests without their own map have its ids.
     """
     digest = hashlib.sha256(instance.encode()).digest()
     number = 1 + int.from_bytes(digest[:8], "big") % (ids.size // MAP_SIZE - 1)
@@ -86,7 +89,7 @@ class _Instance(msgspec.Struct):
     expanded_config: dict[str, str] = {}
 
     def meets(self, base: int) -> bool:
-        """Whether its own map has ids of the map that begins at `base`."""
+        """Whether it has its own id map, and that overlaps the map that starts at `base`."""
         if self.expanded_config.get("security.idmap.isolated") != "true":
             return False
         size = self.expanded_config.get("security.idmap.size", "auto")
@@ -101,9 +104,10 @@ class _Instance(msgspec.Struct):
 async def find_same_ids(
     incus: Incus, instance: str, config: dict[str, str], *, daemon_secs: float
 ) -> str:
-    """Another instance of the host with ids of this one's own map; "" when there is none.
+    """Another instance of the host whose own id map overlaps this one's; empty if none.
 
-    `config` is that of the instance, which is there. Errors are those of `Incus.query`.
+    `config` is the configuration of the instance, which must exist. Errors are those of
+    `Incus.query`.
     """
     instances = await incus.query(
         "/1.0/instances?recursion=1&all-projects=true",

@@ -1,4 +1,4 @@
-"""Wakes those who wait for what happens to a job."""
+"""Wakes tasks that wait for news of a job."""
 
 from __future__ import annotations
 

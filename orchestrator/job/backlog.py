@@ -1,4 +1,4 @@
-"""Limits how many jobs may be queued: submitters get in, wait, or are refused."""
+"""Limits how many jobs may be queued: more submissions wait, or are refused."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class QueueFull(PikaciError):
 
 
 class Backlog:
-    """At most `limit` queued jobs; submitters that wait get in in order of arrival.
+    """Holds at most `limit` queued jobs. Waiting submitters are served in order of arrival.
 
-    A run with more jobs than `limit` gets in when no other job is queued.
+    A run with more jobs than `limit` is accepted when no other job is queued.
     """
 
     def __init__(self, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""What the jobs of one process share."""
+"""The context in which the jobs of one process run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def ignore_log(job: str, chunk: bytes) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """What jobs need: the daemon, the journal, the directories, and settings.
+    """What the jobs of one process share: the daemon, the journal, the directories, and settings.
 
-    Jobs may mount what `allow_mounts` says, or, with None, whatever gives no control over the host.
-    `ids` is the range in which guests get id maps of their own, None for no such maps.
+    Jobs may mount directories below `allow_mounts`; None allows all that give no control over the
+    host. `ids` is the range from which guests get their own id maps, None for no such maps.
     `on_log` is called with a job's id and each piece of its log. `keep_secs` is how long the guest
     of a job that did not pass is kept for debugging, None for not at all. `intent` is the intent
     for all jobs of this process.

@@ -1,4 +1,4 @@
-"""The jobs that this process drives, each in a task of its own, and how each stands."""
+"""The jobs that this process drives, each in its own task, and their current states."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """This process's jobs. `ended` counts verdicts since its start; ages are in seconds."""
+    """Numbers of this process's jobs. `ended` counts verdicts since its start."""
 
     queued: int
     running: int
@@ -39,11 +39,11 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Driver:
-    """Drives jobs, and knows each as its entries make it, without reading them.
+    """Drives jobs, and knows their current states without reading the journal.
 
-    An error of one job is its `fault`, and reaches no other job. `tasks` are the jobs by their
-    ids; upkeep adds those that it takes over from dead processes. Once it is `closed`, no new job
-    may begin. `fault_counts` are the jobs that were lost, and what upkeep could not do, by duty.
+    An error of one job is its `fault`, and affects no other job. `tasks` holds the jobs by id;
+    upkeep adds those that it takes over from dead processes. Once `closed` is set, no new job may
+    begin. `fault_counts` counts failures of upkeep, by duty, and lost jobs, under "job".
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Driver:
         self._arrivals = arrivals
         self._reading = reading
         self._nursery: trio.Nursery
-        # The job of each task, as the entries that were written make it.
+        # The current job of each task, from the entries that were written.
         self._jobs: WeakKeyDictionary[JobTask, Job] = WeakKeyDictionary()
         self._faults: dict[str, Exception] = {}
         self._ended: Counter[Verdict] = Counter()
@@ -73,16 +73,16 @@ class Driver:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Jobs may `begin` in the block, which ends when all have."""
+        """Jobs may `begin` in the block, which ends when all of them have ended."""
         async with trio.open_nursery() as self._nursery:
             yield
 
     def cancel(self) -> None:
-        """Cancel the block of `running`, and so every job: each ends as the intent says."""
+        """Cancel the block of `running`, and so every job. The intent decides how each ends."""
         self._nursery.cancel_scope.cancel()
 
     def begin(self, job: Job, *, leases: Sequence[Lease] = (), adopted: bool = False) -> None:
-        """Drive the job to its end, from where it stands. The rest is `JobTask`'s."""
+        """Drive the job to its end, from its current state. `JobTask` explains the options."""
         task = JobTask(
             self._context, job, self._images, self._queue, leases=leases, adopted=adopted
         )
@@ -91,20 +91,20 @@ class Driver:
         self._nursery.start_soon(self._drive, task)
 
     def drives(self, job: str) -> bool:
-        """Whether the job is in the hands of this process."""
+        """Whether this process drives the job."""
         return job in self.tasks
 
     def known(self, job: str) -> Job | None:
-        """The job as it stands; None when it is not in the hands of this process."""
+        """The current job; None if this process does not drive it."""
         task = self.tasks.get(job)
         return None if task is None else self._jobs.get(task, task.job)
 
     def fault(self, job: str) -> Exception | None:
-        """Why this process could not go on with a job: its journal, or a bug."""
+        """The error that made this process lose a job (of the journal, or a bug), or None."""
         return self._faults.get(job)
 
     def statistics(self) -> Statistics:
-        """What the jobs of this process do, in numbers."""
+        """Numbers of this process's queued, running and ended jobs."""
         oldest = self._queue.oldest
         age = (datetime.now(UTC) - oldest.since).total_seconds() if oldest else 0.0
         return Statistics(
@@ -115,7 +115,7 @@ class Driver:
         )
 
     async def take_up_lost(self) -> None:
-        """Go on with jobs that were lost as the journal could not be used, if it can be now."""
+        """Resume jobs that were lost because the journal could not be used, if it can be now."""
 
         def read(id: str) -> tuple[Job, list[Lease]]:
             journal = self._context.journal
@@ -124,7 +124,7 @@ class Driver:
 
         for id, fault in list(self._faults.items()):
             if type(fault) not in (JournalError, JournalUnwritable):
-                continue  # another start can do no more about it
+                continue  # retrying cannot help
             try:
                 job, leases = await self._reading.journal(partial(read, id))
             except JobUnreadable as error:
@@ -139,7 +139,7 @@ class Driver:
             self._arrivals.tell(id)
 
     def on_fault(self, duty: str, fault: BaseException, **about: str) -> None:
-        """Count and log what a duty of upkeep could not do, or why a job was lost."""
+        """Count and log a failure of a duty of upkeep, or a lost job."""
         self.fault_counts[duty] += 1
         _log.warning("upkeep: %s", fault, extra={"about": {"duty": duty, **about}})
 

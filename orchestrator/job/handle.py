@@ -38,9 +38,9 @@ class LogPiece:
 class JobHandle:
     """A job in an orchestrator's state root, read from the journal.
 
-    A reader holds nothing but its place: however slow it is, it loses nothing, and nobody waits
-    for it. Methods that are awaited read in a worker thread, or know the job without reading. The
-    properties read at once, and hold up the loop for as long as the disk takes.
+    A reader holds only its position: however slow it is, it loses nothing, and nobody waits for it.
+    Async methods read in a worker thread, or know the job without reading. Properties read at once,
+    and block the loop for as long as the disk takes.
     """
 
     def __init__(self, jobs: Jobs, id: str) -> None:
@@ -52,7 +52,7 @@ class JobHandle:
 
     @property
     def job(self) -> Job:
-        """The job now. `NotFound` when `pikaci gc` has deleted it."""
+        """The current job. `NotFound` if `pikaci gc` has deleted it."""
         return self._jobs.journal.job(self._jobs.row(self.id).id)
 
     @property
@@ -65,7 +65,7 @@ class JobHandle:
     def directory(self) -> Path:
         """Where the log, the result and the artifacts of its current attempt are, or will be.
 
-        They are there also when the job's events cannot be read. `NotFound` as of `job`.
+        Also known if the job's events cannot be read. `NotFound` like `job`.
         """
         return self._directory(self._jobs.row(self.id).attempt)
 
@@ -77,7 +77,7 @@ class JobHandle:
         return await self._jobs.reading.journal(lambda: self.job)
 
     async def look(self) -> Job:
-        """`fetch`; of a job whose events cannot be read, what else is known, and its `damage`."""
+        """Like `fetch`; if the job cannot be read, what is known of it, and its `damage`."""
         known = self._jobs.driver.known(self.id)
         if known is not None:
             return known
@@ -142,8 +142,8 @@ class JobHandle:
     async def log(self, *, after: int = 0) -> AsyncGenerator[bytes, None]:
         """The job's log from the byte `after`, as it grows; ends when the job has ended.
 
-        It starts over when another attempt begins. Of a job whose events cannot be read
-        it has what is there.
+        Starts over when another attempt begins. If the job's events cannot be read, yields the
+        existing log.
         """
         job = await self.look()
         while True:
@@ -174,7 +174,8 @@ class JobHandle:
         await trio.lowlevel.checkpoint()
         while True:
             arrival = self._jobs.arrivals.log(self.id)
-            job = await self.look()  # before its file: what it wrote until it ended is read
+            # Before the file, so that everything written before the end is read.
+            job = await self.look()
             path = self._jobs.root.attempt_dir(self.id, attempt) / "guest.log"
             data = await self._jobs.reading.apart(partial(_read, path, after))
             if data:
@@ -188,7 +189,7 @@ class JobHandle:
                 await trio.sleep(GATHER_SECS)
 
     async def cancel(self, *, reason: str = "asked for", now: bool = False) -> None:
-        """Cancel the job, and return when it is dead; `now`: without a grace period."""
+        """Cancel the job, and return when it is dead; `now` skips the grace period."""
         await self._jobs.cancel([self.id], reason=reason, now=now)
 
     def waits_for(self) -> str:
@@ -219,7 +220,7 @@ class JobHandle:
 
 
 def _is_over(job: Job) -> bool:
-    """Whether nobody goes on with the job: it has ended, or cannot be read."""
+    """Whether nothing more happens to the job: it has ended, or cannot be read."""
     return job.ended or bool(job.damage)
 
 

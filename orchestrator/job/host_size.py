@@ -1,8 +1,8 @@
-"""How large the host is, and specs that fit it.
+"""Finds out the host's size, and fits specs to it.
 
-Incus starts a guest whose limits are above what there is. A limit of memory or disk that is never
-reached is none: the guest can take all that the host has. Of processors a guest gets those that
-there are, and nobody says that they are fewer.
+Incus starts a guest even if its limits exceed what the host has. A limit of memory or disk beyond
+that has no effect: the guest can use up the host. And a guest that asks for too many processors
+silently gets fewer.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from orchestrator.job.submission import Judged
 from states.errors import SpecError
 from states.spec import CheckedSpec, JobSpec, size_in_bytes
 
-# Nothing waits longer for it: a host that does not tell is not checked against.
+# After this time the size counts as unknown, and specs are not checked.
 ASK_SECS = 10.0
-# A pool can be enlarged, and a machine restarted with more memory.
+# Not forever: a pool may be enlarged, and a machine may get more memory.
 KNOWN_SECS = 600.0
 _DEFAULT = JobSpec(command="true")
 _T = TypeVar("_T")
-# A line for each default that a host cannot give, with the first job that would have had it.
+# For each default that exceeds the host: a warning, and the first job that it concerns.
 Lowered = dict[str, str]
 
 
 class HostSize(msgspec.Struct, frozen=True, kw_only=True):
-    """The processors of a host, its memory and its storage pool, both in bytes. None is unknown."""
+    """A host's processors, and the bytes of its memory and storage pool. None is unknown."""
 
     host: Host
     cpus: int | None = None
@@ -44,14 +44,13 @@ class HostSize(msgspec.Struct, frozen=True, kw_only=True):
     disk: int | None = None
 
     def holds(self, specs: Mapping[str, CheckedSpec]) -> bool:
-        """Whether every spec fits as it is."""
+        """Whether every spec fits unchanged."""
         return not any(self._too_much(checked.spec) for checked in specs.values())
 
     def fit(self, specs: Mapping[str, CheckedSpec]) -> tuple[dict[str, CheckedSpec], Lowered]:
-        """The specs by name, as this host can run them, and what was lowered.
+        """The specs, by name, fitted to this host; and the defaults that were lowered.
 
-        A value that a spec has by default is lowered to what there is. Raises `SpecError` for any
-        other that is more.
+        A default value that exceeds the host is lowered. `SpecError` for any other value that does.
         """
         fitted = dict(specs)
         lowered: Lowered = {}
@@ -73,7 +72,7 @@ class HostSize(msgspec.Struct, frozen=True, kw_only=True):
         return fitted, lowered
 
     def _too_much(self, spec: JobSpec) -> list[tuple[str, int | str, int | str]]:
-        """(key, what the spec asks for, the most that it can have), where that is less."""
+        """(key, requested value, maximum), for each value that exceeds the host."""
         found: list[tuple[str, int | str, int | str]] = []
         if self.cpus is not None and spec.cpus > self.cpus:
             found.append(("cpus", spec.cpus, self.cpus))
@@ -84,7 +83,7 @@ class HostSize(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     def _there(self, key: str) -> str:
-        """In words, what the host has of it."""
+        """What the host has of it, in words."""
         if key == "cpus":
             processors = "1 processor" if self.cpus == 1 else f"{self.cpus} processors"
             return f"the host {self.host.remote} has {processors}"
@@ -94,7 +93,7 @@ class HostSize(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _size(size: int) -> str:
-    """Bytes as a spec has them, rounded down to a MiB."""
+    """A size as a spec writes it, rounded down to a MiB."""
     whole = max(1, size >> 20)
     return f"{whole >> 10}GiB" if whole % 1024 == 0 else f"{whole}MiB"
 
@@ -117,7 +116,7 @@ class _PoolResources(msgspec.Struct, frozen=True):
 
 
 class _Environment(msgspec.Struct, frozen=True):
-    # Who is not told takes it for one: the member that answers may be the smallest.
+    # If unknown, assume a cluster, where the member that answers may be the smallest.
     server_clustered: bool = True
 
 
@@ -126,10 +125,9 @@ class _Server(msgspec.Struct, frozen=True):
 
 
 class HostSizes:
-    """The size of one process's host: asked once for the jobs that come within some minutes.
+    """Caches the size of one process's host for some minutes.
 
-    Other processes of the user's ask no more meanwhile: a file beside the client's configuration
-    has it.
+    A file beside the client's configuration shares it with the user's other processes.
     """
 
     def __init__(self, incus: Incus, host: Host) -> None:
@@ -141,9 +139,9 @@ class HostSizes:
         self._lock = trio.Lock()
 
     async def fit(self, judged: Judged) -> tuple[Judged, Lowered]:
-        """`HostSize.fit` of a request's specs; as they are where the host does not tell its size.
+        """Apply `HostSize.fit` to a request's specs. Unchanged if the host's size is unknown.
 
-        So it is with a cluster, whose members differ.
+        That is also the case for a cluster, whose members differ.
         """
         async with self._lock:
             asked = False
@@ -199,7 +197,7 @@ class HostSizes:
             self._known, self._until = size, now + KNOWN_SECS - age
 
     def _keep(self) -> None:
-        # Whole or not at all; who cannot write it asks again.
+        # Atomically. If it cannot be written, other processes just ask again.
         beside = self._file.with_suffix(f".{os.getpid()}")
         with suppress(OSError):
             beside.write_bytes(msgspec.json.encode(self._known))
@@ -209,7 +207,7 @@ class HostSizes:
         return (await self._query("/1.0", _Server)).environment.server_clustered
 
     async def _query(self, path: str, kind: type[_T]) -> _T:
-        """The answer; one that says nothing when there is none, or it is forbidden to ask."""
+        """The answer; an empty one if the host does not answer, or forbids the query."""
         deadline = Deadline(ASK_SECS)
         try:
             return await self._incus.query(path, kind, deadline=deadline, in_project=False)

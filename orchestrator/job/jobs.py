@@ -1,4 +1,4 @@
-"""The jobs of a state root, whoever drives them: found, read, and given out as handles."""
+"""Finds and reads the jobs of a state root, whichever process drives them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from orchestrator.journal import JobRow, Journal
 from orchestrator.state_root import StateRoot
 from states.job import Job
 
-# Other readers have their turn when so many jobs have been read.
+# Other readers run after each batch of this many jobs.
 READ_AT_ONCE = 20
 
 
 class Cancel(Protocol):
-    """Cancels jobs, by id, and returns when they are dead; `now`: without a grace period."""
+    """Cancels jobs, by id, and returns when they are dead; `now` skips the grace period."""
 
     async def __call__(
         self, jobs: Iterable[str], *, reason: str = ..., now: bool = ...
@@ -29,9 +29,9 @@ class Cancel(Protocol):
 
 
 class Jobs:
-    """What a `JobHandle` asks: the journal and the directories, and those who drive jobs.
+    """What a `JobHandle` reads from: the journal, the directories, and the driver.
 
-    `NotFound` where there is no such job or run.
+    Raises `NotFound` if a job or run does not exist.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Jobs:
         self.cancel = cancel
 
     def row(self, id: str) -> JobRow:
-        """A job's row, read at once."""
+        """A job's row. Blocks the loop."""
         row = self.journal.find(id)
         if row is None:
             raise NotFound(f"there is no job {id!r}", resolution="`pikaci list` shows them")
         return row
 
     def job(self, id: str) -> JobHandle:
-        """A job, looked up at once."""
+        """A job. Blocks the loop."""
         return JobHandle(self, self.row(id).id)
 
     def run(self, id: str) -> RunHandle:
-        """A run, looked up at once."""
+        """A run. Blocks the loop."""
         rows = self.journal.jobs(run=id)
         if not rows:
             raise NotFound(f"there is no run {id!r}", resolution="`pikaci list` shows them")
@@ -76,19 +76,19 @@ class Jobs:
         return RunHandle(run, tuple(JobHandle(self, job) for job in jobs))
 
     async def find_job(self, id: str) -> JobHandle:
-        """`job`, without holding up the loop."""
+        """`job`, without blocking the loop."""
         if self.driver.drives(id):
             return JobHandle(self, id)
         return await self.reading.journal(lambda: self.job(id))
 
     async def find_run(self, id: str) -> RunHandle:
-        """`run`, without holding up the loop."""
+        """`run`, without blocking the loop."""
         return await self.reading.journal(lambda: self.run(id))
 
     async def fetch(self, ids: Sequence[str]) -> list[Job]:
-        """Jobs by their ids, as they stand, with the `damage` of those that cannot be read.
+        """The current jobs with these ids. One that cannot be read says why in `damage`.
 
-        One that `pikaci gc` has just taken is left out.
+        Jobs that `pikaci gc` has deleted are left out.
         """
 
         def read(some: Sequence[str]) -> list[Job]:

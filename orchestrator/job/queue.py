@@ -25,7 +25,7 @@ from states.spec import size_in_bytes
 
 @dataclass(eq=False)
 class Slot:
-    """A job that is queued, or has its slot (when `begin` is set)."""
+    """A job's claim to a slot; the job has the slot once `begin` is set."""
 
     job: str
     run: str
@@ -73,7 +73,7 @@ class _Line:
 
 
 class Queue:
-    """The slots of one process. A job waits in `slot()` for its slot, and has it inside the block.
+    """The slots of one process. A job waits for its slot in `slot()`, and holds it in the block.
 
     No operation gets much slower when many jobs are queued, except `waiting`.
     """
@@ -90,7 +90,7 @@ class Queue:
     def slot(
         self, job: Job, *, waited: Callable[[str], None] = lambda after: None
     ) -> AbstractAsyncContextManager[None]:
-        """Queue a job now; the block that is returned, and must be entered, holds its slot.
+        """Queue a job now. The returned block, which must be entered, waits for and holds its slot.
 
         Jobs of one run and one priority get their slots in the order of these calls.
 
@@ -203,7 +203,7 @@ class Queue:
     def _lacking(self, slot: Slot) -> str:
         """What this job lacks to start, in words; empty if nothing."""
         if not self._held:
-            return ""  # alone, any job may run: an earlier start accepted it
+            return ""  # any job may run alone: it was accepted when submitted
         if len(self._held) >= self.capacity.jobs:
             return f"a slot: {len(self._held)} of {self.capacity.jobs} are taken"
         limits = self.capacity

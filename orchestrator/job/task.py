@@ -48,7 +48,7 @@ from states.spec import JobSpec
 
 MAX_RETRY_DELAY_SECS = 30.0
 CANCELLED_RELEASE_SECS = 30.0
-# Of some thousand maps a guest gets one; if it is taken again and again, nearly all are.
+# A guest gets one of some thousand id maps. After this many taken ones, nearly all must be taken.
 MAX_SAME_IDS = 8
 
 _OUTCOMES = {
@@ -101,9 +101,9 @@ class JobTask:
         return self._record.job
 
     def enqueue(self) -> None:
-        """Queue the job, which `run` does otherwise: slots are given in the order of the calls.
+        """Queue the job before `run`, which must follow. Slots are granted in order of the calls.
 
-        Tasks that are started together begin in any order. `run` must follow.
+        Without this call, `run` queues the job; but tasks started together run in any order.
         """
         since = trio.current_time()
         self._slot = self._queue.slot(
@@ -112,7 +112,7 @@ class JobTask:
         )
 
     def cancel(self, reason: str, *, now: bool = False) -> None:
-        """Cancel the job; `now`: without a grace period. Calling it twice is harmless."""
+        """Cancel the job; `now` skips the grace period. Calling it twice is harmless."""
         if not self._scope.cancel_called:
             self._reason = reason
         self.intent.rise(Intent.CANCEL_NOW if now else Intent.CANCEL)
@@ -179,7 +179,7 @@ class JobTask:
     async def _reset(self) -> None:
         assert self.job.spec is not None
         if self._adopted:
-            # It was accepted by the rules of its day; but what starts today must obey today's.
+            # It was accepted by the rules of its day, but must obey the current ones to start.
             self._context.journal.judge(self.job.id)
         directory = self._context.root.attempt_dir(self.job.id, self.job.attempt)
         await reset_artifacts(directory, secs=self.job.spec.deadlines.reset_secs)
@@ -215,13 +215,13 @@ class JobTask:
         self._same_ids += 1
         if self._same_ids > MAX_SAME_IDS:
             raise PikaciError(
-                f"the guest's own map of ids is not its own: {other} has ids of it",
-                resolution="an instance whose security.idmap.size is nearly the whole range leaves"
-                " none to others: `incus config show` has it",
+                f"no free id map was found for the guest: {other} uses ids of the last one tried",
+                resolution="an instance whose security.idmap.size covers nearly the whole range"
+                " leaves none for others: see `incus config show`",
             )
-        # Another name is another map.
+        # The next attempt's instance has another name, and so another map.
         await self._let_attempt_go()
-        reason = f"{other} has ids of the guest's own map"
+        reason = f"{other} uses ids of the guest's id map"
         await self._record.emit(ev.Restarted(**self._record.next(), reason=reason))
 
     def _when_mounts_hold(self, data: bytes) -> Stdin:

@@ -36,9 +36,9 @@ LOCAL_HOSTS = ("pikaci", "localhost", "127.0.0.1", "[::1]")
 def make_app(
     orchestrator: Orchestrator, *, stopping: trio.Event | None = None, streams: int | None = None
 ) -> Starlette:
-    """The application over an orchestrator. Once it is `stopping`, nothing can be submitted.
+    """Make the application of an orchestrator. Once `stopping` is set, submissions get 503.
 
-    So many `streams` last at once; `limits.MAX_STREAMS` when not given.
+    At most `streams` streams are served at once, by default `limits.MAX_STREAMS`.
     """
     stopping = trio.Event() if stopping is None else stopping
     metrics = Metrics(orchestrator)
@@ -48,13 +48,15 @@ def make_app(
         async def endpoint(request: Request) -> Response:
             if operation.handler is submit and stopping.is_set():
                 raise Problem(
-                    503, "the service is stopping", resolution="send it again to its next start"
+                    503,
+                    "the service is stopping",
+                    resolution="send it again when the service is back",
                 )
             return await operation.handler(orchestrator, request)
 
         route = Route(operation.path, endpoint, methods=[operation.method])
         if operation.answer == EVENT_STREAM and route.methods:
-            route.methods.discard("HEAD")  # which Starlette adds; it would last as long as the job
+            route.methods.discard("HEAD")  # added by Starlette; it would last as long as the job
         return route
 
     async def document(request: Request) -> Response:
@@ -62,15 +64,15 @@ def make_app(
         return Response(made, media_type="application/json")
 
     async def shown_metrics(request: Request) -> Response:
-        """For Prometheus."""
+        """Metrics for Prometheus."""
         return Response(await metrics.render(), headers={"Content-Type": MEDIA_TYPE})
 
     async def healthz(request: Request) -> Response:
-        """It lives."""
+        """Whether the service is alive."""
         return PlainTextResponse("ok\n")
 
     async def readyz(request: Request) -> Response:
-        """It takes jobs."""
+        """Whether the service accepts jobs."""
         await readiness.check()
         return PlainTextResponse("ok\n")
 
@@ -90,15 +92,15 @@ def make_app(
             Exception: on_bug,
         },
     )
-    app.router.redirect_slashes = False  # one path for one thing
+    app.router.redirect_slashes = False  # each resource has one path
     return app
 
 
 class LocalOnly:
-    """ASGI middleware: 403 for requests that a browser makes for a page of somebody else.
+    """ASGI middleware: 403 for requests that another site's page makes in a browser.
 
-    Who forwards the socket to a port of a desktop has it in reach of every web page that names
-    that port by a host of its own. No client of ours sends such a name.
+    If a user forwards the socket to a local port, every web page can reach that port under a host
+    name of its own (DNS rebinding). Our own clients never send such a name.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -112,7 +114,7 @@ class LocalOnly:
                 if name and _host(name.decode("latin-1")) not in LOCAL_HOSTS:
                     refused = Problem(
                         403,
-                        "this is not asked for by a local client",
+                        "this request is not from a local client",
                         resolution=f"send one of these as Host: {', '.join(LOCAL_HOSTS)}",
                     )
                     await problem(refused, scope)(scope, receive, send)

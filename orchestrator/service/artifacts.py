@@ -1,4 +1,4 @@
-"""Files that a job left, for who asks by a path. Nothing outside of their directory is opened."""
+"""Lists and opens artifacts. Never opens anything outside of their directory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def list_artifacts(directory: Path) -> list[Artifact]:
-    """What was collected into the directory, by path, as the manifest beside it has it.
+    """The files in the manifest beside the directory, sorted by path.
 
-    None as long as nothing was collected; and none when the manifest cannot be read.
+    Empty if nothing was collected yet, or the manifest cannot be read.
     """
     try:
         collected = read_manifest(directory.parent).files
@@ -33,9 +33,9 @@ def list_artifacts(directory: Path) -> list[Artifact]:
 
 
 def open_artifact(directory: Path, path: str) -> int:
-    """A descriptor of the regular file `path` below the directory, the caller's to close.
+    """A descriptor of the regular file `path` below the directory, for the caller to close.
 
-    `NotFound` for all that is not one, a link on the way there among it.
+    `NotFound` for anything else, including paths that go through a link.
     """
     try:
         *parents, name = path.split("/")
@@ -48,7 +48,7 @@ def open_artifact(directory: Path, path: str) -> int:
             raise OSError
     except (OSError, ValueError):
         raise NotFound(
-            f"the job left no file {path!r}", resolution="the list of artifacts has those that are"
+            f"the job has no artifact {path!r}", resolution="the list of artifacts has their paths"
         ) from None
     return file
 

@@ -1,4 +1,4 @@
-"""Talks to a service over its unix socket."""
+"""The client of a service, over its unix socket."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from states import recorded
 from states.errors import PikaciError
 from states.outcome import Verdict
 
-# A submission is answered when its workspace is copied, a cancellation when its jobs are dead.
+# A submission is answered once its workspace is copied, a cancellation once its jobs are dead.
 ANSWER_SECS = 600.0
-# A stream has a sign of life every 15 s; a connection on which three are missing is lost.
+# A stream sends something every 15 s; after three missing ones, its connection is lost.
 QUIET_SECS = 3 * KEEP_ALIVE_SECS
-# A service that does not answer is asked again for so long, and is then taken for gone.
+# Requests without an answer are retried for this long; then the service is gone.
 AWAY_SECS = 120.0
-# A request that it has no room for, or cannot carry out now, is sent again for so long.
+# Requests answered with 503 are retried for this long.
 BUSY_SECS = 30.0
 AGAIN_SECS = 0.5
 BUSY, NOTHING_MORE = 503, 204
@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 
 
 class ServiceProblem(PikaciError):
-    """The service has said no; `status` is that of its answer."""
+    """The service answered with an error; `status` is its HTTP status."""
 
     def __init__(self, document: ProblemDocument) -> None:
         super().__init__(document.title, details=document.detail, resolution=document.resolution)
@@ -48,11 +48,11 @@ class ServiceProblem(PikaciError):
 
 
 class ServiceGone(PikaciError):
-    """Nobody answers on the socket."""
+    """No service answers on the socket."""
 
 
 class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read of a `JobDocument`: so a service of another version is understood."""
+    """The fields used of a `JobDocument`. Fewer fields tolerate services of other versions."""
 
     id: str
     verdict: Verdict | None
@@ -60,7 +60,7 @@ class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read of a `RunDocument`."""
+    """The fields used of a `RunDocument`."""
 
     id: str
     jobs: tuple[JobAnswer, ...]
@@ -68,36 +68,36 @@ class RunAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _RetryClock:
-    """How long a call has failed, and when it is tried next.
+    """How long a call has failed, and when to retry it.
 
-    The clocks start at the first failure and stop at a success. One is for no answer, one for
-    answers that the service is busy: such an answer stops the first clock, not its own.
+    There is one clock for missing answers, and one for answers that the service is busy. Each
+    starts at its first failure. A success stops both, a busy answer only the first.
     """
 
     def __init__(self) -> None:
         self.succeeds()
 
     def succeeds(self) -> None:
-        """The call works just now."""
+        """Note a success."""
         self._silent_since: float | None = None
         self._busy_since: float | None = None
         self._delay = AGAIN_SECS
 
     def silent_secs(self) -> float:
-        """There was no answer: the seconds since there was one last."""
+        """Note a missing answer; return the seconds since the first one in a row."""
         now = trio.current_time()
         self._silent_since = now if self._silent_since is None else self._silent_since
         return now - self._silent_since
 
     def busy_secs(self) -> float:
-        """The service is busy: the seconds since it first said so."""
+        """Note a busy answer; return the seconds since the first one."""
         now = trio.current_time()
         self._silent_since = None
         self._busy_since = now if self._busy_since is None else self._busy_since
         return now - self._busy_since
 
     def next_delay(self) -> float:
-        """Seconds to the next try."""
+        """Seconds to wait before the next try."""
         delay, self._delay = self._delay, min(2 * self._delay, MOST_AGAIN_SECS)
         return delay * random.uniform(0.75, 1.25)
 
@@ -110,27 +110,27 @@ class Client:
         self._socket = socket
 
     async def submit(self, run: SubmitRun, *, key: str) -> RunAnswer:
-        """Submit a run, once for its key. `ServiceProblem` says why not."""
+        """Submit a run; a key is submitted once. `ServiceProblem` if it is refused."""
         return await self._post("/v1/runs", run, RunAnswer, {"Idempotency-Key": key})
 
     async def cancel(self, job: str, cancel: Cancel) -> JobAnswer:
-        """Cancel a job; returns when it is dead."""
+        """Cancel a job; return when it is dead."""
         return await self._post(f"/v1/jobs/{job}/cancel", cancel, JobAnswer, {})
 
     async def entries(self, job: str) -> AsyncIterator[ev.Entry]:
-        """A job's entries, each once, to its end; a connection that is lost is made anew."""
+        """A job's entries, each once, until it has ended. Lost connections are restored."""
         async for data in self._follow(f"/v1/jobs/{job}/events"):
             yield recorded.decode(data)
 
     async def log(self, job: str) -> AsyncGenerator[bytes, None]:
-        """A job's log as it grows, to its end, each byte once."""
+        """A job's log, live, each byte once, until the job has ended."""
         async for data in self._follow(f"/v1/jobs/{job}/log/events"):
             yield base64.b64decode(data)
 
     async def _follow(self, path: str) -> AsyncIterator[bytes]:
-        """The data of a stream's events, each once, until the service has no more of them.
+        """The data of a stream's events, each once, until the service has no more.
 
-        A stream that is lost or refused is asked for again, as patiently as `_post` does.
+        A lost or refused stream is retried for as long as `_post` retries.
         """
         last = b""
         clock = _RetryClock()
@@ -160,7 +160,7 @@ class Client:
     async def _post(
         self, path: str, body: msgspec.Struct, type: type[_T], headers: dict[str, str]
     ) -> _T:
-        """The answer; asked for again while it is lost, which changes nothing a second time."""
+        """Post, and retry while the answer is lost. All our requests are idempotent."""
         clock = _RetryClock()
         while True:
             try:
@@ -178,7 +178,7 @@ class Client:
     async def _again(
         self, error: httpx.TransportError | ServiceProblem, clock: _RetryClock
     ) -> None:
-        """Wait for the next try; raises what a try does not mend, or did not in time."""
+        """Wait for the next try; raise an error that retries do not cure, or not in time."""
         if isinstance(error, ServiceProblem):
             if error.status != BUSY or clock.busy_secs() > BUSY_SECS:
                 raise error
@@ -189,15 +189,15 @@ class Client:
     def _gone(self, error: httpx.TransportError) -> ServiceGone:
         return ServiceGone(
             f"the service on {self._socket} does not answer: {error}",
-            resolution="is `pikaci serve` running? Jobs that it took are not lost: its next start,"
-            " or `pikaci resume`, goes on with them",
+            resolution="is `pikaci serve` running? No submitted job is lost: its next start,"
+            " or `pikaci resume`, resumes them",
         )
 
 
 async def _events(answer: httpx.Response) -> AsyncIterator[dict[bytes, bytes]]:
-    """The fields of each event, and none for each comment, however the bytes are cut.
+    """The fields of each event, and an empty dict for each comment, however the bytes are split.
 
-    Lines end at a line feed alone: what a job printed may have other characters that break lines.
+    Only a line feed ends a line: the output of a job may contain other line breaks.
     """
     rest = b""
     async for chunk in answer.aiter_raw():
@@ -222,7 +222,7 @@ async def _check(answer: httpx.Response) -> None:
 
 @asynccontextmanager
 async def open_client(socket: Path) -> AsyncIterator[Client]:
-    """A client of the service that listens on the socket, whose path may be of any length."""
+    """A client of the service that listens on the socket. The path may have any length."""
     directory = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         transport = httpx.AsyncHTTPTransport(uds=f"/proc/self/fd/{directory}/{socket.name}")

@@ -1,4 +1,4 @@
-"""The connections of a listener: how many there are, and which one gives way to a new one."""
+"""Accepts connections, limits their number, and closes idle ones for new ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from orchestrator.service.connection import Connection
 # For each listener.
 MAX_CONNECTIONS = 1024
 STOP_SECS = 3.0
-# Of those that are sent away, so many are told so.
+# Refused connections that get a 503 at the same time; others are just closed.
 MAX_TOLD = 16
 TOLD_SECS = 2.0
-# Without a free descriptor, or memory, the next connection is taken after so long.
+# After a failed accept (no descriptors, no memory), wait this long before the next.
 PAUSE_SECS = 0.1
 
 _TOO_MANY = b"HTTP/1.1 503 \r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -26,11 +26,11 @@ _log = logging.getLogger(__name__)
 async def serve_connections(
     app: ASGIApp, listener: socket.socket, stopping: trio.Event, *, most: int | None = None
 ) -> None:
-    """Answer until it is `stopping`; then finish what is being answered, in `STOP_SECS` at most.
+    """Serve until `stopping` is set; then finish answers in progress, within `STOP_SECS`.
 
-    There are `most` connections at once, `MAX_CONNECTIONS` when not given. One more takes the
-    place of the one whose client has been awaited longest. When all are being answered, it is
-    sent away. When this is cancelled, nothing is finished. The listener is closed.
+    There are at most `most` connections at once, by default `MAX_CONNECTIONS`. One more closes the
+    connection whose client has kept us waiting longest; if there is none, it gets 503. The listener
+    is closed at the end. A cancellation drops answers in progress.
     """
     acceptor = _Acceptor(app, stopping, most)
     async with (
@@ -51,11 +51,11 @@ class _Acceptor:
         self._app = app
         self._stopping = stopping
         self._most = most
-        self._connections: dict[Connection, None] = {}  # as they came
+        self._connections: dict[Connection, None] = {}  # in order of arrival
         self._told = 0
 
     def stop(self) -> None:
-        """End those at once that are between two requests."""
+        """Close the connections that are between two requests."""
         for connection in self._connections:
             connection.stop()
 
@@ -64,7 +64,7 @@ class _Acceptor:
             try:
                 stream = await listener.accept()
             except OSError as error:
-                # Most likely all descriptors are in use.
+                # Most likely, all descriptors are in use.
                 _log.warning("a connection cannot be accepted: %s", error)
                 self._make_room()
                 await trio.sleep(PAUSE_SECS)
@@ -74,7 +74,7 @@ class _Acceptor:
                 self._connections[connection] = None
                 handlers.start_soon(self._serve, connection)
                 continue
-            _log.warning("a connection is sent away: all %d are being answered", self._limit)
+            _log.warning("refused a connection: all %d are busy", self._limit)
             if self._told < MAX_TOLD:
                 self._told += 1
                 handlers.start_soon(self._send_away, stream)
@@ -92,11 +92,11 @@ class _Acceptor:
             self._connections.pop(connection, None)
 
     def _make_room(self) -> bool:
-        """Cut the connection whose client has been awaited longest; False when there is none."""
+        """Close the connection that has waited longest for its client; False if none waits."""
         waiting = [found for found in self._connections if found.waits_since is not None]
         if not waiting:
             return False
-        _log.info("a connection that waits for its client is cut, for a new one")
+        _log.info("closed an idle connection, for a new one")
         longest = min(waiting, key=lambda found: found.waits_since or 0.0)
         longest.cut()
         del self._connections[longest]

@@ -1,4 +1,4 @@
-"""How the service's descriptors are shared: clients may not take those that jobs need."""
+"""Limits connections, so that clients cannot use up the file descriptors that jobs need."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import resource
 
 from orchestrator.service.connections import MAX_CONNECTIONS
 
-# A connection and the file that it is answered with are two; as many again stay for jobs.
+# Two for a connection and the file that is sent over it; as many again for jobs.
 _OF_ALL = 4
 
 
 def raise_descriptor_limit() -> int:
-    """Take as many descriptors as this process may have; how many that are."""
+    """Raise the soft limit of descriptors to the hard one; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -19,5 +19,5 @@ def raise_descriptor_limit() -> int:
 
 
 def connections_per_listener(descriptors: int, listeners: int) -> int:
-    """How many connections each of the listeners may have, of so many descriptors."""
+    """How many connections each listener may have, for this number of descriptors."""
     return max(1, min(MAX_CONNECTIONS, descriptors // _OF_ALL // listeners))

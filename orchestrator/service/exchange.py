@@ -1,4 +1,4 @@
-"""One request and its answer, between a connection and an ASGI application."""
+"""Passes one request to an ASGI application, and its answer to the connection."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from orchestrator.service.types import ProblemDocument
 if TYPE_CHECKING:
     from orchestrator.service.connection import Connection
 
-# How much of a next request is read while this one is answered.
+# How much of the next request is read while this one is answered.
 AHEAD_BYTES = 1 << 16
 _DISCONNECTED: Message = {"type": "http.disconnect"}
 _log = logging.getLogger(__name__)
 
 
 class Exchange:
-    """What an application receives and sends. `run` it once."""
+    """One call of the application. `run` it once."""
 
     def __init__(self, connection: Connection, request: h11.Request) -> None:
         self._connection = connection
@@ -34,15 +34,15 @@ class Exchange:
         self._since = trio.current_time()
         self._scope = trio.CancelScope()
         self._begun = False  # the answer
-        self._held = b""  # of the answer, to be sent with its next piece
-        self._silent = False  # the client sends nothing more
+        self._held = b""  # the answer's head, sent with its first piece
+        self._silent = False  # the client sends no more
         self._gone = False
         self._fault: BadRequest | None = None
 
     async def run(self, app: ASGIApp) -> bool:
-        """Have it answered; whether the answer was sent whole.
+        """Answer the request; return whether the whole answer was sent.
 
-        `BadRequest` when the request's body is none, and nothing was answered yet.
+        `BadRequest` if the request's body is invalid, and no answer has begun.
         """
         client, server = _addresses(self._connection.stream.socket)
         with self._scope:
@@ -91,12 +91,12 @@ class Exchange:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._gone = True
         else:
-            return b"", True  # the answer has begun meanwhile, and wants none of it
+            return b"", True  # the answer has begun meanwhile, and the rest of the body is not read
         await self._give_up()
         raise AssertionError
 
     async def _disconnected(self) -> Message:
-        """Return when the client is gone, or the answer is."""
+        """Return when the client is gone, or the answer is complete."""
         while not (self._silent or self._gone or self._wire.answered):
             if self._wire.pending > AHEAD_BYTES:
                 await trio.sleep_forever()
@@ -113,7 +113,7 @@ class Exchange:
             else:
                 data = self._piece(message)
         except h11.LocalProtocolError as error:
-            _log.warning("the answer to %s is cut: %s", self._shown(), error)
+            _log.warning("the answer to %s was cut off: %s", self._shown(), error)
             self._gone = True
             await self._give_up()
             return
@@ -126,7 +126,7 @@ class Exchange:
             await self._give_up()
 
     def _head(self, message: Message) -> bytes:
-        # Who has answered wants no more of the body. What has not come yet is not waited for.
+        # The application that answers needs no more of the body: skip it, but do not wait for it.
         if self._wire.body_unread:
             self._wire.discard_body()
         close = self._connection.stopping.is_set() or self._wire.body_unread
@@ -136,7 +136,7 @@ class Exchange:
         if any(name == b"content-length" for name, _ in headers):
             self._held = head
             return b""
-        return head  # of a stream, whose first piece may be long in coming
+        return head  # of a stream: its first piece may take a while
 
     def _piece(self, message: Message) -> bytes:
         held, self._held = self._held, b""
@@ -148,7 +148,7 @@ class Exchange:
         return held
 
     async def _give_up(self) -> None:
-        """Nothing that the application could still do would reach the client."""
+        """Cancel the application: nothing that it sends can reach the client any more."""
         self._scope.cancel()
         await trio.sleep_forever()
 
@@ -157,12 +157,12 @@ class Exchange:
 
 
 def refusal(wire: Wire, error: BadRequest) -> bytes:
-    """The answer to what is no HTTP; it is the connection's last."""
-    words = "" if error.status == 500 else "this is not understood as HTTP/1.1: "
+    """The answer to invalid HTTP; the connection is closed after it."""
+    words = "" if error.status == 500 else "this is not valid HTTP/1.1: "
     document = ProblemDocument(
         status=error.status,
         title=f"{words}{error.reason}",
-        resolution="look at the request's line, its headers and the form of its body",
+        resolution="check the request line, the headers and the encoding of the body",
     )
     body = msgspec.json.encode(document)
     headers = [
@@ -178,10 +178,10 @@ def refusal(wire: Wire, error: BadRequest) -> bytes:
 
 
 def _addresses(client: Any) -> tuple[Any, Any]:
-    """The client's address and the server's, None for those of unix sockets."""
+    """The addresses of the client and the server; None on a unix socket."""
     if client.family == socket.AF_UNIX:
         return None, None
     try:
         return client.getpeername()[:2], client.getsockname()[:2]
-    except OSError:  # it is gone
+    except OSError:  # the client is gone
         return None, None

@@ -1,4 +1,4 @@
-"""Files as answers: whole, or the range of bytes that is asked for."""
+"""Sends files: the whole file, or the range of bytes that the client asks for."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from starlette.types import Receive, Scope, Send
 from orchestrator.service.limits import count_as_stream
 
 CHUNK_BYTES = 1 << 16
-# So much is read at once, and is no download that lasts as long as its client likes.
+# Up to this size an answer is read at once, and does not count as a stream.
 SMALL_BYTES = 1 << 18
 
 
 class FileResponse(Response):
-    """The bytes from `start` to `end` of a file, which is closed with the answer."""
+    """Sends the bytes from `start` to `end` of a file, and closes it."""
 
     def __init__(
         self, file: int, start: int, end: int, status_code: int, headers: dict[str, str]
@@ -30,7 +30,8 @@ class FileResponse(Response):
         self._end = end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Who sends no more may still read: that is no reason to end. Who is gone fails to be sent.
+        # A client that has shut down its sending side may still read, so do not watch for that.
+        # If the client is gone, `send` fails.
         try:
             start = {"type": "http.response.start", "status": self.status_code}
             await send({**start, "headers": self.raw_headers})
@@ -55,10 +56,10 @@ class FileResponse(Response):
 async def file_response(
     request: Request, file: int, size: int, headers: dict[str, str]
 ) -> Response:
-    """The first `size` bytes of a file, or one range of them (RFC 9110); `file` is closed.
+    """Send the first `size` bytes of a file, or one range of them (RFC 9110); close `file`.
 
-    `size` is what the file has now: it may grow while it is sent. Several ranges
-    are answered with the whole, as one may.
+    `size` is the current size: the file may grow while it is sent. A request for several ranges
+    gets the whole file, as the RFC allows.
     """
     kept = False
     try:
@@ -77,7 +78,7 @@ async def file_response(
             return Response(status_code=status, headers=headers)
         if end - start <= SMALL_BYTES:
             data = await trio.to_thread.run_sync(os.pread, file, end - start, start)
-            # It may have become shorter.
+            # The file may have been truncated.
             headers["Content-Length"] = str(len(data))
             return Response(data, status, headers)
         count_as_stream(request)
@@ -89,14 +90,14 @@ async def file_response(
 
 
 def _is_range(first: str, last: str) -> bool:
-    """Whether it says something; one that ends before it begins is to be overlooked."""
+    """Whether this is a valid range; an invalid one is ignored."""
     if first and last:
         return int(first) <= int(last)
     return bool(first or last)
 
 
 def _span(first: str, last: str, size: int) -> tuple[int, int]:
-    """The bytes from and to (exclusive) that a range means; empty when the file has none."""
+    """The first byte of a range, and the one after its last; empty if it is past the end."""
     if first == "":
         return max(0, size - int(last)), size
     return int(first), min(int(last) + 1, size) if last else size

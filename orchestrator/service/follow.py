@@ -1,8 +1,8 @@
-"""How events and logs are followed: server-sent events, each with the id behind which one resumes.
+"""Streams of events and logs: server-sent events, each with an id to resume from.
 
-A comment is sent where nothing else was for `KEEP_ALIVE_SECS`: it is the sign of life by which a
-client tells a silent job from a service that is gone. Behind the last event the answer is 204,
-and only that is the end: a stream that ends otherwise is to be resumed.
+After `KEEP_ALIVE_SECS` of silence the service sends a comment, so that a client can tell a silent
+job from a dead service. After the last event the answer is 204, and only that is the end: a client
+must resume a stream that ends in any other way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PLACE = re.compile(r"([0-9]{1,9})\.([0-9]{1,18})")
 
 
 def stream_response(request: Request, frames: AsyncIterator[bytes]) -> Response:
-    """The answer that sends the frames; a `Problem` when there are as many streams as may be."""
+    """An answer that sends the frames. `Problem` if there are too many streams."""
     count_as_stream(request)
     return StreamingResponse(
         frames,
@@ -36,7 +36,10 @@ def stream_response(request: Request, frames: AsyncIterator[bytes]) -> Response:
 
 
 async def frames_of(more: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
-    """What `more` returns, until it is empty, with signs of life between. It may be cancelled."""
+    """Yield what `more` returns until that is empty, with keep-alive comments in between.
+
+    `more` is cancelled for each comment, and must lose nothing by it.
+    """
     while True:
         frame = None
         with trio.move_on_after(KEEP_ALIVE_SECS):
@@ -50,7 +53,7 @@ async def frames_of(more: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes
 
 
 class LogFrames:
-    """A job's log as frames, from a place in it: an attempt, and a byte of its log."""
+    """A job's log as frames, from a byte of an attempt's log."""
 
     def __init__(self, job: JobHandle, attempt: int, byte: int) -> None:
         self._job = job
@@ -58,7 +61,7 @@ class LogFrames:
         self._byte = byte
 
     async def more(self) -> bytes:
-        """The next piece, as base64, since a log has any bytes; empty at the log's end."""
+        """The next piece, in base64 because a log may hold any bytes; empty at the end."""
         piece = await self._job.more_log(self._attempt, self._byte)
         self._attempt, self._byte = piece.attempt, piece.end
         if not piece.data:
@@ -67,17 +70,17 @@ class LogFrames:
         return head + base64.b64encode(piece.data) + b"\n\n"
 
     async def over(self) -> bool:
-        """Whether nothing stands behind the place, of a job that has ended."""
+        """Whether no more of the log follows. Call it only when the job has ended."""
         return not (await self._job.more_log(self._attempt, self._byte)).data
 
 
 def parse_event_id(last_event_id: str) -> tuple[int, int]:
-    """The attempt and the byte that an id of a log's frame stands for."""
+    """The attempt and the byte that the id of a log's frame stands for."""
     found = _PLACE.fullmatch(last_event_id)
     if found is None:
         raise Problem(
             400,
-            f"the Last-Event-ID {last_event_id[:50]!r} is not one of a log",
+            f"the Last-Event-ID {last_event_id[:50]!r} is not an id of a log",
             resolution="send the id of the last event of this log, for example 1.4096",
         )
     return int(found[1]), int(found[2])

@@ -1,8 +1,8 @@
-"""When the service's garbage is collected: a collection of all objects holds up everybody.
+"""Chooses when Python collects garbage: a full collection blocks the whole service.
 
-Python collects the oldest generation after some growth, at any moment. With 5,000 jobs in the queue
-that took 80 ms and more. Jobs leave next to no reference cycles (2 objects a job were found), so
-there is no hurry.
+Python collects the oldest generation when enough objects were made, at any moment. With 5,000
+queued jobs that took 80 ms and more. Jobs leave hardly any reference cycles (2 objects per job were
+measured), so a collection can wait.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import trio
 from orchestrator.orchestrator import Orchestrator
 
 LOOK_SECS = 60.0
-# A service that is never idle collects all the same, so often.
+# A service that is never idle collects at this interval.
 AT_LEAST_SECS = 3600.0
 _NEVER = 1_000_000
 
 
 async def collect_when_idle(orchestrator: Orchestrator) -> None:
-    """Collect the oldest generation when no job waits, once a minute at most, until cancelled.
+    """Collect the oldest generation when no job is queued, at most once a minute; never returns.
 
-    What the process has at the start is not looked at again. Younger generations are collected as
-    ever. The process must be ours alone.
+    Objects that exist at the start are never examined again. Younger generations are collected as
+    usual. This changes settings of the whole process; a cancellation restores them.
     """
     before = gc.get_threshold()
     gc.collect()

@@ -1,7 +1,7 @@
-"""What a request may cost: bytes of its body, time to send it; and how many there are at once.
+"""Limits requests: the size of a body, the time to send it, and how many are served at once.
 
-Requests that last as long as a job, or as their client likes, have a bound of their own, so that
-they leave room for those that are answered at once.
+Streams and large downloads last as long as a job, or as long as the client likes. They have a limit
+of their own, so that they do not keep out short requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestrator.units import size
 
 MAX_BODY_BYTES = 4 << 20
 BODY_SECS = 30.0
-# At once: of those that read, of those that change something, and of those that last.
+# At once: requests that read, requests that change something, and streams.
 MAX_REQUESTS = 512
 MAX_CHANGES = 512
 MAX_STREAMS = 512
@@ -28,7 +28,7 @@ _SCOPE_KEY = "pikaci.held"
 
 @dataclass
 class _Kind:
-    """The requests of one kind that are being answered."""
+    """The number of requests of one kind in progress."""
 
     words: str
     count: int = 0
@@ -36,13 +36,13 @@ class _Kind:
     def take(self, most: int) -> None:
         if self.count >= most:
             raise Problem(
-                503, f"{most} {self.words} are being answered", resolution="try again in a while"
+                503, f"{most} {self.words} are in progress", resolution="try again in a few seconds"
             )
         self.count += 1
 
 
 class _Held:
-    """What one request holds of the bounds."""
+    """What one request counts as."""
 
     def __init__(self, kind: _Kind, streams: _Kind, most_streams: int) -> None:
         self._kind: _Kind | None = kind
@@ -65,15 +65,15 @@ class _Held:
 
 
 def count_as_stream(request: Request) -> None:
-    """Count the request as one that lasts; a `Problem` when there are as many as may be."""
+    """Count the request as a stream. `Problem` if there are too many."""
     held: _Held = request.scope[_SCOPE_KEY]
     held.last()
 
 
 async def read_form(request: Request, most: int) -> dict[str, list[str]]:
-    """The fields of a form that has `most` bytes; a `Problem` for one that is large or slow."""
+    """Read the fields of a form of at most `most` bytes. `Problem` if it is larger or too slow."""
     body = b""
-    too_large = Problem(413, f"the form has more than {size(most)}")
+    too_large = Problem(413, f"the form is larger than {size(most)}")
     if int(request.headers.get("Content-Length", "0")) > most:
         raise too_large
     with trio.move_on_after(BODY_SECS) as scope:
@@ -82,7 +82,7 @@ async def read_form(request: Request, most: int) -> dict[str, list[str]]:
             if len(body) > most:
                 raise too_large
     if scope.cancelled_caught:
-        raise Problem(408, f"the form did not come within {BODY_SECS:g} s")
+        raise Problem(408, f"the form did not arrive within {BODY_SECS:g} s")
     return parse_qs(body.decode("utf-8", "replace"))
 
 
@@ -95,9 +95,9 @@ class _TooSlow(Exception):
 
 
 class Limits:
-    """ASGI middleware: 413, 503 and 408 for who wants too much.
+    """ASGI middleware that answers 413, 408 or 503 to requests beyond the limits.
 
-    There are `streams` that last at once, `MAX_STREAMS` when not given. `/healthz` is answered
+    At most `streams` streams are served at once, by default `MAX_STREAMS`. `/healthz` is answered
     however busy the service is.
     """
 
@@ -135,7 +135,7 @@ class Limits:
         async def limited_receive() -> Message:
             nonlocal taken, whole
             if whole:
-                return await receive()  # waits for the client to go away
+                return await receive()  # waits until the client disconnects
             if declared > MAX_BODY_BYTES:
                 raise _BodyTooLarge
             with trio.move_on_at(deadline) as scope:
@@ -152,16 +152,16 @@ class Limits:
             nonlocal begun
             begun = True
             if not (message.get("more_body") or held.lasts or message["type"].endswith("start")):
-                held.release()  # it is made, and waits for its client alone
+                held.release()  # the answer is complete; only the client still has to read it
             await send(message)
 
         try:
             await self._app(scope, limited_receive, watched_send)
         except* _BodyTooLarge:
             if not begun:
-                error = Problem(413, f"the body has more than {size(MAX_BODY_BYTES)}")
+                error = Problem(413, f"the body is larger than {size(MAX_BODY_BYTES)}")
                 await problem(error, scope)(scope, receive, send)
         except* _TooSlow:
             if not begun:
-                error = Problem(408, f"the body did not come within {BODY_SECS:g} s")
+                error = Problem(408, f"the body did not arrive within {BODY_SECS:g} s")
                 await problem(error, scope)(scope, receive, send)

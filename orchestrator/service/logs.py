@@ -1,6 +1,6 @@
-"""The service's log: a line for each decision, as text or as JSON.
+"""The service's log: one line per decision, as text or as JSON.
 
-Modules use `logging`; what a decision is about stands in `extra={"about": {...}}`.
+Modules use `logging`, and pass fields in `extra={"about": {...}}`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any, TextIO
 
 from orchestrator.terminal import plain
 
-# Of each kind of line; a flood of clients must not fill the disk.
+# For each kind of line, so that a flood of clients cannot fill the disk.
 MOST_A_MINUTE = 60
 _PACKAGE = "orchestrator"
 
 
 def under_systemd() -> bool:
-    """Whether what is printed goes to systemd's journal."""
+    """Whether stdout or stderr goes to systemd's journal."""
     return "JOURNAL_STREAM" in os.environ
 
 
 def configure_logging(
     out: TextIO, *, as_json: bool, on_broken: Callable[[], None] = lambda: None
 ) -> None:
-    """Send what this package logs, from level INFO, to `out`.
+    """Write this package's log, from level INFO, to `out`.
 
-    When `out` takes no more, `on_broken` is called: a service does not end for want of a log.
+    If `out` cannot be written, call `on_broken`: a service does not stop because it cannot log.
     """
     handler = _Lines(out, on_broken)
     handler.setFormatter(JsonLines() if as_json else TextLines())
@@ -60,7 +60,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One object a line: `time`, `level`, `logger`, `message`, and what the line is about."""
+    """One JSON object per line: `time`, `level`, `logger`, `message`, and the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         document = {
@@ -76,9 +76,9 @@ class JsonLines(logging.Formatter):
 
 
 class Flood:
-    """A filter that lets `MOST_A_MINUTE` lines of one kind pass, and counts the others.
+    """A filter that passes `MOST_A_MINUTE` lines of one kind per minute, and counts the others.
 
-    Lines are of one kind when one call makes them. Errors always pass.
+    Lines of one kind come from the same line of code. Errors, and lines about jobs, always pass.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""What the service did and does, for Prometheus.
+"""Metrics for Prometheus.
 
-Counters and histograms are of this process, from its start; they are fed by the journal's
-entries, once those are durable. Gauges are read when they are asked for.
+Counters and histograms cover this process since its start, and follow the journal's entries once
+those are durable. Gauges are read for each request.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LEASE_KINDS = ("in_use", "kept", "overdue")
 
 
 class Metrics(Collector):
-    """The figures of one orchestrator, from when this was made."""
+    """The metrics of one orchestrator, since this object was made."""
 
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._orchestrator = orchestrator
@@ -48,54 +48,54 @@ class Metrics(Collector):
         ProcessCollector(registry=registry)
         self._ended = Counter(
             "pikaci_jobs_ended",
-            "Jobs that ended, by verdict and by the kind of their failure",
+            "Jobs that ended, by verdict and kind of failure",
             ("verdict", "kind"),
             registry=registry,
         )
         self._phases = Histogram(
             "pikaci_phase_seconds",
-            "Time that jobs spent in a state that they have left",
+            "Time that jobs spent in each state, counted when they leave it",
             ("state",),
             buckets=PHASE_SECS,
             registry=registry,
         )
         self._durable = Histogram(
             "pikaci_journal_append_seconds",
-            "From the making of an event until it is durable and told of",
+            "Time from an event until it is durable",
             buckets=DURABLE_SECS,
             registry=registry,
         )
         self._calls = Counter(
             "pikaci_incus_calls",
-            "Incus commands of jobs that ended, by what they do and by the type of their error",
+            "Finished incus commands of jobs, by verb and type of error",
             ("verb", "error"),
             registry=registry,
         )
         orchestrator.journal.observe(self._on_entry)
 
     async def render(self) -> bytes:
-        """The figures as they stand, in Prometheus's text format (`MEDIA_TYPE`)."""
+        """The current metrics, in Prometheus's text format (`MEDIA_TYPE`)."""
         async with self._one_renders:
             self._statistics = self._orchestrator.statistics()
             return await self._orchestrator.reading.journal(lambda: generate_latest(self._registry))
 
     def collect(self) -> Iterator[Metric]:
-        """What is so now (the registry asks for it, in `render`'s thread)."""
+        """Yield the gauges; the registry calls this, in `render`'s thread."""
         found = self._statistics
         jobs = GaugeMetricFamily(
-            "pikaci_jobs", "Jobs that wait for their turn, and that have it", labels=("state",)
+            "pikaci_jobs", "Jobs that are queued, and that have a slot", labels=("state",)
         )
         jobs.add_metric(("queued",), found.queued)
         jobs.add_metric(("running",), found.running)
         yield jobs
         yield GaugeMetricFamily(
             "pikaci_queue_oldest_seconds",
-            "How long the job that waits longest has waited; 0 when none does",
+            "How long the oldest queued job has been waiting; 0 if none is queued",
             value=found.oldest_queued_secs,
         )
         yield GaugeMetricFamily(
             "pikaci_jobs_damaged",
-            "Jobs that this process found unreadable in the journal",
+            "Jobs in the journal that this process could not read",
             value=len(self._orchestrator.journal.damaged),
         )
         instances = GaugeMetricFamily(
@@ -109,7 +109,7 @@ class Metrics(Collector):
         yield instances
         faults = CounterMetricFamily(
             "pikaci_upkeep_faults",
-            "What upkeep could not do, by its duty, and jobs that the service lost; it tries again",
+            "Failures of upkeep, by duty, and jobs that the service lost; it retries",
             labels=("duty",),
         )
         for duty in _DUTIES:
@@ -135,11 +135,11 @@ class Metrics(Collector):
         if before.seq == event.seq - 1:
             job = step(before, event)
         else:
-            # An earlier start has begun it.
+            # The job began before this process.
             try:
                 job = self._orchestrator.known(event.job) or fold(self._events(event))
             except PikaciError:
-                return  # one that cannot be read: nobody drives it
+                return  # the job cannot be read, and nobody drives it
         if len(job.phases) > 1:
             left = job.phases[-2]
             self._phases.labels(left.state.value).observe((left.duration_ms or 0.0) / 1000)
@@ -156,7 +156,7 @@ class Metrics(Collector):
 
 
 def _error(call: ev.Called) -> str:
-    """The type of a call's error: empty for none, `Cancelled` when nobody waited for its end."""
+    """The type of a call's error: empty for none, `Cancelled` if its end was not awaited."""
     if call.exit_code is None:
         return DeadlinePassed.__name__ if call.error else "Cancelled"
     return classify(call.error).__name__ if call.error else ""

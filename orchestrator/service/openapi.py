@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the table of operations and the types that they name."""
+"""Makes the OpenAPI document from the table of operations and their types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.service.types import Move, ProblemDocument
 
 _REF = "#/components/schemas/{name}"
 _PROBLEM = {
-    "description": "What is wrong, and what to do about it",
+    "description": "The error, and what to do about it",
     "content": {
         "application/problem+json": {"schema": {"$ref": _REF.format(name="ProblemDocument")}}
     },
@@ -56,7 +56,7 @@ def openapi() -> bytes:
             "info": {
                 "title": "pikaci",
                 "version": version("pikaci"),
-                "description": "Runs CI jobs in throw-away Incus instances.",
+                "description": "Runs CI jobs in throw-away Incus guests.",
             },
             "paths": paths,
             "components": {"schemas": components, "securitySchemes": {"token": _TOKEN}},
@@ -71,7 +71,7 @@ def _describe(operation: Operation, path: str) -> dict[str, Any]:
         if isinstance(operation.answer, type)
         else (operation.answer, {"type": "string"})
     )
-    # What a stream's events are, OpenAPI 3.1 cannot say.
+    # OpenAPI 3.1 cannot describe the events of a stream.
     content = {} if media == EVENT_STREAM else {"schema": schema}
     good = {"description": operation.summary, "content": {media: content}}
     described: dict[str, Any] = {
@@ -81,9 +81,9 @@ def _describe(operation: Operation, path: str) -> dict[str, Any]:
         "responses": {str(operation.status): good, "default": _PROBLEM},
     }
     if operation.path in ("/v1/jobs/{job}/events", "/v1/jobs/{job}/log/events"):
-        described["responses"]["204"] = {"description": "The job has ended, and nothing is left"}
+        described["responses"]["204"] = {"description": "The job has ended, and there is no more"}
     if operation.status == 201:
-        described["responses"]["200"] = {**good, "description": "It was submitted before"}
+        described["responses"]["200"] = {**good, "description": "The run was submitted before"}
     if operation.body is not None:
         described["requestBody"] = {
             "required": True,
@@ -111,7 +111,7 @@ def _parameters(operation: Operation, path: str) -> Sequence[dict[str, Any]]:
 
 
 def _inline(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
-    """A query parameter's schema, with what it refers to in its place; null cannot be said."""
+    """A query parameter's schema, with references resolved, and without null."""
     for choice in schema.get("anyOf", ()):
         if choice.get("type") != "null":
             return _inline(choice, components)

@@ -1,4 +1,4 @@
-"""Which line a byte of a log is in, and where a line begins, for who reads a log in parts."""
+"""Converts between lines and bytes of a log, for clients that read it in parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CHUNK = 1 << 20
 
 
 def place_of_byte(file: int, byte: int) -> Place:
-    """The line that holds the byte; behind the end of the log its last one."""
+    """The line that holds the byte; the last line if the byte is past the end of the log."""
     line, begin, read = 1, 0, 0
     while chunk := os.pread(file, min(_CHUNK, byte - read), read):
         if breaks := chunk.count(b"\n"):
@@ -21,7 +21,7 @@ def place_of_byte(file: int, byte: int) -> Place:
 
 
 def place_of_line(file: int, line: int) -> Place:
-    """Where the line begins; behind the last one, where the log ends."""
+    """Where the line begins; past the last line, where the log ends."""
     reached, begin, read = 1, 0, 0
     while reached < line and (chunk := os.pread(file, _CHUNK, read)):
         breaks = chunk.count(b"\n")

@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json`: the same line, details and resolution as elsewhere."""
+"""Answers errors: as `application/problem+json` to programs, as a page to browsers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.service.types import ProblemDocument
 from orchestrator.service.web.rendering import page
 from states.errors import PikaciError, SpecError
 
-# The first that fits. 503 is for what another try may mend.
+# The first match counts. 503 is for errors that a retry may cure.
 _STATUS: tuple[tuple[type[PikaciError], int], ...] = (
     (NotFound, 404),
     (KeyTaken, 409),
@@ -36,8 +36,8 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECS = 5
 _TRY_AGAIN = (429, 503)
 _WORDS = {
-    404: ("there is no such resource", "GET /v1/openapi.json lists them"),
-    405: ("this resource does not take this method", "the header Allow names those that it takes"),
+    404: ("there is no such resource", "GET /v1/openapi.json lists the resources"),
+    405: ("this resource does not support this method", "the header Allow lists those it supports"),
 }
 
 
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 class Problem(PikaciError):
-    """An answer that is no success, with its status."""
+    """An error of the service, with its HTTP status."""
 
     def __init__(self, status: int, brief: str, *, resolution: str = "") -> None:
         super().__init__(brief, resolution=resolution)
@@ -53,14 +53,14 @@ class Problem(PikaciError):
 
 
 def problem(error: PikaciError, scope: Scope) -> Response:
-    """The answer that tells a program of an error."""
+    """The JSON answer for an error."""
     document = _document(error)
     log_refusal(scope, document)
     return _answer(document)
 
 
 def log_refusal(scope: Scope, document: ProblemDocument) -> None:
-    """Say in the log what was asked for and refused."""
+    """Log a refused request."""
     client = scope.get("client")
     about = {
         "status": document.status,
@@ -92,7 +92,7 @@ async def on_pikaci_error(request: Request, error: Exception) -> Response:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """What Starlette's router says: no such path, no such method."""
+    """Answer errors of Starlette's router: an unknown path, or an unsupported method."""
     assert isinstance(error, HTTPException)
     title, resolution = _WORDS.get(error.status_code, (error.detail, ""))
     document = ProblemDocument(status=error.status_code, title=title, resolution=resolution)
@@ -101,7 +101,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_bug(request: Request, error: Exception) -> Response:
-    """A bug: the log has it, and the answer does not tell of our insides."""
+    """Answer a bug without internals; the log has the traceback."""
     return _error_response(
         request,
         ProblemDocument(
@@ -113,14 +113,14 @@ async def on_bug(request: Request, error: Exception) -> Response:
 
 
 def wants_page(headers: Headers) -> bool:
-    """Whether a person asks: a browser that goes to an address says that it wants HTML."""
+    """Whether a person is asking: a browser that opens an address accepts HTML."""
     return "text/html" in headers.get("Accept", "")
 
 
 def _error_response(
     request: Request, document: ProblemDocument, headers: dict[str, str] | None = None
 ) -> Response:
-    """A page for a person, and the document for a program."""
+    """A page for a browser, the JSON document for a program."""
     if not wants_page(request.headers):
         return _answer(document, headers)
     answer = page("problem.html", status=document.status, problem=document)

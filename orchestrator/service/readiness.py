@@ -1,4 +1,4 @@
-"""Whether the service can take jobs: it is not stopping, Incus answers, and there is disk."""
+"""Whether the service accepts jobs: it is not stopping, Incus answers, and the disk has space."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from orchestrator.service.problems import Problem
 from orchestrator.units import size
 
 ASK_SECS = 5.0
-# Whoever asks often costs one incus command in so many seconds.
+# However often clients ask, there is at most one incus command in this time.
 REMEMBERED_SECS = 5.0
-# Of the state root's disk: below this, a journal has room for little more.
+# Free space on the state root's disk: with less, the journal is almost out of space.
 LEAST_BYTES = 16 << 20
 
 
 class Readiness:
-    """Asks when it is asked, and remembers a daemon's good answer for `REMEMBERED_SECS`."""
+    """Checks on request, and remembers an answer of the daemon for `REMEMBERED_SECS`."""
 
     def __init__(self, orchestrator: Orchestrator, stopping: trio.Event) -> None:
         self._orchestrator = orchestrator
@@ -28,7 +28,7 @@ class Readiness:
         self._answered = -REMEMBERED_SECS
 
     async def check(self) -> None:
-        """Return when jobs can be taken; a `Problem` with 503, or an `IncusError`, if not."""
+        """Return if the service accepts jobs. Raises a `Problem` with 503, or an `IncusError`."""
         if self._stopping.is_set():
             raise Problem(503, "the service is stopping")
         disk = await trio.to_thread.run_sync(os.statvfs, self._orchestrator.root.path)
@@ -36,7 +36,7 @@ class Readiness:
             raise Problem(
                 503,
                 f"{self._orchestrator.root.path} has less than {size(LEAST_BYTES)} free",
-                resolution="make room, for example by `pikaci gc`",
+                resolution="free some space, for example with `pikaci gc`",
             )
         async with self._one_asks:
             if trio.current_time() - self._answered < REMEMBERED_SECS:

@@ -1,4 +1,4 @@
-"""Tells systemd, when it has started us, how far we are (sd_notify(3))."""
+"""Tells systemd when the service is ready and when it stops (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def sd_notify(state: str) -> None:
-    """Send a state such as `READY=1`. Without a systemd that listens, nothing happens."""
+    """Send a state such as `READY=1`. Without systemd, do nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

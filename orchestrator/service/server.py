@@ -1,4 +1,4 @@
-"""Where the service listens: a private unix socket, and TCP behind a token."""
+"""Opens the service's sockets: a private unix socket, and TCP; and reads the token."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MIN_TOKEN = 16
 
 @contextmanager
 def unix_socket(path: Path) -> Iterator[socket.socket]:
-    """Listen on a socket that the user alone can open; it is gone after the block.
+    """Listen on a socket that only this user can open; it is removed after the block.
 
-    Its path may be of any length. A socket on which nobody listens any more is replaced; anything
-    else that is there is a `UsageError`.
+    The path may have any length. A socket that a dead service left is replaced; `UsageError` if
+    anything else exists there.
     """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with made, _directory(path) as directory:
         address = f"/proc/self/fd/{directory}/{path.name}"
-        # Of the socket itself: nobody connects before it listens.
+        # Set on the socket itself, so that it is private before it has a name.
         os.fchmod(made.fileno(), 0o600)
         try:
             _remove_dead_socket(address, path)
@@ -59,7 +59,7 @@ def _directory(path: Path) -> Iterator[int]:
 def _no_socket(path: Path, error: OSError) -> UsageError:
     return UsageError(
         f"{path} cannot be a socket: {error.strerror or error}",
-        resolution="name another with --socket",
+        resolution="name another path with --socket",
     )
 
 
@@ -69,9 +69,9 @@ def _remove_dead_socket(address: str, path: Path) -> None:
         return
     if not stat.S_ISSOCK(os.lstat(address).st_mode):
         raise UsageError(
-            f"{path} is there, and is no socket", resolution="name another with --socket"
+            f"{path} exists and is not a socket", resolution="name another path with --socket"
         )
-    # Another state root's service may have been given the same path.
+    # The service of another state root may use the same path.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -80,26 +80,28 @@ def _remove_dead_socket(address: str, path: Path) -> None:
             os.unlink(address)
             return
         except BlockingIOError:
-            pass  # it listens, and is busy
-    raise UsageError(f"another service listens on {path}", resolution="name another with --socket")
+            pass  # a service listens, and is busy
+    raise UsageError(
+        f"another service listens on {path}", resolution="name another path with --socket"
+    )
 
 
 @contextmanager
 def tcp_socket(listen: str) -> Iterator[socket.socket]:
-    """Listen on ADDRESS:PORT; an IPv6 address in brackets. `UsageError` when that cannot be."""
+    """Listen on ADDRESS:PORT, with an IPv6 address in brackets. `UsageError` if impossible."""
     host, _, port = listen.rpartition(":")
     try:
         address = ipaddress.ip_address(host.strip("[]"))
         number = int(port)
     except ValueError:
         raise UsageError(
-            f"--listen {listen} is no address with a port",
-            resolution="for example --listen 127.0.0.1:8443 or --listen [::1]:8443",
+            f"--listen {listen} is not a valid ADDRESS:PORT",
+            resolution="write, for example, --listen 127.0.0.1:8443 or --listen [::1]:8443",
         ) from None
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as made:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # A client whose host or network went away says nothing more. Connections inherit these.
+        # Detects clients whose host or network is gone. Connections inherit these options.
         made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_SECS // 2)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, GONE_SECS // 6)
@@ -110,16 +112,16 @@ def tcp_socket(listen: str) -> Iterator[socket.socket]:
         except (OSError, OverflowError) as error:
             raise UsageError(
                 f"--listen {listen}: {getattr(error, 'strerror', None) or error}",
-                resolution="name a free port of this host",
+                resolution="name an address of this host and a free port",
             ) from None
         yield made
 
 
 def read_token(path: Path) -> str:
-    """The token in a file that is its owner's alone. `UsageError` when it is not.
+    """Read the token from a file that only its owner can read. `UsageError` if others can.
 
-    A credential of systemd's is, though it looks as if a group could read it: its user may read it
-    by an access list, of which the mode shows the mask.
+    The mode of a systemd credential looks as if a group could read the file. It shows the mask of
+    the access list that lets the unit's user read it.
     """
     try:
         with path.open() as file:
@@ -138,7 +140,7 @@ def read_token(path: Path) -> str:
         )
     if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(
-            f"--token-file {path} has no token of {MIN_TOKEN} printable characters or more",
+            f"--token-file {path} holds no token of at least {MIN_TOKEN} printable characters",
             resolution=f"for example: openssl rand -hex 32 > {path}",
         )
     return token

@@ -1,4 +1,4 @@
-"""A service from its start to its end."""
+"""Runs the service: opens the state root, listens, and stops on a signal."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where a service listens: `socket` in the file system, and `listen`, an ADDRESS:PORT, for
-    those who have the token of the file.
+    """Where a service listens: on a unix socket, and on `listen`, an ADDRESS:PORT.
+
+    Clients of the latter need the token in `token_file`.
     """
 
     socket: Path
@@ -46,7 +47,7 @@ class Endpoints:
 
 
 def default_socket(root: StateRoot) -> Path:
-    """Where the service of a state root is found."""
+    """The path of the unix socket of a state root's service."""
     return root.path / "service.sock"
 
 
@@ -57,10 +58,11 @@ async def serve(
     stop_signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
     incus: Incus | None = None,
 ) -> None:
-    """Serve until one of `stop_signals`; then no new jobs.
+    """Serve until one of `stop_signals` arrives.
 
-    Jobs that run go on, and are the next start's. A second signal does not wait for answers that
-    are being given. `UsageError` when the state root is in use, or a door cannot be opened.
+    Then no new jobs are accepted, and answers in progress get a moment to finish; a second signal
+    stops that too. Running jobs continue in their guests, and the next start resumes them.
+    `UsageError` if the state root is in use, or an endpoint cannot be opened.
     """
     token = _token(endpoints)
     async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
@@ -69,7 +71,7 @@ async def serve(
         connections = connections_per_listener(
             raise_descriptor_limit(), listeners=1 if endpoints.listen is None else 2
         )
-        # The other half is for requests that are answered at once.
+        # The other half is for short requests.
         app = make_app(orchestrator, stopping=stopping, streams=connections // 2)
         try:
             with (
@@ -81,7 +83,7 @@ async def serve(
                 if endpoints.listen is not None:
                     listener = sockets.enter_context(tcp_socket(endpoints.listen))
                     ways.append((RequireToken(app, token), listener))
-                    _log.info("listening on %s, with the token", _address(listener))
+                    _log.info("listening on %s; clients need the token", _address(listener))
                 _log.info(
                     "serving %s on %s as process %d",
                     settings.root.path,
@@ -99,17 +101,17 @@ async def serve(
                         sd_notify("READY=1")
                     nursery.cancel_scope.cancel()
         finally:
-            # However it came to this, jobs are not what ends.
+            # However the service ends, its jobs continue.
             orchestrator.detach()
             for row in orchestrator.journal.unfinished():
                 about = {"job": row.id, "name": row.name}
-                _log.info("the next start takes this job over", extra={"about": about})
+                _log.info("the next start resumes this job", extra={"about": about})
 
 
 async def _stop_on_signals(
     received: AsyncIterator[int], stopping: trio.Event, hurry: trio.CancelScope
 ) -> None:
-    _log.info("stopping, by signal %d", await anext(received))
+    _log.info("stopping on signal %d", await anext(received))
     sd_notify("STOPPING=1")
     stopping.set()
     await anext(received)
@@ -128,11 +130,11 @@ def _log_entry(orchestrator: Orchestrator, entry: ev.Entry) -> None:
 
 
 def _address(listener: socket.socket) -> str:
-    """Its address, and what follows from it."""
+    """The address, with a warning if it is not a loopback address."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     local = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    return shown if local else f"{shown} (there is no TLS: the network can read the token)"
+    return shown if local else f"{shown} (without TLS: the network can read the token)"
 
 
 def _token(endpoints: Endpoints) -> str:

@@ -1,4 +1,4 @@
-"""Who has the token: programs send it, and browsers a cookie that was made from it."""
+"""Authentication: programs send the token; browsers send a cookie derived from it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from orchestrator.service.web.same_origin import require_same_origin
 
 DAYS = 30
 _MAX_FORM = 8192
-# What tells nothing of the jobs.
+# Reveals nothing about jobs.
 _OPEN = ("/healthz",)
 _STATIC = "/static/"
 
 
 class RequireToken:
-    """ASGI middleware: `Authorization: Bearer TOKEN`, or a browser that has logged in, or 401.
+    """ASGI middleware: requires `Authorization: Bearer TOKEN`, or the cookie of a login; else 401.
 
-    /healthz and what all pages look like are everybody's. A browser that is sent here gets the
-    form to log in: it takes the token, and gives a cookie that proves that it was known, until it
-    is `DAYS` old; nothing of it is kept here. Cookies go to all ports of a host, so its name is
-    the service's own, and a form or a script of another port is refused.
+    /healthz, styles and scripts are public. A browser without the cookie gets the login form, which
+    takes the token and sets a cookie that is valid for `DAYS` days. The service stores nothing: the
+    cookie is signed with the token. Browsers send cookies to all ports of a host, so the cookie's
+    name is unique to the service, and forms and scripts of other ports are refused.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -55,7 +55,7 @@ class RequireToken:
             await answer(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response | None:
-        """What who has no token gets; None for a browser that has logged in."""
+        """The answer to a request without a token; None if the browser is logged in."""
         try:
             if (request.method, request.scope["path"]) == ("POST", "/login"):
                 return await self._log_in(request)
@@ -84,7 +84,7 @@ class RequireToken:
         token = form.get("token", [""])[0].strip()
         there = form.get("next", ["/"])[0]
         if not hmac.compare_digest(token.encode(), self._key):
-            log_refusal(request.scope, ProblemDocument(status=401, title="a wrong token"))
+            log_refusal(request.scope, ProblemDocument(status=401, title="wrong token"))
             return page("login.html", status=401, next=there, wrong=True)
         end = int(time.time()) + DAYS * 86_400
         answer = RedirectResponse(_own(there), status_code=303)
@@ -109,7 +109,7 @@ class RequireToken:
             there = "/" if path == "/login" else path + (f"?{query}" if query else "")
             return page("login.html", status=401, next=there, wrong=False)
         answer = problem(
-            Problem(401, "this needs the token", resolution="send Authorization: Bearer TOKEN"),
+            Problem(401, "a token is required", resolution="send Authorization: Bearer TOKEN"),
             request.scope,
         )
         answer.headers["WWW-Authenticate"] = "Bearer"
@@ -120,6 +120,6 @@ class RequireToken:
 
 
 def _own(address: str) -> str:
-    """An address of this service; its board for any other."""
+    """The address if it is on this service, else that of the board."""
     safe = address.startswith("/") and not address.startswith(("//", "/\\"))
     return address if safe and address.isprintable() else "/"

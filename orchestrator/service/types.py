@@ -1,4 +1,4 @@
-"""What goes over HTTP, as JSON. The OpenAPI document is made from these types."""
+"""The JSON documents of the API. The OpenAPI document is made from these types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from states.outcome import Verdict
 from states.spec import NAME_PATTERN, JobSpec
 
 MAX_JOBS = 1000
-# A stream is never silent for longer.
+# A stream sends something at least this often.
 KEEP_ALIVE_SECS = 15.0
 _LEADS_TO = {trigger: state for trigger, _, state in TABLE}
 
@@ -28,10 +28,10 @@ _Glob = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
 class SubmitRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Jobs of one workspace, a directory of the service's host, to be run on one snapshot of it.
+    """Jobs of one workspace, a directory on the service's host. All of them see one snapshot of it.
 
-    `include` are globs of git-ignored files that the snapshot takes along. A `snapshot` of an
-    earlier run is used as it is. Host paths in specs are absolute.
+    `include` are globs of git-ignored files that the snapshot also gets. With the `snapshot` of an
+    earlier run, no new one is made. Host paths in specs must be absolute.
     """
 
     workspace: _Path
@@ -41,17 +41,17 @@ class SubmitRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`now`: without a grace period. `reason` is shown with the job."""
+    """`now`: skip the grace period. `reason` is shown with the job."""
 
     now: bool = False
     reason: Annotated[str, msgspec.Meta(max_length=200)] = "asked for over HTTP"
 
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A run: its jobs in their order.
+    """A run, with its jobs in order.
 
-    `warnings` say what one may not expect of the files in its snapshot, one line each. They are in
-    the answer to the request that published it, and in no other.
+    `warnings` are lines about surprises in its snapshot. Only the answer to the request that
+    published the snapshot has them.
     """
 
     id: str
@@ -60,21 +60,21 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs, the newest first. `next` is the `before` of the next page, None on the last."""
+    """Jobs, newest first. `next` is the `before` of the next page; null on the last page."""
 
     jobs: tuple[JobDocument, ...]
     next: int | None
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of a log, from 1, and the byte where it begins, from 0."""
+    """A line of a log, counted from 1, and the byte at which it begins, counted from 0."""
 
     line: int
     byte: int
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that a job left: its path below `/artifacts`, its bytes, and their SHA-256 in hex."""
+    """An artifact: its path below `/artifacts`, its size in bytes, and its SHA-256 in hex."""
 
     path: str
     size: int
@@ -82,13 +82,13 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Artifacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job's current attempt left."""
+    """The artifacts of a job's current attempt."""
 
     artifacts: tuple[Artifact, ...]
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of one job: `type` is that of its event, `state` where it led."""
+    """A state change of a job: `type` is the type of the event, `state` the new state."""
 
     job: str
     run: str
@@ -100,7 +100,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong (RFC 9457): `title` the line, `detail` more of it, `resolution` what next."""
+    """An error (RFC 9457): `title` is one line, `detail` the evidence, `resolution` what to do."""
 
     status: int
     title: str
@@ -110,7 +110,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def move(row: JobRow, event: ev.Event) -> Move:
-    """What an event did, in a few words: the job's own events have all of it."""
+    """The state change that an event made; the job's own stream has the whole event."""
     return Move(
         job=row.id,
         run=row.run,

@@ -1,4 +1,4 @@
-"""The door that submissions come through: judged, given room, published, written, and begun."""
+"""Admits submissions: checks them, waits for the queue, and writes and starts their jobs."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from states.errors import SpecError
 from states.job import fold
 from states.spec import JobSpec
 
-# The other tasks have their turn when so many jobs of a run have been started.
+# Other tasks run after each batch of this many started jobs.
 STARTED_AT_ONCE = 20
 
 
 class Admission:
-    """Submissions of one session, each whole or not at all. Its runs are named after the session.
+    """Admits the submissions of one session, each completely or not at all.
 
-    Once it is closed it raises `UsageError`.
+    Run ids begin with the session's name. Once closed, all submissions raise `UsageError`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Admission:
         self._host_sizes = host_sizes
         self._mount_rule = mount_rule
         self._runs = 0
-        self._in_progress: set[trio.CancelScope] = set()  # submissions that are being made
+        self._in_progress: set[trio.CancelScope] = set()  # submissions in progress
         self._ended = trio.Event()
 
     async def submit_one(
@@ -80,7 +80,7 @@ class Admission:
         workspace: Path | None,
         wait: bool,
     ) -> JobHandle:
-        """Submit one job; raises why it is refused, when the journal has that."""
+        """Submit one job. If it is refused, raise the `SpecError` once the journal has it."""
 
         def judge_here() -> Judged:
             tree = self._publisher.tree(workspace)
@@ -95,9 +95,10 @@ class Admission:
     async def submit(
         self, request: Request, *, wait: bool, started: Callable[[Snapshot], None]
     ) -> RunHandle:
-        """Submit a request's jobs; of one that is refused, the refusals.
+        """Submit a request's jobs; if some are refused, return a run of just these.
 
-        `wait` for room, or raise `QueueFull`. `started` gets the snapshot before a job begins.
+        While the queue is full, `wait`, or raise `QueueFull`. `started` is called with the snapshot
+        before the first job begins.
         """
         judge_here = partial(self._judge, request)
         run, _ = await self._submit(f"the workspace {request.workspace}", judge_here, wait, started)
@@ -106,20 +107,20 @@ class Admission:
     async def submit_judged(
         self, judged: Judged, *, wait: bool, started: Callable[[Snapshot], None]
     ) -> RunHandle:
-        """`submit`, of a request that was judged already; only its mounts are checked here."""
+        """Like `submit`, for a request that was judged already; checks only its mounts."""
         check = partial(self._check_mounts, judged)
         run, _ = await self._submit("the workspace", check, wait, started)
         return run
 
     async def publish(self, workspace: Path | None, *, include: tuple[str, ...]) -> Snapshot:
-        """A snapshot of the workspace as it is now, for submissions to come."""
+        """Publish a snapshot of the workspace, for later submissions."""
         self._check_open()
         return await self._publisher.publish(workspace, include=include)
 
     async def find(self, request: Request) -> RunHandle | None:
-        """The run that was submitted before under the request's key; None when there is none.
+        """The run that was submitted earlier with the request's key; None if there is none.
 
-        `KeyTaken` when it was another one.
+        `KeyTaken` if that run's request was different.
         """
         if not request.key:
             return None
@@ -127,7 +128,7 @@ class Admission:
         return await self._find(sent)
 
     async def close(self) -> None:
-        """Take no more jobs. Submissions that are being made end first, whole or not at all."""
+        """Refuse new jobs; return when submissions in progress are complete or undone."""
         self._driver.closed = True
         with trio.CancelScope(shield=True):
             while self._in_progress:
@@ -140,11 +141,11 @@ class Admission:
             raise _closed()
 
     def _judge(self, request: Request) -> Judged:
-        """Let a request in, or not. It waits for the disk."""
+        """Judge a request. Blocks on the disk."""
         return self._check_mounts(judge(request))
 
     def _check_mounts(self, judged: Judged) -> Judged:
-        """What was let in, unless the operator forbids a mount of it. It waits for the disk."""
+        """Check that the operator allows the mounts of accepted specs. Blocks on the disk."""
         if not judged.refused:
             for spec in filter(directories, judged.request.specs.values()):
                 self._mount_rule.check(spec)
@@ -157,7 +158,7 @@ class Admission:
         wait: bool,
         started: Callable[[Snapshot], None],
     ) -> tuple[RunHandle, Judged]:
-        """Submit what `look` finds at `paths`, whole or not at all."""
+        """Submit what `look` returns, completely or not at all; `paths` says what it reads."""
         self._check_open()
         with trio.CancelScope() as scope:
             self._in_progress.add(scope)
@@ -168,7 +169,7 @@ class Admission:
                 self._in_progress.remove(scope)
                 self._ended.set()
                 self._ended = trio.Event()
-        # By `close`, before it was written.
+        # `close` cancelled it before it was written.
         raise _closed()
 
     async def _find(self, request: Request) -> RunHandle | None:
@@ -189,7 +190,7 @@ class Admission:
     async def _admit(
         self, judged: Judged, wait: bool, started: Callable[[Snapshot], None]
     ) -> RunHandle:
-        """Write the jobs down, and have them begin."""
+        """Write the jobs to the journal, and start them."""
         request = judged.request
         if request.key and (there := await self._find(request)):
             return there
@@ -203,11 +204,11 @@ class Admission:
         try:
             submitted = await self._write(judged, run, wait, started)
         except NotTheWriter:
-            # Another task or process may have been faster with the same key.
+            # Another task or process may have submitted the same key first.
             if there := await self._find(request):
                 return there
             raise
-        # They are durable: from here on nothing may keep them from beginning.
+        # They are durable, so from here on nothing may prevent their start.
         for number, event in enumerate(submitted, start=1):
             self._driver.begin(fold([event]))
             if number % STARTED_AT_ONCE == 0:
@@ -217,7 +218,7 @@ class Admission:
     async def _write(
         self, judged: Judged, run: str, wait: bool, started: Callable[[Snapshot], None]
     ) -> list[ev.Submitted]:
-        """Publish the workspace and write the run's first events, when there is room for it."""
+        """Once the queue has room, publish the workspace and write the run's first events."""
         jobs = len(judged.request.specs)
         submitted: list[ev.Submitted] = []
         await self._backlog.reserve(jobs, wait=wait)
@@ -233,9 +234,9 @@ class Admission:
         return submitted
 
     async def _prepare(self, judged: Judged) -> tuple[Snapshot, Judged, Lowered]:
-        """What the jobs see, and their specs as the host can run them.
+        """Publish the workspace, and fit the specs to the host's size.
 
-        The host is asked beside the copying, so that no job waits for it.
+        Both happen at the same time, so that the query costs no time.
         """
         fitted: list[tuple[Judged, Lowered]] = []
         refused: list[SpecError] = []
@@ -270,4 +271,4 @@ def _closed() -> UsageError:
 
 
 def _ignore(snapshot: Snapshot) -> None:
-    """Nobody wants to know."""
+    """The `started` of callers that need no snapshot."""

@@ -1,4 +1,4 @@
-"""Cancels jobs, whoever has them: this process, another, or nobody any more."""
+"""Cancels jobs of this process, of other processes, and of dead ones."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ASK_AGAIN_SECS = 0.1
 async def cancel_by_id(
     context: Context, jobs: Jobs, ids: Iterable[str], *, reason: str, hurry: bool
 ) -> None:
-    """`cancel_jobs`, for a process that drives some of them.
+    """Like `cancel_jobs`, for a process that drives some of the jobs.
 
-    `NotFound` when there is no such job; then none is cancelled. A job that cannot be read is
-    left, and `JobUnreadable` says so when the others are dead.
+    `NotFound` if one does not exist; then none is cancelled. A job that cannot be read is not
+    cancelled; `JobUnreadable` is raised for it when the others are dead.
     """
     asked = list(ids)
     rows = await jobs.reading.journal(lambda: [jobs.row(id) for id in asked])
@@ -56,11 +56,12 @@ async def cancel_jobs(
     hurry: bool,
     fault: Callable[[str], Exception | None] = lambda job: None,
 ) -> None:
-    """Cancel the jobs, and return when they have ended; the caller has a deadline.
+    """Cancel the jobs, and return when they have ended; the caller sets a deadline.
 
-    `jobs` has the run of each, by id. `tasks` are the jobs of this process, None when it has no
-    part in the state root yet. `hurry`: without a grace period. Raises the `fault` of a job that
-    this process has lost, and `HolderSilent` when the jobs of all others have ended.
+    `jobs` maps ids to runs. `tasks` are the jobs of this process, None if it does not share the
+    state root yet. `hurry` skips the grace period. Raises the `fault` of a job that this process
+    has lost. If a live process does not answer, raises `HolderSilent` once all other jobs have
+    ended.
     """
     silent: list[HolderSilent] = []
 

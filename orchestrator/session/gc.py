@@ -82,15 +82,15 @@ def collect_garbage(
 ) -> Freed:
     """Delete the runs beyond the bounds, the oldest first, and leftovers.
 
-    Left over are snapshots that no kept run names, those that nobody will finish or that a killed
-    gc set aside, and locks and sockets of dead processes. Spared are runs that are not settled,
-    that a living process holds, or that have a job which cannot be read: somebody may want to know
-    what it was. Files go before the journal forgets them: a crash in between leaves nothing
-    unknown, and on a full disk the `journal` may be one that can only be read.
+    Leftovers are snapshots that no kept run uses, that are unfinished, or that a killed gc renamed;
+    and locks and sockets of dead processes. Kept are runs that are not settled, that a live process
+    holds, or that have a job which cannot be read, since somebody may want to examine it. Files are
+    deleted before their journal entries: after a crash in between the journal still knows the rest,
+    and on a full disk `journal` may be read-only.
     """
     if not dry_run and not os.access(root.path, os.W_OK):
         raise UsageError(f"{root.path} cannot be written to", resolution="nothing was deleted")
-    # In this order: nobody resumes a run that had no live process and is settled.
+    # First the locks, then the runs: nobody resumes a settled run without a live process.
     snapshots = {path: _size(path) for path in _entries(root.snapshots)}
     living = _living(root.locks)
     runs = _runs(root, journal, damaged=bounds.damaged)
@@ -111,13 +111,13 @@ def collect_garbage(
     spare = [path for path in snapshots if path.name not in needed]
     aside: dict[Path, Path] = {}
     with _no_submissions(root.snapshots) as alone:
-        # A submission may be about to use one, or be making it.
+        # A submission in progress may need a snapshot that no run uses yet.
         if not alone:
             spare = []
         elif not dry_run:
             aside = _set_aside(journal, spare, known, problems)
     if not dry_run:
-        # Submissions need not wait for it. Where we are killed, the next gc finds what is left.
+        # Submissions need not wait for this. If we are killed here, the next gc deletes the rest.
         spare = [path for path, there in aside.items() if _delete(there, problems)]
     if not dry_run:
         if gone:
@@ -183,8 +183,8 @@ def _beyond(
     oldest = datetime.now(UTC) - bounds.age if bounds.age is not None else None
     going = [
         run
-        for place, run in enumerate(runs)
-        if run.id in free and (place < first or _is_older(run, oldest))
+        for number, run in enumerate(runs)
+        if run.id in free and (number < first or _is_older(run, oldest))
     ]
     if bounds.size is None:
         return going
@@ -210,9 +210,9 @@ def _is_older(run: _Run, oldest: datetime | None) -> bool:
 def _set_aside(
     journal: JournalReader, spare: Sequence[Path], known: Collection[str], problems: list[str]
 ) -> dict[Path, Path]:
-    """Rename snapshots, so that no submission finds them any more; where each is now.
+    """Rename snapshots, so that no submission finds them; return their new paths.
 
-    None is when a run was submitted while they still had their names.
+    If a run was submitted before that, rename them back, and return nothing.
     """
     moved = {}
     for path in spare:
@@ -223,7 +223,7 @@ def _set_aside(
             problems.append(f"{path} could not be deleted: {error.strerror}")
         else:
             moved[path] = aside
-    # A run submitted since we looked may use one of them. From now on none can.
+    # A run submitted since we read the journal may use one of them; later ones cannot.
     if set(journal.runs()).difference(known):
         for path, aside in moved.items():
             if not os.path.lexists(path):
@@ -245,7 +245,7 @@ def _delete_stale_locks(directory: Path, needed: Collection[str]) -> None:
 
 
 def _living(directory: Path) -> set[str]:
-    """The sessions whose locks a live process holds."""
+    """The sessions whose locks live processes hold."""
     files = [path for path in _entries(directory) if stat.S_ISREG(path.lstat().st_mode)]
     return {path.name for path in files if locks.is_held(directory, path.name)}
 
@@ -255,7 +255,7 @@ def _entries(directory: Path) -> list[Path]:
 
 
 def _size(path: Path) -> int:
-    """Bytes on the disk of a file or a tree; what goes away meanwhile counts nothing."""
+    """Bytes on disk of a file or a tree; what is deleted meanwhile counts as nothing."""
     size, trees = 0, [path]
     while trees:
         tree = trees.pop()
@@ -268,13 +268,13 @@ def _size(path: Path) -> int:
 
 
 def _unless_gone(call: object, path: str, raised: tuple[Any, BaseException, Any]) -> None:
-    """Another gc may be deleting the same tree."""
+    """Ignore what another gc, which may delete the same tree, has deleted."""
     if not isinstance(raised[1], FileNotFoundError):
         raise raised[1]
 
 
 def _delete(path: Path, problems: list[str]) -> bool:
-    """Delete a file, a link or a tree. False, and one more problem, when it is still there."""
+    """Delete a file, a link or a tree. If that fails, add a problem and return False."""
     reason: str | None = None
     try:
         if path.is_dir() and not path.is_symlink():

@@ -1,4 +1,4 @@
-"""Upkeep of a state root, for as long as a process has something to do in it."""
+"""Upkeep of a state root, while a process uses it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from orchestrator.session.recovery import recover
 from states.ending import Intent
 from states.errors import PikaciError
 
-# Each round ends guests whose deadline is past, and retries failed deletes.
+# Each round deletes expired guests, and retries failed deletes.
 EVERY_SECS = 60.0
 _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def upkeep(context: Context, queue: Queue, driver: Driver) -> AsyncIterator[None]:
-    """While the block runs, resume what dead processes left, and delete what nobody needs.
+    """While the block runs, resume jobs of dead processes, and delete instances nobody needs.
 
-    The jobs of dead processes are in `driver.tasks`. Those that have not ended with the block go
-    on in their guests, and are the next start's. The driver takes up the jobs that it lost. A
-    duty that fails is tried again, and `driver.on_fault` is told.
+    Resumed jobs are in `driver.tasks`. Those that are unfinished at the end of the block continue
+    in their guests, for the next start. The driver also takes up jobs that it lost. A duty that
+    fails is reported to `driver.on_fault`, and retried.
     """
     aside = replace(context, intent=IntentSwitch(context.intent), keep_secs=None)
     # A cancellation of the block must not reach its jobs before they are told to detach.
@@ -55,7 +55,7 @@ async def upkeep(context: Context, queue: Queue, driver: Driver) -> AsyncIterato
             driver.on_fault("reap", PikaciError(f"{instance} could not be deleted: {problem}"))
 
     async def work() -> None:
-        # An error here is no error of the block.
+        # Errors of upkeep must not reach the block.
         with scope:
             async with trio.open_nursery() as nursery:
                 while True:

@@ -134,7 +134,7 @@ def test_a_service_takes_over_and_hands_on(pikaci: Command) -> None:
     assert (0, 2) == (given.returncode, second.returncode)
     assert f"`pikaci serve`, process {service.pid}" in second.stderr
     assert (0, 0) == (service.returncode, again.returncode)
-    assert "the next start takes this job over" in said
+    assert "the next start resumes this job" in said
     assert 1 == len(left)
     with open_journal(pikaci.root / "journal.sqlite3") as journal:
         first = journal.jobs()[0].id

@@ -506,7 +506,7 @@ def test_the_socket_is_its_user_s_alone(tmp_path: Path) -> None:
         os.umask(old)
     assert not path.exists()
     path.write_text("mine")
-    with pytest.raises(UsageError, match="is no socket"), unix_socket(path):
+    with pytest.raises(UsageError, match="is not a socket"), unix_socket(path):
         pass
     assert "mine" == path.read_text()
 
@@ -548,8 +548,8 @@ async def test_a_stream_of_events_has_no_head() -> None:
     ("text", "mode", "words"),
     [
         ("a" * 16, 0o644, "can be read by others"),
-        ("short", 0o600, "no token of 16"),
-        ("with a space and more", 0o600, "no token of 16"),
+        ("short", 0o600, "no token of at least 16"),
+        ("with a space and more", 0o600, "no token of at least 16"),
         (None, 0o600, "cannot be read"),
     ],
 )

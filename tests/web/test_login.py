@@ -50,7 +50,7 @@ def test_a_browser_logs_in_and_out(browser: WebDriver, stage: Stage) -> None:
     (job,) = stage.site.submit(live=COMMAND)
     browser.get(f"{stage.site.url}/jobs/{job}")
     form(browser, "wrong-token-of-some-length")
-    until(browser, lambda b: "That is not the token" in b.find_element(By.TAG_NAME, "main").text)
+    until(browser, lambda b: "This token is wrong" in b.find_element(By.TAG_NAME, "main").text)
     form(browser, TOKEN)
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, ".step.now.running"))
     until(browser, lambda b: b.find_element(By.ID, "link").text == "live")

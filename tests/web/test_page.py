@@ -53,7 +53,7 @@ def test_the_board_shows_runs_as_they_come_and_end(browser: WebDriver, stage: St
     browser.get(stage.site.url)
     shows(browser, "#link", "live")
     browser.execute_script("window.here = true")
-    assert "No run yet" in text(browser, "main")
+    assert "No runs yet" in text(browser, "main")
 
     good, live = stage.site.submit(good="echo fine", live=COMMAND)
     shows(browser, "#now", "live")
@@ -62,7 +62,7 @@ def test_the_board_shows_runs_as_they_come_and_end(browser: WebDriver, stage: St
 
     shows(browser, "#runs article", "failed")
     assert "test command exited with 7" in text(browser, "#runs article")
-    shows(browser, "#now", "Nothing runs")
+    shows(browser, "#now", "No jobs are running")
     assert browser.execute_script("return window.here")
     assert [f"/jobs/{good}", f"/jobs/{live}"] == browser.execute_script(
         "return [...document.querySelectorAll('#runs .chip')].map((a) => a.getAttribute('href'))"
@@ -367,5 +367,5 @@ def test_what_is_not_there_is_said_on_a_page(browser: WebDriver, stage: Stage) -
     browser.get(f"{stage.site.url}/jobs/none")
 
     assert "there is no job 'none'" in text(browser, "h1")
-    browser.find_element(By.LINK_TEXT, "to the board").click()
-    shows(browser, "#now", "Nothing runs")
+    browser.find_element(By.LINK_TEXT, "back to the board").click()
+    shows(browser, "#now", "No jobs are running")

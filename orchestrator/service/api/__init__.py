@@ -1,1 +1,1 @@
-"""The resources under /v1: a request is decoded, done by the orchestrator, and answered."""
+"""The resources under /v1. Handlers decode a request, call the orchestrator, and answer."""

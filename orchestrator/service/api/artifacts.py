@@ -1,4 +1,4 @@
-"""What a job left: listed, and given out."""
+"""The artifacts of a job."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from orchestrator.service.files import file_response
 
 
 async def artifacts(orchestrator: Orchestrator, request: Request) -> Response:
-    """What the job left."""
+    """The artifacts of a job."""
     directory = await (await job_of(orchestrator, request)).fetch_directory()
     found = await orchestrator.reading.apart(lambda: list_artifacts(directory / "artifacts"))
     return await json_list(orchestrator, b'{"artifacts":[', found, b"]}")
 
 
 async def artifact(orchestrator: Orchestrator, request: Request) -> Response:
-    """A file that the job left, as a download."""
+    """Download an artifact."""
     directory = await (await job_of(orchestrator, request)).fetch_directory()
 
     def opened() -> tuple[int, int]:
@@ -30,7 +30,7 @@ async def artifact(orchestrator: Orchestrator, request: Request) -> Response:
         return file, os.fstat(file).st_size
 
     headers = {
-        # A job's HTML must not run as ours.
+        # A job's HTML must not run in the service's origin.
         "Content-Type": "application/octet-stream",
         "Content-Disposition": "attachment",
         "Content-Security-Policy": "sandbox; default-src 'none'",

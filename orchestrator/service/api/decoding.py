@@ -1,4 +1,4 @@
-"""What a request asks for: its query, its body, its key."""
+"""Decodes requests: the query, the body, the idempotency key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 def decode_query(given: Mapping[str, str], type: type[_T]) -> _T:
-    """The query, or a header, as its type; a `Problem` says what is wrong with it."""
+    """Decode a query. `Problem` says what is wrong with it."""
     try:
         return msgspec.convert(dict(given), type, strict=False)
     except msgspec.ValidationError as error:
@@ -26,18 +26,20 @@ def decode_query(given: Mapping[str, str], type: type[_T]) -> _T:
 
 
 def query_of_stream(request: Request, type: type[_T]) -> _T:
-    """The query of a stream; its `after` is the header Last-Event-ID where that is sent."""
+    """Decode the query of a stream. The header Last-Event-ID, if sent, overrides `after`."""
     query = decode_query(request.query_params, type)
     last = request.headers.get("Last-Event-ID")
     return query if last is None else decode_query({"after": last}, type)
 
 
 async def decode_body(request: Request, type: type[_T]) -> _T:
-    """The JSON body as its type; a `Problem` says what is wrong with it."""
+    """Decode a JSON body. `Problem` says what is wrong with it."""
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem(
-            415, "the body is not said to be JSON", resolution="Content-Type: application/json"
+            415,
+            "the body is not declared as JSON",
+            resolution="send Content-Type: application/json",
         )
     try:
         return msgspec.json.decode(await request.body(), type=type)
@@ -47,12 +49,12 @@ async def decode_body(request: Request, type: type[_T]) -> _T:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(
-            400, f"the body is not JSON: {error}", resolution="JSON is sent as UTF-8"
+            400, f"the body is not JSON: {error}", resolution="send JSON in UTF-8"
         ) from None
 
 
 def idempotency_key(request: Request) -> str:
-    """The key of the request, "" when it sends none."""
+    """The Idempotency-Key of the request; empty if there is none."""
     keys = request.headers.getlist("Idempotency-Key")
     if not keys:
         return ""

@@ -1,4 +1,4 @@
-"""What happens, as server-sent events: to one job, or to any."""
+"""Streams of server-sent events: of one job, or of all jobs."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from orchestrator.service.types import move
 from states import events as ev
 from states import recorded
 
-# Those who watch all jobs are told at once of what happens in so short a time: each look reads.
+# Events of all jobs are sent in batches this far apart, because each look reads the journal.
 GATHER_SECS = 0.05
-# Those who watch all jobs have to come again after this time, and so are known to be alive.
+# A stream of all jobs ends after this time. Clients that are still there reconnect.
 WATCH_SECS = 3600.0
 
 
 class MovesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`after`: behind this number, else from now on. The header Last-Event-ID goes before it."""
+    """`after`: from the event after this number, or from now on. Last-Event-ID overrides it."""
 
     after: Count | None = None
 
 
 class EventsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`after`: only what stands behind this number. The header Last-Event-ID goes before it."""
+    """`after`: from the event after this number. Last-Event-ID overrides it."""
 
     after: Count = 0
 
 
 async def events(orchestrator: Orchestrator, request: Request) -> Response:
-    """A job's events and notes as server-sent events, from the first or behind Last-Event-ID.
+    """Stream the events and notes of a job, from the first or after Last-Event-ID.
 
-    The stream ends when the job has. Behind the last event of an ended job the answer is 204,
-    which tells a browser not to come again.
+    The stream ends when the job has ended. After the last event of such a job the answer is 204,
+    which tells a browser not to reconnect.
     """
     job = await job_of(orchestrator, request)
     after = query_of_stream(request, EventsQuery).after
@@ -52,14 +52,14 @@ async def events(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 class _Events:
-    """A job's entries as frames, from behind a number."""
+    """A job's entries after a number, as frames."""
 
     def __init__(self, job: JobHandle, after: int) -> None:
         self._job = job
         self._after = after
 
     async def more(self) -> bytes:
-        """The next entries; empty behind the last one of a job that has ended."""
+        """The next entries; empty after the last entry of a job that has ended."""
         batch = await self._job.more(self._after)
         if batch:
             self._after = batch[-1][0]
@@ -71,19 +71,19 @@ class _Events:
 
 
 async def moves(orchestrator: Orchestrator, request: Request) -> Response:
-    """What moves any job, as server-sent events, from now on or behind Last-Event-ID.
+    """Stream the state changes of all jobs, from now on or after Last-Event-ID.
 
-    It begins with the number behind which it goes on, and ends after an hour.
+    The first frame has only an id, to resume from. The stream ends after an hour; reconnect.
     """
     after = query_of_stream(request, MovesQuery).after
     newest = await orchestrator.reading.journal(orchestrator.journal.position)
-    # A greater number is of another journal.
+    # A greater number comes from another journal.
     after = newest if after is None else min(after, newest)
     return stream_response(request, frames_of(_Moves(orchestrator, after).more))
 
 
 class _Moves:
-    """What moves any job as frames, from behind a number; the first frame tells the number."""
+    """State changes of all jobs after a number, as frames; the first frame has the number."""
 
     def __init__(self, orchestrator: Orchestrator, after: int) -> None:
         self._orchestrator = orchestrator
@@ -92,7 +92,7 @@ class _Moves:
         self._end = trio.current_time() + WATCH_SECS
 
     async def more(self) -> bytes:
-        """The next moves; empty when the client is to come again."""
+        """The next changes; empty when the client must reconnect."""
         if not self._begun:
             self._begun = True
             return b"id: %d\n\n" % self._after
@@ -104,7 +104,7 @@ class _Moves:
             )
             if batch:
                 self._after = batch[-1][0]
-                # Empty where none of them can be read.
+                # It is empty if none of the events can be read.
                 if frame := _frame(batch):
                     return frame
                 continue

@@ -1,4 +1,4 @@
-"""Jobs: listed, shown, cancelled and counted."""
+"""Lists, shows, cancels and counts jobs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class JobsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which jobs. `before` is the `next` of the page before."""
+    """Filters. `before` is the `next` of the previous page."""
 
     run: str = ""
     name: str = ""
@@ -34,7 +34,7 @@ class JobsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 async def list_jobs(orchestrator: Orchestrator, request: Request) -> Response:
-    """Jobs, the newest first."""
+    """List jobs, newest first."""
     query = decode_query(request.query_params, JobsQuery)
     found, following = await find_jobs(orchestrator, query)
     documents = [document(orchestrator, job) for job in found]
@@ -44,7 +44,7 @@ async def list_jobs(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> tuple[list[Job], int | None]:
-    """The jobs that the query asks for, and the `before` of the next page."""
+    """The jobs that match the query, and the `before` of the next page."""
 
     def find() -> list[tuple[int, JobRow]]:
         return orchestrator.journal.newest(
@@ -63,13 +63,13 @@ async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> tuple[list[
 
 
 async def get_job(orchestrator: Orchestrator, request: Request) -> Response:
-    """A job as it stands."""
+    """The current state of a job."""
     job = await job_of(orchestrator, request)
     return json(document(orchestrator, await job.look()))
 
 
 async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
-    """Cancel a job; answered when it is dead. One that has ended stays as it is."""
+    """Cancel a job; the answer comes when it is dead. No effect on a job that has ended."""
     job = await job_of(orchestrator, request)
     asked = await decode_body(request, Cancel)
     log_cancel([job.id], asked)
@@ -78,7 +78,7 @@ async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def statistics(orchestrator: Orchestrator, request: Request) -> Response:
-    """What the service's jobs do, in numbers."""
+    """Numbers of queued, running and ended jobs."""
     return json(orchestrator.statistics())
 
 
@@ -90,7 +90,7 @@ def log_cancel(jobs: list[str], asked: Cancel) -> None:
 
 
 def document(orchestrator: Orchestrator, job: Job) -> JobDocument:
-    """The document of a job of this service."""
+    """The document of a job, with what it waits for in this service."""
     return job_document(job, orchestrator.queue.waits_for(job.id))
 
 

@@ -1,4 +1,4 @@
-"""The log of a job: whole, in parts, and followed."""
+"""The log of a job: the whole log, parts of it, or live."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from orchestrator.service.types import Place
 
 
 class LogQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`follow`: from the byte `after`, as it grows, to the job's end."""
+    """`follow`: stream the log from the byte `after`, until the job has ended."""
 
     follow: bool = False
     after: Count = 0
 
 
 class FollowQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`after`: from this byte of the current attempt. The header Last-Event-ID goes before it."""
+    """`after`: from this byte of the current attempt's log. Last-Event-ID overrides it."""
 
     after: Count = 0
 
 
 class PlaceQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A `line`, from 1; without one, the line that the `byte` is in."""
+    """A `line`, counted from 1; or the line that holds `byte`."""
 
     line: Annotated[int, msgspec.Meta(ge=1, le=2**62)] | None = None
     byte: Count = 0
 
 
 async def log(orchestrator: Orchestrator, request: Request) -> Response:
-    """A job's log: whole, by a Range of bytes, or followed to the job's end."""
+    """The raw log of a job, or a Range of its bytes; with `follow`, until the job has ended."""
     job = await job_of(orchestrator, request)
     query = decode_query(request.query_params, LogQuery)
     media = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
@@ -59,10 +59,10 @@ async def log(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
-    """A job's log as server-sent events of base64, from a byte or behind Last-Event-ID.
+    """Stream the log of a job in base64, from a byte or after Last-Event-ID.
 
-    An id is an attempt and a byte of its log, `1.4096`: behind one attempt's log comes the next
-    one's. The stream ends when the job has; behind the end the answer is 204.
+    An id is an attempt and a byte of its log: `1.4096`. After the log of one attempt comes that of
+    the next. The stream ends when the job has ended; then the answer is 204.
     """
     job = await job_of(orchestrator, request)
     after = decode_query(request.query_params, FollowQuery).after
@@ -77,7 +77,7 @@ async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
-    """Where a line of a job's log begins, or which line a byte is in."""
+    """Find the byte at which a line of the log begins, or the line that holds a byte."""
     query = decode_query(request.query_params, PlaceQuery)
     opened = await _open_log(orchestrator, await job_of(orchestrator, request))
     if opened is None:
@@ -95,7 +95,7 @@ async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def _open_log(orchestrator: Orchestrator, job: JobHandle) -> tuple[int, int] | None:
-    """A descriptor of the log, the caller's to close, and its size; None when there is none yet."""
+    """A descriptor of the log, for the caller to close, and its size; None if there is no log."""
     directory = await job.fetch_directory()
 
     def opened() -> tuple[int, int] | None:

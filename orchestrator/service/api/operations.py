@@ -1,4 +1,4 @@
-"""The table of what can be asked: the routes and the OpenAPI document are made from it."""
+"""The table of the API: routes and the OpenAPI document are made from it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path: who answers, and what the OpenAPI document says of it."""
+    """One method of one path: its handler, and its types for the OpenAPI document."""
 
     method: str
     path: str

@@ -1,4 +1,4 @@
-"""Documents as answers."""
+"""JSON responses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from orchestrator.orchestrator import Orchestrator
 
-# So many documents are encoded at once; more are in a thread.
+# Longer lists are encoded in a thread.
 FEW = 5
 encode = msgspec.json.encode
 
@@ -21,7 +21,7 @@ async def json_list(
     tail: bytes,
     status: int = 200,
 ) -> Response:
-    """A document with a list, between `head` and `tail`; it may have megabytes."""
+    """A document with a list between `head` and `tail`, which may be megabytes long."""
 
     def join() -> bytes:
         return b"%s%s%s" % (head, b",".join([encode(item) for item in items]), tail)

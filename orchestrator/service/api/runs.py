@@ -1,4 +1,4 @@
-"""Runs: submitted, shown and cancelled."""
+"""Submits, shows and cancels runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 async def submit(orchestrator: Orchestrator, request: Request) -> Response:
-    """Submit a run; it is durable when this is answered. With an Idempotency-Key, once."""
+    """Submit a run. It is durable once answered; an Idempotency-Key makes retries safe."""
     key = idempotency_key(request)
     asked = await decode_body(request, SubmitRun)
     wanted = RunRequest(
@@ -40,7 +40,7 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         key=key,
         snapshot=_snapshot_of(orchestrator, asked.snapshot),
     )
-    # It looks at the workspace, at directories of jobs, and at the files of secrets.
+    # Checking reads the workspace, directories of jobs, and files of secrets.
     run = await orchestrator.find_submitted(wanted)
     known = run is not None
     warnings: list[str] = []
@@ -65,13 +65,13 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def get_run(orchestrator: Orchestrator, request: Request) -> Response:
-    """A run, with its jobs as they stand."""
+    """A run, and the current state of its jobs."""
     run = await orchestrator.find_run(request.path_params["run"])
     return await _json_run(orchestrator, run, await _documents(orchestrator, run))
 
 
 async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
-    """Cancel all jobs of a run; answered when they are dead."""
+    """Cancel all jobs of a run; the answer comes when they are dead."""
     run = await orchestrator.find_run(request.path_params["run"])
     asked = await decode_body(request, Cancel)
     log_cancel([job.id for job in run.jobs], asked)
@@ -80,9 +80,9 @@ async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 def _judged(request: RunRequest) -> Judged:
-    """The request, judged. All its secrets are there before anything is touched.
+    """Check the request, and that all its secrets exist, before anything is touched.
 
-    They are read again when they are used.
+    Secrets are read again when they are used.
     """
     judged = judge(request)
     if not judged.refused:
@@ -105,9 +105,13 @@ def _check_secrets(judged: Judged) -> None:
 def _snapshot_of(orchestrator: Orchestrator, asked: ev.SnapshotRef | None) -> Snapshot | None:
     if asked is None:
         return None
-    # It becomes a path.
+    # It becomes part of a path.
     if not re.fullmatch("[0-9a-f]{64}", asked.hash):
-        raise Problem(422, "snapshot.hash is no hash of a snapshot")
+        raise Problem(
+            422,
+            "snapshot.hash is not the hash of a snapshot",
+            resolution="send the `snapshot` of an earlier run's job, unchanged",
+        )
     path = orchestrator.root.snapshots / asked.hash
     return Snapshot(asked.hash, path, asked.commit, asked.dirty)
 

@@ -1,1 +1,1 @@
-"""The page: what the API tells, for people. Made on the host; a few scripts keep it up to date."""
+"""The web page. Rendered on the server; a few scripts keep it up to date."""

@@ -1,4 +1,4 @@
-"""What the board shows: what runs, what waits, and the newest runs."""
+"""The data of the board: running jobs, queued jobs, and the newest runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ RUNS = 30
 MAX_SHOWN = 60
 MAX_WAITING = 10
 MAX_MESSAGES = 3
-# What a person wants to see first, when not all can be shown.
+# Shown first, if not all jobs of a run fit.
 _URGENT = ("damaged", "failed", "timed_out", "infrastructure", "rejected", "cancelled", "running")
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A job that waits, and for what."""
+    """A queued job, and what it waits for."""
 
     job: Summary
     waits_for: str
@@ -32,7 +32,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Now:
-    """What goes on. `more` jobs wait beside those in `waiting`."""
+    """The current jobs. `more` is how many are queued beyond those in `waiting`."""
 
     running: tuple[Summary, ...]
     waiting: tuple[Waiting, ...]
@@ -41,7 +41,10 @@ class Now:
 
 @dataclass(frozen=True)
 class Run:
-    """A run with its jobs, or the most urgent of many; `counts` are of all of them."""
+    """A run with its jobs, or the most urgent of many. `counts` covers all of them.
+
+    `told` are jobs whose messages are shown.
+    """
 
     id: str
     mark: str
@@ -59,22 +62,22 @@ class Run:
 
     @property
     def secs(self) -> float | None:
-        """How long it took from the first job's turn, when all jobs have ended."""
+        """Seconds since the first job got its slot, if all jobs have ended; else None."""
         if self.end is None:
             return None
         return (self.end - (self.begin or self.submitted)).total_seconds()
 
 
 async def now(orchestrator: Orchestrator, summaries: Summaries) -> Now:
-    """What goes on in this service."""
+    """The current jobs of this service."""
     queue = orchestrator.queue
-    held = [place.job for place in queue.held]
-    waiting = [place.job for place in islice(queue.waiting(), MAX_WAITING)]
+    held = [slot.job for slot in queue.held]
+    waiting = [slot.job for slot in islice(queue.waiting(), MAX_WAITING)]
     more = queue.queued - len(waiting)
     found = {job.id: job for job in await summaries([*held, *waiting])}
     running = [found[job] for job in held if job in found]
     return Now(
-        # One that has ended has its place until its guest is gone.
+        # A job that has ended holds its slot until its guest is gone.
         running=tuple(sorted((job for job in running if job.end is None), key=_age)),
         waiting=tuple(Waiting(found[job], queue.waits_for(job)) for job in waiting if job in found),
         more=more,
@@ -86,7 +89,7 @@ def _age(job: Summary) -> datetime:
 
 
 def run(jobs: Sequence[Summary], *, most: int = MAX_SHOWN) -> Run:
-    """A run as its jobs make it; at most so many of them are shown."""
+    """Make a run from its jobs, of which at most `most` are shown."""
     first = jobs[0]
     ended = [job.end for job in jobs if job.end is not None]
     begun = [job.begin for job in jobs if job.begin is not None]

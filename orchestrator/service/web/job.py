@@ -1,4 +1,4 @@
-"""What a job's page shows of its life: the steps on its way, and its time as bars."""
+"""The data of a job's page: its states as steps, its time as bars, its settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from states.job import Job, Phase
 from states.lifecycle import State
 from states.spec import JobSpec
 
-# Units of a drawing's width.
+# Width of a drawing, in SVG units.
 WIDTH = 1000
 _NARROWEST = 2.0
 _TICKS = 4
@@ -34,9 +34,9 @@ _PATH = (
 
 @dataclass(frozen=True)
 class Step:
-    """A state on the job's way. `kind` is `done`, `now`, `next`, or `end` for how it ended.
+    """A state of the job. `kind` is `done`, `now`, `next`, or `end` for the final one.
 
-    `secs` were spent in it; of the state that it is in, `since` says from when.
+    `secs` is the time spent in it; `since` is when the current state began.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Bar:
-    """Something that took time: where it stands in `WIDTH`, and all of it in words."""
+    """A span of time: `x` and `width` of its bar, and its description in words."""
 
     kind: str
     x: float
@@ -64,7 +64,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A job's time: its states, what filled them and what came after, and a scale's labels."""
+    """A job's time: its states, their parts and what came after, and the labels of the scale."""
 
     states: tuple[Bar, ...]
     parts: tuple[Bar, ...]
@@ -72,7 +72,7 @@ class Drawing:
 
 
 def steps(job: Job) -> tuple[Step, ...]:
-    """The way of the current attempt: what was, what is, and what comes yet."""
+    """The states of the current attempt: past, current and next ones."""
     phases = _attempt(job.phases)
     found = []
     for phase in phases[:-1]:
@@ -127,7 +127,7 @@ def drawing(line: Timeline) -> Drawing:
 
 
 def settings(spec: JobSpec) -> dict[str, Any]:
-    """What the spec says beside its command, where it is not what it would be anyway."""
+    """The settings of a spec that differ from the defaults, without command and description."""
     usual = msgspec.to_builtins(JobSpec(command=""))
     asked: dict[str, Any] = msgspec.to_builtins(spec)
     return {

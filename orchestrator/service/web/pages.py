@@ -1,4 +1,4 @@
-"""Who answers for the page: `/`, a run, a job; and the parts that change."""
+"""The handlers of the page: the board, a run, a job, and the parts that scripts reload."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Pages:
-    """The pages over one orchestrator."""
+    """The pages of one orchestrator."""
 
     orchestrator: Orchestrator
     summaries: Summaries
 
     def routes(self) -> list[Route]:
-        """What the application is to have."""
+        """The routes of the application."""
 
         def get(path: str, handler: _Handler) -> Route:
             return Route(path, handler, methods=["GET"])
@@ -64,7 +64,7 @@ class Pages:
         ]
 
     async def show_board(self, request: Request) -> Response:
-        """What runs, what waits, and the newest runs; or the jobs that are looked for."""
+        """The board; or, with a filter, the jobs that match it."""
         given = {key: value for key, value in request.query_params.items() if value}
         query = decode_query(given, JobsQuery)
         values: dict[str, Any] = {"query": query, "verdicts": list(Verdict), "at": await self._at()}
@@ -86,7 +86,7 @@ class Pages:
         )
 
     async def board_parts(self, request: Request) -> Response:
-        """What goes on, and the runs that are named."""
+        """The current jobs, and the runs that the query names."""
         runs = request.query_params.getlist("run")[:MAX_CHANGED]
         return await self._render(
             "parts/board.html",
@@ -96,7 +96,7 @@ class Pages:
         )
 
     async def show_run(self, request: Request) -> Response:
-        """A run with all of its jobs."""
+        """The page of a run, with all its jobs."""
         run = await self.orchestrator.find_run(request.path_params["run"])
         at = await self._at()
         jobs = await self.summaries([job.id for job in run.jobs])
@@ -104,26 +104,26 @@ class Pages:
         return await self._page(request, "run.html", at=at, run=shown, jobs=jobs)
 
     async def show_job(self, request: Request) -> Response:
-        """A job."""
+        """The page of a job."""
         job = await self.orchestrator.find_job(request.path_params["job"])
         path = await job.fetch_directory() / "guest.log"
         log = await self.orchestrator.reading.apart(lambda: read_log_end(path))
         return await self._page(request, "job.html", log=log, **await self._job(job))
 
     async def job_parts(self, request: Request) -> Response:
-        """What changes of a job's page; its log comes by itself."""
+        """The parts of a job's page that change, without its log, which is a stream."""
         job = await self.orchestrator.find_job(request.path_params["job"])
         return await self._render("parts/job.html", **await self._job(job))
 
     async def cancel(self, request: Request) -> Response:
-        """End a job, as the API does; answered when that has begun."""
+        """Cancel a job, as the API does, but answer once the cancellation has begun."""
         require_same_origin(request)
         job = await self.orchestrator.find_job(request.path_params["job"])
         form = await read_form(request, MAX_FORM)
         asked = Cancel(now=form.get("now") == ["1"], reason="asked for on the page")
         log_cancel([job.id], asked)
         with trio.move_on_after(CANCEL_SECS):
-            # It goes on when nobody waits for it any more; the page shows how far it is.
+            # The cancellation continues without us; the page shows its progress.
             await job.cancel(reason=asked.reason, now=asked.now)
         return RedirectResponse(f"/jobs/{job.id}", status_code=303)
 
@@ -131,7 +131,7 @@ class Pages:
         return await self.orchestrator.reading.journal(self.orchestrator.journal.position)
 
     async def _runs(self, ids: Sequence[str]) -> list[board.Run]:
-        """The runs of these ids, without those that are not there."""
+        """The runs with these ids that exist."""
         journal = self.orchestrator.journal
         rows = await self.orchestrator.reading.journal(
             lambda: [[row.id for row in journal.jobs(run=id)] for id in ids]

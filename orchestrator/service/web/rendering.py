@@ -1,4 +1,4 @@
-"""Templates, and the headers that keep a page to itself."""
+"""Renders templates, with headers that isolate a page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.terminal import plain, plain_lines
 from orchestrator.units import NOW, age, duration, size
 from orchestrator.words import STATES, VERDICTS
 
-# Nothing that a job printed can run, be fetched, or send anything, even if it came out unescaped.
+# Even if the output of a job were not escaped, it could not run, load or send anything.
 POLICY = (
     "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self';"
     " connect-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none';"
@@ -26,7 +26,7 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    # With `no-referrer` a browser would call the origin of our own forms `null`.
+    # With `no-referrer`, a browser would send `Origin: null` with our own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -34,7 +34,7 @@ HEADERS = {
 
 
 def ago(secs: float) -> str:
-    """How long ago; `times.js` says the same as time passes."""
+    """An age in words. `times.js` updates it in the same format."""
     return "just now" if (passed := age(secs)) == NOW else f"{passed} ago"
 
 
@@ -67,6 +67,6 @@ def _environment() -> jinja2.Environment:
 
 
 def page(template: str, *, status: int = 200, **values: Any) -> Response:
-    """A page, or a part of one, from its template."""
+    """Render a page, or a part of one."""
     html = _environment().get_template(template).render(**values)
     return Response(html, status_code=status, media_type="text/html", headers=HEADERS)

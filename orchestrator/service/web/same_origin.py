@@ -1,4 +1,4 @@
-"""Forms are taken from our own pages alone."""
+"""Refuses forms that were not sent by our own pages."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from orchestrator.service.problems import Problem
 
 
 def require_same_origin(request: Request) -> None:
-    """403 for what another page than one of this very service sends, be it of the same host.
+    """403 unless the request comes from a page of this service; another port is another origin.
 
-    A browser says where a POST comes from, and does not let a page lie about it. Who says nothing
-    is no browser, and has the API.
+    A browser sends the origin of a POST, and a page cannot forge it. A client that sends none is
+    not a browser, and can use the API.
     """
     origin = request.headers.get("Origin", "")
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     if site != "same-origin" or origin.partition("://")[2] != request.headers.get("Host"):
         raise Problem(
             403,
-            "this was not sent by a page of this service",
-            resolution="load the page again; programs use the API, with the token",
+            "this request was not sent by a page of this service",
+            resolution="reload the page; in a program, use the API with the token",
         )

@@ -1,4 +1,4 @@
-"""Styles, scripts and pictures. Their address has a digest of them all, so browsers keep them."""
+"""Styles, scripts and icons. Their URLs contain a digest of them all, so browsers cache them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TYPES = {
 
 @cache
 def contents() -> dict[str, bytes]:
-    """The files by their names."""
+    """The files, by name."""
     folder = files("orchestrator.service.web") / "static"
     return {
         file.name: file.read_bytes()
@@ -31,7 +31,7 @@ def contents() -> dict[str, bytes]:
 
 @cache
 def version() -> str:
-    """Another one for other contents."""
+    """A digest of all files."""
     digest = hashlib.sha256()
     for name, content in sorted(contents().items()):
         digest.update(b"%s %d\n%s" % (name.encode(), len(content), content))
@@ -39,17 +39,17 @@ def version() -> str:
 
 
 async def static(request: Request) -> Response:
-    """A file of this version; scripts import each other by names beside their own."""
+    """A file of this version. Scripts import each other by relative names."""
     name = request.path_params["name"]
     content = contents().get(name)
     if content is None or request.path_params["version"] != version():
-        raise NotFound("there is no such file", resolution="load the page again")
+        raise NotFound("there is no such file", resolution="reload the page")
     headers = {
         "Content-Type": _TYPES[name.rpartition(".")[2]],
         "Cache-Control": "public, max-age=31536000, immutable",
         "ETag": f'"{version()}"',
         "X-Content-Type-Options": "nosniff",
-        # A worker's is that of its script.
+        # A worker has the policy of its script.
         "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'",
     }
     if headers["ETag"] in request.headers.get("If-None-Match", ""):

@@ -1,4 +1,4 @@
-"""Jobs in a few words each, remembered: a board shows the same ones over and over."""
+"""Summaries of jobs, cached: a board shows the same jobs over and over."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MAX_MESSAGE = 300
 
 @dataclass(frozen=True)
 class Summary:
-    """A job on the board. `mark` names its shape and colour, `word` says the same.
+    """A job on the board. `mark` names its shape and colour, `word` is the text.
 
-    `begin` is when it had its turn, None before; `message` why it did not pass, on one line.
+    `begin` is when it got its slot, None before; `message` says on one line why it did not pass.
     """
 
     id: str
@@ -43,14 +43,14 @@ class Summary:
 
     @property
     def secs(self) -> float | None:
-        """How long it took, when it has ended; without its wait for a turn."""
+        """Seconds that it took, without its time in the queue; None until it has ended."""
         if self.end is None:
             return None
         return (self.end - (self.begin or self.submitted)).total_seconds()
 
 
 def summary(job: JobDocument) -> Summary:
-    """The summary of a job; of one that cannot be read, what its damage leaves."""
+    """The summary of a job; if it cannot be read, of what is known without its events."""
     first, last = job.phases[0], job.phases[-1]
     turn = next((phase for phase in job.phases if phase.state is State.ARTIFACTS_RESET), None)
     message = job.damaged or (job.failure.message if job.failure else "")
@@ -73,7 +73,7 @@ def summary(job: JobDocument) -> Summary:
 
 
 def mark(job: JobDocument) -> str:
-    """The shape and colour that a job has: its verdict, or how far it is."""
+    """The name of a job's shape and colour: from its verdict, or its state."""
     if job.damaged:
         return DAMAGED
     if job.verdict is not None:
@@ -84,16 +84,16 @@ def mark(job: JobDocument) -> str:
 
 
 class Summaries:
-    """The summaries of one orchestrator's jobs; each is made once, until its job moves."""
+    """A cache of summaries of one orchestrator's jobs; an event of a job drops its summary."""
 
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._orchestrator = orchestrator
         self._known: OrderedDict[str, Summary] = OrderedDict()
-        self._asked: list[set[str]] = []  # jobs that are being read, and have not moved meanwhile
+        self._asked: list[set[str]] = []  # jobs being read, without those that changed meanwhile
         orchestrator.journal.observe(self._on_entry)
 
     async def __call__(self, jobs: Sequence[str]) -> list[Summary]:
-        """The summaries of jobs, by their ids. One that `pikaci gc` has taken is left out."""
+        """The summaries of jobs, by id. Jobs that `pikaci gc` has deleted are left out."""
         found = {job: self._known[job] for job in jobs if job in self._known}
         for job in found:
             self._known.move_to_end(job)

@@ -107,7 +107,7 @@ async def test_a_guest_whose_ids_another_has_is_not_used(tmp_path: Path) -> None
         tried = bases(rig)
         restarted = next(entry for entry in rig.entries() if isinstance(entry, ev.Restarted))
 
-    assert "stranger of project default has ids" in restarted.reason
+    assert "stranger of project default uses ids" in restarted.reason
     assert (Verdict.PASSED, 0) == (job.verdict, job.retries)
     assert tried[0] == taken != tried[-1]
     assert {"stranger"} == set(rig.fake.instances("default")) | set(rig.fake.instances())
@@ -121,5 +121,5 @@ async def test_when_nearly_all_ids_are_taken_the_job_says_who_has_them(tmp_path:
 
     assert (State.FAILED, Verdict.INFRASTRUCTURE) == (job.state, job.verdict)
     assert job.failure is not None
-    assert "stranger of project default has ids of it" in job.failure.message
+    assert "stranger of project default uses ids of the last one" in job.failure.message
     assert {} == rig.fake.instances()

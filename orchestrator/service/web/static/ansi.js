@@ -1,19 +1,19 @@
-// Text with a terminal's colours, as pieces of text with their styles. Pure.
+// Splits text with terminal colours into pieces with styles. Pure.
 
 const STEERING = new RegExp([
-  "\\x1b\\[([0-9;:]{0,64})m", // the one that is understood
+  "\\x1b\\[([0-9;:]{0,64})m", // colours: the only sequence that is interpreted
   "\\x1b\\[[0-?]*[ -/]*[@-~]?", // CSI
   "\\x1b[\\]PX^_][^\\x07\\x18\\x1a\\x1b\\x9c]*(?:\\x07|\\x9c|\\x1b\\\\)?", // OSC, DCS, SOS, PM, APC
   "\\x1b[ -/]*[0-~]?", // other escapes
-  "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f]", // controls but tab, marks of direction
+  "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f]", // controls except tab, and direction marks
 ].join("|"), "g");
-// They would show a line in another order than it has.
+// They would show a line in a different order.
 const REORDERING = /[\u202a-\u202e\u2066-\u206f]/g;
 
 export const PLAIN = Object.freeze({});
 
-// `text` is one line; gives {pieces: [{text, style}], style}, with the style that the next line
-// begins with. A style has: bold, dim, italic, underline, strike, reverse, and front and back: a
+// `text` is one line. Returns {pieces: [{text, style}], style}, with the style in which the next
+// line starts. A style has: bold, dim, italic, underline, strike, reverse, and front and back: a
 // number of the 16 colours, or a CSS colour.
 export function parse(text, style = PLAIN) {
   const pieces = [];
@@ -70,11 +70,11 @@ function indexed(number) {
   return rgb([Math.trunc(cube / 36), Math.trunc(cube / 6) % 6, cube % 6].map(level));
 }
 
-// Those of the screen, in style.css.
+// The default colours, in style.css.
 const PAPER = "#14181c", INK = "#d6dbe0";
 const CLASSES = { bold: "b", dim: "d", italic: "i", underline: "u", strike: "s" };
 
-// A piece as an element; what was printed is only ever text of it.
+// A piece as an element; output is only ever its text content.
 export function element({ text, style }) {
   const span = document.createElement("span");
   span.textContent = text;

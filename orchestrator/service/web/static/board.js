@@ -1,4 +1,4 @@
-// The board: runs come, and change.
+// The board: shows runs as they start and change.
 
 import { live, sign } from "./live.js";
 
@@ -11,7 +11,7 @@ live({
   wants(move) {
     if (move) changed.add(move.run);
     else for (const run of list.children) changed.add(run.dataset.run);
-    return true; // what waits may wait for something else now
+    return true; // what queued jobs wait for may have changed
   },
   url() {
     const query = new URLSearchParams();
@@ -31,7 +31,7 @@ live({
   swapped: show,
 });
 
-// The title says what one would want to come back for.
+// The title of a hidden page says why to come back.
 function show() {
   if (!document.hidden) unseen = 0;
   const running = document.querySelectorAll("#now .shape:not(.queued)").length;

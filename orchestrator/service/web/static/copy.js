@@ -1,4 +1,4 @@
-// A button behind each command that one may want to copy; browsers allow it on safe origins alone.
+// Adds a copy button after each command. Browsers allow copying only on secure origins.
 
 export function copyButtons(root = document) {
   if (!navigator.clipboard) return;

@@ -1,17 +1,17 @@
-// What moves any job: /v1/events as messages. One feed serves all tabs, from the shared worker.
+// State changes of all jobs: /v1/events as messages. The shared worker has one feed for all tabs.
 
 import { Frames, QUIET_MS } from "./frames.js";
 import { keep } from "./stream.js";
 
 export class Feed {
-  // `send` gets {move, id}, {state, ms}, and {at}: the number of the newest event that is known.
+  // `send` gets {move, id}, {state, ms}, and {at}: the number of the newest known event.
   constructor(send) {
     this.send = send;
     this.state = null;
     this.at = null;
   }
 
-  // Begin behind the number, if it has not begun.
+  // Start after this number, if not started yet.
   start(at) {
     if (this.stop) return;
     if (this.at === null) this.at = at;

@@ -1,18 +1,18 @@
-// Server-sent events from bytes, however those are cut.
+// Parses server-sent events from bytes, however those are split.
 
-// The service says something every 15 s.
+// The service sends something every 15 s.
 export const QUIET_MS = 45000;
 
 export class Frames {
   constructor() { this.clear(); }
 
-  // What another connection left unfinished is sent anew.
+  // Drop what a lost connection left unfinished: it is sent again.
   clear() {
     this.text = "";
     this.decoder = new TextDecoder();
   }
 
-  // The fields of each event that is whole now. A comment has none.
+  // The fields of each event that is now complete. A comment has none.
   take(bytes) {
     const parts = (this.text + this.decoder.decode(bytes, { stream: true })).split("\n\n");
     this.text = parts.pop();

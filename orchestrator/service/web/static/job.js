@@ -1,4 +1,4 @@
-// A job's page: its states as they come, its log as it grows, its end on demand.
+// A job's page: live states, live log, and the cancel button.
 
 import { live, sign } from "./live.js";
 import { Log } from "./log.js";
@@ -24,14 +24,14 @@ function show() {
   sign(job.mark, `${job.word} · ${job.name}`);
   if (job.attempt !== attempt) {
     attempt = job.attempt;
-    log.restart(); // another attempt has a log of its own
+    log.restart(); // each attempt has its own log
   }
-  if (ended() && !wasEnded) setTimeout(refresh, LATER_MS); // the guest's end is in its trace too
+  if (ended() && !wasEnded) setTimeout(refresh, LATER_MS); // to show the deletion of the guest too
   wasEnded = ended();
 }
 show();
 
-// The form does what it does without a script, and the page stays.
+// Send the form as without a script, but stay on the page.
 document.addEventListener("submit", async (event) => {
   if (!event.target.closest("#cancel")) return;
   event.preventDefault();

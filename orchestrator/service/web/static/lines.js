@@ -1,13 +1,13 @@
-// Bytes of a log as lines. Pure, but for `read` and `placeOf`, which ask the service.
+// Splits bytes of a log into lines. Pure, except for `read` and `placeOf`, which ask the service.
 
-// Of a longer line only its two ends are kept.
+// Only the two ends of a longer line are kept.
 const END = 8 * 1024;
 const MAX_TEXT = 4000;
 const decoder = new TextDecoder();
 const LF = 10;
 
 // A line: where it begins (`at`) and what follows it (`end`), in bytes; its bytes, and how many
-// were left out in their middle.
+// were left out of the middle.
 function line(at, bytes, end) {
   if (bytes.length <= 2 * END) return { at, end, bytes, without: 0 };
   return { at, end, bytes: join(bytes.slice(0, END), bytes.slice(-END)), without: bytes.length - 2 * END };
@@ -21,7 +21,8 @@ export function join(one, other) {
   return both;
 }
 
-// The lines of bytes that begin, at `at`, with a line; the last one may have no end yet (`open`).
+// The lines in bytes that start at `at`, at the start of a line. The last one may be unfinished
+// (`open`).
 export function split(bytes, at) {
   const lines = [];
   let from = 0;
@@ -31,7 +32,7 @@ export function split(bytes, at) {
   return { lines, open };
 }
 
-// An open line with more bytes behind it.
+// An unfinished line, with more bytes appended.
 export function longer(open, bytes) {
   const grown = join(open.bytes, bytes);
   const kept = line(open.at, grown, open.end + bytes.length);
@@ -44,10 +45,10 @@ export function breaks(bytes) {
   return count;
 }
 
-// Some progress bars return to the start of the line by a sequence.
+// Some progress bars return to the start of the line with an escape sequence.
 const decoded = (bytes) => decoder.decode(bytes).replace(/\x1b\[[01]?G/g, "\r").replace(/\r+$/, "");
 
-// What a terminal would show of a line in the end: a return begins it anew.
+// What a terminal finally shows of a line: a carriage return starts it over.
 export function text({ bytes, without }) {
   if (without) {
     const last = decoded(bytes.subarray(END));
@@ -60,13 +61,13 @@ export function text({ bytes, without }) {
   return { text: shown.slice(0, MAX_TEXT), cut: more + Math.max(0, shown.length - MAX_TEXT) };
 }
 
-// Where a job's log is read from, by bytes and by lines.
+// Reads a job's log, by bytes and by lines.
 export class Source {
   constructor(job) {
     this.address = `/v1/jobs/${encodeURIComponent(job)}/log`;
   }
 
-  // {bytes, at, size}: by a range as HTTP writes it, such as "0-99" and "-100".
+  // {bytes, at, size} of an HTTP range, such as "0-99" or "-100".
   async read(range) {
     const answer = await fetch(this.address, {
       headers: { Range: `bytes=${range}` }, cache: "no-store",
@@ -78,7 +79,7 @@ export class Source {
     return { bytes, at: Number(said?.[1] ?? 0), size: Number(said?.[2] ?? bytes.length) };
   }
 
-  // {line, byte}: of a line, or of the one that holds a byte.
+  // {line, byte} of a line, or of the line that holds a byte.
   async place(asked) {
     const answer = await fetch(`${this.address}/place?${new URLSearchParams(asked)}`, { cache: "no-store" });
     if (!answer.ok) throw new Error(`status ${answer.status}`);

@@ -1,16 +1,16 @@
-// Keeps a page up to date: hears what moved, fetches the parts that it changes, and swaps them.
+// Keeps a page up to date: listens for changes, fetches the parts that changed, and swaps them.
 
 import { copyButtons } from "./copy.js";
 import { Feed } from "./feed.js";
 import { tick } from "./times.js";
 
-// Events that come together are one fetch; a page that nobody sees is in no hurry.
+// Events close together cause one fetch; a hidden page fetches less often.
 const SOON_MS = 100, APART_MS = 1000, HIDDEN_MS = 5000;
 const icon = document.querySelector("link[rel=icon]");
 const link = document.getElementById("link");
 
-// `wants(move)` says whether the page shows what moved; `url()` what to fetch then; `place(part)`
-// puts a part that is not there yet; `moved(move)` and `swapped()` are told.
+// `wants(move)`: whether a change affects the page; `url()`: what to fetch then; `place(part)`
+// inserts a new part; `moved(move)` and `swapped()` are callbacks.
 export function live({ wants, url, place = () => {}, moved = () => {}, swapped = () => {} }) {
   let at = Number(document.documentElement.dataset.at);
   let timer = null, busy = false, again = false, last = 0;
@@ -34,7 +34,7 @@ export function live({ wants, url, place = () => {}, moved = () => {}, swapped =
         swapped();
       }
     } catch {
-      again = true; // the feed tells of lost connections
+      again = true; // the feed reports lost connections
     }
     last = performance.now();
     busy = false;
@@ -47,7 +47,7 @@ export function live({ wants, url, place = () => {}, moved = () => {}, swapped =
       moved(message.move);
       if (wants(message.move)) refresh();
     } else if (message.at !== undefined) {
-      // Between the making of this page and now, something may have moved.
+      // Something may have changed since this page was rendered.
       if (message.at > at) { at = message.at; wants(null); refresh(); }
     } else {
       say(message.state, message.ms);
@@ -86,10 +86,10 @@ function say(state, ms) {
   if (state === "out") return location.reload();
   link.className = `link ${state}`;
   link.textContent = state === "live" ? "live"
-    : `connection lost, trying again${ms > 2000 ? ` in ${Math.round(ms / 1000)} s` : ""}`;
+    : `connection lost, retrying${ms > 2000 ? ` in ${Math.round(ms / 1000)} s` : ""}`;
 }
 
-// Put the parts of an answer where those of the same id stand.
+// Replace parts with those of the same id in the answer.
 function swap(html, place) {
   const made = new DOMParser().parseFromString(html, "text/html");
   for (const part of made.querySelectorAll("[data-part]")) {
@@ -111,7 +111,7 @@ function swap(html, place) {
   }
 }
 
-// How to find, in a part's next version, what stood where this element stands.
+// How to find this element in the next version of its part.
 function trail(root, element) {
   const kind = element.tagName, text = element.textContent;
   return (fresh) => [...fresh.querySelectorAll(kind)].find((found) => found.textContent === text);

@@ -1,5 +1,5 @@
-// A job's log: its end, as it grows, and any other part of it. However long it is, only some
-// thousand lines of it are in the page.
+// Shows a job's log: its live end, or any other part. However long the log is, the page holds only
+// some thousand lines.
 
 import { PLAIN, element, parse } from "./ansi.js";
 import { Source, join, longer, split, text } from "./lines.js";
@@ -12,7 +12,7 @@ const DRAW_MS = 50, PENDING = 1024 * 1024, HIDDEN_MS = 5000;
 const NEAR = 30; // pixels
 
 export class Log {
-  // `ended()` says whether the job has. `onlines(lines)` hears of lines as they are shown.
+  // `ended()`: whether the job has ended. `onlines(lines)` is called with lines as they are shown.
   constructor(box, job, ended) {
     this.box = box;
     this.ended = ended;
@@ -37,7 +37,7 @@ export class Log {
   clear(first) {
     this.lines = [];
     this.first = first; // the number of the first line
-    this.open = null; // the last line, while it has no end: {line, node}
+    this.open = null; // the last line, while unfinished: {line, node}
     this.style = PLAIN;
     this.waiting = [];
     this.pending = 0;
@@ -48,7 +48,7 @@ export class Log {
 
   get next() { return this.open?.line.end ?? this.lines.at(-1)?.end ?? 0; }
 
-  // Begin anew; what an earlier turn still waits for is not wanted any more.
+  // Start over; drop what an earlier load still waits for.
   begin() {
     this.stop();
     this.turn += 1;
@@ -80,7 +80,7 @@ export class Log {
     this.edges();
   }
 
-  // A number in the address's hash is a line to go to.
+  // A number in the URL's hash is the line to show.
   toHash() {
     const found = /^#L(\d+)$/.exec(location.hash);
     if (found) this.toLine(Number(found[1]));
@@ -112,8 +112,8 @@ export class Log {
     this.edges();
   }
 
-  // Lines of the middle of a log. The last one goes on behind what was read: it is left out, but
-  // when it is the `wanted` one or the only one.
+  // Lines from the middle of a log. The last one continues after what was read, so leave it out,
+  // unless it is the `wanted` one or the only one.
   async closed(found, wanted) {
     const { lines, open, first, size } = found, number = first + lines.length;
     if (!open || open.end >= size) return found;
@@ -149,7 +149,7 @@ export class Log {
     this.edges();
   }
 
-  // The end of what is shown is no more the end of the log.
+  // The shown part no longer ends where the log ends.
   detach() {
     this.stop();
     this.waiting = [];
@@ -175,7 +175,7 @@ export class Log {
     this.edges();
   }
 
-  // What comes from now on, to the job's end.
+  // Follow the log until the job has ended.
   follow() {
     const control = new AbortController();
     this.following = true;
@@ -194,7 +194,7 @@ export class Log {
         let drawn;
         for (const found of frames.take(bytes)) {
           if (found.id === undefined || signal.aborted) continue;
-          // Another attempt has a log of its own.
+          // Each attempt has its own log.
           if (id !== null && found.id.split(".")[0] !== id.split(".")[0]) return this.restart();
           id = found.id;
           drawn = this.take(fromBase64(found.data), signal);
@@ -203,7 +203,7 @@ export class Log {
       },
       tell: (state) => {
         this.state.className = state === "lost" ? "link lost" : "soft";
-        this.state.textContent = state === "lost" ? "connection lost, trying again"
+        this.state.textContent = state === "lost" ? "connection lost, retrying"
           : state === "live" && !this.ended() ? "follows" : "";
       },
       signal,
@@ -218,7 +218,7 @@ export class Log {
     else if (this.left) { this.left = false; this.flush(); this.follow(); }
   }
 
-  // Bytes as they come; a promise when they come faster than they are drawn.
+  // Take new bytes; return a promise if they arrive faster than they are drawn.
   take(bytes, signal) {
     if (signal.aborted) return undefined;
     this.waiting.push(bytes);
@@ -248,7 +248,7 @@ export class Log {
       at = grown.end + 1;
     }
     const { lines, open } = split(bytes, at);
-    if (lines.length > MOST) { // faster than anybody reads
+    if (lines.length > MOST) { // faster than anybody can read
       const first = this.first + this.lines.length + lines.length - MOST, { stuck } = this;
       this.clear(first);
       Object.assign(this, { stuck, following: true });
@@ -286,7 +286,7 @@ export class Log {
     this.edges();
   }
 
-  // Make the line's node; gives the style that the next line begins with.
+  // Make the line's node; return the style in which the next line starts.
   draw(line, number, style) {
     const shown = text(line);
     const parsed = parse(shown.text, style);
@@ -339,7 +339,7 @@ export class Log {
       return await work();
     } catch {
       this.state.className = "link lost";
-      this.state.textContent = "the log could not be read; load the page again";
+      this.state.textContent = "the log could not be read; reload the page";
       return null;
     }
   }

@@ -1,4 +1,4 @@
-// A page that does not change: only its times do.
+// A page on which only the times change.
 import { tick } from "./times.js";
 import { copyButtons } from "./copy.js";
 

@@ -1,4 +1,4 @@
-// Search in a whole log, shown or not: the lines that hold a text, one after the other.
+// Searches the whole log, not just the shown part, for lines that contain a text.
 
 import { parse } from "./ansi.js";
 import { join, split, text } from "./lines.js";
@@ -59,7 +59,7 @@ export class Search {
         if (done) break;
         const bytes = join(rest, value), to = bytes.lastIndexOf(10) + 1;
         rest = bytes.slice(to);
-        if (rest.length > 1 << 20) rest = rest.slice(0, 1 << 20); // a line of megabytes: its beginning
+        if (rest.length > 1 << 20) rest = rest.slice(0, 1 << 20); // search only the start of a huge line
         this.look(split(bytes.subarray(0, to), 0).lines);
         if (this.at < 0 && this.found.length) this.step(1);
         this.tell();
@@ -68,7 +68,7 @@ export class Search {
       if (rest.length) this.look([split(rest, 0).open]);
       if (this.at < 0 && this.found.length) this.step(1);
     } catch {
-      // Another search has begun, or the connection is lost: the log says so.
+      // Another search has begun, or the connection is lost, which the log reports.
     }
     if (control === this.control) this.tell();
   }
@@ -80,7 +80,7 @@ export class Search {
     }
   }
 
-  // Lines have come into the page.
+  // New lines are on the page.
   shown(lines) {
     if (!this.wanted) return;
     const first = this.log.first + this.log.lines.indexOf(lines[0]);
@@ -102,7 +102,7 @@ export class Search {
       : `${this.at + 1} of ${many}`;
   }
 
-  // Colour what is found in the lines that are shown, without touching them.
+  // Highlight matches in the shown lines, without changing their nodes.
   mark() {
     if (!globalThis.CSS?.highlights) return;
     const ranges = [];

@@ -1,11 +1,11 @@
-// A stream of events that goes on and on, taken up again when its connection is lost, or ends.
+// An endless stream of events, resumed when its connection is lost or ends.
 
 const FIRST_MS = 500, MOST_MS = 15000;
 
-// `open()` says what to ask for, each time anew: {url, headers}. `take(bytes)` gets what comes; a
-// promise of it is waited for. `tell` hears "live", "lost" (and for how many ms), "out" (not logged
-// in), and "over": the service has nothing more, or knows nothing of it. Without a byte for `quietMs`
-// a connection counts as lost.
+// `open()` returns each request: {url, headers}. `take(bytes)` gets the bytes; if it returns a
+// promise, that is awaited. `tell` is called with "live", "lost" (and the ms until the next try),
+// "out" (not logged in), or "over" (the service has no more, or no such stream). A connection without
+// a byte for `quietMs` is lost.
 export async function keep({ open, take, tell, signal, quietMs }) {
   let wait = FIRST_MS;
   while (!signal.aborted) {
@@ -35,9 +35,9 @@ export async function keep({ open, take, tell, signal, quietMs }) {
         came = true;
         await take(value);
       }
-      if (came && !signal.aborted) continue; // it ended in good order
+      if (came && !signal.aborted) continue; // it ended normally
     } catch {
-      // Lost: whatever it was, it is tried again.
+      // Lost, for whatever reason: try again.
     } finally {
       clearTimeout(timer);
       attempt.abort();

@@ -1,6 +1,6 @@
-// Times as they pass: `units.py` says the same when the page is made.
+// Updates times. `units.py` formats them the same way when the page is rendered.
 
-// How far the reader's clock is behind the service's.
+// By how much the reader's clock is behind the service's.
 const behind = Number(document.documentElement.dataset.now) - Date.now();
 
 export function age(secs) {
@@ -27,7 +27,7 @@ function pair(count, per, unit, part) {
   return `${Math.floor(count / per)} ${unit}${few ? ` ${few} ${part}` : ""}`;
 }
 
-// What is shown of the moment, once a second; a hidden page needs none of it.
+// Update once a second, unless the page is hidden.
 export function tick() {
   if (!document.hidden)
     for (const time of document.querySelectorAll("time[data-ago], time[data-since]")) {

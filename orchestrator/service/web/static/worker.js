@@ -1,4 +1,4 @@
-// One connection for all tabs of this service: a browser opens but six to a host.
+// One connection for all tabs: a browser opens only six per host.
 
 import { Feed } from "./feed.js";
 
