@@ -36,7 +36,7 @@ class Served:
     listen: Callable[[], Awaitable[None]]
 
     async def restart(self, away_secs: float) -> None:
-        """Cut all connections, as a process that dies does, and listen again after a while."""
+        """Close all connections, like a process that dies, and listen again after a while."""
         self.serving.cancel()
         await self.ended.wait()
         await trio.sleep(away_secs)
@@ -47,7 +47,7 @@ class Served:
         return str(self.orchestrator.root.path.parent / "workspace")
 
     async def submit(self, command: str = "echo one; echo two", **headers: str) -> Any:
-        """Submit one job over HTTP; its document."""
+        """Submit one job over HTTP; return its document."""
         answer = await self.http.post(
             "/v1/runs",
             json={"workspace": self.workspace, "jobs": {"job": {"command": command}}},
@@ -63,7 +63,7 @@ class Served:
                 return
 
     async def settled(self, job: str) -> None:
-        """Return when nothing more is written of the job."""
+        """Return when nothing more is written about the job."""
         while self.orchestrator.drives(job):
             await self.orchestrator.arrivals.entry(job).wait()
 
@@ -72,7 +72,7 @@ class Served:
 async def open_served(
     wrap: Callable[[ASGIApp], ASGIApp] = LocalOnly, most: int | None = None, **options: Any
 ) -> AsyncIterator[Served]:
-    """Serve for the length of the block, `most` connections; `options` go to `open_fake`."""
+    """Serve at most `most` connections during the block; `options` go to `open_fake`."""
     async with open_fake(**options) as (orchestrator, fake):
         path = orchestrator.root.path / "service.sock"
         stopping = trio.Event()

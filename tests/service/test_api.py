@@ -28,7 +28,7 @@ from tests.service.served import Served, open_served
 
 
 async def events_of(served: Served, job: str, **headers: str) -> list[tuple[int, str, Any]]:
-    """The events that one stream brings: number, type, document."""
+    """The events of one stream: number, type, document."""
     found = []
     async with served.http.stream("GET", f"/v1/jobs/{job}/events", headers=headers) as answer:
         fields: dict[str, str] = {}
@@ -54,7 +54,7 @@ async def problem(answer: Any, status: int) -> dict[str, Any]:
 
 
 async def test_a_job_is_submitted_watched_and_read() -> None:
-    """From the answer that says that it is durable, to its log."""
+    """From the answer to the submission, to the log."""
     async with open_served() as served:
         job = await served.submit()
         seen = await events_of(served, job["id"])
@@ -70,7 +70,7 @@ async def test_a_job_is_submitted_watched_and_read() -> None:
 
 
 async def test_a_stream_goes_on_behind_the_last_event_that_was_seen() -> None:
-    """Nothing twice, nothing lost; behind the last there is nothing to wait for."""
+    """Nothing is repeated or lost; after the last event there is nothing to wait for."""
     async with open_served() as served:
         job = await served.submit()
         await served.settled(job["id"])
@@ -89,7 +89,7 @@ async def test_a_stream_goes_on_behind_the_last_event_that_was_seen() -> None:
 
 
 async def test_a_key_is_submitted_once() -> None:
-    """201 at first, 200 then; other jobs under the key are a conflict."""
+    """First 201, then 200; other jobs with the key are a conflict."""
     async with open_served() as served:
         key = {"Idempotency-Key": "build 7"}
         body = {"workspace": served.workspace, "jobs": {"a": {"command": "true"}}}
@@ -115,7 +115,7 @@ async def test_a_key_is_submitted_once() -> None:
     ids=lambda change: next(iter(change)),
 )
 async def test_a_key_stands_for_all_that_was_asked(change: dict[str, Any]) -> None:
-    """409 for any difference; the same again is the same run, whatever the disk has by then."""
+    """409 for any difference; a repeated request gets the same run, even if the disk has changed."""
     async with open_served() as served:
         key = {"Idempotency-Key": "build 7"}
         there = Path(served.workspace).parent / "mounted"
@@ -153,7 +153,7 @@ async def test_a_key_that_is_none_is_refused(keys: list[str]) -> None:
 
 
 async def test_jobs_are_listed_by_pages_and_filters() -> None:
-    """The newest first; `next` leads on, to the end."""
+    """Newest first; `next` leads to the last page."""
     async with open_served() as served:
         jobs = [await served.submit("true" if n % 2 else "exit 3") for n in range(5)]
         for job in jobs:
@@ -176,7 +176,7 @@ async def test_jobs_are_listed_by_pages_and_filters() -> None:
 
 
 async def test_a_job_is_cancelled_over_http() -> None:
-    """The answer comes when it is dead; asking again changes nothing."""
+    """The answer comes when it is dead; a second request changes nothing."""
     async with open_served() as served:
         job = await served.submit("sleep 10000")
         await served.started(job["id"])
@@ -192,7 +192,7 @@ async def test_a_job_is_cancelled_over_http() -> None:
 
 
 async def test_a_log_is_followed_and_read_by_ranges() -> None:
-    """While it grows; and as RFC 9110 says of ranges."""
+    """While it grows; ranges follow RFC 9110."""
     async with open_served() as served:
         job = await served.submit("echo one; sleep 1; echo two")
         path = f"/v1/jobs/{job['id']}/log"
@@ -218,7 +218,7 @@ async def test_a_log_is_followed_and_read_by_ranges() -> None:
 
 
 async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
-    """Whatever path is asked for, and whatever lies there."""
+    """Whatever the path is, and whatever is there."""
     async with open_served() as served:
         job = await served.submit()
         await served.orchestrator.job(job["id"]).wait()
@@ -249,7 +249,7 @@ async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
 
 
 def test_what_was_not_collected_whole_is_no_artifact(tmp_path: Path) -> None:
-    """The manifest says what was; a file that lies there without it is half of one."""
+    """The manifest lists what was collected; other files may be incomplete."""
     leave_artifacts(tmp_path, {"whole": b"1"})
     (tmp_path / "artifacts" / "half").write_bytes(b"1")
     whole = list_artifacts(tmp_path / "artifacts")
@@ -305,7 +305,7 @@ def test_what_was_not_collected_whole_is_no_artifact(tmp_path: Path) -> None:
     ],
 )
 async def test_a_bad_submission_is_refused_in_words(body: bytes, status: int, words: str) -> None:
-    """What is wrong, and nothing was begun."""
+    """The answer says what is wrong, and nothing was started."""
     async with open_served(capacity=Capacity(jobs=1, cpus=8)) as served:
         answer = await served.http.post(
             "/v1/runs", content=body, headers={"Content-Type": "application/json"}
@@ -317,7 +317,7 @@ async def test_a_bad_submission_is_refused_in_words(body: bytes, status: int, wo
 
 
 async def test_more_than_the_host_has_is_refused(tmp_path: Path) -> None:
-    """With the job, the key, the value and what there is; nothing was begun."""
+    """It names the job, the key, the value and what the host has; nothing was started."""
     asked = {"workspace": str(tmp_path), "jobs": {"a": {"command": "true", "memory": "900GiB"}}}
     async with open_served() as served:
         answer = await served.http.post("/v1/runs", json=asked)
@@ -350,7 +350,7 @@ async def test_a_service_lets_jobs_mount_what_its_operator_allows(tmp_path: Path
 
 
 async def test_what_is_not_there_and_what_is_not_taken_is_said() -> None:
-    """As problems, like all else."""
+    """As problem documents, like all other errors."""
     async with open_served() as served:
         get, post = served.http.get, served.http.post
         assert "no job" in (await problem(await get("/v1/jobs/x"), 404))["title"]
@@ -419,7 +419,7 @@ async def test_a_body_that_is_too_large_or_too_slow_is_let_go(
 
 
 async def test_a_service_that_stops_takes_no_jobs() -> None:
-    """It says so, to who submits and to who asks whether it is ready; it still tells of jobs."""
+    """Submissions and /readyz are told so; jobs can still be read."""
     async with open_served() as served:
         assert 200 == (await served.http.get("/readyz")).status_code
         stopping = trio.Event()
@@ -449,13 +449,13 @@ async def test_a_service_that_stops_takes_no_jobs() -> None:
     ],
 )
 async def test_a_page_of_somebody_else_gets_nothing(headers: dict[str, str], status: int) -> None:
-    """Whatever name it has found for a socket that was forwarded to a port."""
+    """Whatever name it uses for a socket that was forwarded to a port."""
     async with open_served() as served:
         assert status == (await served.http.get("/v1/jobs", headers=headers)).status_code
 
 
 async def test_on_tcp_nothing_is_told_without_the_token() -> None:
-    """But that the service lives."""
+    """Except that the service is alive."""
     async with open_served() as served:
         app = RequireToken(make_app(served.orchestrator), "t" * 16)
         async with httpx.AsyncClient(
@@ -472,7 +472,7 @@ async def test_on_tcp_nothing_is_told_without_the_token() -> None:
 
 
 async def test_the_document_says_what_the_service_does() -> None:
-    """Answers have the forms that /v1/openapi.json promises."""
+    """Answers match /v1/openapi.json."""
     async with open_served() as served:
         document = (await served.http.get("/v1/openapi.json")).json()
         job = await served.submit()
@@ -492,7 +492,7 @@ async def test_the_document_says_what_the_service_does() -> None:
 
 
 def test_the_socket_is_its_user_s_alone(tmp_path: Path) -> None:
-    """From its first moment; a dead service's is replaced, another file is not."""
+    """From the start; the socket of a dead service is replaced, another file is not."""
     path = tmp_path / ("long" * 20) / ("er" * 20) / "service.sock"
     path.parent.mkdir(parents=True)
     old = os.umask(0)
@@ -512,7 +512,7 @@ def test_the_socket_is_its_user_s_alone(tmp_path: Path) -> None:
 
 
 def test_the_socket_of_a_living_service_stays(tmp_path: Path) -> None:
-    """Also when two state roots were given one path; and nobody removes but its own."""
+    """Also if two state roots use the same path; each service removes only its own socket."""
     path = tmp_path / "service.sock"
     with unix_socket(path):
         with pytest.raises(UsageError, match="another service listens"), unix_socket(path):
@@ -569,7 +569,7 @@ def test_a_token_is_secret_and_long(
 def test_a_token_may_be_a_credential_of_systemd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, taken: bool
 ) -> None:
-    """Whose access list shows as a right of its group; a right of everybody is one."""
+    """Its access list looks like group permissions; permissions for others are refused."""
     path = tmp_path / "token"
     path.write_text("0123456789abcdef\n")
     path.chmod(mode)
@@ -584,6 +584,6 @@ def test_a_token_may_be_a_credential_of_systemd(
 
 @pytest.mark.parametrize("listen", ["localhost:80", "127.0.0.1", "127.0.0.1:x", "1.2.3.4:1", ":1"])
 def test_an_address_that_is_none_is_refused(listen: str) -> None:
-    """Names among them: who listens says where."""
+    """Also host names: only an address says where it listens."""
     with pytest.raises(UsageError, match="--listen"), tcp_socket(listen):
         pass

@@ -21,13 +21,13 @@ from tests.service.served import Served, open_served
 
 @pytest.fixture
 def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test's clock takes its time for each."""
+    """The clock of the tests advances for each."""
     monkeypatch.setattr(client_module, "AGAIN_SECS", 20.0)
     monkeypatch.setattr(client_module, "MOST_AGAIN_SECS", 20.0)
 
 
 class Followed:
-    """What a client has seen of one job, from now to its end."""
+    """What a client sees of one job, until its end."""
 
     def __init__(self, client: Client, job: str) -> None:
         self._client = client
@@ -49,7 +49,7 @@ class Followed:
             self.log += chunk
 
     def check(self, served: Served) -> None:
-        """Each entry and each byte was told once, in its order."""
+        """Each entry and each byte came once, in order."""
         handle = served.orchestrator.job(self._job)
         assert [entry for _, entry in served.orchestrator.journal.entries(self._job)][
             : len(self.entries)
@@ -61,7 +61,7 @@ class Followed:
 async def test_a_stream_that_finds_the_service_busy_waits_for_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Events and log come whole, though only one may be asked for at a time."""
+    """Events and log are complete, though only one stream is allowed at a time."""
     async with open_served() as served:
         job = (await served.submit("echo one; sleep 0.2; echo two"))["id"]
         monkeypatch.setattr(limits, "MAX_STREAMS", 1)
@@ -74,7 +74,7 @@ async def test_a_stream_that_finds_the_service_busy_waits_for_its_turn(
 
 
 async def test_a_stream_of_no_job_is_refused_at_once() -> None:
-    """What another try does not mend is not tried again."""
+    """Errors that a retry cannot cure are not retried."""
     async with open_served() as served, open_client(served.socket) as client:
         with pytest.raises(ServiceProblem, match="no job"):
             async for _ in client.entries("none.1"):
@@ -82,7 +82,7 @@ async def test_a_stream_of_no_job_is_refused_at_once() -> None:
 
 
 async def test_a_silent_job_is_followed_to_its_end(autojump_clock: MockClock) -> None:
-    """The service's signs of life are enough, for however long."""
+    """Keep-alive comments are enough, however long it takes."""
     async with open_served() as served:
         job = (await served.submit("sleep 300; echo two"))["id"]
         async with open_client(served.socket) as client:
@@ -94,7 +94,7 @@ async def test_a_silent_job_is_followed_to_its_end(autojump_clock: MockClock) ->
 async def test_a_restart_is_survived_after_a_long_silence(
     autojump_clock: MockClock, few_tries: None
 ) -> None:
-    """The time to wait for the service begins when it is missed, anew after each restart."""
+    """The clock starts at the first missing answer, again after each restart."""
     async with open_served() as served:
         job = (await served.submit("sleep 400; echo two"))["id"]
         async with open_client(served.socket) as client, trio.open_nursery() as nursery:
@@ -109,7 +109,7 @@ async def test_a_restart_is_survived_after_a_long_silence(
 async def test_a_service_that_stays_away_is_told_of(
     autojump_clock: MockClock, few_tries: None
 ) -> None:
-    """After its time, and with what to do."""
+    """After the deadline, and it says what to do."""
     async with open_served() as served:
         job = (await served.submit("sleep 100000"))["id"]
         async with open_client(served.socket) as client:
@@ -126,7 +126,7 @@ async def test_a_service_that_stays_away_is_told_of(
 async def test_a_stream_that_stays_refused_is_told_of(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what the service says, and as soon as a submission would be."""
+    """With the error of the service, and as soon as a submission."""
     async with open_served() as served:
         job = (await served.submit("sleep 100000"))["id"]
         monkeypatch.setattr(limits, "MAX_STREAMS", 0)
@@ -144,7 +144,7 @@ async def test_a_stream_that_stays_refused_is_told_of(
 async def test_a_stream_that_is_refused_now_and_then_is_followed_to_its_end(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time that it may be refused begins anew when it was not."""
+    """A success resets the clock for busy answers."""
     async with open_served() as served:
         job = (await served.submit("sleep 400; echo two"))["id"]
         async with open_client(served.socket) as client, trio.open_nursery() as nursery:
@@ -160,7 +160,7 @@ async def test_a_stream_that_is_refused_now_and_then_is_followed_to_its_end(
 
 
 async def test_a_service_that_hangs_is_told_of(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """One that takes connections and says nothing gives no sign of life."""
+    """A service that accepts connections but sends nothing counts as silent."""
     async with silent(tmp_path / "sock") as path, open_client(path) as client:
         with pytest.raises(ServiceGone):
             async for _ in client.entries("a.1"):
@@ -176,7 +176,7 @@ async def silent(path: Path) -> AsyncIterator[Path]:
 
 
 async def test_what_a_job_prints_breaks_no_event() -> None:
-    """Characters that some take for line breaks are in names of files and in logs."""
+    """File names and logs may contain other line breaks."""
     breaks = "true # a\u2028b\u2029c\x85d"
     async with open_served() as served:
         job = (await served.submit(breaks))["id"]
@@ -188,7 +188,7 @@ async def test_what_a_job_prints_breaks_no_event() -> None:
 
 
 async def test_the_log_of_every_attempt_is_followed_in_turn() -> None:
-    """From where one has been, also when another attempt has begun meanwhile."""
+    """From the last position, also if another attempt has begun meanwhile."""
     async with open_served() as served:
         job = (await served.submit("echo two"))["id"]
         handle = served.orchestrator.job(job)
@@ -213,7 +213,7 @@ async def test_the_log_of_every_attempt_is_followed_in_turn() -> None:
 
 
 class Cutting:
-    """A way to the service on which the answers to the first requests are lost."""
+    """A proxy that loses the answers to the first requests."""
 
     def __init__(self, to: Path, lost: int) -> None:
         self._to = to
@@ -244,7 +244,7 @@ class Cutting:
 
 
 async def test_a_lost_answer_costs_no_second_run(tmp_path: Path) -> None:
-    """The submission is sent again under its key, and so is a cancellation."""
+    """The submission is repeated with its key, and so is a cancellation."""
     async with open_served() as served:
         cutting = Cutting(served.socket, lost=2)
         with trio.socket.socket(trio.socket.AF_UNIX) as door:
@@ -271,7 +271,7 @@ async def test_a_lost_answer_costs_no_second_run(tmp_path: Path) -> None:
 async def test_a_submission_that_cannot_be_taken_now_is_sent_again(
     autojump_clock: MockClock,
 ) -> None:
-    """Incus is away for a while, and nothing was begun."""
+    """Incus is down for a while, and nothing was started."""
     async with open_served() as served, open_client(served.socket) as client:
         asked = SubmitRun(workspace=served.workspace, jobs={"a": JobSpec(command="true")})
         served.fake.kill_daemon()

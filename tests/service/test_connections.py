@@ -1,4 +1,4 @@
-"""What clients can do to a connection, and to all others by it."""
+"""What a client can do to its connection, and through it to others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def connected(served: Served, *send: bytes) -> AsyncIterator[trio.SocketSt
 
 
 async def answer_to(served: Served, request: bytes) -> bytes:
-    """All that comes back until the connection ends."""
+    """Everything received until the connection closes."""
     async with connected(served, request) as stream:
         return await rest_of(stream)
 
@@ -54,7 +54,7 @@ async def with_long_log(served: Served) -> bytes:
 
 
 def descriptors() -> int:
-    """Those that are open, but for the journal's: how many readers it keeps is its own matter."""
+    """Open descriptors, except those of the journal, which may keep several readers."""
     count = 0
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -69,7 +69,7 @@ def tasks_below(task: trio.lowlevel.Task) -> int:
 
 
 async def quiet(served: Served) -> tuple[int, int]:
-    """The service's tasks and our descriptors, once what was let go is gone."""
+    """The service's tasks and our descriptors, once everything released is gone."""
     await trio.sleep(30)
     return tasks_below(served.task), descriptors()
 
@@ -96,7 +96,7 @@ async def quiet(served: Served) -> tuple[int, int]:
 async def test_what_is_no_request_is_answered_so_and_harms_nobody(
     request_: bytes, autojump_clock: MockClock
 ) -> None:
-    """Nothing is spoken but HTTP/1, and what it says of an error is a problem as elsewhere."""
+    """Only HTTP/1 is served, and errors are problem documents as elsewhere."""
     async with open_served() as served:
         answer = await answer_to(served, request_)
         alive = await served.http.get("/healthz")
@@ -107,7 +107,7 @@ async def test_what_is_no_request_is_answered_so_and_harms_nobody(
 
 
 async def test_who_listens_need_not_speak(autojump_clock: MockClock) -> None:
-    """A stream goes on for as long as the job, however silent both are."""
+    """A stream lasts as long as the job, however silent both are."""
     async with open_served() as served:
         job = await served.submit("sleep 1000")
         streams = [
@@ -153,7 +153,7 @@ async def test_who_takes_nothing_is_let_go(autojump_clock: MockClock) -> None:
 
 
 async def test_who_takes_little_by_little_gets_it_all(autojump_clock: MockClock) -> None:
-    """The time is for a piece, and not for the whole."""
+    """The deadline is per piece, not for the whole answer."""
     async with open_served() as served:
         request = await with_long_log(served)
         async with connected(served, request) as stream:
@@ -167,7 +167,7 @@ async def test_who_takes_little_by_little_gets_it_all(autojump_clock: MockClock)
 async def test_no_client_keeps_a_service_from_its_end(
     hurry: bool, autojump_clock: MockClock
 ) -> None:
-    """Nor one that takes nothing; a second signal does not wait for it at all."""
+    """Nor for one that does not read; a second signal does not wait at all."""
     async with open_served() as served:
         request = await with_long_log(served)
         async with (
@@ -193,7 +193,7 @@ async def test_no_client_keeps_a_service_from_its_end(
 async def test_connections_are_bounded(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    """Who comes too late is told when to come again; who is being answered stays."""
+    """A new client gets Retry-After; those being answered stay."""
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 5)
     async with open_served() as served:
         job = await served.submit("sleep 1000000")
@@ -248,7 +248,7 @@ async def test_who_is_waited_for_gives_way(
 
 @pytest.mark.parametrize("begin", [b"", b"GET /healthz HT", GET % (b"/healthz", b"")])
 async def test_who_says_nothing_is_let_go(begin: bytes, autojump_clock: MockClock) -> None:
-    """Before a request, in its head, and between two; a byte from time to time does not help."""
+    """Before a request, in its head, and between two; sending single bytes does not help."""
     async with open_served() as served, connected(served, begin) as stream:
         before = trio.current_time()
 
@@ -272,7 +272,7 @@ async def test_who_says_nothing_is_let_go(begin: bytes, autojump_clock: MockCloc
 
 
 async def test_a_connection_is_let_go_behind_a_stream_too(autojump_clock: MockClock) -> None:
-    """It is between two requests then, like behind any other answer."""
+    """It is between two requests then, as after any other answer."""
     async with open_served() as served:
         job = await served.submit()
         await served.orchestrator.job(job["id"]).wait()
@@ -309,7 +309,7 @@ async def test_a_body_has_one_deadline(autojump_clock: MockClock) -> None:
 async def test_a_body_that_nobody_wants_is_no_burden(
     head: bytes, autojump_clock: MockClock
 ) -> None:
-    """Its answer comes, though it is never taken whole; then nothing of it is left."""
+    """Its answer is sent, even if never fully read; then nothing is left of it."""
     async with open_served() as served:
         before = await quiet(served)
         answers = []

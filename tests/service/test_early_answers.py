@@ -1,4 +1,4 @@
-"""An answer that comes before the request's body was read costs the client no later request."""
+"""An answer sent before the request's body was read costs the client no later request."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def closes(found: bytes) -> bool:
 
 
 async def ask_twice(served: Served, request: bytes, *, body: bytes, late: bool) -> bytes:
-    """Send a request and, where the answer does not forbid it, another one; the first answer."""
+    """Send a request and, if the answer allows it, another one; return the first answer."""
     async with await trio.open_unix_socket(str(served.socket)) as stream:
         await stream.send_all(request if late else request + body)
         first = await answer(stream)
@@ -88,7 +88,7 @@ async def ask_twice(served: Served, request: bytes, *, body: bytes, late: bool) 
 @pytest.mark.parametrize("late", [False, True], ids=["with it", "before it"])
 @pytest.mark.parametrize("name", EARLY)
 async def test_an_early_answer_says_when_it_is_the_last(name: str, late: bool) -> None:
-    """Whether the body has come with the head, or comes when it is answered already."""
+    """Whether the body arrives with the head, or after the answer."""
     request, status = EARLY[name]
     async with open_served(wrap=partial(RequireToken, token=TOKEN)) as served:
         first = await ask_twice(served, request, body=BODY, late=late)
@@ -109,7 +109,7 @@ async def test_a_body_that_has_come_is_no_reason_to_close() -> None:
 async def test_so_do_the_answers_of_a_service_that_is_busy_or_stops(
     late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And that of a door which wants local clients."""
+    """So does the check for local clients."""
     async with open_served() as served:
         elsewhere = head(b"/v1/runs", JSON).replace(b"localhost", b"elsewhere")
         local = await ask_twice(served, elsewhere, body=BODY, late=late)
@@ -120,7 +120,7 @@ async def test_so_do_the_answers_of_a_service_that_is_busy_or_stops(
 
 
 async def test_a_client_library_meets_no_dead_connection() -> None:
-    """It sends head and body apart, and takes the connection for its next request."""
+    """It sends head and body separately, and reuses the connection."""
     async with open_served(wrap=partial(RequireToken, token=TOKEN)) as served:
         transport = httpx.AsyncHTTPTransport(uds=str(served.socket))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:

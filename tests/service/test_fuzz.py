@@ -1,4 +1,4 @@
-"""Whatever is sent to the service, it answers as its document says, and never with 500.
+"""Whatever is sent to the service, it answers as OpenAPI says, and never with 500.
 
 Requests are drawn from the document, and as raw bytes on a socket.
 """
@@ -106,7 +106,7 @@ OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_nothing_answers_500(operation: Any, address: str) -> None:
-    """And what it answers has a status, a type and a form of the document."""
+    """Answers have a status, a media type and a schema from the document."""
 
     @settings(
         max_examples=EXAMPLES,
@@ -208,7 +208,7 @@ PIECES = [b"\\ud800", b"\xfc", b"\xef\xbb\xbf", b"[" * 5000, b"now=1&%ff=%zz&=&&
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """A run to submit, nearly; a cancellation; a form; or anything."""
+    """An almost valid run, a cancellation, a form, or anything."""
     if draw(st.booleans()):
         return b"".join(
             draw(st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=4))
@@ -230,7 +230,7 @@ def raw(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: 
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """Requests that are right but for one or two of their parts."""
+    """Requests that are valid except for one or two parts."""
     wrong = draw(st.sets(st.sampled_from(["path", "query", "headers", "method"]), max_size=2))
     path = draw(st.sampled_from(PATHS) | st.just(b"/v1/runs"))
     part = st.sampled_from(
@@ -265,7 +265,7 @@ def requests(draw: st.DrawFn) -> bytes:
 
 
 def statuses(address: str, request: bytes) -> list[int]:
-    """Of all answers to what is sent until the service has none."""
+    """Of all answers, until the service sends no more."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as client:
         try:
@@ -286,7 +286,7 @@ def statuses(address: str, request: bytes) -> list[int]:
 def test_no_bytes_are_a_fault_of_the_service(
     door: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor one that its log tells of."""
+    """Nor an error in its log."""
     address = request.getfixturevalue(door)
 
     @settings(

@@ -1,4 +1,4 @@
-"""A collection of all garbage holds up everybody: it has its moment."""
+"""A full garbage collection blocks the service, so it happens when no job is queued."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLEEPS = JobSpec(command="sleep 100000", timeout_secs=200_000)
 async def test_garbage_is_collected_when_no_job_waits(
     monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
-    """Or after an hour, for a service that is never idle; Python's own rule is back at the end."""
+    """Or after an hour if never idle; Python's own rule is restored at the end."""
     collected: list[float] = []
     rule = gc.get_threshold()
 

@@ -1,4 +1,4 @@
-"""What the service takes for a request of HTTP/1.1 (RFC 9112), and where each one ends."""
+"""What the service accepts as HTTP/1.1 (RFC 9112), and where each request ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECOND = b"GET /second HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with what was asked."""
+    """Echoes the request."""
     request = Request(scope, receive)
     body = await request.body()
     found = b"%s %s %s " % (scope["method"].encode(), scope["path"].encode(), scope["query_string"])
@@ -38,7 +38,7 @@ async def serving(app: object = echo) -> AsyncIterator[tuple[str, int]]:
 
 
 async def answers_to(address: tuple[str, int], *pieces: bytes) -> list[bytes]:
-    """What comes back, by answers; each piece is sent by itself."""
+    """The answers; each piece is sent separately."""
     async with await trio.open_tcp_stream(*address) as stream:
         found = b""
 
@@ -124,7 +124,7 @@ async def answers_to(address: tuple[str, int], *pieces: bytes) -> list[bytes]:
 async def test_what_is_malformed_is_refused_and_ends_the_connection(
     request_: bytes, status: int, cut: bool
 ) -> None:
-    """What stands behind it is not taken for a request: nobody knows where it begins."""
+    """What follows is not read as a request: nobody knows where it begins."""
     middle = len(request_) // 2
     pieces = (request_[:middle], request_[middle:]) if cut else (request_,)
     async with serving() as address:
@@ -159,7 +159,7 @@ async def test_what_is_malformed_is_refused_and_ends_the_connection(
 )
 @pytest.mark.parametrize("cut", [False, True], ids=["at once", "in pieces"])
 async def test_requests_are_answered_in_their_order(request_: bytes, words: str, cut: bool) -> None:
-    """The next one may have come already."""
+    """The next request may have arrived already."""
     middle = len(request_) // 2
     pieces = (request_[:middle], request_[middle:]) if cut else (request_,)
     async with serving() as address:
@@ -196,7 +196,7 @@ async def test_head_has_no_body_and_the_connection_goes_on() -> None:
 
 
 async def test_a_body_is_asked_for_when_it_is_wanted() -> None:
-    """With 100 to who waits for that, once."""
+    """With 100 Continue, once, to clients that wait for it."""
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
     async with serving() as address:
         go_on, answer, second = await answers_to(address, head, b"abc" + SECOND)

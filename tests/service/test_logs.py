@@ -1,4 +1,4 @@
-"""What the service's log has: a line for each decision, in a form that programs read."""
+"""The service's log: one line per decision, readable by programs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def lines(out: io.StringIO) -> list[dict[str, object]]:
 
 
 async def test_what_is_asked_for_and_refused_is_in_the_log(out: io.StringIO) -> None:
-    """One line each, with what it is about; never the token, nor a body."""
+    """One line each, with its fields; never the token or a body."""
     async with open_served(wrap=partial(RequireToken, token=TOKEN)) as served:
         known = {"Authorization": f"Bearer {TOKEN}"}
         stranger = await served.http.get("/v1/jobs", headers={"Authorization": "Bearer guessed"})
@@ -75,7 +75,7 @@ async def test_what_is_asked_for_and_refused_is_in_the_log(out: io.StringIO) -> 
 async def test_a_bug_is_told_with_its_traceback(
     out: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of the client's is not."""
+    """A client's error is not logged."""
     async with open_served() as served:
         monkeypatch.setattr(type(served.orchestrator), "statistics", lambda self: 1 / 0)
         assert 500 == (await served.http.get("/v1/statistics")).status_code
@@ -91,7 +91,7 @@ async def test_a_bug_is_told_with_its_traceback(
 
 
 def test_text_is_one_line_whatever_is_in_it() -> None:
-    """So that nobody makes lines of his own."""
+    """So that nobody can forge lines."""
     record = logging.LogRecord("a", logging.INFO, "p", 1, "said %s", ("a\nb\x1b[2J",), None)
     record.about = {"reason": "c\nd\x1b[2J", "jobs": 3}
     line = logs.TextLines().format(record)
@@ -104,7 +104,7 @@ def test_text_is_one_line_whatever_is_in_it() -> None:
 def test_a_flood_is_counted_and_not_written(
     out: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next minute says how many lines there would have been."""
+    """The next minute says how many lines were left out."""
     now = 0.0
     monkeypatch.setattr(logs.time, "monotonic", lambda: now)
     log = logging.getLogger("orchestrator.test")
@@ -123,7 +123,7 @@ def test_a_flood_is_counted_and_not_written(
 
 
 def test_a_log_that_nobody_takes_ends_nothing() -> None:
-    """Nor is it told about in a traceback."""
+    """Nor is there a traceback."""
     package = logging.getLogger("orchestrator")
     before = package.handlers, package.level, package.propagate
     broken = []
@@ -149,7 +149,7 @@ def test_json_is_what_systemd_gets(stream: str | None, monkeypatch: pytest.Monke
 async def test_what_upkeep_could_not_do_is_told_and_counted(
     out: io.StringIO, autojump_clock: MockClock
 ) -> None:
-    """It is tried again; nothing is swallowed."""
+    """It is retried; nothing is swallowed."""
     async with open_fake() as (orchestrator, fake):
         metrics = Metrics(orchestrator)
         fake.kill_daemon()

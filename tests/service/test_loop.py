@@ -1,4 +1,4 @@
-"""No answer of the service waits in the thread of the loop."""
+"""No answer of the service blocks the loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAGES = (
 
 
 async def test_no_answer_blocks_the_loop() -> None:
-    """Every operation and every page, of a job that has ended, one that runs and one that waits."""
+    """Every operation and page, for an ended, a running and a queued job."""
     async with open_served() as served:
         with watch_blocking() as blocking:
             ended = await served.submit(

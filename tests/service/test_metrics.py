@@ -1,4 +1,4 @@
-"""The figures of the service, as Prometheus reads them."""
+"""The service's metrics, as Prometheus reads them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLEEPS = JobSpec(command="sleep 10000", timeout_secs=100_000)
 
 
 async def figures(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
-    """The samples of one name, by the values of their labels in the order of these' names."""
+    """The samples of one name, by label values, sorted by label names."""
     return {
         tuple(value for _, value in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families((await metrics.render()).decode())
@@ -83,7 +83,7 @@ async def test_the_time_in_every_state_is_in_the_histograms() -> None:
 
 
 async def test_a_job_of_an_earlier_start_is_measured_from_where_it_is() -> None:
-    """States that it has left before are not counted; the one that it is in counts whole."""
+    """Earlier states are not counted; the current one counts in full."""
     async with open_fake() as (orchestrator, _):
         job = await orchestrator.submit(SLEEPS)
         await running(job)
@@ -111,7 +111,7 @@ async def test_every_event_is_counted_with_its_way_to_the_disk() -> None:
 
 
 async def test_incus_calls_are_counted_by_verb_and_error() -> None:
-    """The error is its type; the words of one would make ever more series."""
+    """The label is the type of the error; messages would create ever more series."""
     async with open_fake() as (orchestrator, fake):
         metrics = Metrics(orchestrator)
         fake.fail("create", with_error="no space left on device")
@@ -128,7 +128,7 @@ async def test_incus_calls_are_counted_by_verb_and_error() -> None:
 
 
 async def test_the_queue_shows_its_depth_and_age() -> None:
-    """As they are at the time of asking."""
+    """As they are at the time of the request."""
     async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
         metrics = Metrics(orchestrator)
         assert {("queued",): 0, ("running",): 0} == await figures(metrics, "pikaci_jobs")
@@ -148,7 +148,7 @@ async def test_the_queue_shows_its_depth_and_age() -> None:
 
 
 async def test_instances_are_shown_by_their_leases() -> None:
-    """One that is past its deadline should be gone: it is what an alert asks for."""
+    """An expired instance should be gone; an alert asks for it."""
     async with open_fake() as (orchestrator, _):
         metrics = Metrics(orchestrator)
         job = await orchestrator.submit(SLEEPS)
@@ -187,7 +187,7 @@ async def test_the_page_names_them_all() -> None:
 
 
 async def test_a_job_that_has_ended_takes_no_memory() -> None:
-    """What is kept of jobs to measure them goes with them."""
+    """What is remembered of jobs is dropped when they end."""
     async with open_fake() as (orchestrator, _):
         metrics = Metrics(orchestrator)
         for command in ("true", "exit 3"):

@@ -1,4 +1,4 @@
-"""What moves any job, as server-sent events."""
+"""State changes of all jobs, as server-sent events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def watch(served: Served, after: str) -> list[str]:
 async def test_moves_come_with_signs_of_life_between_and_the_stream_ends(
     autojump_clock: MockClock,
 ) -> None:
-    """It tells first from where it goes on; each move has the number behind which one resumes."""
+    """The first frame is an id to resume from, and so is the id of each change."""
     async with open_served() as served:
         job = (await served.submit("sleep 60"))["id"]
         first, *frames = await watch(served, "0")
@@ -51,7 +51,7 @@ async def test_moves_come_with_signs_of_life_between_and_the_stream_ends(
 
 
 async def test_moves_that_cannot_be_read_end_no_stream(autojump_clock: MockClock) -> None:
-    """They are passed over."""
+    """They are skipped."""
     async with open_served() as served:
         job = (await served.submit("true"))["id"]
         await served.orchestrator.job(job).wait()

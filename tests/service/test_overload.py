@@ -1,4 +1,4 @@
-"""What many clients at once cannot take: descriptors from jobs, and answers from each other."""
+"""Many clients cannot take descriptors from jobs, nor answers from each other."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ sys.stdin.read()
 
 @contextmanager
 def descriptors_at_most(count: int) -> Iterator[None]:
-    """This process may have so many more than it has."""
+    """Allow this process this many more descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     there = max(map(int, os.listdir("/proc/self/fd")))
     resource.setrlimit(resource.RLIMIT_NOFILE, (there + count, hard))
@@ -57,7 +57,7 @@ def descriptors_at_most(count: int) -> Iterator[None]:
 
 @asynccontextmanager
 async def strangers(served: Served, count: int, sent: bytes) -> AsyncIterator[None]:
-    """Another process has so many connections, on each of which it sends this."""
+    """Another process opens this many connections, and sends this on each."""
     command = [sys.executable, "-c", STRANGERS, str(served.socket), str(count), sent.hex()]
     process = await trio.lowlevel.open_process(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -78,7 +78,7 @@ async def strangers(served: Served, count: int, sent: bytes) -> AsyncIterator[No
 async def test_strangers_take_no_descriptor_that_a_job_needs(
     sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Jobs pass, who has the token is answered, and the log has no traceback."""
+    """Jobs pass, clients with the token are answered, and the log has no traceback."""
     token = "a-token-of-some-length"
     most = connections_per_listener(400, listeners=1)
     async with open_served(wrap=partial(RequireToken, token=token), most=most) as served:
@@ -96,7 +96,7 @@ async def test_strangers_take_no_descriptor_that_a_job_needs(
 async def test_without_a_free_descriptor_the_service_waits_for_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is told in a line, and the door stays open."""
+    """It is logged in one line, and the listener stays open."""
     async with open_served() as served:
         client = socket.socket(socket.AF_UNIX)
         with descriptors_at_most(20), client:
@@ -135,7 +135,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
 
 
 async def test_streams_leave_room_for_short_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many as there may be: one more is refused, and all else is answered."""
+    """At the limit: one more is refused, and everything else is answered."""
     monkeypatch.setattr(limits, "MAX_STREAMS", 20)
     monkeypatch.setattr(limits, "MAX_REQUESTS", 5)
     async with open_served() as served:

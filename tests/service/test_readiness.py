@@ -1,4 +1,4 @@
-"""What /readyz says of the service, to who gives it jobs or restarts it."""
+"""What /readyz says, to those who submit jobs or restart the service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.service.served import open_served
 
 
 async def test_without_a_daemon_it_is_not_ready() -> None:
-    """It says why, and is ready when the daemon answers again; it lives all the while."""
+    """It says why, and is ready when the daemon answers again; it is alive all the time."""
     async with open_served() as served:
         served.fake.kill_daemon()
         away = await served.http.get("/readyz")
@@ -23,7 +23,7 @@ async def test_without_a_daemon_it_is_not_ready() -> None:
 
 
 async def test_a_good_answer_is_remembered_for_a_while(autojump_clock: MockClock) -> None:
-    """Who asks often does not keep Incus busy; nor is a dead daemon called ready for long."""
+    """Frequent requests do not keep Incus busy; a dead daemon is not ready for long."""
     async with open_served() as served:
         check = readiness.Readiness(served.orchestrator, served.stopping).check
         await check()
@@ -36,7 +36,7 @@ async def test_a_good_answer_is_remembered_for_a_while(autojump_clock: MockClock
 
 
 async def test_on_a_full_disk_it_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As its journal could hold no more; it says what to do."""
+    """The journal would run out of space; the answer says what to do."""
     async with open_served() as served:
         monkeypatch.setattr(readiness, "LEAST_BYTES", 1 << 60)
         full = await served.http.get("/readyz")

@@ -1,4 +1,4 @@
-"""`pikaci run` where a service holds the state root: over the fake Incus."""
+"""`pikaci run` on the state root of a service, over the fake Incus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def run(served: Served, command: str) -> int:
 async def test_a_run_that_cannot_be_watched_goes_on_and_says_so(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody submits it again, and its jobs are found."""
+    """It is not submitted again, and its jobs are found."""
     async with open_served() as served:
         monkeypatch.setattr(limits, "MAX_STREAMS", 0)
         with pytest.raises(PikaciError) as caught:

@@ -1,4 +1,4 @@
-"""What systemd and the service know of each other."""
+"""The service under systemd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNIT = (Path(__file__).parents[2] / "docs" / "pikaci.service").read_text().split
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
 def test_systemd_is_told(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the socket that it named, be it a file or an abstract one."""
+    """On the socket that it names, in the file system or abstract."""
     name = str(tmp_path / "notify") if kind == "path" else f"@pikaci-test{tmp_path}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(name.replace("@", "\0"))
@@ -29,7 +29,7 @@ def test_systemd_is_told(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("name", ["", "nonsense", "/nobody/listens/here"])
 def test_without_a_systemd_nothing_happens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that cannot tell of itself still serves."""
+    """A service that cannot notify systemd still serves."""
     monkeypatch.setenv("NOTIFY_SOCKET", name)
 
     sd_notify("READY=1")
@@ -45,6 +45,6 @@ def test_the_unit_starts_what_there_is() -> None:
 
 
 def test_the_unit_leaves_the_jobs_clients_to_the_service() -> None:
-    """TERM for all would make every followed job look as if its client had crashed."""
+    """TERM for all processes would make every job look as if its client had crashed."""
     assert "KillMode=mixed" in UNIT
     assert "Type=notify" in UNIT

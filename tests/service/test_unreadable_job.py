@@ -1,4 +1,4 @@
-"""One job that cannot be read: the service shows what it knows of it, and all others."""
+"""If one job cannot be read, the service shows what it knows of it, and all others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ damages = pytest.mark.parametrize("damage", DAMAGE)
 
 @damages
 async def test_it_is_shown_as_damaged_and_hides_no_other(damage: str) -> None:
-    """In a list, by itself, in its run, on the board and in the metrics."""
+    """In a list, alone, in its run, on the board and in the metrics."""
     async with open_damaged(damage) as (served, bad):
         good = (await served.submit())["id"]
         await served.orchestrator.job(good).wait()
@@ -64,7 +64,7 @@ async def test_it_is_shown_as_damaged_and_hides_no_other(damage: str) -> None:
 @damages
 @pytest.mark.parametrize("ended", [True, False])
 async def test_its_page_says_why_and_what_is_known(damage: str, ended: bool) -> None:
-    """With its log and artifacts, and nothing to press that cannot work."""
+    """With its log and artifacts, and no button that cannot work."""
     async with open_damaged(damage, ended=ended) as (served, job):
         page = await served.http.get(f"/jobs/{job}", headers=HTML)
         part = await served.http.get(f"/parts/jobs/{job}", headers=HTML)
@@ -85,7 +85,7 @@ async def test_its_page_says_why_and_what_is_known(damage: str, ended: bool) -> 
 @damages
 @pytest.mark.parametrize("ended", [True, False])
 async def test_its_log_and_artifacts_are_there(damage: str, ended: bool) -> None:
-    """They lie beside the journal. Who follows the log has it, and does not wait for more."""
+    """They are files beside the journal. A follower of the log gets it, and does not wait."""
     async with open_damaged(damage, ended=ended) as (served, job):
         path = f"/v1/jobs/{job}"
         log = (await served.http.get(f"{path}/log")).text
@@ -106,7 +106,7 @@ async def test_its_log_and_artifacts_are_there(damage: str, ended: bool) -> None
 @damages
 @pytest.mark.parametrize("ended", [True, False])
 async def test_its_events_are_refused_with_the_reason(damage: str, ended: bool) -> None:
-    """By a status that tells a client not to try again."""
+    """With a status that tells clients not to retry."""
     async with open_damaged(damage, ended=ended) as (served, job):
         answer = await served.http.get(f"/v1/jobs/{job}/events")
         async with open_client(served.socket) as client:
@@ -121,7 +121,7 @@ async def test_its_events_are_refused_with_the_reason(damage: str, ended: bool) 
 
 
 async def test_it_cannot_be_cancelled_and_that_is_said() -> None:
-    """One that has not ended: nobody can end it."""
+    """If it has not ended, nobody can cancel it."""
     async with open_damaged("no entry", ended=False) as (served, job):
         answer = await served.http.post(f"/v1/jobs/{job}/cancel", json={})
 

@@ -18,7 +18,7 @@ WORDS = ("lint", "unit-tests-python-3.12", "integration-with-postgresql", "docs"
 
 
 def job_file(jobs: int, secs: float) -> str:
-    """So many jobs; of each ten one fails, and prints why."""
+    """This many jobs; one in ten fails, and prints why."""
     text = "schema = 1\n"
     for number in range(jobs):
         name = WORDS[number % 4] if jobs <= 4 else f"{WORDS[number % 4]}-{number}"
@@ -53,7 +53,7 @@ def capture(columns: int, jobs: int, *, lines: int = LINES) -> tuple[list[str], 
 
 
 def _half_way(shown: list[str], jobs: int) -> bool:
-    """Whether half of the jobs have ended; of a few, whether all of them print."""
+    """Whether half of the jobs have ended; for few jobs, whether all of them print."""
     if jobs < 10:
         return (
             sum(" running " in line and ("part" in line or len(line) < 40) for line in shown)

@@ -1,4 +1,4 @@
-"""`pikaci run` in a process of its own, on the fake Incus: hundreds of jobs in seconds.
+"""`pikaci run` in a separate process, on the fake Incus: hundreds of jobs in seconds.
 
     python -m tests.terminal.process run --jobs 4
 
@@ -37,7 +37,7 @@ async def take_steps(command: GuestCommand) -> GuestOutcome:
 
 
 def main() -> None:
-    """Be `pikaci`, with the fake in place of Incus."""
+    """Act as `pikaci`, with the fake instead of Incus."""
     on_incus = run_request._run
 
     async def on_the_fake(*args: Any) -> int:

@@ -51,7 +51,7 @@ class Terminal:
 
     @property
     def shown(self) -> list[str]:
-        """The lines on the screen, without what is empty below."""
+        """The lines on the screen, without empty ones at the bottom."""
         lines = [line.rstrip() for line in self.screen.display]
         while lines and not lines[-1]:
             lines.pop()
@@ -59,7 +59,7 @@ class Terminal:
 
     @property
     def all_lines(self) -> list[str]:
-        """Also those that scrolled off its upper edge."""
+        """Also lines that have scrolled off the top."""
         top = [
             "".join(line[column].data for column in range(self.screen.columns)).rstrip()
             for line in self.screen.history.top
@@ -67,7 +67,7 @@ class Terminal:
         return [*top, *self.shown]
 
     def read_until(self, condition: Callable[[Terminal], bool]) -> None:
-        """Let the program write until its screen is so."""
+        """Let the program write until its screen meets a condition."""
         give_up = time.monotonic() + SECS
         while not condition(self):
             left = give_up - time.monotonic()

@@ -183,7 +183,7 @@ def test_one_command_prints_what_it_prints(start: Start) -> None:
 
 
 def test_a_progress_bar_is_one_line(start: Start) -> None:
-    """Its last state, on the board and behind a name."""
+    """Its last state, on the board and after a name."""
     bar = "print 10%\\\\r50%\\\\r99% done; sleep 60"
     terminal = start(jobs(build=bar), "run", "-v")
 

@@ -1,4 +1,4 @@
-"""Headless Chromium, of Debian, with nothing of its own to say to the network."""
+"""Debian's headless Chromium, without any network traffic of its own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def open_browser(width: int = 1280, height: int = 900) -> Iterator[WebDriver]:
 
 
 def until(driver: WebDriver, condition: Callable[[WebDriver], Any], what: str = "") -> Any:
-    """Wait for a condition to be so; what it was."""
+    """Wait for a condition; return its value."""
     return WebDriverWait(driver, SECS, poll_frequency=0.05).until(condition, what)
 
 

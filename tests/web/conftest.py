@@ -1,4 +1,4 @@
-"""A browser for all tests of the page; what a page must never do is looked at after each."""
+"""A browser for all tests of the page. Each test checks what a page must never do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def chromium() -> Iterator[WebDriver]:
 
 @dataclass
 class Stage:
-    """A site, and the job on it that does what it is told."""
+    """A site, with a job that does what the test says."""
 
     site: Site
     puppet: Puppet
@@ -42,7 +42,7 @@ def stage() -> Iterator[Stage]:
 def browser(
     stage: Stage, chromium: WebDriver, request: pytest.FixtureRequest
 ) -> Iterator[WebDriver]:
-    """The browser, in a new tab. No page asks another host, and none has an error in its console.
+    """The browser, in a new tab. Checks that pages contact no other host, and log no errors.
 
     The marker `lost` says that something is not there in the test, of which a browser tells.
     """
@@ -70,13 +70,13 @@ def _allowed(message: str, request: pytest.FixtureRequest) -> bool:
 
 
 def drain(driver: WebDriver) -> None:
-    """Forget what was logged."""
+    """Clear the logs."""
     driver.get_log("browser")
     driver.get_log("performance")
 
 
 def hosts(driver: WebDriver) -> set[str]:
-    """The hosts that pages have asked since the last look."""
+    """The hosts that pages have contacted since the last call."""
     found = set()
     for entry in driver.get_log("performance"):
         message = json.loads(entry["message"])["message"]

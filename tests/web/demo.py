@@ -1,4 +1,4 @@
-"""A service that has had a day: runs of every end, a long log, jobs that run and that wait."""
+"""A service with a day of history: runs with every verdict, a long log, running and queued jobs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _RUNS: tuple[tuple[float, tuple[tuple[str, float, type[ev.Event], dict[str, Any]
 
 
 def colours(lines: int = 2000) -> bytes:
-    """The log of tests of which one fails, as a terminal would have it."""
+    """A coloured test log in which one test fails."""
     crates = [f"\x1b[1m\x1b[32m   Compiling\x1b[0m part-{n} v0.{n % 7}.{n % 5}" for n in range(120)]
     bar = "\r".join(f"\x1b[36mBuilding\x1b[0m [{'=' * n:<20}] {5 * n} %" for n in range(21))
     tests = [
@@ -88,7 +88,7 @@ def colours(lines: int = 2000) -> bytes:
 
 
 async def talkative(command: GuestCommand) -> GuestOutcome:
-    """What runs while one looks: it prints now and then, and does not end."""
+    """A running job: it prints now and then, and does not end."""
     for number in count(1):
         command.print(f"\x1b[2m{number:5}\x1b[0m step {number} of {command.text}\n".encode())
         await trio.sleep(2)

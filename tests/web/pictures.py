@@ -1,4 +1,4 @@
-"""`python -m tests.web.pictures [DIRECTORY]`: the page with a day's data, as pictures to look at.
+"""`python -m tests.web.pictures [DIRECTORY]`: screenshots of the page with a day of data.
 
 Those of the docs are `board.png` and `job.png`.
 """
@@ -15,7 +15,7 @@ from tests.web.site import open_site
 
 
 def main(directory: Path) -> None:
-    """Take them all."""
+    """Take all screenshots."""
     directory.mkdir(parents=True, exist_ok=True)
     with (
         open_site(guest_script=talkative, capacity=Capacity(jobs=4)) as site,

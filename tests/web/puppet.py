@@ -1,4 +1,4 @@
-"""A job that does what a test says, when it says it."""
+"""A job that a test controls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMAND = "puppet"
 
 
 class Puppet:
-    """The guest script of a site: the command `puppet` is this one's, any other as ever."""
+    """The guest script of a site: controls the command `puppet`, and runs others as usual."""
 
     def __init__(self) -> None:
         self._send, self._receive = trio.open_memory_channel[bytes | GuestOutcome](math.inf)

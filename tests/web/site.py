@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 @dataclass
 class Site:
-    """`url` is where the page is; `orchestrator` and `fake` belong to the thread: see `run`."""
+    """`url` is that of the page; `orchestrator` and `fake` belong to the thread: see `run`."""
 
     orchestrator: Orchestrator
     fake: FakeIncus
@@ -53,12 +53,12 @@ class Site:
         return trio.from_thread.run(bounded, trio_token=self.token)
 
     def submit(self, **jobs: str) -> list[str]:
-        """Submit a run of commands, by their names; the ids of its jobs."""
+        """Submit a run of named commands; return the ids of its jobs."""
         specs = {name: JobSpec(command=command) for name, command in jobs.items()}
         return self.submit_specs(specs)
 
     def submit_specs(self, specs: dict[str, JobSpec]) -> list[str]:
-        """Submit a run; the ids of its jobs."""
+        """Submit a run; return the ids of its jobs."""
         workspace = self.orchestrator.root.path.parent / "workspace"
         run = self.run(self.orchestrator.submit_run, Request(workspace, specs))
         return [job.id for job in run.jobs]
@@ -68,11 +68,11 @@ class Site:
         return self.run(self.orchestrator.job(job).wait)
 
     def log(self, job: str) -> Path:
-        """Where a job's log lies."""
+        """The path of a job's log."""
         return self.orchestrator.job(job).directory / "guest.log"
 
     def close(self) -> None:
-        """Nobody listens any more, and every connection is cut."""
+        """Stop listening, and close every connection."""
 
         async def close() -> None:
             assert self._serving is not None
@@ -82,7 +82,7 @@ class Site:
         self.run(close)
 
     def listen(self) -> None:
-        """Listen, where it was before."""
+        """Listen again, at the same address."""
 
         async def serve(task_status: trio.TaskStatus[None]) -> None:
             with tcp_socket(self.address) as door, trio.CancelScope() as self._serving:
@@ -98,7 +98,7 @@ class Site:
 
 @contextmanager
 def open_site(wrap: Callable[[ASGIApp], ASGIApp] = LocalOnly, **options: Any) -> Iterator[Site]:
-    """Serve for the length of the block; `options` go to `open_fake`."""
+    """Serve during the block; `options` go to `open_fake`."""
     found: list[Site] = []
     begun, stop = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""What the page's HTML says, and what nothing that a job says can make it say."""
+"""The page's HTML, which no output of a job can change."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tags(HTMLParser):
 
 
 def check_harmless(text: str) -> None:
-    """Nothing in the page runs, but our scripts; nothing in it comes from elsewhere."""
+    """Only our scripts run in the page; nothing in it comes from elsewhere."""
     for tag, attributes in Tags(text).found:
         assert tag not in ("img", "iframe", "object", "embed", "base", "style"), tag
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
@@ -54,7 +54,7 @@ def check_harmless(text: str) -> None:
 
 
 async def evil_job(served: Served) -> str:
-    """A job that ended, of which every text is hostile."""
+    """An ended job with hostile text everywhere."""
     spec = JobSpec(command=EVIL, description=EVIL.replace("\x1b", ""), env={"A": EVIL})
     failure = Failure(
         kind=FailureKind.INFRASTRUCTURE, phase="running", message=EVIL, resolution=EVIL
@@ -109,7 +109,7 @@ async def test_no_page_says_what_a_job_wants_it_to() -> None:
 
 
 async def test_what_a_queue_says_is_text() -> None:
-    """A waiting job's reason names other jobs."""
+    """What a queued job waits for names other jobs."""
     async with open_served(capacity=Capacity(jobs=1)) as served:
         running = await served.submit("sleep 10000")
         await served.started(running["id"])
@@ -122,7 +122,7 @@ async def test_what_a_queue_says_is_text() -> None:
 
 
 async def test_runs_are_paged_newest_first() -> None:
-    """However many there are; the last page says that it is."""
+    """However many there are; the last page has no link to a next one."""
     async with open_served() as served:
         lives = [
             msgspec.structs.replace(
@@ -144,7 +144,7 @@ async def test_runs_are_paged_newest_first() -> None:
 
 
 async def test_a_cancel_is_taken_from_our_own_pages_alone() -> None:
-    """Not from another origin of the same host, nor from who does not say where it comes from."""
+    """Not from another origin on the same host, nor without an origin."""
     async with open_served() as served:
         job = await served.submit("sleep 10000")
         await served.started(job["id"])
@@ -169,7 +169,7 @@ async def test_a_cancel_is_taken_from_our_own_pages_alone() -> None:
 
 
 async def test_static_files_are_kept_by_their_version() -> None:
-    """For good; under another version there is nothing."""
+    """Forever; another version is not found."""
     async with open_served() as served:
         for name in contents():
             answer = await served.http.get(f"/static/{version()}/{name}")
@@ -198,7 +198,7 @@ async def test_programs_get_problems_and_people_get_pages() -> None:
 
 
 def test_a_run_of_many_shows_the_urgent_ones() -> None:
-    """Those that did not pass first; the counts are of all."""
+    """Jobs that did not pass come first; the counts cover all."""
     passed, failed = summary(job_document(fold(sample_life()))), sample_life()
     failed[-1] = sample_event(
         ev.ResultCollected, 6, outcome=Outcome.FAILED, exit_code=1, message="no"
@@ -224,7 +224,7 @@ def test_a_run_is_what_its_jobs_are() -> None:
 
 
 def test_steps_are_of_the_current_attempt() -> None:
-    """What was, what is, what comes; an end that came early has nothing behind it."""
+    """Past, current and next states; after an early end there are no next ones."""
     retried = fold(
         sample_life(*(type(e) for e in sample_life()[:2]), ev.Retried, ev.ArtifactsReset)
     )
@@ -236,7 +236,7 @@ def test_steps_are_of_the_current_attempt() -> None:
 
 
 def test_bars_stay_in_their_drawing() -> None:
-    """Also those of no length, at its very end."""
+    """Also bars without length, at the very end."""
     drawn = drawing(timeline(sample_life()))
 
     assert 6 == len(drawn.states)
@@ -246,7 +246,7 @@ def test_bars_stay_in_their_drawing() -> None:
 
 
 def test_settings_are_what_was_asked_for() -> None:
-    """Not what every job has anyway."""
+    """Not the defaults."""
     assert {"memory": "1GiB", "retries": 3} == settings(sample_shell_job(memory="1GiB", retries=3))
 
 

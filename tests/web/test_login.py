@@ -1,4 +1,4 @@
-"""On TCP a browser logs in, with the token."""
+"""On TCP, a browser logs in with the token."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def log_in(
 
 @pytest.mark.lost
 def test_a_browser_logs_in_and_out(browser: WebDriver, stage: Stage) -> None:
-    """It comes to where it wanted to go, follows a job there, and cancels it."""
+    """It gets to the page it asked for, follows a job there, and cancels it."""
     (job,) = stage.site.submit(live=COMMAND)
     browser.get(f"{stage.site.url}/jobs/{job}")
     form(browser, "wrong-token-of-some-length")
@@ -82,7 +82,7 @@ def form(browser: WebDriver, token: str) -> None:
 def test_who_has_not_logged_in_sees_the_form_and_nothing_else(
     stage: Stage, http: httpx.Client
 ) -> None:
-    """A program gets the problem as ever; what all pages look like is everybody's."""
+    """A program gets the problem document; styles and scripts are public."""
     person, program = http.get("/?name=x", headers=HTML), http.get("/")
     styled = http.get(person.text.split('rel="stylesheet" href="')[1].split('"')[0])
 
@@ -99,7 +99,7 @@ def test_who_has_not_logged_in_sees_the_form_and_nothing_else(
 def test_the_cookie_is_good_for_its_time_and_its_token(
     stage: Stage, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It outlives the service, and nobody can make one, or make one last longer."""
+    """It outlives the service, and nobody can forge or extend one."""
     ((name, value),) = log_in(http, stage).cookies.items()
     end, _, proof = value.partition("-")
 

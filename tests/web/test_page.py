@@ -1,4 +1,4 @@
-"""The page in a browser: it lists, follows, cancels, and is never fooled by what a job prints."""
+"""The page in a browser: lists, follows and cancels jobs, whatever they print."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOSTILE = b"<script>document.title='owned'</script><img src=x onerror=\"document
 
 
 def text(browser: WebDriver, css: str) -> str:
-    """What an element shows; empty when there is none."""
+    """The text of an element; empty if there is none."""
     return str(
         browser.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
     )
@@ -39,7 +39,7 @@ def lines(browser: WebDriver) -> list[str]:
 
 
 def shows(browser: WebDriver, css: str, words: str) -> None:
-    """Wait until an element has these words."""
+    """Wait until an element contains this text."""
     until(browser, lambda _: words in text(browser, css), f"{words!r} in {css}")
 
 
@@ -49,7 +49,7 @@ def has_line(browser: WebDriver, line: str) -> None:
 
 
 def test_the_board_shows_runs_as_they_come_and_end(browser: WebDriver, stage: Stage) -> None:
-    """Without a reload, and with what a person wants to know of each."""
+    """Without a reload, and with the important facts of each."""
     browser.get(stage.site.url)
     shows(browser, "#link", "live")
     browser.execute_script("window.here = true")
@@ -82,7 +82,7 @@ def test_a_waiting_job_says_what_it_waits_for(browser: WebDriver, stage: Stage) 
 
 
 def test_a_job_is_followed_to_its_end(browser: WebDriver, stage: Stage) -> None:
-    """Its log as it is printed, its states, its verdict, and what it left."""
+    """Its live log, its states, its verdict and its artifacts."""
     (job,) = stage.site.submit(live=COMMAND)
     browser.get(f"{stage.site.url}/jobs/{job}")
     stage.puppet.print(stage.site, b"one\ntw")
@@ -101,7 +101,7 @@ def test_a_job_is_followed_to_its_end(browser: WebDriver, stage: Stage) -> None:
 
 
 def test_the_log_stays_at_its_end_until_one_scrolls_up(browser: WebDriver, stage: Stage) -> None:
-    """And goes on to the end when asked."""
+    """And jumps to the end on request."""
     (job,) = stage.site.submit(live=COMMAND)
     browser.get(f"{stage.site.url}/jobs/{job}")
     stage.puppet.print(stage.site, b"".join(b"line %d\n" % n for n in range(300)))
@@ -120,7 +120,7 @@ def test_the_log_stays_at_its_end_until_one_scrolls_up(browser: WebDriver, stage
 
 
 def below(browser: WebDriver) -> bool:
-    """Whether the end of the log is what one sees."""
+    """Whether the end of the log is visible."""
     return bool(
         browser.execute_script(
             "const log = document.getElementById('log');"
@@ -130,7 +130,7 @@ def below(browser: WebDriver) -> bool:
 
 
 def test_a_job_is_cancelled(browser: WebDriver, stage: Stage) -> None:
-    """In two clicks, and the page says how it goes on."""
+    """With two clicks, and the page shows the progress."""
     (job,) = stage.site.submit(live=COMMAND)
     browser.get(f"{stage.site.url}/jobs/{job}")
     shows(browser, ".step.now", "running")
@@ -144,7 +144,7 @@ def test_a_job_is_cancelled(browser: WebDriver, stage: Stage) -> None:
 
 @pytest.mark.lost
 def test_a_lost_connection_is_made_again(browser: WebDriver, stage: Stage) -> None:
-    """The log goes on at the very byte, also with what was printed meanwhile; states too."""
+    """The log continues at the same byte, with what was printed meanwhile; so do the states."""
     (job,) = stage.site.submit(live=COMMAND)
     browser.get(f"{stage.site.url}/jobs/{job}")
     stage.puppet.print(stage.site, b"one\nhalf a li" + b"\xc3")
@@ -255,7 +255,7 @@ def test_times_pass_on_the_page_in_the_words_it_was_made_with(
 
 
 def test_a_search_goes_through_the_whole_log(browser: WebDriver, stage: Stage) -> None:
-    """Also through what is not in the page; colours do not hide what is looked for."""
+    """Also outside of the shown part; colours do not hide matches."""
     (job,) = stage.site.submit(done="echo fine")
     stage.site.ended(job)
     stage.site.log(job).write_bytes(
@@ -282,7 +282,7 @@ def test_a_search_goes_through_the_whole_log(browser: WebDriver, stage: Stage) -
 
 
 def test_a_huge_log_is_shown_in_parts(browser: WebDriver, stage: Stage) -> None:
-    """Its end first, then what is asked for; a line of megabytes is cut."""
+    """First the end, then other parts on request; huge lines are cut."""
     (job,) = stage.site.submit(done="echo fine")
     stage.site.ended(job)
     with stage.site.log(job).open("wb") as log:
@@ -340,7 +340,7 @@ def test_day_and_night(browser: WebDriver, stage: Stage) -> None:
 
 
 def test_without_scripts_it_is_all_there(browser: WebDriver, stage: Stage) -> None:
-    """But for its staying up to date: the log's end, and a form that cancels."""
+    """Everything except live updates: the end of the log, and a form that cancels."""
     emulate(browser, script=False)
     (job,) = stage.site.submit(live=COMMAND)
     stage.puppet.print(stage.site, b"one\n\x1b[31mtwo\x1b[0m <b>\n")
