@@ -1,4 +1,4 @@
-"""A log's lines: cut out of its bytes as they come, and its last ones found."""
+"""Splits the bytes of a log into lines, and finds its last lines."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# A line may be as long as its log: a longer one is several pieces, each of which fits in memory.
+# A line may be as long as its log. Longer lines are split into pieces that fit in memory.
 PIECE = 1 << 20
 _READ_BYTES = 1 << 20
 
 
 class Place(NamedTuple):
-    """Where a line begins: its first byte's offset, and its number, from 1.
+    """Where a line begins: the offset of its first byte, and its number, from 1.
 
-    `inside` when it is a further piece of a long line.
+    `inside`: this is a further piece of a long line.
     """
 
     offset: int = 0
@@ -26,14 +26,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line, or a piece of one; `data` has the line feed, if there is one."""
+    """A line, or a piece of one; `data` includes the line feed, if there is one."""
 
     place: Place
     data: bytes
 
 
 class LineSplitter:
-    """Cuts bytes into lines. `place` is where the next line begins."""
+    """Splits bytes into lines. `place` is where the next line begins."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -49,7 +49,7 @@ class LineSplitter:
         self._left = data[at:]
 
     def end(self) -> Iterator[Line]:
-        """What stands behind the last line feed, if anything does."""
+        """What follows the last line feed, if anything."""
         if self._left:
             yield self._line(self._left)
             self._left = b""
@@ -62,20 +62,20 @@ class LineSplitter:
 
 
 def _end_of_line(data: bytes, at: int) -> int:
-    """Behind the line, or the piece, that begins there; 0 when it has not ended."""
+    """The end of the line, or piece, that begins at `at`; 0 if it has not ended."""
     if end := data.find(b"\n", at, at + PIECE) + 1:
         return end
     end = at + PIECE
     if end >= len(data):
         return 0
-    # No character is cut in two.
+    # Do not split a character.
     while end > at + PIECE - 3 and data[end] & 0xC0 == 0x80:
         end -= 1
     return end
 
 
 def find_last_lines(file: int, count: int, *, numbered: bool) -> Place:
-    """Where the last `count` lines of an open log begin; its number only when that is wanted."""
+    """Where the last `count` lines of an open log begin; with `numbered`, also the line number."""
     size = os.fstat(file).st_size
     offset = _find_last_lines(file, size, count)
     number = 1
@@ -90,7 +90,7 @@ def _find_last_lines(file: int, size: int, count: int) -> int:
     while end > 0:
         start = max(0, end - _READ_BYTES)
         read = os.pread(file, end - start, start)
-        # A line feed that stands last ends its line, and begins no other.
+        # A final line feed ends its line, and begins no other.
         at = len(read) - (end == size)
         while (at := read.rfind(b"\n", 0, at)) >= 0:
             count -= 1
@@ -101,7 +101,7 @@ def _find_last_lines(file: int, size: int, count: int) -> int:
 
 
 def find_last_matches(file: int, count: int, matches: Callable[[Line], bool]) -> Place:
-    """Where the last `count` lines that match begin; behind the last line when none does."""
+    """Where the last `count` matching lines begin; after the last line if none matches."""
     found: deque[Place] = deque(maxlen=count)
     lines = LineSplitter(Place())
     at = 0

@@ -1,11 +1,11 @@
-"""When the host received each line of a log, from the index that lies beside it.
+"""Reads when the host received each line of a log, from the index beside the log.
 
-The index is a row of records. A record says that the log's bytes from `offset` on, up to the next
-record's offset, were received at a moment, or less than 50 ms after it. `UNKNOWN` in place of the
-moment says that nobody followed the log from there on: the time to the next record is no silence,
-and bytes that were fetched later, as with a log that is collected, have no time.
+The index is a sequence of records. A record says that the log's bytes from `offset` to the next
+record's offset arrived at a time, or less than 50 ms later. The time `UNKNOWN` says that nobody
+followed the log from there on: the gap to the next record is no silence, and bytes that were
+fetched later, for example when the log was collected, have no time.
 
-Nothing depends on an index: one that is missing, or is none, says nothing.
+Nothing depends on the index: if it is missing or malformed, all times are unknown.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from pathlib import Path
 # Offset in bytes, and milliseconds since 1970 or `UNKNOWN`.
 RECORD = struct.Struct("<QQ")
 UNKNOWN = 0
-# 16 MiB: the record that would be one more is never written.
+# 16 MiB of records. Further ones are not written.
 MAX_RECORDS = 1 << 20
-# The last one that a `datetime` can hold.
+# The latest time that a `datetime` can hold.
 _LATEST_MS = 253_402_300_799_999
 
 
 def rfc3339(moment: datetime) -> str:
-    """A moment in UTC, to the millisecond: 24 characters."""
+    """A time in UTC, to the millisecond: 24 characters."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def times_path(log: Path) -> Path:
-    """Where a log's index is."""
+    """The path of a log's index."""
     return log.with_name(f"{log.name}.times")
 
 
 class LogTimes:
-    """The moments that an index holds. Pure: `feed` takes the index's bytes as they are."""
+    """The times in an index. Pure: `feed` takes the bytes of the index."""
 
     def __init__(self) -> None:
         self._offsets = array("Q")
         self._moments = array("Q")
         self._broken = False
-        # How many bytes of the index are taken.
+        # How many bytes of the index were fed.
         self.size = 0
 
     def feed(self, data: bytes) -> None:
-        """Take the next records; half a record at the end is left for the next time.
+        """Take the next records; an incomplete one at the end must be fed again.
 
-        When they are no records of ours, nothing is known any more.
+        If they are malformed, all times become unknown.
         """
         whole = data[: len(data) // RECORD.size * RECORD.size]
         self.size += len(whole)
@@ -71,15 +71,16 @@ class LogTimes:
             self._offsets, self._moments = array("Q"), array("Q")
 
     def at(self, offset: int) -> datetime | None:
-        """When the host received the byte; None when that is not known."""
+        """When the host received the byte; None if unknown."""
         index = bisect_right(self._offsets, offset) - 1
         moment = self._moments[index] if index >= 0 else UNKNOWN
         return None if moment == UNKNOWN else datetime.fromtimestamp(moment / 1000, UTC)
 
     def gaps(self, *, until: datetime | None = None) -> Iterator[tuple[float, int | None]]:
-        """The times in which nothing came, in seconds, and how many bytes there were by then.
+        """The gaps between records, in seconds, each with the size of the log during it.
 
-        `until` ends the last one of a log that is still followed, behind all of its bytes (None).
+        For a log that is still followed, `until` ends the last gap; its size is None, for all
+        bytes.
         """
         before = UNKNOWN
         for offset, moment in zip(self._offsets, self._moments, strict=True):
@@ -91,9 +92,9 @@ class LogTimes:
 
 
 def read_log_times(log: Path, known: LogTimes | None = None) -> LogTimes:
-    """What the index of a log says. Never an error: of an index that cannot be read, nothing.
+    """Read the index of a log. Never fails: if it cannot be read, all times are unknown.
 
-    What is `known` is read no second time, unless the log began anew.
+    Continues after what is `known`, unless the log was started over.
     """
     times = known or LogTimes()
     try:
@@ -103,7 +104,7 @@ def read_log_times(log: Path, known: LogTimes | None = None) -> LogTimes:
     try:
         size = min(os.fstat(file).st_size, MAX_RECORDS * RECORD.size)
         if size < times.size:
-            times = LogTimes()  # the log began anew
+            times = LogTimes()  # the log was started over
         times.feed(os.pread(file, size - times.size, times.size))
     except OSError:
         pass  # a directory, say

@@ -1,4 +1,4 @@
-"""The longest time in which a job printed nothing, and how it is told."""
+"""Finds the longest time in which a job printed nothing, and puts it in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _READ_BYTES = 1 << 20
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing came for `secs` after the line of this number; the log's first line is 1."""
+    """The job printed nothing for `secs` after this line; lines are counted from 1."""
 
     secs: float
     line: int
@@ -28,10 +28,10 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def longest_silence(log: Path, *, until: datetime | None = None) -> Silence | None:
-    """The longest silence of `LEAST_SECS` or more while the log was followed, if there was one.
+    """The longest silence while the log was followed; None if shorter than `LEAST_SECS`.
 
-    That is also the one up to the command's end; `until` is now for a log that is still followed.
-    Reads the log up to there. None when the log's times are not known.
+    It may be the one up to the command's end. For a log that is still followed, pass the current
+    time as `until`. Reads the log up to the silence. None also if the log's times are unknown.
     """
     gaps = read_log_times(log).gaps(until=until)
     secs, end = max(gaps, key=lambda gap: gap[0], default=(0.0, None))
@@ -42,7 +42,7 @@ def longest_silence(log: Path, *, until: datetime | None = None) -> Silence | No
 
 
 def timeout_note(job: Job) -> str:
-    """What to add where a job's timeout is told; empty for a job that was not silent."""
+    """What to add to the message of a timeout; empty if the job was not silent."""
     if job.verdict is not Verdict.TIMED_OUT or job.artifacts is None:
         return ""
     silence = longest_silence(Path(job.artifacts) / "guest.log")
@@ -50,7 +50,7 @@ def timeout_note(job: Job) -> str:
 
 
 def _line_at(log: Path, end: int | None) -> int:
-    """The number of the line that the log's first `end` bytes end in; 0 when there is none."""
+    """The number of the line in which the log's first `end` bytes end; 0 if there is none."""
     try:
         file = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -60,7 +60,7 @@ def _line_at(log: Path, end: int | None) -> int:
         left = size if end is None else min(end, size)
         if left == 0:
             return 0
-        # A line feed that stands last ends its line, and begins no other.
+        # A final line feed ends its line, and begins no other.
         line, at = 1, 0
         while at < left - 1 and (read := os.pread(file, min(_READ_BYTES, left - 1 - at), at)):
             line += read.count(b"\n")

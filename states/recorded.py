@@ -37,8 +37,8 @@ class _NoteHead(msgspec.Struct):
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _KINDS = {ev.tag(kind): kind for kind in ev.WRITTEN_TYPES}
 _decoder: msgspec.json.Decoder[ev.Written] = msgspec.json.Decoder(ev.Written)
-# How the version of a class that has one stands in an entry. Only as a key: in JSON, a quote within
-# a text is escaped.
+# The version of a class, as an encoded entry contains it. It can only be a key, because JSON
+# escapes quotes in strings.
 _MARKS = {
     kind: f'"v":{version_of(kind)}'.encode() for kind in ev.WRITTEN_TYPES if version_of(kind) > 1
 }
@@ -61,7 +61,7 @@ def decode(body: bytes) -> ev.Entry:
         entry = _decoder.decode(body)
     except UNREADABLE:
         return _decode_other(body)
-    # Nearly all are of the version that their class has today: they are decoded only once.
+    # Nearly all entries have the current version, and are decoded only once.
     mark = _MARKS.get(type(entry))
     if mark is None:
         of_today = b'"v"' not in body
@@ -71,7 +71,7 @@ def decode(body: bytes) -> ev.Entry:
 
 
 def _decode_other(body: bytes) -> ev.Entry:
-    """An entry of another version, or one that today's rules refuse."""
+    """Decode an entry of another version, or one that the current rules refuse."""
     try:
         head = _head.decode(body)
     except UNREADABLE as error:

@@ -62,7 +62,7 @@ class Evidence:
         self._nonce = nonce
 
     def open_log(self, *, resume: bool) -> LogFile:
-        """The host's copy of the log, within the job's limit, to follow the guest's with."""
+        """The host's copy of the log, within the job's limit, for writing."""
         times = TimeFile(times_path(self.log))
         return LogFile(self.log, max_bytes=self.plan.log_bytes, resume=resume, times=times)
 
@@ -100,7 +100,7 @@ class Evidence:
         return result
 
     async def _collect(self, *, want_log: bool) -> tuple[Collector, int]:
-        """What came, and how many bytes of the log the host then has."""
+        """Collect; return the collector, and the size of the host's log after it."""
         new_log = self.directory / "guest.log.new"
         artifacts = self.directory / "artifacts"
         max_log_bytes = most_kept(self.plan)
@@ -174,9 +174,9 @@ class Evidence:
                 os.fsync(file.fileno())
 
     def _keep_longer_log(self, new_log: Path) -> int:
-        """How many bytes of the log the host has then."""
-        # Both files start with the same bytes. Readers follow by path and offset, and the times of
-        # those bytes stay true.
+        """Keep the longer copy of the log; return its size."""
+        # Both files start with the same bytes. Readers follow by path and offset, and the
+        # times of these bytes stay valid.
         if new_log.exists():
             if new_log.stat().st_size > self.log.stat().st_size:
                 new_log.replace(self.log)

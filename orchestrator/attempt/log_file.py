@@ -56,7 +56,7 @@ class LogFile:
 
     @property
     def _cut_off(self) -> bool:
-        """Whether the guest keeps no more of it either: its silence says nothing then."""
+        """Whether the guest dropped data too; then silence means nothing."""
         return self._size > self.max_bytes
 
     async def __aenter__(self) -> LogFile:
@@ -88,7 +88,7 @@ class LogFile:
             await trio.to_thread.run_sync(self._truncate)
 
     async def pause(self) -> None:
-        """Nothing comes any more, or not before the log is followed again. Not cancelled."""
+        """Note that nothing more arrives until the log is followed again. Not cancelled."""
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._pause)
 

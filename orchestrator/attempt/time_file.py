@@ -1,4 +1,4 @@
-"""Writes the index of a log's times, as `orchestrator.log_times` reads it. For a thread."""
+"""Writes the index of a log's times, which `log_times` reads. Blocks: call it in a thread."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 
 from orchestrator.log_times import MAX_RECORDS, RECORD, UNKNOWN
 
-# A guest may print byte by byte: what comes sooner after a record shares its moment.
+# Bytes that arrive within this time of a record share its time: a guest may print single bytes.
 EVERY_SECS = 0.05
-# The two clocks go apart by this much when somebody sets one, or the host slept.
+# If the two clocks differ by more, somebody set the clock, or the host slept.
 STEP_SECS = 1.0
 
 
 class TimeFile:
-    """The index at `path`. It costs no job: where it cannot be written, it is deleted, and that
-    is all.
+    """The index at `path`. It never fails a job: if it cannot be written, it is deleted.
 
-    A record is written before the bytes that it is about. So whoever dies in between leaves none
-    with the moment of those before.
+    A record is written before its bytes. So if this process dies in between, no byte gets the time
+    of an earlier one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +30,7 @@ class TimeFile:
         self._followed = False
 
     def open(self, size: int, *, resume: bool) -> None:
-        """Begin anew, or go on with a log that has `size` bytes and was not followed till now."""
+        """Start over, or resume a log of `size` bytes that nobody followed until now."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._file = os.open(self._path, flags | (0 if resume else os.O_TRUNC), 0o644)
@@ -43,22 +42,22 @@ class TimeFile:
             self.interrupt(size)
 
     def note(self, offset: int) -> None:
-        """Bytes from here on are received now."""
+        """Bytes from `offset` on arrive now."""
         if not self._followed or time.monotonic() - self._steady >= EVERY_SECS:
             self._record(offset)
 
     def interrupt(self, offset: int) -> None:
-        """The log has so many bytes, and is not followed from here on."""
+        """From `offset` on, nobody follows the log."""
         self._followed = False
         self._put(offset, UNKNOWN)
 
     def end(self, offset: int) -> None:
-        """It was followed until now, and had nothing more."""
+        """The log was followed until now, and ends at `offset`; from here on nobody follows it."""
         self._record(offset)
         self.interrupt(offset)
 
     def restart(self) -> None:
-        """Begin anew with the first byte."""
+        """Start over from the first byte."""
         self._followed = False
         self._count = 0
         if self._file >= 0:
@@ -68,7 +67,7 @@ class TimeFile:
                 self._give_up()
 
     def close(self) -> None:
-        """Leave it as it is."""
+        """Close the file."""
         file, self._file = self._file, -1
         if file >= 0:
             with suppress(OSError):

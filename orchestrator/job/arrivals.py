@@ -9,9 +9,9 @@ import trio
 
 
 class Arrivals:
-    """Events that are set by the next entry, or piece of log, of a job.
+    """Events that the next entry, or piece of log, of a job sets.
 
-    Take one before you look at what is there: then nothing that comes meanwhile is missed.
+    Get the event before you read what exists; then you miss nothing that arrives meanwhile.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Arrivals:
         self._logs = _Waiting()
 
     def entry(self, job: str = "") -> trio.Event:
-        """Set when the next entry of the job has been written; of any job, by ``""``."""
+        """Set when the next entry of the job has been written; ``""`` stands for any job."""
         return self._entries.event(job)
 
     def log(self, job: str) -> trio.Event:
@@ -38,10 +38,10 @@ class Arrivals:
 
 
 class _Waiting(dict[str, ref[trio.Event]]):
-    """Events by key: only those that somebody waits for.
+    """Events by key, as long as somebody waits for them.
 
-    Every entry and every piece of log looks for them, and mostly there are none: then a
-    `WeakValueDictionary` takes six times as long.
+    Each entry and each piece of log looks here, and mostly finds nothing; a `WeakValueDictionary`
+    takes six times as long for that.
     """
 
     def event(self, key: str) -> trio.Event:

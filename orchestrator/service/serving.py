@@ -142,9 +142,9 @@ def _token(endpoints: Endpoints) -> str:
         return ""
     if endpoints.token_file is None:
         raise UsageError(
-            f"--listen {endpoints.listen} needs --token-file: whoever can submit a job reads what"
-            " this user can read",
-            resolution="for example: (umask 077; openssl rand -hex 32 > token), and"
+            f"--listen {endpoints.listen} needs --token-file: a client that can submit jobs"
+            " can read what this user can read",
+            resolution="create one with `(umask 077; openssl rand -hex 32 > token)`, and add"
             " --token-file token",
         )
     return read_token(endpoints.token_file)

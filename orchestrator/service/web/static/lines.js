@@ -86,9 +86,9 @@ export class Source {
     return answer.json();
   }
 
-  // {lines, open, first, size} of bytes that were read: `first` is the number of the first line. The
-  // bytes may begin within a line, which then is left out; but a line that is longer than all that
-  // was read is told of by its ends.
+  // {lines, open, first, size} of bytes that were read: `first` is the number of the first line. If the
+  // bytes begin within a line, it is left out; but a line longer than all the bytes is shown by its
+  // two ends.
   async lines({ bytes, at, size }) {
     if (at === 0) return { ...split(bytes, 0), first: 1, size };
     const { line: number, byte } = await this.place({ byte: at });
