@@ -103,9 +103,9 @@ class Metrics(Collector):
             "Instances with a lease: in use, kept for debugging, or past their deadline",
             labels=("lease",),
         )
-        places = self._leases()
-        for place in _LEASE_KINDS:
-            instances.add_metric((place,), places[place])
+        leases = self._leases()
+        for kind in _LEASE_KINDS:
+            instances.add_metric((kind,), leases[kind])
         yield instances
         faults = CounterMetricFamily(
             "pikaci_upkeep_faults",
