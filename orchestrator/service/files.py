@@ -59,7 +59,8 @@ async def file_response(
     """Send the first `size` bytes of a file, or one range of them (RFC 9110); close `file`.
 
     `size` is the current size: the file may grow while it is sent. A request for several ranges
-    gets the whole file, as the RFC allows.
+    gets the whole file, as the RFC allows; so does any range of an empty file, such as a log of
+    which nothing has come: that is no mistake of the client.
     """
     kept = False
     try:
@@ -67,7 +68,7 @@ async def file_response(
         asked = request.headers.get("Range", "").strip()
         found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", asked, re.ASCII)
         status, start, end = 200, 0, size
-        if found is not None and _is_range(found[1], found[2]):
+        if size and found is not None and _is_range(found[1], found[2]):
             status, (start, end) = 206, _span(found[1], found[2], size)
             if start >= end:
                 there = {**headers, "Content-Range": f"bytes */{size}"}

@@ -217,6 +217,25 @@ async def test_a_log_is_followed_and_read_by_ranges() -> None:
         assert (200, str(len(whole))) == (head.status_code, head.headers["content-length"])
 
 
+async def test_any_range_of_an_empty_log_is_empty() -> None:
+    """A page that asks early for the log's end is answered, and not refused."""
+    async with open_served(capacity=Capacity(jobs=1)) as served:
+        await served.submit("sleep 10000")
+        queued = await served.submit("true")
+        path = f"/v1/jobs/{queued['id']}/log"
+        directory = served.orchestrator.root.attempt_dir(queued["id"], 1)
+        directory.mkdir(parents=True)
+        (directory / "guest.log").touch()
+
+        answers = [
+            await served.http.get(path, headers={"Range": f"bytes={span}"})
+            for span in ("-99", "0-")
+        ]
+        served.orchestrator.detach()
+
+    assert [(200, b"")] * 2 == [(answer.status_code, answer.content) for answer in answers]
+
+
 async def test_artifacts_are_files_that_the_job_left_and_nothing_else() -> None:
     """Whatever the path is, and whatever is there."""
     async with open_served() as served:
