@@ -212,9 +212,7 @@ async def measured(jobs: int) -> None:
         lateness, pauses = Lateness(), Pauses()
         async with FakeIncus.open() as fake, trio.open_nursery() as nursery:
             incus = Incus(base / "conf", spawn=fake)
-            say: Any = lambda text: None  # noqa: E731
-            start = partial(serve, settings, Endpoints(door), say=say, incus=incus)
-            nursery.start_soon(partial(start, on_entry=lambda orchestrator, entry: None))
+            nursery.start_soon(partial(serve, settings, Endpoints(door), incus=incus))
             while not door.exists():
                 await trio.sleep(0.05)
             await trio.sleep(0.5)
