@@ -155,7 +155,7 @@ def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
             failure=Failure(
                 kind=FailureKind.CONFIG,
                 phase="new",
-                message=error.brief,
+                message=str(error),
                 resolution=error.resolution,
             ),
             **now(),

@@ -180,7 +180,13 @@ class JobTask:
         assert self.job.spec is not None
         if self._adopted:
             # It was accepted by the rules of its day, but must obey the current ones to start.
-            self._context.journal.judge(self.job.id)
+            try:
+                self._context.journal.judge(self.job.id)
+            except SpecError as error:
+                raise PikaciError(
+                    f"another version of pikaci accepted the job, this one refuses it: {error}",
+                    resolution=error.resolution or "change it, and submit it again",
+                ) from None
         directory = self._context.root.attempt_dir(self.job.id, self.job.attempt)
         await reset_artifacts(directory, secs=self.job.spec.deadlines.reset_secs)
         await self._record.emit(ev.ArtifactsReset(**self._record.next(), artifacts=str(directory)))

@@ -308,7 +308,7 @@ def test_what_was_not_collected_whole_is_no_artifact(tmp_path: Path) -> None:
             400,
             "no such directory",
         ),
-        (b'{"workspace": "/", "jobs": {"a": {"command": " "}}}', 422, "jobs.a"),
+        (b'{"workspace": "/", "jobs": {"a": {"command": " "}}}', 422, "jobs.a: command: is empty"),
         (
             b'{"workspace": "/", "jobs": {"a": {"command": "true", "writable_workspace": true}}}',
             422,
