@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import math
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -12,6 +14,7 @@ import trio
 
 _current: ContextVar[Process | None] = ContextVar("process", default=None)
 _RealScope = trio.CancelScope
+_real_signals = trio.open_signal_receiver
 
 
 class Process:
@@ -27,6 +30,7 @@ class Process:
         self._life = _RealScope()
         self._work = _RealScope()
         self._shields: list[trio.CancelScope] = []
+        self._signals: trio.MemorySendChannel[int] | None = None
 
     async def run(self, main: Callable[[], Awaitable[None]]) -> None:
         """Live: until `main` returns, or as long as it is let."""
@@ -41,8 +45,11 @@ class Process:
             self.ended.set()
 
     def terminate(self) -> None:
-        """Ask it to end."""
-        self._work.cancel()
+        """Ask it to end: by a signal, if it listens for them."""
+        if self._signals is None:
+            self._work.cancel()
+        else:
+            self._signals.send_nowait(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill it; it is gone when `ended` is set, before time passes."""
@@ -56,6 +63,15 @@ class Process:
         scope.shield = not self.killed
         self._shields.append(scope)
 
+    @contextmanager
+    def signals(self) -> Iterator[trio.MemoryReceiveChannel[int]]:
+        """What it is sent by `terminate` meanwhile."""
+        self._signals, received = trio.open_memory_channel[int](math.inf)
+        try:
+            yield received
+        finally:
+            self._signals = None
+
 
 def _scope(*, shield: bool = False, **options: Any) -> trio.CancelScope:
     scope = _RealScope(**options)
@@ -68,8 +84,16 @@ def _scope(*, shield: bool = False, **options: Any) -> trio.CancelScope:
 
 
 @contextmanager
+def _signals(*signals: signal.Signals) -> Iterator[AsyncIterator[int]]:
+    process = _current.get()
+    with _real_signals(*signals) if process is None else process.signals() as received:
+        yield received
+
+
+@contextmanager
 def mortal() -> Iterator[None]:
     """In the block, every `Process` can be killed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trio, "CancelScope", _scope)
+        patch.setattr(trio, "open_signal_receiver", _signals)
         yield

@@ -2,13 +2,15 @@
 
 A list of steps is drawn, and acted on in one run of trio, on the fake Incus and under a clock
 that jumps: processes of pikaci are started, asked to end and killed, the daemon goes and comes,
-calls fail, guests are lost.
+calls fail, guests are lost. One of the processes may be a service, whose clients come, die and
+lose their connections; and the next processes may be of a version with other rules.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,20 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator import orchestrator as orchestrator_module
 from orchestrator.fake_incus import FINGERPRINT, FakeIncus, Instance
 from orchestrator.job import publisher as publishing
 from orchestrator.journal import open_journal
+from orchestrator.orchestrator import Orchestrator
+from orchestrator.service import serving
+from orchestrator.service.serving import default_socket
 from orchestrator.snapshot.snapshot import Snapshot
 from orchestrator.state_root import StateRoot
 from tests.processes import mortal
-from tests.property.world import Kind, World
+from tests.property.customers import Wire
+from tests.property.kinds import Kind
+from tests.property.rules import Rulebook, Rules
+from tests.property.world import World
 from tests.quick import run_quickly
 
 
@@ -67,6 +76,90 @@ class Kill:
     async def __call__(self, world: World) -> None:
         if living := world.living():
             await world.kill(living[self.process % len(living)])
+
+
+@dataclass(frozen=True)
+class Serve:
+    async def __call__(self, world: World) -> None:
+        if world.service not in world.living():
+            world.serve()
+
+
+@dataclass(frozen=True)
+class KillService:
+    async def __call__(self, world: World) -> None:
+        if world.service in world.living():
+            assert world.service is not None
+            await world.kill(world.service)
+
+
+@dataclass(frozen=True)
+class Submit:
+    """By a new client of the service."""
+
+    kinds: tuple[Kind, ...]
+
+    async def __call__(self, world: World) -> None:
+        world.submit(list(self.kinds))
+
+
+@dataclass(frozen=True)
+class SubmitAgain:
+    """By another client, under a key that is known."""
+
+    customer: int
+
+    async def __call__(self, world: World) -> None:
+        if world.customers:
+            world.submit_again(world.customers[self.customer % len(world.customers)])
+
+
+@dataclass(frozen=True)
+class KillCustomer:
+    customer: int
+
+    async def __call__(self, world: World) -> None:
+        if world.customers:
+            world.customers[self.customer % len(world.customers)].kill()
+
+
+@dataclass(frozen=True)
+class CancelByService:
+    job: int
+    now: bool
+
+    async def __call__(self, world: World) -> None:
+        if world.jobs:
+            world.cancel_by_service(list(world.jobs)[self.job % len(world.jobs)], now=self.now)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The ways of all clients to the service."""
+
+    async def __call__(self, world: World) -> None:
+        world.wire.cut()
+
+
+@dataclass(frozen=True)
+class CutAfter:
+    """The way of the client that asks, or is answered, the last of so many bytes."""
+
+    way: str
+    size: int
+
+    async def __call__(self, world: World) -> None:
+        world.wire.cut_after(self.way, self.size)
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """All processes are killed, and others with these rules will follow."""
+
+    rules: Rules
+
+    async def __call__(self, world: World) -> None:
+        await world.upgrade(self.rules)
 
 
 @dataclass(frozen=True)
@@ -186,7 +279,8 @@ class Wait:
 
 Step = (
     Run | Resume | Cancel | Interrupt | Kill | DaemonDown | DaemonUp | Fail | Hang | Late | Spoil
-    | BreakOff | Garble | Flood | Meddle | Go | Wait
+    | BreakOff | Garble | Flood | Meddle | Go | Wait | Serve | KillService | Submit | SubmitAgain
+    | KillCustomer | CancelByService | Cut | CutAfter | Upgrade
 )  # fmt: skip
 
 SMALL = st.integers(0, 3)
@@ -216,15 +310,29 @@ ERRORS = st.sampled_from(
 TIME = st.builds(Go, st.integers(1, 60)) | st.builds(
     Wait, st.sampled_from([0.1, 1, 5, 15, 40, 200])
 )
+KINDS = st.lists(st.sampled_from(Kind), min_size=1, max_size=3).map(tuple)
 OURS = st.one_of(
-    st.builds(
-        Run, st.lists(st.sampled_from(Kind), min_size=1, max_size=3).map(tuple), st.integers(1, 2)
-    ),
+    st.builds(Run, KINDS, st.integers(1, 2)),
     st.builds(Resume),
     st.builds(Cancel, SMALL, st.booleans()),
     st.builds(Interrupt, SMALL),
     st.builds(Kill, SMALL),
 )
+SERVICE = st.one_of(
+    st.builds(Serve),
+    st.builds(Serve),
+    st.builds(KillService),
+    st.builds(Submit, KINDS),
+    st.builds(Submit, KINDS),
+    st.builds(SubmitAgain, SMALL),
+    st.builds(KillCustomer, SMALL),
+    st.builds(CancelByService, SMALL, st.booleans()),
+    st.builds(Cut),
+    st.builds(
+        CutAfter, st.sampled_from(["asked", "answered"]), st.integers(0, 30) | st.integers(0, 5000)
+    ),
+)
+UPGRADES = st.builds(Upgrade, st.sampled_from(Rules))
 OUTAGES = st.builds(DaemonDown) | st.builds(DaemonUp)
 FAULTS = st.one_of(
     st.builds(Fail, CALLS, ERRORS, st.booleans(), st.integers(1, 4)),
@@ -252,7 +360,7 @@ async def publish(workspace: Path, snapshots: Path, **options: object) -> Snapsh
     return Snapshot("abc", path, None, None)
 
 
-async def live(steps: list[Step], base: Path) -> None:
+async def live(steps: list[Step], rulebook: Rulebook, base: Path) -> None:
     root = StateRoot(base / "state")
     root.make()
     with open_journal(root.journal) as look:
@@ -264,18 +372,29 @@ async def live(steps: list[Step], base: Path) -> None:
                 status="Running",
                 config={"user.pikaci.owner": "another"},
             )
-            world = World(root, fake, nursery, look)
+            wire = Wire(base / "wire.sock", default_socket(root))
+            await nursery.start(wire.run)
+            world = World(root, fake, nursery, look, wire, rulebook)
             for step in steps:
                 await step(world)
                 world.check()
             await world.come_to_rest()
+            nursery.cancel_scope.cancel()
+
+
+async def sleep_for(orchestrator: Orchestrator) -> None:
+    await trio.sleep_forever()
 
 
 def act(steps: list[Step]) -> None:
     """Take the steps, in a world of their own."""
     with mortal(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(publishing, "publish", publish)
-        run_quickly(partial(live, steps))
+        # A collection of all objects takes longer than the steps.
+        patch.setattr(serving, "collect_when_idle", sleep_for)
+        sessions = count(1)
+        patch.setattr(orchestrator_module, "new_run_id", lambda: f"session{next(sessions)}")
+        run_quickly(partial(live, steps, Rulebook(patch)))
 
 
 def plans(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
@@ -285,6 +404,8 @@ def plans(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
 
 
 checked = settings(max_examples=50)
+# A service and its clients take more of the processor.
+checked_less = settings(max_examples=20)
 
 
 @checked
@@ -305,4 +426,25 @@ def test_the_daemon_comes_and_goes(steps: list[Step]) -> None:
 @given(plans(TIME | OURS | OUTAGES | FAULTS))
 def test_anything_goes_wrong(steps: list[Step]) -> None:
     """Whatever it is, it is told apart from a test that failed."""
+    act(steps)
+
+
+@checked_less
+@given(plans(TIME | OURS | SERVICE))
+def test_a_service_and_its_clients_come_and_go(steps: list[Step]) -> None:
+    """Nor is a death of theirs, or a way between them that breaks at any byte."""
+    act(steps)
+
+
+@checked_less
+@given(plans(TIME | OURS | SERVICE | OUTAGES | FAULTS))
+def test_anything_goes_wrong_beside_a_service(steps: list[Step]) -> None:
+    """What its clients are told is what happened."""
+    act(steps)
+
+
+@checked_less
+@given(plans(TIME | OURS | SERVICE | UPGRADES))
+def test_versions_of_other_rules_follow_each_other(steps: list[Step]) -> None:
+    """Jobs that were let in are read, go on, or end with one clear failure; no other is stopped."""
     act(steps)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
 from orchestrator import engine
 from orchestrator.capacity import Capacity
+from orchestrator.errors import UsageError
 from orchestrator.fake_incus import FakeIncus, Instance
 from orchestrator.incus import Completed, Incus, Sink
 from orchestrator.incus.errors import DaemonUnreachable
@@ -17,18 +19,25 @@ from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.submission import Request
 from orchestrator.journal import Journal, open_journal
+from orchestrator.service import serving
+from orchestrator.service.types import SubmitRun
 from orchestrator.session import locks, reaper
-from orchestrator.session.control import ask_to_cancel
+from orchestrator.session.cancel import cancel_jobs
+from orchestrator.session.control import REASON
 from orchestrator.session.recovery import recover
+from orchestrator.settings import Settings
 from orchestrator.state_root import StateRoot
 from states import events as ev
 from states import trace
 from states.errors import PikaciError
 from states.job import Job, fold
-from states.lifecycle import State
+from states.lifecycle import TERMINAL, State
 from states.outcome import Verdict
 from states.spec import Deadlines, JobSpec
 from tests.processes import Process
+from tests.property.customers import Customer, Wire, cancel
+from tests.property.kinds import Kind
+from tests.property.rules import REFUSAL, Rulebook, Rules
 
 DAEMON_SECS = Deadlines().daemon_secs
 RETRIES = JobSpec(command="true").retries
@@ -36,21 +45,8 @@ RETRIES = JobSpec(command="true").retries
 CANCEL_SECS = 10.0
 EVERY = "every run"
 LATE_SECS = 60.0  # later than any instance appears
-QUIET_SECS = 100_000.0
-
-
-class Kind(enum.Enum):
-    """A job: its command, its limit in seconds, and what it must come to."""
-
-    PASSES = ("echo one; echo two", 100, Verdict.PASSED)
-    SLEEPS = ("echo one; sleep 20; echo two", 100, Verdict.PASSED)
-    FAILS = ("echo one; exit 3", 100, Verdict.FAILED)
-    FAILS_LATE = ("echo one; sleep 20; exit 3", 100, Verdict.FAILED)
-    TIMES_OUT = ("echo one; sleep 100; echo two", 10, Verdict.TIMED_OUT)
-
-    @property
-    def log(self) -> bytes:
-        return b"one\ntwo\n" if self.value[2] is Verdict.PASSED else b"one\n"
+QUIET_SECS = 20_000.0
+_COMMAND_BEGUN = (State.RUNNING, State.CANCELLING, *TERMINAL)
 
 
 @dataclass
@@ -58,9 +54,13 @@ class Submitted:
     """A job that was submitted, and what excuses it."""
 
     kind: Kind
-    run: str
+    run: str = ""  # of a service's it is known when the job is seen
+    id: str = ""
+    state: State = State.NEW
     may_be_cancelled: bool = False
     may_be_lost: bool = False
+    may_be_refused: bool = False
+    must_be_refused: bool = False  # it had not begun when the rules were changed
     dead_by: float | None = None  # when it was asked to cancel, and nothing is in the way
     verdict: Verdict | None = None
 
@@ -73,9 +73,13 @@ class World:
     fake: FakeIncus
     nursery: trio.Nursery
     look: Journal  # the test's own view
-    jobs: dict[str, Submitted] = field(default_factory=dict)
+    wire: Wire
+    rulebook: Rulebook
+    jobs: dict[str, Submitted] = field(default_factory=dict)  # by their names
+    customers: list[Customer] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
     runs: dict[Process, str] = field(default_factory=dict)  # whose jobs a process drives
+    service: Process | None = None
     faulty: bool = False
     outages: int = 0
     away_since: float | None = None
@@ -83,18 +87,78 @@ class World:
 
     # The processes.
 
-    def start(self, main: Callable[[Context], Awaitable[None]]) -> Process:
-        """Start a process of pikaci's."""
+    def start(self, main: Callable[[Context], Awaitable[None]], *, shares: bool = True) -> Process:
+        """Start a process of pikaci's; one that `shares` the root is refused beside a service."""
 
         async def body() -> None:
-            with open_journal(self.root.journal) as journal, locks.share_root(self.root.path):
-                incus = Incus(self.root.path / "conf", spawn=self._spawn)
-                await main(Context(root=self.root, journal=journal, incus=incus))
+            with (
+                suppress(locks.RootHeld),
+                open_journal(self.root.journal) as journal,
+                locks.share_root(self.root.path) if shares else nullcontext(),
+            ):
+                await main(Context(root=self.root, journal=journal, incus=self._incus()))
 
+        return self._start(body)
+
+    def _start(self, body: Callable[[], Awaitable[None]]) -> Process:
         process = Process()
         self.processes.append(process)
         self.nursery.start_soon(process.run, body)
         return process
+
+    def _incus(self) -> Incus:
+        return Incus(self.root.path / "conf", spawn=self._spawn)
+
+    def serve(self) -> Process:
+        """`pikaci serve`, which is refused beside others."""
+        settings = Settings(
+            workspace=self.root.path, state_root=self.root.path, capacity=Capacity(jobs=2)
+        )
+        doors = serving.Endpoints(serving.default_socket(self.root))
+
+        async def body() -> None:
+            try:
+                await serving.serve(settings, doors, incus=self._incus())
+            except* UsageError:
+                pass
+
+        self.service = self._start(body)
+        return self.service
+
+    def submit(self, kinds: list[Kind]) -> None:
+        """`pikaci run` beside a service: a client of it, with a key of its own."""
+        key = f"key{len(self.customers) + 1}"
+        asked = SubmitRun(workspace=str(self.root.path), jobs=self._specs(key, kinds))
+        self._enter(Customer(key, asked))
+
+    def submit_again(self, customer: Customer) -> None:
+        """Another client that sends the same under the same key."""
+        self._enter(Customer(customer.key, customer.asked))
+
+    def _enter(self, customer: Customer) -> None:
+        self.customers.append(customer)
+        self.nursery.start_soon(customer.live, self.wire.path)
+
+    def _specs(self, prefix: str, kinds: list[Kind]) -> dict[str, JobSpec]:
+        specs = {}
+        for number, kind in enumerate(kinds):
+            name = f"{prefix}/{number}-{kind.name}"
+            specs[name] = JobSpec(command=kind.value[0], timeout_secs=kind.value[1])
+            self.jobs[name] = Submitted(
+                kind, may_be_lost=self._may_lose(), may_be_refused=self.rulebook.refuses(kind)
+            )
+        return specs
+
+    async def upgrade(self, rules: Rules) -> None:
+        """Every process is killed; from now on they are of a version with these rules."""
+        for process in self.living():
+            await self.kill(process)
+        self.check()
+        self.rulebook.follow(rules)
+        for job in self.jobs.values():
+            refused = job.verdict is None and self.rulebook.refuses(job.kind)
+            job.may_be_refused |= refused and job.state not in _COMMAND_BEGUN
+            job.must_be_refused = refused and job.state is State.SUBMITTED
 
     def living(self) -> list[Process]:
         return [process for process in self.processes if not process.ended.is_set()]
@@ -102,22 +166,17 @@ class World:
     def run(self, kinds: list[Kind], parallel: int) -> None:
         """`pikaci run`"""
         run = f"run{len(self.runs) + 1}"
-        specs = {
-            f"{number}-{kind.name}": JobSpec(command=kind.value[0], timeout_secs=kind.value[1])
-            for number, kind in enumerate(kinds)
-        }
-        request = Request(self.root.path, specs)
+        request = Request(self.root.path, self._specs(run, kinds))
 
         async def main(bench: Context) -> None:
             try:
                 await engine.run_jobs(bench, request, parallel=parallel, run=run)
             except* DaemonUnreachable:  # there was none to begin with: nothing was submitted
                 assert not bench.journal.jobs(run=run)
-                self.jobs = {id: job for id, job in self.jobs.items() if job.run != run}
 
         self.runs[self.start(main)] = run
-        for number, kind in enumerate(kinds, start=1):
-            self.jobs[f"{run}.{number}"] = Submitted(kind, run, may_be_lost=self._may_lose())
+        for number, name in enumerate(request.specs, start=1):
+            self.jobs[name].run, self.jobs[name].id = run, f"{run}.{number}"
 
     def resume(self) -> Process:
         """`pikaci resume`"""
@@ -133,20 +192,28 @@ class World:
         self.runs[process] = EVERY
         return process
 
-    def cancel(self, id: str, *, now: bool) -> None:
+    def cancel(self, name: str, *, now: bool) -> None:
         """`pikaci cancel`"""
-        job = self.jobs[id]
+        job = self.jobs[name]
+
+        if job.id not in self._known():
+            return  # `there is no job`
 
         async def main(bench: Context) -> None:
-            while id in self._known() and not bench.journal.job(id).ended:
-                if not await ask_to_cancel(bench.root.locks, job.run, [id], now=now):
-                    await recover(bench, Queue(Capacity(jobs=1)), only=[id], cancel=True, hurry=now)
-                await trio.sleep(1)
+            await cancel_jobs(bench, {job.id: job.run}, tasks=None, reason=REASON, hurry=now)
 
-        self.start(main)
+        self.start(main, shares=False)
         job.may_be_cancelled = True
         if not self._may_lose() and self.outages == 0 and job.dead_by is None:
             job.dead_by = trio.current_time() + CANCEL_SECS
+
+    def cancel_by_service(self, name: str, *, now: bool) -> None:
+        """The same, by a client of the service."""
+        job = self.jobs[name]
+        if job.id not in self._known():
+            return
+        job.may_be_cancelled = True
+        self.nursery.start_soon(partial(cancel, self.wire.path, job.id, now=now))
 
     def terminate(self, process: Process) -> None:
         """Ctrl-C"""
@@ -222,9 +289,17 @@ class World:
         self.check_leases()
         assert "Running" == self.fake.instances()["pikaci-alien"].status
         for row in self.look.jobs():
-            if anew or self.jobs[row.id].verdict is None:
-                entries = [entry for _, entry in self.look.entries(row.id)]
-                self._check_job(self.jobs[row.id], entries, ended=row.ended)
+            known = self.jobs[row.name]
+            if row.state is State.REJECTED:
+                assert known.may_be_refused
+                continue
+            assert known.id in ("", row.id), "submitted twice"
+            known.id, known.run, known.state = row.id, row.run, row.state
+            if anew or known.verdict is None:
+                self._check_job(known, self._entries(row.id), ended=row.ended)
+
+    def _entries(self, job: str) -> list[ev.Entry]:
+        return [entry for _, entry in self.look.entries(job)]
 
     def _check_job(self, known: Submitted, entries: list[ev.Entry], *, ended: bool) -> None:
         job = fold(entry for entry in entries if isinstance(entry, ev.Event))
@@ -249,6 +324,10 @@ class World:
             allowed.add(Verdict.CANCELLED)
         if known.may_be_lost:
             allowed.add(Verdict.INFRASTRUCTURE)
+        if known.must_be_refused:
+            allowed -= {known.kind.value[2]}
+        if known.may_be_refused and job.failure and REFUSAL.fullmatch(job.failure.message):
+            allowed.add(Verdict.INFRASTRUCTURE)
         assert job.verdict in allowed, (job.verdict, job.failure)
         log = self.root.attempt_dir(job.id, job.attempt) / "guest.log"
         _, _, lines = (log.read_bytes() if log.exists() else b"").partition(b"\n")
@@ -261,14 +340,44 @@ class World:
         """When all goes well again, and pikaci is started once more, nothing is left."""
         self.check()
         self.fake.heal()
+        self.wire.heal()
         self.away_since = None
         with trio.fail_after(QUIET_SECS):
             for process in self.living():
-                await process.ended.wait()
+                if process is not self.service:
+                    await process.ended.wait()
+            await self._serve_customers()
             await self.resume().ended.wait()
         await trio.sleep(LATE_SECS)
         self.check(anew=True)
+        for customer in self.customers:
+            self._check_customer(customer)
 
         assert [] == self.look.unfinished()
         assert [] == self.look.open_leases()
         assert {} == self.ours()
+
+    async def _serve_customers(self) -> None:
+        """Until each has what it wants; then nobody serves any more."""
+        for customer in self.customers:
+            while not customer.ended.is_set():
+                # One that was there a moment ago may have been asked to end.
+                if self.service not in self.living():
+                    self.serve()
+                with trio.move_on_after(1):
+                    await customer.ended.wait()
+        if self.service in self.living():
+            assert self.service is not None
+            self.terminate(self.service)
+            await self.service.ended.wait()
+
+    def _check_customer(self, customer: Customer) -> None:
+        there = [self.jobs[name].id for name in customer.asked.jobs if self.jobs[name].id]
+        assert len(there) in (0, len(customer.asked.jobs)), "a run is submitted whole"
+        if customer.run is not None:
+            assert there == [job.id for job in customer.run.jobs]
+        if customer.refused:
+            assert any(self.jobs[name].may_be_refused for name in customer.asked.jobs)
+        elif not customer.dead:
+            assert sorted(there) == sorted(told.job for told in customer.told if told.whole)
+        customer.check(self.root, self._entries)
