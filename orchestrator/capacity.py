@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 import msgspec
 
 from orchestrator.units import size
 from states.errors import SpecError
+from states.mistakes import raise_all
 from states.spec import JobSpec, size_in_bytes
 
 
@@ -24,12 +23,15 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     def check(self, spec: JobSpec) -> None:
         """Raise `SpecError` if the job could never start, because it asks for too much."""
         memory = size_in_bytes(spec.memory)
+        found = []
         if self.cpus is not None and spec.cpus > self.cpus:
-            self._refuse("cpus", str(spec.cpus), str(self.cpus))
+            found.append(_more("cpus", str(spec.cpus), str(self.cpus)))
         if self.memory is not None and memory > self.memory:
-            self._refuse("memory", size(memory), size(self.memory))
+            found.append(_more("memory", size(memory), size(self.memory)))
+        raise_all(found)
 
-    def _refuse(self, key: str, asked: str, limit: str) -> NoReturn:
-        raise SpecError(
-            key, f"{asked} is more than all jobs together may use", allowed=f"at most {limit}"
-        )
+
+def _more(key: str, asked: str, limit: str) -> SpecError:
+    return SpecError(
+        key, f"{asked} is more than all jobs together may use", allowed=f"at most {limit}"
+    )

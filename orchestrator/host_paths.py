@@ -19,6 +19,7 @@ from pathlib import Path
 
 from orchestrator.state_root import user_state_dir
 from states.errors import SpecError
+from states.mistakes import raise_all
 from states.spec import JobSpec
 
 DIRECTORY_KEYS = ("workspace_deps", "workspace_build", "nix_store")
@@ -71,7 +72,11 @@ class MountRule:
     allowed: Sequence[Path] | None = None
 
     def check(self, spec: JobSpec) -> None:
-        """Raise `SpecError` for the first directory that may not be mounted.
+        """Raise `SpecError` for the directories that may not be mounted. See `refused`."""
+        raise_all(self.refused(spec))
+
+    def refused(self, spec: JobSpec) -> Iterator[SpecError]:
+        """The directories that may not be mounted.
 
         The spec must have real paths. Looks at the disk, but only if there is something to mount.
         """
@@ -80,13 +85,21 @@ class MountRule:
         mounts = _mounts()
         controls = [_Control.at(path, whose, mounts) for path, whose in self._controls()]
         for key, source in sources:
-            place = _place(source, mounts)
-            for control in controls:
-                if relation := control.relation(source, place):
-                    raise _refusal(key, source, f"{relation} {control.path} ({control.whose})")
-            if place is not None and place.kind in _KERNEL_FILE_SYSTEMS:
-                raise _refusal(key, source, f"is on {place.kind}, a file system of the kernel")
-            self._check_allowed(key, source)
+            if why := _gives_control(source, _place(source, mounts), controls):
+                yield SpecError(
+                    key,
+                    f"{source!r} {why}: a guest that mounts it could control this host",
+                    allowed="a directory of data: not one of the kernel, Incus, a container engine"
+                    " or pikaci, and none with a socket that a program listens on",
+                )
+            elif not self._allows(source):
+                yield SpecError(
+                    key,
+                    f"{source!r} is not a directory that jobs of this service may mount",
+                    allowed=f"{', '.join(self._allowed()) or 'none'}; to change it, start it with"
+                    f" `pikaci serve --allow-mounts {source}`, or run the job without it:"
+                    " `pikaci run --state-root DIRECTORY`",
+                )
 
     def check_again(self, spec: JobSpec) -> None:
         """`check`, right before what passed it at its submission is mounted.
@@ -115,18 +128,11 @@ class MountRule:
         for path in _bound_sockets():
             yield path, "a socket that a program listens on"
 
-    def _check_allowed(self, key: str, source: str) -> None:
-        if self.allowed is None:
-            return
-        allowed = [os.path.realpath(path) for path in self.allowed]
-        if not any(_covers(path, source) for path in allowed):
-            raise SpecError(
-                key,
-                f"{source!r} is not a directory that jobs of this service may mount",
-                allowed=f"{', '.join(allowed) or 'none'}; to change it, start it with"
-                f" `pikaci serve --allow-mounts {source}`, or run the job without it:"
-                " `pikaci run --state-root DIRECTORY`",
-            )
+    def _allows(self, source: str) -> bool:
+        return self.allowed is None or any(_covers(path, source) for path in self._allowed())
+
+    def _allowed(self) -> list[str]:
+        return [os.path.realpath(path) for path in self.allowed or ()]
 
 
 def directories(spec: JobSpec) -> list[tuple[str, str]]:
@@ -134,15 +140,6 @@ def directories(spec: JobSpec) -> list[tuple[str, str]]:
     named = [(key, path) for key in DIRECTORY_KEYS if (path := getattr(spec, key)) is not None]
     mounts = [(f"mounts[{index}].source", mount.source) for index, mount in enumerate(spec.mounts)]
     return named + mounts
-
-
-def _refusal(key: str, source: str, why: str) -> SpecError:
-    return SpecError(
-        key,
-        f"{source!r} {why}: a guest that mounts it could control this host",
-        allowed="a directory of data: not one of the kernel, Incus, a container engine or pikaci,"
-        " and none with a socket that a program listens on",
-    )
 
 
 @dataclass(frozen=True)
@@ -191,6 +188,16 @@ class _Control:
             if _covers(ours, theirs):
                 return "lies below"
         return ""
+
+
+def _gives_control(source: str, place: _Place | None, controls: Sequence[_Control]) -> str:
+    """How a guest that mounts it would control this host, empty when it would not."""
+    for control in controls:
+        if relation := control.relation(source, place):
+            return f"{relation} {control.path} ({control.whose})"
+    if place is not None and place.kind in _KERNEL_FILE_SYSTEMS:
+        return f"is on {place.kind}, a file system of the kernel"
+    return ""
 
 
 def _covers(parent: str, path: str) -> bool:

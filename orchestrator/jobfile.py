@@ -1,15 +1,14 @@
 """The job file: `pikaci.toml`, jobs as data.
 
-A problem with it is one `UsageError` that names the file, the key and what is allowed.
+All problems with it are one `UsageError`, a line each: file, key, what is wrong, what is allowed.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from typing import Any
 import msgspec
 
 from orchestrator.errors import NoJobs, UsageError
-from orchestrator.host_paths import DIRECTORY_KEYS, MountRule
+from orchestrator.host_paths import MountRule, directories
 from orchestrator.units import size
-from states.errors import SpecError
-from states.spec import NAME_PATTERN, JobSpec, SecretSource, check, from_validation_error
+from states.errors import SpecError, mistake_lines
+from states.mistakes import did_you_mean, mistakes, shown_value, unknown_keys
+from states.spec import NAME_ALLOWED, NAME_PATTERN, JobSpec, SecretSource, broken_rules
 
 SCHEMA = 1
 MAX_BYTES = 1 << 20
@@ -31,7 +31,7 @@ _MERGED = ("env", "secrets", "deadlines")
 
 @dataclass(frozen=True)
 class JobFile:
-    """A parsed job file. Host paths in the specs are real and absolute.
+    """A parsed job file. Host paths in the specs are absolute.
 
     `include` are globs of git-ignored files to put into the snapshot. `jobs` can contain a job that
     asks for a writable workspace: it is rejected when it is run.
@@ -42,46 +42,88 @@ class JobFile:
     include: tuple[str, ...]
 
 
-def load(path: Path, *, mount_rule: MountRule | None = None) -> JobFile:
+def load(path: Path) -> JobFile:
     """Read a job file. Raises `UsageError`, or `NoJobs` if it has no jobs.
 
-    `mount_rule` says which host directories its jobs may mount.
+    Only the file is looked at: the directories that its jobs mount need not exist.
     """
     document = _parse(path, _read(path))
-    _no_unknown(path, "", document, TOP_LEVEL)
-    if document.get("schema") != SCHEMA or isinstance(document["schema"], bool):
-        raise _bad(path, "schema", f"is {_got(document, 'schema')}", f"schema = {SCHEMA}")
-    defaults = _table(path, "defaults", document.get("defaults", {}))
-    tables = _table(path, "jobs", document.get("jobs", {}))
-    if not tables:
+    found = [*_wrong_schema(path, document), *unknown_keys(document, TOP_LEVEL)]
+    defaults = _table(document, "defaults", "defaults", found)
+    tables = _table(document, "jobs", "jobs", found)
+    snapshot = _table(document, "snapshot", "snapshot", found)
+    found += mistakes({"command": "true", **defaults}, JobSpec, "defaults")
+    sound_defaults = not any(mistake.key.startswith("defaults") for mistake in found)
+    jobs: dict[str, JobSpec] = {}
+    for name in tables:
+        key = f"jobs.{name}"
+        own = _table(tables, name, key, found)
+        wrong = list(_wrong_name(name))
+        if isinstance(tables[name], dict):
+            wrong += _wrong_form(key, own, defaults)
+        if not wrong and sound_defaults and own is tables[name]:
+            jobs[name] = _spec(path, defaults, own)
+            wrong = list(_wrong_values(key, jobs[name], own))
+        found += wrong
+    found += _wrong_include(snapshot)
+    _refuse(path, found)
+    if not jobs:
         raise NoJobs(
             f"{path}: there are no jobs", resolution='add one: [jobs.NAME] command = "..."'
         )
-    _decoded(path, "defaults", {"command": "true", **defaults})
-    jobs = {
-        name: _job(path, name, defaults, table, mount_rule or MountRule())
-        for name, table in tables.items()
-    }
-    return JobFile(path, jobs, _include(path, document.get("snapshot", {})))
+    return JobFile(path, jobs, tuple(snapshot.get("include", ())))
 
 
-def select(job_file: JobFile, names: Sequence[str]) -> dict[str, JobSpec]:
-    """The named jobs in the order given, without duplicates; all jobs if no name is given."""
-    unknown = [name for name in names if name not in job_file.jobs]
+def select(
+    job_file: JobFile, names: Sequence[str], *, mount_rule: MountRule | None = None
+) -> dict[str, JobSpec]:
+    """The named jobs in the order given, without duplicates; all jobs if no name is given.
+
+    The host directories of these jobs get their real paths, as Incus requires. Raises `UsageError`
+    if a job or a directory does not exist, or `mount_rule` refuses one.
+    """
+    unknown = [name for name in dict.fromkeys(names) if name not in job_file.jobs]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], job_file.jobs, n=3)
+        near = {name: did_you_mean(name, job_file.jobs) for name in unknown}
         raise UsageError(
-            f"{job_file.path}: there is no job {unknown[0]!r}",
-            resolution=f"did you mean {' or '.join(near)}?"
-            if near
-            else f"the jobs are: {', '.join(job_file.jobs)}",
+            "\n".join(f"{job_file.path}: there is no job {name!r}{near[name]}" for name in unknown),
+            resolution="" if all(near.values()) else f"the jobs are: {', '.join(job_file.jobs)}",
         )
-    return {name: job_file.jobs[name] for name in names or job_file.jobs}
+    rule = mount_rule or MountRule()
+    chosen: dict[str, JobSpec] = {}
+    found: list[SpecError] = []
+    for name in names or job_file.jobs:
+        spec = chosen[name] = _with_real_paths(job_file.jobs[name])
+        if spec.writable_workspace:
+            continue  # it is rejected by its own words
+        there = {key for key, path in directories(spec) if os.path.isdir(path)}
+        for key, path in directories(spec):
+            if key not in there:
+                found.append(
+                    SpecError(
+                        f"jobs.{name}.{key}",
+                        f"{path!r} is not a directory",
+                        allowed="an existing directory",
+                    )
+                )
+        found += [wrong.below(f"jobs.{name}") for wrong in rule.refused(spec) if wrong.key in there]
+    _refuse(job_file.path, found)
+    return chosen
 
 
-def _bad(path: Path, key: str, problem: str, allowed: str = "") -> UsageError:
-    where = f"{path}: {key}" if key else f"{path}:"
-    return UsageError(f"{where} {problem}", resolution=f"allowed: {allowed}" if allowed else "")
+def _refuse(path: Path, found: Sequence[SpecError]) -> None:
+    """Raise the mistakes as one error, if there are any."""
+    every = list({mistake.line(): mistake for mistake in found}.values())
+    if not every:
+        return
+    lines = mistake_lines(every, f"{path}: ")
+    if len(every) == 1:
+        raise UsageError(lines)
+    raise UsageError(f"{path} has {len(every)} mistakes", details=lines)
+
+
+def _bad(path: Path, problem: str, allowed: str) -> UsageError:
+    return UsageError(f"{path}: {problem}; allowed: {allowed}")
 
 
 def _read(path: Path) -> bytes:
@@ -96,7 +138,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) > MAX_BYTES:
-        raise _bad(path, "", f"has more than {size(MAX_BYTES)}", "a smaller job file")
+        raise _bad(path, f"has more than {size(MAX_BYTES)}", "a smaller job file")
     return data
 
 
@@ -105,131 +147,101 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _bad(path, "", f"is not UTF-8: line {line}", "a TOML file in UTF-8") from None
+        raise _bad(path, f"is not UTF-8: line {line}", "a TOML file in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise _bad(path, "", f"is not TOML: {error}", "see https://toml.io") from None
+        raise _bad(path, f"is not TOML: {error}", "see https://toml.io") from None
     except ValueError as error:  # a number of more than 4300 digits
-        raise _bad(path, "", f"is not TOML: {str(error).partition(';')[0]}", "numbers") from None
+        raise _bad(path, f"is not TOML: {str(error).partition(';')[0]}", "numbers") from None
     except RecursionError:
-        raise _bad(path, "", "is nested too deeply", "see https://toml.io") from None
+        raise _bad(path, "is nested too deeply", "see https://toml.io") from None
 
 
-def _table(path: Path, key: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _bad(path, key, f"is {_shown(value)}", f"a table: [{key}]")
-    return value
+def _wrong_schema(path: Path, document: dict[str, Any]) -> list[SpecError]:
+    schema = document.get("schema")
+    if schema == SCHEMA and not isinstance(schema, bool):
+        return []
+    if "schema" not in document:
+        return [SpecError("schema", "is missing", allowed=f"schema = {SCHEMA}")]
+    wrong = SpecError("schema", f"is {shown_value(schema)}", allowed=f"schema = {SCHEMA}")
+    _refuse(path, [wrong])  # in another schema the rest may mean something else
+    return []
 
 
-def _no_unknown(path: Path, prefix: str, table: dict[str, Any], known: Sequence[str]) -> None:
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise _bad(path, f"{prefix}{key}", f"is an unknown key{hint}", ", ".join(sorted(known)))
+def _table(parent: dict[str, Any], name: str, key: str, found: list[SpecError]) -> dict[str, Any]:
+    """The table of this name, empty where there is none; a mistake when it is something else."""
+    value = parent.get(name, {})
+    if isinstance(value, dict):
+        return value
+    found.append(SpecError(key, f"is {shown_value(value)}", allowed=f"a table: [{key}]"))
+    return {}
 
 
-def _job(
-    path: Path, name: str, defaults: dict[str, Any], table: object, mount_rule: MountRule
-) -> JobSpec:
-    key = f"jobs.{name}"
+def _wrong_name(name: str) -> Iterator[SpecError]:
     if not re.fullmatch(NAME_PATTERN, name):
-        raise _bad(
-            path,
-            f"jobs.{name!r}",
-            "is not a valid job name",
-            "letters, digits and ._/-, at most 128",
-        )
-    own = _table(path, key, table)
+        yield SpecError(f"jobs.{name!r}", "is not a valid job name", allowed=NAME_ALLOWED)
+
+
+def _wrong_form(key: str, own: dict[str, Any], defaults: dict[str, Any]) -> list[SpecError]:
+    command = {"command": "true"} if "command" in defaults else {}
+    return mistakes({**command, **own}, JobSpec, key)
+
+
+def _wrong_values(key: str, spec: JobSpec, own: dict[str, Any]) -> Iterator[SpecError]:
+    """What the rules refuse, each at the table that it stands in."""
+    if spec.writable_workspace:
+        return
+    for mistake in broken_rules(spec):
+        field, name, *_ = [*re.findall(r"[^.\[\]]+", mistake.key), ""]
+        its_own = field in own and (field not in _MERGED or not name or name in own[field])
+        yield mistake.below(key if its_own else "defaults")
+
+
+def _wrong_include(table: dict[str, Any]) -> Iterator[SpecError]:
+    yield from unknown_keys(table, ("include",), "snapshot")
+    globs = table.get("include", [])
+    if not isinstance(globs, list) or not all(isinstance(glob, str) and glob for glob in globs):
+        yield SpecError("snapshot.include", f"is {shown_value(globs)}", allowed="a list of globs")
+
+
+def _spec(path: Path, defaults: dict[str, Any], own: dict[str, Any]) -> JobSpec:
+    """A job over the defaults, with absolute host paths: relative ones begin at the job file.
+
+    The path of a secret's file is not resolved later either: it may be a link that changes.
+    """
     merged = {
         field: {**defaults[field], **own[field]}
         for field in _MERGED
-        if isinstance(defaults.get(field), dict) and isinstance(own.get(field), dict)
+        if field in defaults and field in own
     }
-    spec = _with_real_paths(path, key, _decoded(path, key, {**defaults, **own, **merged}))
-    if not spec.writable_workspace:
-        try:
-            check(spec)
-            mount_rule.check(spec)
-        except SpecError as error:
-            raise _bad(path, f"{key}.{error.key}", error.brief, error.resolution) from None
-    return spec
-
-
-def _decoded(path: Path, key: str, table: dict[str, Any]) -> JobSpec:
-    _no_unknown(path, f"{key}.", table, JobSpec.__struct_fields__)
-    try:
-        return msgspec.convert(table, JobSpec)
-    except msgspec.ValidationError as error:
-        found = from_validation_error(error)
-        # Do not print the value: it may be a secret written in place of its source.
-        secret = found.key.partition(".")[0] == "secrets"
-        got = "" if secret else _got(table, found.key)
-        raise _bad(
-            path, f"{key}.{found.key}", f"{found.brief}{f', got {got}' if got else ''}",
-            found.resolution,
-        ) from None  # fmt: skip
-    except UnicodeEncodeError:
-        raise _bad(path, key, "has text that is not Unicode", "a TOML file in UTF-8") from None
-
-
-def _with_real_paths(path: Path, key: str, spec: JobSpec) -> JobSpec:
-    """Resolve host paths relative to the job file; directories to real paths, as Incus requires.
-
-    The path of a secret's file is only made absolute: the file need not exist yet, and may be a
-    link that changes.
-    """
+    spec = msgspec.convert({**defaults, **own, **merged}, JobSpec)
     base = path.absolute().parent
+    return _with_paths(
+        spec,
+        {key: str(base / value) for key, value in directories(spec)},
+        secrets={
+            name: source
+            if source.file is None
+            else SecretSource(source.env, str(base / source.file))
+            for name, source in spec.secrets.items()
+        },
+    )
 
-    def real(field: str, value: str) -> str:
-        directory = base / value
+
+def _with_real_paths(spec: JobSpec) -> JobSpec:
+    def real(path: str) -> str:
         try:
-            resolved = directory.resolve(strict=True)
-        except (OSError, RuntimeError, ValueError):
-            resolved = directory
-        if "\0" in value or not os.path.isdir(resolved):
-            raise _bad(
-                path, f"{key}.{field}", f"{value!r} is not a directory", "an existing directory"
-            )
-        return str(resolved)
+            return os.path.realpath(path, strict=True)
+        except (OSError, ValueError):
+            return path
 
-    changed: dict[str, Any] = {
-        field: real(field, value)
-        for field in DIRECTORY_KEYS
-        if (value := getattr(spec, field)) is not None
-    }
-    changed["mounts"] = tuple(
-        msgspec.structs.replace(mount, source=real(f"mounts[{index}].source", mount.source))
+    return _with_paths(spec, {key: real(path) for key, path in directories(spec)})
+
+
+def _with_paths(spec: JobSpec, paths: Mapping[str, str], **changed: Any) -> JobSpec:
+    """The spec with other host directories, each by its key."""
+    mounts = tuple(
+        msgspec.structs.replace(mount, source=paths[f"mounts[{index}].source"])
         for index, mount in enumerate(spec.mounts)
     )
-    changed["secrets"] = {
-        name: source if source.file is None else SecretSource(source.env, str(base / source.file))
-        for name, source in spec.secrets.items()
-    }
-    return msgspec.structs.replace(spec, **changed)
-
-
-def _include(path: Path, value: object) -> tuple[str, ...]:
-    table = _table(path, "snapshot", value)
-    _no_unknown(path, "snapshot.", table, ("include",))
-    globs = table.get("include", [])
-    if not isinstance(globs, list) or not all(isinstance(glob, str) and glob for glob in globs):
-        raise _bad(path, "snapshot.include", f"is {_shown(globs)}", "a list of globs")
-    return tuple(globs)
-
-
-def _got(table: dict[str, Any], key: str) -> str:
-    """The value at a key, for a message; empty if not found."""
-    value: Any = table
-    for part in re.findall(r"[^.\[\]]+", key):
-        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, dict) and part in value:
-            value = value[part]
-        else:
-            return "missing" if table is value else ""
-    return _shown(value)
-
-
-def _shown(value: object) -> str:
-    text = repr(value).replace("True", "true").replace("False", "false")
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    named = {key: path for key, path in paths.items() if not key.startswith("mounts[")}
+    return msgspec.structs.replace(spec, mounts=mounts, **named, **changed)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+# More of them are counted only.
+MOST_MISTAKES = 50
+
 
 class PikaciError(Exception):
     """What happened (`brief`), the evidence (`details`), what to do next (`resolution`)."""
@@ -25,7 +30,35 @@ class SpecError(PikaciError):
         self.key = key
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.brief}" if self.key else self.brief
+        return f"{self.key} {self.brief}" if self.key else self.brief
+
+    def below(self, parent: str) -> SpecError:
+        """The same mistake, with the key of the table around its own."""
+        return SpecError(f"{parent}.{self.key}", self.brief, allowed=self.resolution)
+
+    def line(self) -> str:
+        """All of it on one line: key, what is wrong, what is allowed."""
+        return f"{self}; allowed: {self.resolution}" if self.resolution else str(self)
+
+
+class SpecErrors(SpecError):
+    """Several mistakes; `details` has a line for each, `key` is that of the first."""
+
+    def __init__(self, mistakes: Sequence[SpecError]) -> None:
+        super().__init__(mistakes[0].key, f"{len(mistakes)} mistakes")
+        self.mistakes = tuple(mistakes)
+        self.details = mistake_lines(mistakes)
+
+    def __str__(self) -> str:
+        return self.brief
+
+
+def mistake_lines(mistakes: Sequence[SpecError], where: str = "") -> str:
+    """A line for each mistake, up to a bound; each begins with `where`."""
+    lines = [f"{where}{mistake.line()}" for mistake in mistakes[:MOST_MISTAKES]]
+    if (more := len(mistakes) - len(lines)) > 0:
+        lines.append(f"{where}and {more} more")
+    return "\n".join(lines)
 
 
 class WritableWorkspace(SpecError):

@@ -15,7 +15,8 @@ import msgspec
 
 from states import events as ev
 from states.errors import EntryError, NewerEntry
-from states.spec import CheckedSpec, JobSpec, from_validation_error
+from states.mistakes import mistakes, raise_all
+from states.spec import CheckedSpec, JobSpec
 from states.upcast import STEPS, Data, upcast, version_of
 
 
@@ -141,8 +142,6 @@ def judge(body: bytes) -> CheckedSpec:
     Raises `SpecError` when today's rules refuse it, or when it has a key that only a newer pikaci
     knows.
     """
-    try:
-        spec = msgspec.convert(upcast(msgspec.json.decode(body))["spec"], JobSpec)
-    except msgspec.ValidationError as error:
-        raise from_validation_error(error) from None
-    return CheckedSpec(spec)
+    document = upcast(msgspec.json.decode(body))["spec"]
+    raise_all(mistakes(document, JobSpec))
+    return CheckedSpec(msgspec.convert(document, JobSpec))

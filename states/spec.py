@@ -13,11 +13,13 @@ from __future__ import annotations
 import enum
 import posixpath
 import re
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 import msgspec
 
 from states.errors import SpecError, WritableWorkspace
+from states.mistakes import ALLOWED, mistakes, raise_all
 
 MAX_COMMAND_BYTES = 131_000  # the kernel passes at most 131,071 bytes in one argument
 MAX_TIMEOUT_SECS = 7 * 24 * 3600
@@ -32,17 +34,22 @@ _ENV_PATTERN = rf"^[A-Za-z_][A-Za-z0-9_]{{0,254}}{_END}"
 # An alias, or a fingerprint; no colon, so that no remote can be smuggled in.
 _IMAGE_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._/+-]{{0,254}}{_END}"
 _NETWORK_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}{_END}"
-_IN_WORDS = {
-    SIZE_PATTERN: "a size with its unit, for example 4GiB or 500MB",
-    _ENV_PATTERN: "names of letters, digits and _, not beginning with a digit",
-    _IMAGE_PATTERN: "an image's alias or fingerprint, without a remote",
-    _NETWORK_PATTERN: "none, or the name of an Incus network",
-}
 
-_Size = Annotated[str, msgspec.Meta(pattern=SIZE_PATTERN)]
-_EnvName = Annotated[str, msgspec.Meta(pattern=_ENV_PATTERN)]
-_Image = Annotated[str, msgspec.Meta(pattern=_IMAGE_PATTERN)]
-_Network = Annotated[str, msgspec.Meta(pattern=_NETWORK_PATTERN)]
+
+def _text(pattern: str, allowed: str) -> msgspec.Meta:
+    return msgspec.Meta(pattern=pattern, extra={ALLOWED: allowed})
+
+
+NAME_ALLOWED = "letters, digits and ._/-, at most 128"
+JobName = Annotated[str, _text(NAME_PATTERN, NAME_ALLOWED)]
+_Size = Annotated[str, _text(SIZE_PATTERN, "a size with its unit, for example 4GiB or 500MB")]
+_EnvName = Annotated[
+    str, _text(_ENV_PATTERN, "names of letters, digits and _, not beginning with a digit")
+]
+_Image = Annotated[
+    str, _text(_IMAGE_PATTERN, "the alias or fingerprint of an image, without a remote")
+]
+_Network = Annotated[str, _text(_NETWORK_PATTERN, "none, or the name of an Incus network")]
 _Path = Annotated[str, msgspec.Meta(min_length=1)]
 
 _UNITS = {
@@ -185,7 +192,7 @@ class CheckedSpec:
     """A spec that obeys the rules: the constructor checks it.
 
     `spec` is an equal copy, so that changes to the original cannot bypass the check. Raises
-    `SpecError` for the first problem.
+    `SpecError`, or `SpecErrors` if there are several problems.
     """
 
     __slots__ = ("spec",)
@@ -196,7 +203,7 @@ class CheckedSpec:
 
 
 def check(spec: JobSpec) -> None:
-    """Raise `SpecError` for the first problem with a spec."""
+    """Raise `SpecError` with all problems of a spec."""
     CheckedSpec(spec)
 
 
@@ -206,34 +213,21 @@ def _judged(spec: JobSpec) -> JobSpec:
     if isinstance(spec, JobSpec) and spec.writable_workspace:
         raise WritableWorkspace
     spec = check_form(spec)
-    _check_command(spec.command)
-    _check_processes(spec)
-    _check_env(spec.env)
-    _check_secrets(spec)
-    for index, glob in enumerate(spec.artifacts):
-        _check_glob(f"artifacts[{index}]", glob)
-    for key in ("description", "workspace_deps", "workspace_build", "nix_store"):
-        _check_text(key, getattr(spec, key) or "")
-    _check_mounts(spec.mounts)
+    raise_all(broken_rules(spec))
     return spec
 
 
-def from_validation_error(error: Exception) -> SpecError:
-    """Turn msgspec's message (``... - at `$.key` ``) into a `SpecError` that names the key."""
-    text, _, where = str(error).partition(" - at `")
-    key = where.rpartition("$")[2].rstrip("`").lstrip(".").replace("[...]", "")
-    prefix = f"{key}." if key else ""
-    field = text.rpartition("field ")[2].strip("`")
-    if text.startswith("Object contains unknown field"):
-        tables = {"mounts": Mount, "deadlines": Deadlines, "secrets": SecretSource}
-        known = tables.get(key.partition("[")[0], JobSpec).__struct_fields__
-        return SpecError(f"{prefix}{field}", "is an unknown key", allowed=", ".join(sorted(known)))
-    if text.startswith("Object missing required field"):
-        return SpecError(f"{prefix}{field}", "is missing", allowed="a value; it is required")
-    for pattern, words in _IN_WORDS.items():
-        if f"regex {pattern!r}" in text:
-            return SpecError(key, "is not valid", allowed=words)
-    return SpecError(key, text[:1].lower() + text[1:])
+def broken_rules(spec: JobSpec) -> Iterator[SpecError]:
+    """The problems of a spec that its types do not rule out."""
+    yield from _check_command(spec.command)
+    yield from _check_processes(spec)
+    yield from _check_env(spec.env)
+    yield from _check_secrets(spec)
+    for index, glob in enumerate(spec.artifacts):
+        yield from _check_glob(f"artifacts[{index}]", glob)
+    for key in ("description", "workspace_deps", "workspace_build", "nix_store"):
+        yield from _check_text(key, getattr(spec, key) or "")
+    yield from _check_mounts(spec.mounts)
 
 
 def check_form(spec: JobSpec) -> JobSpec:
@@ -252,106 +246,105 @@ def check_form(spec: JobSpec) -> JobSpec:
             raise SpecError(key, "is not Unicode", allowed="text that is UTF-8") from None
         except TypeError as error:
             raise SpecError(key, f"cannot be stored: {error}") from None
-    try:
-        stored = msgspec.convert(msgspec.to_builtins(spec), JobSpec)
-    except msgspec.ValidationError as error:
-        raise from_validation_error(error) from None
+    document = msgspec.to_builtins(spec)
+    raise_all(mistakes(document, JobSpec))
+    stored = msgspec.convert(document, JobSpec)
     for key in spec.__struct_fields__:
         if getattr(stored, key) != (value := getattr(spec, key)):
             raise SpecError(key, f"has the wrong type: {type(value).__name__}")
     return stored
 
 
-def _check_text(key: str, value: str) -> None:
+def _check_text(key: str, value: str) -> Iterator[SpecError]:
     if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in value):
-        raise SpecError(key, "has a control character", allowed="printable text on one line")
+        yield SpecError(key, "has a control character", allowed="printable text on one line")
 
 
-def _check_command(command: str) -> None:
+def _check_command(command: str) -> Iterator[SpecError]:
     if not command.strip():
-        raise SpecError("command", "is empty", allowed="a shell command")
+        yield SpecError("command", "is empty", allowed="a shell command")
     if "\0" in command:
-        raise SpecError("command", "has a NUL byte", allowed="any text without NUL")
+        yield SpecError("command", "has a NUL byte", allowed="any text without NUL")
     size = len(command.encode())
     if size > MAX_COMMAND_BYTES:
-        raise SpecError(
+        yield SpecError(
             "command",
             f"has {size} bytes, which is too long to pass to the guest",
             allowed=f"at most {MAX_COMMAND_BYTES} bytes; put long scripts into the workspace",
         )
 
 
-def _check_processes(spec: JobSpec) -> None:
+def _check_processes(spec: JobSpec) -> Iterator[SpecError]:
     # Checked here and not in the field's range: journals hold older specs with fewer.
     if spec.processes < MIN_PROCESSES and spec.instance_type is InstanceType.CONTAINER:
-        raise SpecError(
+        yield SpecError(
             "processes",
             f"{spec.processes} is too few: the guest itself needs about 20",
             allowed=f"{MIN_PROCESSES} to 1000000",
         )
 
 
-def _check_env(env: dict[str, str]) -> None:
+def _check_env(env: dict[str, str]) -> Iterator[SpecError]:
     for name, value in env.items():
-        _check_not_reserved(f"env.{name}", name)
+        yield from _check_not_reserved(f"env.{name}", name)
         if "\0" in value:
-            raise SpecError(f"env.{name}", "has a NUL byte", allowed="any text without NUL")
+            yield SpecError(f"env.{name}", "has a NUL byte", allowed="any text without NUL")
 
 
-def _check_secrets(spec: JobSpec) -> None:
+def _check_secrets(spec: JobSpec) -> Iterator[SpecError]:
     for name, source in spec.secrets.items():
         key = f"secrets.{name}"
-        _check_not_reserved(key, name)
+        yield from _check_not_reserved(key, name)
         if name in spec.env:
-            raise SpecError(key, "is also in `env`", allowed="each name in one of the two")
+            yield SpecError(key, "is also in `env`", allowed="each name in one of the two")
         if (source.env is None) == (source.file is None):
             problem = "has no source" if source.env is None else "has two sources"
-            raise SpecError(key, problem, allowed='{ env = "NAME" } or { file = "/path" }')
+            yield SpecError(key, problem, allowed='{ env = "NAME" } or { file = "/path" }')
         if source.file is not None:
-            _check_text(f"{key}.file", source.file)
+            yield from _check_text(f"{key}.file", source.file)
             if not source.file.startswith("/"):
-                raise SpecError(
+                yield SpecError(
                     f"{key}.file", f"{source.file!r} is not absolute", allowed="an absolute path"
                 )
 
 
-def _check_not_reserved(key: str, name: str) -> None:
+def _check_not_reserved(key: str, name: str) -> Iterator[SpecError]:
     if name.startswith("PIKACI_"):
-        raise SpecError(key, "is reserved", allowed="names that do not start with PIKACI_")
+        yield SpecError(key, "is reserved", allowed="names that do not start with PIKACI_")
 
 
-def _check_glob(key: str, glob: str) -> None:
-    _check_text(key, glob)
+def _check_glob(key: str, glob: str) -> Iterator[SpecError]:
+    yield from _check_text(key, glob)
     if not glob or glob.startswith("/") or ".." in glob.split("/"):
-        raise SpecError(
+        yield SpecError(
             key,
             f"{glob!r} is not a glob below /artifacts",
             allowed="for example `reports/**/*.xml`",
         )
 
 
-def _check_mounts(mounts: tuple[Mount, ...]) -> None:
+def _check_mounts(mounts: tuple[Mount, ...]) -> Iterator[SpecError]:
     taken: dict[str, int] = {}
     for index, mount in enumerate(mounts):
         key = f"mounts[{index}].path"
-        _check_text(f"mounts[{index}].source", mount.source)
-        _check_text(key, mount.path)
+        yield from _check_text(f"mounts[{index}].source", mount.source)
+        yield from _check_text(key, mount.path)
         path = mount.path.rstrip("/")
+        reserved = [one for one in RESERVED_PATHS if _covers(one, path) or _covers(path, one)]
         if not path.startswith("/") or path.startswith("//") or posixpath.normpath(path) != path:
-            raise SpecError(
+            yield SpecError(
                 key,
                 f"{mount.path!r} is not a plain absolute path",
                 allowed="an absolute guest path without `.`, `..` or empty parts",
             )
-        for reserved in RESERVED_PATHS:
-            if _covers(reserved, path) or _covers(path, reserved):
-                raise SpecError(
-                    key,
-                    f"{mount.path!r} collides with {reserved}, which belongs to the guest",
-                    allowed="a path of your own, for example /mnt/data",
-                )
-        if path in taken:
-            raise SpecError(
+        elif reserved:
+            yield SpecError(
+                key,
+                f"{mount.path!r} collides with {reserved[0]}, which belongs to the guest",
+                allowed="a path of your own, for example /mnt/data",
+            )
+        elif path in taken:
+            yield SpecError(
                 key,
                 f"{mount.path!r} is also the path of mounts[{taken[path]}]",
                 allowed="one mount per path",

@@ -19,13 +19,13 @@ from orchestrator.attempt.evidence import most_kept
 from orchestrator.attempt.id_map import local_id_range
 from orchestrator.attempt.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.attempt.secrets import described
+from orchestrator.errors import UsageError
 from orchestrator.incus import stdin_of
 from orchestrator.job.host_size import HostSizes
 from orchestrator.job.submission import Request, judge
 from orchestrator.settings import open_incus
 from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain, plain_lines
-from states.errors import SpecError
 from states.outcome import EXIT_CODES, Verdict
 from states.spec import InstanceType, JobSpec
 
@@ -40,7 +40,7 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
     """
     judged = judge(request)
     for name, error in judged.refused.items():
-        raise SpecError(f"jobs.{name}.{error.key}", error.brief, allowed=error.resolution)
+        raise UsageError(f"{name}: {error}", details=error.details, resolution=error.resolution)
     judged, lowered = trio.run(HostSizes(open_incus(Host()), Host()).fit, judged)
     for warning in lowered:
         click.echo(f"warning: {plain(warning)}", err=True)

@@ -66,8 +66,7 @@ def _tell(error: BaseException) -> int:
     if _first(error, NobodyReads):
         return BROKEN_PIPE
     if wrong := _first(error, click.ClickException):
-        with suppress(OSError, StreamBroken):
-            wrong.show()
+        _tell_usage(wrong)
         return wrong.exit_code
     if ours := _first(error, PikaciError):
         print_error(ours)
@@ -84,6 +83,17 @@ def _tell(error: BaseException) -> int:
     return INFRASTRUCTURE
 
 
+def _tell_usage(wrong: click.ClickException) -> None:
+    from orchestrator.cli.usage import wrong_usage
+
+    asks_for_help = getattr(click.exceptions, "NoArgsIsHelpError", ())
+    if isinstance(wrong, click.UsageError) and not isinstance(wrong, asks_for_help):
+        print_error(wrong_usage(wrong))
+        return
+    with suppress(OSError, StreamBroken):
+        wrong.show()
+
+
 def exit_code(error: PikaciError) -> int:
     """2 for what the user must change, 5 for a file without jobs, 4 for everything else."""
     from orchestrator.errors import NoJobs, UsageError
@@ -98,10 +108,8 @@ def exit_code(error: PikaciError) -> int:
 def print_error(error: PikaciError) -> None:
     """Brief, details and resolution on stderr, as far as it takes them."""
     from orchestrator.terminal import plain
-    from states.errors import SpecError
 
-    where = f"{error.key}: " if isinstance(error, SpecError) else ""
-    lines = [f"pikaci: {plain(where + error.brief)}"]
+    lines = [f"pikaci: {plain(line)}" for line in str(error).splitlines() or [""]]
     lines += [f"    {plain(line)}" for line in error.details.splitlines()]
     if error.resolution:
         lines.append(f"  -> {plain(error.resolution)}")

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from orchestrator.state_root import StateRoot
 
 
+# The names of so many jobs may be meant by a word that is none.
+RECENT = 1000
+
+
 @contextmanager
 def existing_journal(root: StateRoot, *, only_reading: bool = False) -> Iterator[Journal]:
     """The journal of a state root that has one; looking at it makes nothing."""
@@ -40,10 +44,19 @@ def find_jobs(journal: Journal, word: str | None) -> list[JobRow]:
         found = found or [row for _, row in journal.newest(limit=1, name=word)]
     if not found:
         raise UsageError(
-            f"there is no job or run {word!r}" if word else "there is no run yet",
+            f"there is no job or run {word!r}{_near(journal, word)}"
+            if word
+            else "there is no run yet",
             resolution="`pikaci list` shows what there is",
         )
     return found
+
+
+def _near(journal: Journal, word: str) -> str:
+    from states.mistakes import did_you_mean
+
+    rows = [row for _, row in journal.newest(limit=RECENT)]
+    return did_you_mean(word, {name for row in rows for name in (row.name, row.run, row.id)})
 
 
 def find_job(journal: Journal, word: str | None) -> JobRow:

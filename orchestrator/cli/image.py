@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.group import Group
 from orchestrator.cli.options import output_option
+from orchestrator.cli.usage import OneOf
 
 
-@click.group("image")
+@click.group("image", cls=Group)
 def command() -> None:
     """Build, import, list and check guest images.
 
@@ -25,7 +27,7 @@ def command() -> None:
 @click.option("--systemd", is_flag=True, help="A Debian guest with systemd, as pikaci/systemd.")
 @click.option(
     "--nixos",
-    type=click.Choice(["vm", "container"]),
+    type=OneOf(["vm", "container"]),
     help="A NixOS guest, built by nix, as pikaci/nixos-vm or pikaci/nixos.",
 )
 @click.option(

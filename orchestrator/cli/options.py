@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.usage import OneOf
 from orchestrator.errors import UsageError
 from orchestrator.state_root import StateRoot, default_state_root
 
@@ -26,7 +27,7 @@ state_root_option = click.option(
 )
 output_option = click.option(
     "--output",
-    type=click.Choice(["human", "json", "jsonl"]),
+    type=OneOf(["human", "json", "jsonl"]),
     default="human",
     show_default=True,
     help="What to print.",

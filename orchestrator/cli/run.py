@@ -19,6 +19,7 @@ from orchestrator.cli.options import (
     verbose_option,
     workspace_option,
 )
+from orchestrator.cli.usage import OneOf
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class RunCommand(click.Command):
 @verbose_option
 @click.option(
     "--exit-code",
-    type=click.Choice(["pikaci", "command"]),
+    type=OneOf(["pikaci", "command"]),
     default="pikaci",
     show_default=True,
     help="With `command`, exit with the exit code of the one job's command.",
@@ -168,5 +169,5 @@ def _from_file(
     from orchestrator.host_paths import MountRule
     from orchestrator.jobfile import load, select
 
-    loaded = load(path, mount_rule=MountRule((root.path,)))
-    return select(loaded, names), loaded.include
+    loaded = load(path)
+    return select(loaded, names, mount_rule=MountRule((root.path,))), loaded.include

@@ -122,8 +122,15 @@ def _held(root: StateRoot) -> RootHeld | None:
 
 def _check_secrets(specs: Mapping[str, JobSpec]) -> None:
     """All secrets are there before anything is touched. They are read again when they are used."""
+    missing = []
     for name, spec in specs.items():
-        try:
-            read_secrets(spec.secrets)
-        except SecretMissing as error:
-            raise UsageError(f"jobs.{name}.{error.brief}", resolution=error.resolution) from None
+        for secret, source in spec.secrets.items():
+            try:
+                read_secrets({secret: source})
+            except SecretMissing as error:
+                missing.append((f"jobs.{name}.{error.brief}", error.resolution))
+    if len(missing) == 1:
+        raise UsageError(missing[0][0], resolution=missing[0][1])
+    if missing:
+        lines = [f"{brief}; {resolution}" for brief, resolution in missing]
+        raise UsageError(f"{len(missing)} secrets are missing", details="\n".join(lines))

@@ -13,6 +13,7 @@ from orchestrator.cli.options import (
     state_root_option,
     workspace_option,
 )
+from orchestrator.cli.usage import OneOf
 from orchestrator.errors import UsageError
 
 
@@ -47,7 +48,7 @@ from orchestrator.errors import UsageError
 @click.option(
     "--log",
     "log_form",
-    type=click.Choice(["text", "json"]),
+    type=OneOf(["text", "json"]),
     help="How the log is written; JSON under systemd, text elsewhere.",
 )
 def command(

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.group import Group
 from orchestrator.cli.options import (
     real_workspace,
     state_root_of,
     state_root_option,
     workspace_option,
 )
+from orchestrator.cli.usage import OneOf
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 FORMATS = ("jsonl", "perfetto", "html", "mermaid", "otlp")
 
 
-class TraceCommand(click.Group):
+class TraceCommand(Group):
     """`trace JOB` shows it; `export`, `replay` and `diff` are commands of their own."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -142,7 +144,7 @@ def _show_entries(journal: Journal, root: StateRoot, row: JobRow) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=OneOf(FORMATS),
     default="jsonl",
     show_default=True,
     help="jsonl: to replay; perfetto: for trace viewers; html: one page; mermaid; otlp: JSON.",

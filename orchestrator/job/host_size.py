@@ -61,7 +61,7 @@ class HostSize(msgspec.Struct, frozen=True, kw_only=True):
                 if getattr(spec, key) != getattr(_DEFAULT, key):
                     raise SpecError(
                         key,
-                        f"the job {name} asks for {asked}, and {self._there(key)}",
+                        f"{asked} of the job {name} is too much: {self._there(key)}",
                         allowed=f"write at most `{key} = {_toml(most)}`",
                     )
                 less[key] = most

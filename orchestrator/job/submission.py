@@ -13,13 +13,15 @@ import msgspec
 
 from orchestrator.contract import contract
 from orchestrator.errors import KeyTaken, UsageError
+from orchestrator.host_paths import DIRECTORY_KEYS, directories
 from orchestrator.journal.stamp import boot_id, now
 from orchestrator.snapshot.snapshot import Snapshot
 from states import events as ev
 from states.errors import SpecError
 from states.job import Job
+from states.mistakes import raise_all
 from states.outcome import Failure, FailureKind
-from states.spec import NAME_PATTERN, CheckedSpec, JobSpec, Mount, check_form
+from states.spec import NAME_ALLOWED, NAME_PATTERN, CheckedSpec, JobSpec, Mount, check_form
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _check_names(request: Request) -> None:
         if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
             raise UsageError(
                 f"{name!r} is not a valid job name",
-                resolution="allowed: letters, digits and ._/-, at most 128",
+                resolution=f"allowed: {NAME_ALLOWED}",
             )
     texts = [("workspace", str(request.workspace)), ("key", request.key)]
     for what, text in [*texts, *(("glob", glob) for glob in request.include)]:
@@ -107,36 +109,25 @@ def real_path(workspace: Path) -> Path:
 def _with_real_paths(checked: CheckedSpec) -> CheckedSpec:
     """The spec with the real paths of its host directories, as Incus requires.
 
-    `SpecError` for a path that is not absolute or not a directory. A spec with changed paths is
+    `SpecError` for paths that are not absolute or not a directory. A spec with changed paths is
     checked again.
     """
     spec = checked.spec
-
-    def real(key: str, value: str) -> str:
-        if not os.path.isabs(value) or not os.path.isdir(value):
-            raise SpecError(
-                key,
-                f"{value!r} is not a directory on this host",
-                allowed="the absolute path of an existing directory",
-            )
-        return os.path.realpath(value)
-
+    raise_all(
+        SpecError(
+            key,
+            f"{value!r} is not a directory on this host",
+            allowed="the absolute path of an existing directory",
+        )
+        for key, value in directories(spec)
+        if not os.path.isabs(value) or not os.path.isdir(value)
+    )
     changed = {
-        key: real(key, value)
-        for key in ("workspace_deps", "workspace_build", "nix_store")
+        key: os.path.realpath(value)
+        for key in DIRECTORY_KEYS
         if (value := getattr(spec, key)) is not None
     }
-    mounts = tuple(
-        Mount(real(f"mounts[{index}].source", mount.source), mount.path)
-        for index, mount in enumerate(spec.mounts)
-    )
-    for name, source in spec.secrets.items():
-        if source.file is not None and not os.path.isabs(source.file):
-            raise SpecError(
-                f"secrets.{name}.file",
-                f"{source.file!r} is not an absolute path",
-                allowed="/a/file",
-            )
+    mounts = tuple(Mount(os.path.realpath(mount.source), mount.path) for mount in spec.mounts)
     real_spec = msgspec.structs.replace(spec, mounts=mounts, **changed)
     return checked if real_spec == spec else CheckedSpec(real_spec)
 
@@ -155,7 +146,7 @@ def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
             failure=Failure(
                 kind=FailureKind.CONFIG,
                 phase="new",
-                message=str(error),
+                message="\n".join(filter(None, (str(error), error.details))),
                 resolution=error.resolution,
             ),
             **now(),

@@ -78,9 +78,8 @@ def _document(error: PikaciError) -> ProblemDocument:
         status = error.status
     else:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 503)
-    where = f"{error.key}: " if isinstance(error, SpecError) and error.key else ""
     return ProblemDocument(
-        status=status, title=where + error.brief, detail=error.details, resolution=error.resolution
+        status=status, title=str(error), detail=error.details, resolution=error.resolution
     )
 
 

@@ -15,14 +15,13 @@ from states.events import SnapshotRef
 from states.job import verdict_of
 from states.lifecycle import TABLE, State
 from states.outcome import Verdict
-from states.spec import NAME_PATTERN, JobSpec
+from states.spec import JobName, JobSpec
 
 MAX_JOBS = 1000
 # A stream sends something at least this often.
 KEEP_ALIVE_SECS = 15.0
 _LEADS_TO = {trigger: state for trigger, _, state in TABLE}
 
-_Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 _Path = Annotated[str, msgspec.Meta(pattern="^/", max_length=4096)]
 _Glob = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
@@ -35,7 +34,7 @@ class SubmitRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     workspace: _Path
-    jobs: Annotated[dict[_Name, JobSpec], msgspec.Meta(min_length=1, max_length=MAX_JOBS)]
+    jobs: Annotated[dict[JobName, JobSpec], msgspec.Meta(min_length=1, max_length=MAX_JOBS)]
     include: tuple[_Glob, ...] = ()
     snapshot: SnapshotRef | None = None
 

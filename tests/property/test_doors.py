@@ -167,5 +167,5 @@ def test_a_spec_that_its_real_paths_make_another_is_judged_as_that(tmp_path: Pat
     (tmp_path / "link").symlink_to("two\nlines")
     spec = JobSpec(command="true", nix_store=str(tmp_path / "link"))
 
-    with pytest.raises(SpecError, match="nix_store: has a control character"):
+    with pytest.raises(SpecError, match="nix_store has a control character"):
         judge(Request(tmp_path, {"job": spec}))

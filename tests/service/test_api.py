@@ -280,6 +280,22 @@ def test_what_was_not_collected_whole_is_no_artifact(tmp_path: Path) -> None:
     assert [] == list_artifacts(tmp_path / "artifacts")
 
 
+async def test_all_mistakes_of_a_submission_are_told_at_once() -> None:
+    """In the words of the command line: a line for each in `detail`."""
+    body = b'{"workspace": "/", "jobs": {"a": {"command": "x", "timeout": 1, "cpus": 0}}}'
+    async with open_served() as served:
+        answer = await served.http.post(
+            "/v1/runs", content=body, headers={"Content-Type": "application/json"}
+        )
+
+        told = await problem(answer, 422)
+        assert "2 mistakes" == told["title"]
+        assert [
+            "jobs.a.timeout is an unknown key: did you mean `timeout_secs`?",
+            "jobs.a.cpus is 0; allowed: a whole number from 1 to 1024",
+        ] == told["detail"].splitlines()
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -292,11 +308,19 @@ def test_what_was_not_collected_whole_is_no_artifact(tmp_path: Path) -> None:
         (b"[" * 100_000, 422, "Expected `object`"),
         (b'{"jobs": {"a": {"cpus": 1e999}}}', 422, "out of range"),
         (b'{"jobs": {"a": {"cpus": %s}}}' % (b"9" * 5000), 422, "out of range"),
-        (b"{}", 422, "missing required field `workspace`"),
-        (b'{"workspace": "here", "jobs": {"a": {"command": "true"}}}', 422, "$.workspace"),
-        (b'{"workspace": "/", "jobs": {}}', 422, "$.jobs"),
-        (b'{"workspace": "/", "jobs": {"a b": {"command": "true"}}}', 422, "$.jobs"),
-        (b'{"workspace": "/", "jobs": {"a": {"command": "true", "x": 1}}}', 422, "unknown field"),
+        (b"{}", 422, "2 mistakes"),
+        (b'{"workspace": "here", "jobs": {"a": {"command": "true"}}}', 422, "workspace is 'here'"),
+        (b'{"workspace": "/", "jobs": {}}', 422, "jobs is {}"),
+        (
+            b'{"workspace": "/", "jobs": {"a b": {"command": "true"}}}',
+            422,
+            "jobs has the name 'a b'",
+        ),
+        (
+            b'{"workspace": "/", "jobs": {"a": {"command": "true", "x": 1}}}',
+            422,
+            "jobs.a.x is an unknown key",
+        ),
         (
             b'{"workspace": "/no/such", "jobs": {"a": {"command": "true"}}}',
             400,
@@ -314,7 +338,7 @@ def test_what_was_not_collected_whole_is_no_artifact(tmp_path: Path) -> None:
             422,
             "jobs.a: remote Linux VM backend `incus` does not support writable workspace jobs",
         ),
-        (b'{"workspace": "/", "jobs": {"a": {"command": "true", "cpus": 64}}}', 422, "cpus: 64"),
+        (b'{"workspace": "/", "jobs": {"a": {"command": "true", "cpus": 64}}}', 422, "cpus 64"),
         (
             b'{"workspace": "/", "jobs": {"a": {"command": "true",'
             b' "secrets": {"T": {"env": "NOT_HERE"}}}}}',
@@ -342,7 +366,7 @@ async def test_more_than_the_host_has_is_refused(tmp_path: Path) -> None:
         answer = await served.http.post("/v1/runs", json=asked)
 
         told = await problem(answer, 422)
-        assert "memory: the job a asks for 900GiB, and the host local has 256 GiB" in told["title"]
+        assert "memory 900GiB of the job a is too much: the host local has 256 GiB" in told["title"]
         assert 'write at most `memory = "256GiB"`' == told["resolution"]
         assert [] == served.orchestrator.journal.jobs()
         assert not served.fake.instances()
@@ -362,7 +386,7 @@ async def test_a_service_lets_jobs_mount_what_its_operator_allows(tmp_path: Path
         assert (422, []) == (refused.status_code, served.orchestrator.journal.jobs())
         problem = refused.json()
         assert (
-            f"mounts[0].source: {str(tmp_path)!r} is not a directory that jobs" in problem["title"]
+            f"mounts[0].source {str(tmp_path)!r} is not a directory that jobs" in problem["title"]
         )
         assert f"pikaci serve --allow-mounts {tmp_path}" in problem["resolution"]
         assert 201 == (await submit(tmp_path / "allowed")).status_code

@@ -52,8 +52,8 @@ def test_a_flag_of_the_past_is_unknown(tmp_path: Path) -> None:
     code, said = pikaci(tmp_path, "run", "--mode", "transfer")
 
     assert 2 == code
-    assert "No such option" in said
-    assert "No such option" in PAGE
+    assert "there is no option" in said
+    assert "there is no option" in PAGE
 
 
 def test_a_writable_workspace_is_rejected(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 
 from orchestrator.service.problems import Problem
+from states.errors import SpecError
+from states.mistakes import mistakes, raise_all
 
 _MAX_KEY = 200
 _T = TypeVar("_T")
@@ -41,9 +43,11 @@ async def decode_body(request: Request, type: type[_T]) -> _T:
             "the body is not declared as JSON",
             resolution="send Content-Type: application/json",
         )
+    body = await request.body()
     try:
-        return msgspec.json.decode(await request.body(), type=type)
+        return msgspec.json.decode(body, type=type)
     except msgspec.ValidationError as error:
+        raise_all(_mistakes(body, type))
         raise Problem(
             422, f"the body: {error}", resolution="/v1/openapi.json has its form"
         ) from None
@@ -51,6 +55,14 @@ async def decode_body(request: Request, type: type[_T]) -> _T:
         raise Problem(
             400, f"the body is not JSON: {error}", resolution="send JSON in UTF-8"
         ) from None
+
+
+def _mistakes(body: bytes, type: Any) -> list[SpecError]:
+    """What is wrong with a body; nothing if its numbers or its depth are beyond any type."""
+    try:
+        return mistakes(msgspec.json.decode(body), type)
+    except (msgspec.DecodeError, RecursionError):
+        return []
 
 
 def idempotency_key(request: Request) -> str:

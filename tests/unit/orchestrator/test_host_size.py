@@ -36,9 +36,13 @@ def request_of(orchestrator: Orchestrator, **specs: JobSpec) -> Request:
 @pytest.mark.parametrize(
     ("asked", "words", "allowed"),
     [
-        ({"cpus": 3}, "cpus: the job job asks for 3, and the host local has 1 p", "`cpus = 1`"),
-        ({"memory": "900GiB"}, "asks for 900GiB, and the host local has 2 GiB", '= "2GiB"`'),
-        ({"disk": "4GiB"}, "asks for 4GiB, and the storage pool pikaci has 3.5 GiB", '"3584MiB"`'),
+        ({"cpus": 3}, "cpus 3 of the job job is too much: the host local has 1 p", "`cpus = 1`"),
+        (
+            {"memory": "900GiB"},
+            "900GiB of the job job is too much: the host local has 2 GiB",
+            '= "2GiB"`',
+        ),
+        ({"disk": "4GiB"}, "4GiB of the job job is too much: the storage pool pikaci has 3.5 GiB", '"3584MiB"`'),
     ],
 )
 async def test_more_than_the_host_has_is_refused(

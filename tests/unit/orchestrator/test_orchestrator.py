@@ -519,11 +519,11 @@ async def test_jobs_mount_what_the_settings_allow(tmp_path: Path) -> None:
     ("spec", "words"),
     [
         ("true", "str is not a JobSpec"),
-        (JobSpec(command="true", timeout_secs="5"), "timeout_secs: expected `int`, got `str`"),
-        (JobSpec(command="true", cpus=10_000), "cpus: expected `int` <= 1024"),
-        (JobSpec(command="true", memory="much"), "memory: is not valid"),
-        (JobSpec(command="true", cpus=0, writable_workspace=True), "cpus: expected `int` >= 1"),
-        (JobSpec(command="\udcff"), "command: is not Unicode"),
+        (JobSpec(command="true", timeout_secs="5"), "timeout_secs is '5'"),
+        (JobSpec(command="true", cpus=10_000), "cpus is 10000"),
+        (JobSpec(command="true", memory="much"), "memory is 'much'"),
+        (JobSpec(command="true", cpus=0, writable_workspace=True), "cpus is 0"),
+        (JobSpec(command="\udcff"), "command is not Unicode"),
     ],
     ids=str,
 )  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from states.errors import SpecError
+from states.errors import SpecError, SpecErrors
+from states.mistakes import mistakes
 from states.spec import (
     MAX_COMMAND_BYTES,
     MIN_PROCESSES,
@@ -17,7 +18,6 @@ from states.spec import (
     SecretSource,
     check,
     check_form,
-    from_validation_error,
 )
 from tests.samples import sample_shell_job
 
@@ -46,7 +46,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"secrets": {"A": SecretSource(env="A", file="/a")}}, "secrets.A"),
     ({"secrets": {"A": SecretSource(file="a")}}, "secrets.A.file"),
     ({"secrets": {"A": SecretSource(file="/a\n")}}, "secrets.A.file"),
-    ({"secrets": {"A": SecretSource(env="a b")}}, "secrets.env"),
+    ({"secrets": {"A": SecretSource(env="a b")}}, "secrets.A.env"),
     ({"secrets": {"A-B": SecretSource(env="A")}}, "secrets"),
     ({"artifacts": ("/etc/passwd",)}, "artifacts[0]"),
     ({"artifacts": ("ok", "a/../../b")}, "artifacts[1]"),
@@ -78,7 +78,7 @@ def test_too_few_processes_are_refused_at_the_door_alone(processes: int) -> None
     """The runner itself needs some. Journals hold jobs with fewer, which are still read."""
     spec = msgspec.convert({"command": "true", "processes": processes}, JobSpec)
 
-    with pytest.raises(SpecError, match=f"processes: {processes} is too few") as refused:
+    with pytest.raises(SpecError, match=f"processes {processes} is too few") as refused:
         check(spec)
 
     assert "64 to 1000000" == refused.value.resolution
@@ -93,23 +93,42 @@ def test_the_longest_command_passes() -> None:
     check(sample_shell_job(command="x" * MAX_COMMAND_BYTES))
 
 
-def test_unknown_keys_have_the_known_ones_beside_them() -> None:
+def test_unknown_keys_have_the_nearest_or_the_known_ones_beside_them() -> None:
     """Of a job, of a mount and of a secret."""
-    for table, known in (({"command": "x", "cpu": 1}, "cpus"), (
-        {"command": "x", "mounts": [{"source": "/", "path": "/a", "rw": 1}]}, "source"),
-        ({"command": "x", "secrets": {"A": {"value": "1"}}}, "env, file"),
-    ):  # fmt: skip
-        with pytest.raises(msgspec.ValidationError) as caught:
-            msgspec.convert(table, JobSpec)
-        error = from_validation_error(caught.value)
+    for table, told in (
+        ({"command": "x", "cpu": 1}, "cpu is an unknown key: did you mean `cpus`?"),
+        (
+            {"command": "x", "mounts": [{"source": "/", "path": "/a", "rw": 1}]},
+            "mounts[0].rw is an unknown key; allowed: path, source",
+        ),
+        (
+            {"command": "x", "secrets": {"A": {"value": "1"}}},
+            "secrets.A.value is an unknown key; allowed: env, file",
+        ),
+    ):
+        assert [told] == [mistake.line() for mistake in mistakes(table, JobSpec)]
 
-        assert "unknown key" in error.brief
-        assert known in error.resolution
+
+def test_a_document_is_refused_wherever_msgspec_refuses_it() -> None:
+    """Whatever is in it: there is a mistake, and where there is none it can be read."""
+    for value in (None, 5, [], "x", {"command": 1, "mounts": {}, "env": 3, "deadlines": []}):
+        assert mistakes(value, JobSpec)
+    assert not mistakes({"command": "x"}, JobSpec)
+
+
+def test_all_mistakes_of_a_spec_are_told() -> None:
+    """`key` is that of the first; `details` has a line for each."""
+    with pytest.raises(SpecErrors, match="3 mistakes") as caught:
+        check(JobSpec(command=" ", artifacts=("/x",), env={"PIKACI_X": "1"}))
+
+    assert "command" == caught.value.key
+    assert ["command", "env.PIKACI_X", "artifacts[0]"] == [
+        line.partition(" ")[0] for line in caught.value.details.splitlines()
+    ]
 
 
 def test_a_missing_key_is_named() -> None:
     """A job without a command."""
-    with pytest.raises(msgspec.ValidationError) as caught:
-        msgspec.convert({}, JobSpec)
-
-    assert "command" == from_validation_error(caught.value).key
+    assert ["command is missing; allowed: text"] == [
+        mistake.line() for mistake in mistakes({}, JobSpec)
+    ]
