@@ -1,4 +1,4 @@
-"""`pikaci cancel`: ends jobs, whoever runs them."""
+"""`pikaci cancel`: cancels jobs, whichever process runs them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.options import (
+    output_option,
     real_workspace,
     state_root_of,
     state_root_option,
@@ -18,42 +19,46 @@ from orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from orchestrator.state_root import StateRoot
 
-# Longer than a job takes to die; a process that neither answers nor lets go is stuck.
+# Longer than a job takes to end; a process that does not answer for so long is stuck.
 ASK_SECS = 60.0
 
 
 @click.command("cancel")
 @click.argument("run_or_job", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every job that has not ended.")
-@click.option("--now", is_flag=True, help="Without a grace period.")
+@click.option("--all", "everything", is_flag=True, help="Cancel every job that has not ended.")
+@click.option("--now", is_flag=True, help="Kill the jobs without a grace period.")
 @workspace_option
 @state_root_option
+@output_option
 def command(
     run_or_job: tuple[str, ...],
     everything: bool,
     now: bool,
     workspace: Path | None,
     state_root: Path | None,
+    output: str,
 ) -> int:
-    """End jobs: TERM, a grace period, KILL; then log and artifacts, and the guest goes.
+    """Cancel jobs, whichever process runs them, even if that process is dead.
 
-    Also those of a run whose process is dead. Asking twice is harmless. Exit code 0 when none
-    of the jobs is alive any more, else 4.
+    The command gets TERM, and KILL after a grace period. Then log and artifacts are collected,
+    and the guest is deleted. Cancelling a job twice is harmless.
+
+    Exit codes: 0 all of the jobs have ended, 4 some have not.
     """
     import trio
 
     if everything == bool(run_or_job):
-        raise UsageError(
-            "say which jobs to cancel", resolution="name a job or a run, or give --all"
-        )
+        raise UsageError("no job is named", resolution="name a job or a run, or use --all")
     root = state_root_of(real_workspace(workspace), state_root)
-    return trio.run(_cancel, root, run_or_job, now)
+    return trio.run(_cancel, root, run_or_job, now, output)
 
 
-async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
+async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool, output: str) -> int:
     import trio
 
+    from orchestrator.cli.documents import CancelledJob
     from orchestrator.cli.find import existing_journal, find_jobs
+    from orchestrator.cli.output import print_items
     from orchestrator.job.context import Context
     from orchestrator.session.cancel import cancel_jobs
     from orchestrator.session.control import REASON
@@ -63,12 +68,8 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
     from states.outcome import EXIT_CODES, Verdict
 
     with existing_journal(root) as journal:
-        rows = [row for word in words for row in find_jobs(journal, word)]
-        rows = rows if words else journal.unfinished()
-        for row in rows:
-            if row.ended:
-                verdict = job_word(journal.look(row))
-                click.echo(f"{row.id}  {plain(row.name)}  had ended: {verdict}")
+        named = [row for word in words for row in find_jobs(journal, word)]
+        rows = list({row.id: row for row in named}.values()) if words else journal.unfinished()
         alive = {row.id: row for row in rows if not row.ended}
         unreadable = journal.unreadable(alive)
         jobs = {row.id: row.run for row in alive.values() if row.id not in unreadable}
@@ -76,23 +77,36 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool) -> int:
 
         with trio.move_on_after(ASK_SECS):
             await cancel_jobs(bench, jobs, tasks=None, reason=REASON, hurry=hurry)
-        stuck = False
-        for row in alive.values():
-            job = journal.look(row)
-            stuck = stuck or not (job.ended or job.damage)
-            click.echo(f"{row.id}  {plain(row.name)}  {job_word(job)}")
+        jobs_now = [(row, journal.look(row)) for row in rows]
+        stuck = any(not (job.ended or job.damage) for _, job in jobs_now)
+        documents = [
+            CancelledJob(
+                id=row.id,
+                run=row.run,
+                name=row.name,
+                state=job.state,
+                verdict=job.verdict,
+                had_ended=row.ended,
+                damaged=bool(job.damage),
+            )
+            for row, job in jobs_now
+        ]
+        if not print_items(output, documents):
+            for row, job in jobs_now:
+                had = "had already ended: " if row.ended else ""
+                click.echo(f"{row.id}  {plain(row.name)}  {had}{job_word(job)}")
+            if not rows:
+                click.echo("no job is running or queued")
         for id in unreadable:
             click.echo(
-                f"{id} cannot be read, so it is not known what there is to be ended\n"
-                "  -> `pikaci doctor` says why; what it has in Incus goes at its deadline",
+                f"{id} cannot be read, so pikaci does not know what to cancel\n"
+                "  -> `pikaci doctor` says why; its instances are deleted at their deadlines",
                 err=True,
             )
         if stuck:
             click.echo(
-                "  -> not known to be dead: is the daemon there? `pikaci doctor` says, and"
-                " `pikaci cancel` can be asked again",
+                "some jobs may still be running\n"
+                "  -> `pikaci doctor` checks the daemon; then run `pikaci cancel` again",
                 err=True,
             )
-        elif not rows:
-            click.echo("no job is alive")
         return EXIT_CODES[Verdict.INFRASTRUCTURE] if stuck or unreadable else 0

@@ -1,4 +1,4 @@
-"""`pikaci doctor`: says what is missing, and what to type."""
+"""`pikaci doctor`: checks what jobs need, and says what to type."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.options import (
+    output_option,
     real_workspace,
     state_root_of,
     state_root_option,
@@ -25,28 +26,31 @@ _MARKS = {
 @click.command("doctor")
 @workspace_option
 @state_root_option
-def command(workspace: Path | None, state_root: Path | None) -> int:
-    """Say what is missing for jobs to run here, and what to type. Changes nothing.
+@output_option
+def command(workspace: Path | None, state_root: Path | None, output: str) -> int:
+    """Check everything that jobs need here, and say what to type. Changes nothing.
 
-    Of a damaged journal it says what can be saved, and how.
+    For a damaged journal, it says what can be saved, and how.
 
-    Exit code 0 when nothing is missing or damaged, else 4.
+    Exit codes: 0 nothing is missing or damaged, 4 something is.
     """
     import trio
 
     from orchestrator.attempt.plan import Host
-    from orchestrator.host.doctor import examine
+    from orchestrator.cli.output import print_items
+    from orchestrator.host.doctor import Row, examine
     from orchestrator.settings import open_incus
     from orchestrator.terminal import plain
     from states.outcome import EXIT_CODES, Verdict
 
     root = state_root_of(real_workspace(workspace), state_root)
-    missing = False
+    rows: list[Row] = []
 
     async def main() -> None:
-        nonlocal missing
         async for row in examine(open_incus(), Host(), root):
-            missing = missing or row.state in ("missing", "damaged")
+            rows.append(row)
+            if output != "human":
+                continue
             word, colour = _MARKS[row.state]
             mark = click.style(f"{word:8}", fg=colour) if sys.stdout.isatty() else f"{word:8}"
             click.echo(f"{mark} {row.subject:14} {plain(row.found)}")
@@ -54,4 +58,6 @@ def command(workspace: Path | None, state_root: Path | None) -> int:
                 click.echo(f"{'':8} {'':14} -> {plain(line)}")
 
     trio.run(main)
+    print_items(output, rows)
+    missing = any(row.state in ("missing", "damaged") for row in rows)
     return EXIT_CODES[Verdict.INFRASTRUCTURE] if missing else 0

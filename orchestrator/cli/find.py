@@ -25,8 +25,8 @@ def existing_journal(root: StateRoot, *, only_reading: bool = False) -> Iterator
 
     if not os.path.exists(root.journal):
         raise UsageError(
-            f"{root.path} has no journal: nothing was run with this workspace and state root",
-            resolution="`pikaci run` first, or name another --workspace or --state-root",
+            f"{root.path} has no journal: no job has run with this workspace and state root",
+            resolution="use `pikaci run` first, or another --workspace or --state-root",
         )
     with open_journal(root.journal, only_reading=only_reading) as journal:
         yield journal
@@ -47,7 +47,7 @@ def find_jobs(journal: Journal, word: str | None) -> list[JobRow]:
             f"there is no job or run {word!r}{_near(journal, word)}"
             if word
             else "there is no run yet",
-            resolution="`pikaci list` shows what there is",
+            resolution="`pikaci list` lists them",
         )
     return found
 

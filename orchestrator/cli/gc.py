@@ -1,4 +1,4 @@
-"""`pikaci gc`: frees what old runs hold on the disk."""
+"""`pikaci gc`: frees the disk space of old runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.options import (
+    output_option,
     real_workspace,
     state_root_of,
     state_root_option,
@@ -24,7 +25,7 @@ def age(text: str) -> timedelta:
     """A whole number with a unit: `12h`, `30d`."""
     found = re.fullmatch(r"([0-9]{1,5})([mhdw])", text)
     if found is None:
-        raise click.BadParameter(f"{text!r} is no age; for example: 90m, 12h, 30d, 4w")
+        raise click.BadParameter(f"{text!r} is not a valid age: write 90m, 12h, 30d or 4w")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
@@ -32,7 +33,7 @@ def size(text: str) -> int:
     """Bytes with a unit, in powers of 1024: `500M`, `5G`, `5GiB`."""
     found = re.fullmatch(r"([0-9]{1,7})([KMGT])(iB)?", text)
     if found is None:
-        raise click.BadParameter(f"{text!r} is no size; for example: 500M, 5G, 5GiB")
+        raise click.BadParameter(f"{text!r} is not a valid size: write 500M, 5G or 5GiB")
     return int(found[1]) << 10 * (_POWERS.index(found[2]) + 1)
 
 
@@ -42,12 +43,21 @@ def size(text: str) -> int:
 @click.option(
     "--keep",
     type=click.IntRange(0),
-    help=f"How many runs to keep; {KEEP_RUNS} when no bound is given.",
+    metavar="N",
+    help=f"Keep at most N runs. Default: {KEEP_RUNS}, if no other limit is given.",
 )
-@click.option("--older-than", type=age, help="Delete runs that ended so long ago: 12h, 30d.")
-@click.option("--max-size", type=size, help="Delete old runs until all fit into it: 500M, 5G.")
-@click.option("--damaged", is_flag=True, help="Also runs with a job that cannot be read.")
-@click.option("--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
+@click.option(
+    "--older-than", type=age, metavar="AGE", help="Delete runs that ended so long ago: 12h, 30d."
+)
+@click.option(
+    "--max-size",
+    type=size,
+    metavar="SIZE",
+    help="Delete old runs until the rest fits: 500M, 5G.",
+)
+@click.option("--damaged", is_flag=True, help="Also delete runs with a job that cannot be read.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be deleted. Delete nothing.")
+@output_option
 def command(
     workspace: Path | None,
     state_root: Path | None,
@@ -56,16 +66,19 @@ def command(
     max_size: int | None,
     damaged: bool,
     dry_run: bool,
+    output: str,
 ) -> int:
     """Delete logs, artifacts, journal entries and snapshots of old runs.
 
-    A run goes when it is beyond any bound that is given. A run that is going on, or has an
-    instance, and the snapshot that it uses are never touched. One with a job that cannot be read
-    stays, unless --damaged is given.
+    A run is deleted if it exceeds any of the given limits. A run that has not ended or has an
+    instance is kept, with its snapshot. A run with a job that cannot be read is kept, unless
+    --damaged is given.
 
-    Exit code 0, or 4 when something could not be deleted.
+    Exit codes: 0 done, 4 something could not be deleted.
     """
+    from orchestrator.cli.documents import GcReport
     from orchestrator.cli.find import existing_journal
+    from orchestrator.cli.output import print_items
     from orchestrator.session.gc import Bounds, collect_garbage
     from orchestrator.terminal import plain
     from orchestrator.units import size as shown_size
@@ -79,14 +92,24 @@ def command(
         freed = collect_garbage(root, journal, bounds, dry_run=dry_run)
     for problem in freed.problems:
         click.echo(f"pikaci: {plain(problem)}", err=True)
-    if freed.spared:
-        click.echo(
-            f"kept, as a job of theirs cannot be read: {plain(', '.join(freed.spared))}\n"
-            "  -> `pikaci doctor` says why; --damaged takes them too"
-        )
-    would = "would delete" if dry_run else "deleted"
-    click.echo(
-        f"{would} {freed.runs} runs, {freed.jobs} jobs and {freed.snapshots} snapshots:"
-        f" {shown_size(freed.size)}"
+    report = GcReport(
+        dry_run=dry_run,
+        runs=freed.runs,
+        jobs=freed.jobs,
+        snapshots=freed.snapshots,
+        size=freed.size,
+        problems=freed.problems,
+        spared=freed.spared,
     )
+    if not print_items(output, [report], report):
+        if freed.spared:
+            click.echo(
+                f"kept, because a job cannot be read: {plain(', '.join(freed.spared))}\n"
+                "  -> `pikaci doctor` says why; --damaged deletes these runs too"
+            )
+        would = "would delete" if dry_run else "deleted"
+        click.echo(
+            f"{would} {freed.runs} runs, {freed.jobs} jobs and {freed.snapshots} snapshots:"
+            f" {shown_size(freed.size)}"
+        )
     return EXIT_CODES[Verdict.INFRASTRUCTURE] if freed.problems else 0

@@ -16,15 +16,15 @@ COMMANDS = {
     "list": ("list", "List runs and their jobs."),
     "logs": ("logs", "Print a job's log, or lines of it; -f follows it."),
     "trace": ("trace", "Show what happened to a job, and when."),
-    "cancel": ("cancel", "End jobs, whoever runs them."),
+    "cancel": ("cancel", "Cancel jobs."),
     "rerun": ("rerun", "Run jobs of an earlier run again."),
-    "resume": ("resume", "Go on with what dead processes left."),
-    "serve": ("serve", "Hold a state root, and bring to an end what is in it."),
-    "reap": ("reap", "Delete instances that nobody needs."),
-    "gc": ("gc", "Free what old runs hold on the disk."),
-    "setup": ("setup", "Make project, pool, profile and image in Incus."),
+    "resume": ("resume", "Resume jobs of dead pikaci processes."),
+    "serve": ("serve", "Run the service: HTTP API and web page."),
+    "reap": ("reap", "Delete unneeded instances."),
+    "gc": ("gc", "Delete old runs to free disk space."),
+    "setup": ("setup", "Create what pikaci needs in Incus."),
     "image": ("image", "Build, list and check guest images."),
-    "doctor": ("doctor", "Say what is missing, and what to type."),
+    "doctor": ("doctor", "Check what is missing, and say what to type."),
 }
 
 
@@ -62,9 +62,9 @@ class Commands(Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="pikaci", message="pikaci %(version)s")
+@click.version_option(None, "-V", "--version", package_name="pikaci", message="pikaci %(version)s")
 def pikaci() -> None:
-    """Runs CI jobs in throw-away Incus instances.
+    """Run CI jobs in throw-away Incus instances.
 
     \b
     pikaci run                 run every job of ./pikaci.toml

@@ -19,7 +19,13 @@ from orchestrator.cli.options import (
 @workspace_option
 @state_root_option
 @click.option(
-    "--last", type=click.IntRange(1), default=20, show_default=True, help="How many runs."
+    "-n",
+    "--last",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="List the newest N runs.",
 )
 @output_option
 def command(workspace: Path | None, state_root: Path | None, last: int, output: str) -> int:

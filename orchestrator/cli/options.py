@@ -16,21 +16,21 @@ last_state_root: StateRoot | None = None
 workspace_option = click.option(
     "--workspace",
     type=click.Path(path_type=Path),
-    help="The tree that the jobs see; the current directory when not given.",
+    help="The directory that jobs see. Default: the current directory.",
 )
 state_root_option = click.option(
     "--state-root",
     envvar="PIKACI_STATE_ROOT",
     type=click.Path(path_type=Path),
-    help="Where journal, snapshots, logs and artifacts are kept"
-    " (also PIKACI_STATE_ROOT; one a workspace in the user's state directory by default).",
+    help="Where the journal, snapshots, logs and artifacts are (also PIKACI_STATE_ROOT)."
+    " Default: a directory for each workspace in the user's state directory.",
 )
 output_option = click.option(
     "--output",
     type=OneOf(["human", "json", "jsonl"]),
     default="human",
     show_default=True,
-    help="What to print.",
+    help="human: text; json: one document; jsonl: a line for each item.",
 )
 jobs_option = click.option(
     "-j",
@@ -41,7 +41,7 @@ jobs_option = click.option(
     help="Run N jobs at once. Default: one per processor, at most 4.",
 )
 quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, help="Leave the output of passing jobs out."
+    "-q", "--quiet", is_flag=True, help="Do not show the output of passing jobs."
 )
 verbose_option = click.option(
     "-v", "--verbose", is_flag=True, help="Show every job's output, and what is being done."

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import click
 import msgspec
 
 from orchestrator.terminal import STEERING_CHARACTERS
@@ -24,6 +27,24 @@ def json_bytes(value: Any, *, indent: bool = False) -> bytes:
     data = msgspec.json.encode(value)
     text = (msgspec.json.format(data) if indent else data).decode()
     return _escaped(text).encode()
+
+
+def print_items(output: str, items: Sequence[Any], document: Any = None) -> bool:
+    """Print `json`: the document, by default all items, or `jsonl`: an item a line.
+
+    False for `human`, and nothing is printed.
+    """
+    if output == "json":
+        print_json(items if document is None else document, indent=True)
+    elif output == "jsonl":
+        for item in items:
+            print_json(item)
+    return output != "human"
+
+
+def say_steps(output: str) -> Callable[[str], None]:
+    """A function that tells a person of a step: on stderr where stdout is for a document."""
+    return partial(click.echo, err=output != "human")
 
 
 def print_document(data: bytes) -> None:

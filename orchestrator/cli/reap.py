@@ -1,4 +1,4 @@
-"""`pikaci reap`: deletes instances that nobody needs."""
+"""`pikaci reap`: deletes unneeded instances."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.options import (
+    output_option,
     real_workspace,
     state_root_of,
     state_root_option,
@@ -19,32 +20,37 @@ if TYPE_CHECKING:
 
 
 @click.command("reap")
-@click.option("--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="List what would be deleted. Delete nothing.")
 @click.option(
     "--expired",
     is_flag=True,
-    help="Instances of any pikaci owner that are past their deadline: for the day on which a"
-    " state root was lost.",
+    help="Delete expired instances of all state roots. For when a state root was lost.",
 )
 @workspace_option
 @state_root_option
-def command(dry_run: bool, expired: bool, workspace: Path | None, state_root: Path | None) -> int:
+@output_option
+def command(
+    dry_run: bool, expired: bool, workspace: Path | None, state_root: Path | None, output: str
+) -> int:
     """Delete the instances of this state root that no unfinished job needs.
 
-    A job of a dead process that is past its deadline is brought to its end first, so that its
-    log and result are not lost. Other owners' instances are never touched, but with --expired.
-    Exit code 0, or 4 when something could not be deleted.
+    A job of a dead process that is past its deadline is ended first, so that its log and result
+    are kept. Instances of other state roots are touched only with --expired.
+
+    Exit codes: 0 done, 4 something could not be deleted.
     """
     import trio
 
     root = state_root_of(real_workspace(workspace), state_root)
-    return trio.run(_reap, root, dry_run, expired)
+    return trio.run(_reap, root, dry_run, expired, output)
 
 
-async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
+async def _reap(root: StateRoot, dry_run: bool, expired: bool, output: str) -> int:
     from orchestrator.attempt.id_map import local_id_range
     from orchestrator.attempt.plan import Host
+    from orchestrator.cli.documents import ReapedInstance, ReapReport
     from orchestrator.cli.ending import print_error
+    from orchestrator.cli.output import print_items
     from orchestrator.job.context import Context
     from orchestrator.job.queue import Queue
     from orchestrator.journal import open_journal
@@ -62,19 +68,31 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool) -> int:
             root=root, journal=journal, incus=open_incus(), ids=local_id_range(Host().remote)
         )
         late = overdue(bench)
-        for job in late:
-            then = "would be" if dry_run else "is"
-            click.echo(f"{job}: past its deadline; it {then} brought to its end")
         doomed = await (reaper.expired if expired else reaper.unneeded)(bench)
-        for one in doomed:
-            click.echo(plain(f"{one.instance}: {one.reason}"))
+        if output == "human":
+            for job in late:
+                then = "would be" if dry_run else "is"
+                click.echo(f"{job}: past its deadline; it {then} ended")
+            for one in doomed:
+                click.echo(plain(f"{one.instance}: {one.reason}"))
         faults = [] if dry_run else await recover(bench, Queue(default_capacity()), only=late)
         for fault in faults:
             print_error(fault if isinstance(fault, PikaciError) else PikaciError(str(fault)))
         problems = {} if dry_run else await reaper.reap(bench, doomed)
         for instance, problem in problems.items():
             click.echo(plain(f"pikaci: {instance} could not be deleted: {problem}"), err=True)
-        gone = len(doomed) - len(problems)
-        what = "instance" if gone == 1 else "instances"
-        click.echo(f"{'would delete' if dry_run else 'deleted'} {gone} {what}")
+        instances = tuple(
+            ReapedInstance(
+                instance=one.instance,
+                reason=one.reason,
+                deleted=not dry_run and one.instance not in problems,
+                problem=str(problems.get(one.instance, "")),
+            )
+            for one in doomed
+        )
+        report = ReapReport(dry_run=dry_run, overdue=tuple(late), instances=instances)
+        if not print_items(output, instances, report):
+            gone = len(doomed) - len(problems)
+            what = "instance" if gone == 1 else "instances"
+            click.echo(f"{'would delete' if dry_run else 'deleted'} {gone} {what}")
         return EXIT_CODES[Verdict.INFRASTRUCTURE] if problems or faults else 0

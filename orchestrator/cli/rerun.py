@@ -1,4 +1,4 @@
-"""`pikaci rerun`: jobs of an earlier run, once more on the tree that they saw."""
+"""`pikaci rerun`: runs jobs of an earlier run again, on the same snapshot."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.command("rerun")
 @click.argument("run_or_job", required=False)
-@click.option("--failed", is_flag=True, help="Only the jobs that ended and did not pass.")
+@click.option("--failed", is_flag=True, help="Run only the jobs that ended and did not pass.")
 @workspace_option
 @state_root_option
 @jobs_option
@@ -46,9 +46,10 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Run jobs of an earlier run again, as they were, from the same snapshot.
+    """Run jobs of an earlier run again, with the same specs and the same snapshot.
 
-    The newest run when none is named. It is a run of its own; exit codes are those of `run`.
+    By default, the jobs of the newest run. This makes a new run; the exit codes are those of
+    `run`.
     """
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.run_request import run_request
@@ -61,7 +62,7 @@ def command(
     if failed:
         jobs = [job for job in jobs if job.ended and job.verdict is not Verdict.PASSED]
         if not jobs:
-            click.echo("no job of it failed: there is nothing to run again")
+            click.echo("no job of this run failed: nothing to rerun")
             return 0
     view = View(output=output, quiet=quiet, verbose=verbose)
     return run_request(_request(root, jobs), root, view, parallel=parallel, keep_secs=None)
@@ -74,14 +75,14 @@ def _request(root: StateRoot, jobs: Sequence[Job]) -> Request:
     first = jobs[0].snapshot
     if first is None:
         raise UsageError(
-            f"the run {jobs[0].run} was rejected: its jobs saw no snapshot",
-            resolution="mend the job file, and `pikaci run`",
+            f"the run {jobs[0].run} was rejected, so it has no snapshot",
+            resolution="correct the job file, then use `pikaci run`",
         )
     path = root.snapshots / first.hash
     if not path.is_dir():
         raise UsageError(
             f"the snapshot of the run {jobs[0].run} was deleted",
-            resolution="`pikaci run` runs the jobs on the workspace as it is now",
+            resolution="`pikaci run` uses the current workspace",
         )
     return Request(
         workspace=Path(jobs[0].workspace),

@@ -1,4 +1,4 @@
-"""`pikaci resume`: goes on with what dead processes left."""
+"""`pikaci resume`: resumes jobs of dead processes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 @state_root_option
 @output_option
 def command(workspace: Path | None, state_root: Path | None, output: str) -> int:
-    """Go on with the jobs of pikaci processes that died, and wait for their ends.
+    """Resume the jobs of dead pikaci processes, and wait until they end.
 
-    A job whose guest still runs is followed to its end; a result that is there is collected; what
-    was half made is made anew. Instances that nobody needs any more are deleted.
+    A running job is followed to its end, a finished one's result is collected, and a half-created
+    guest is created again. Unneeded instances are deleted.
 
-    A job that has not begun, and lacks a secret where this is started, is named and left.
+    A job that has not started and whose secret is missing here is reported and left as it is.
 
-    The exit code is that of `pikaci run` for the same jobs; 0 when there are none; 2 when all
-    passed but those that lack a secret.
+    The exit codes are those of `pikaci run` for the same jobs. 0 also if there are no such jobs,
+    2 if all others passed and some lack a secret.
     """
     import trio
 
@@ -94,9 +94,9 @@ async def _resume(root: StateRoot, output: str) -> int:
 
         if output == "human":
             for run in sorted(theirs):
-                click.echo(f"  run {run} is held by {locks.holder(root.locks, run)}: left alone")
+                click.echo(f"  run {run} belongs to {locks.holder(root.locks, run)}: skipped")
             for job in jobs:
-                click.echo(f"  {job.id}  {plain(job.name)}  was left {job_word(job)}")
+                click.echo(f"  {job.id}  {plain(job.name)}  was {job_word(job)}")
         lacking = {job.id: error for job in jobs if (error := missing_secret(job))}
         for id, error in lacking.items():
             print_error(PikaciError(f"{id}: {error.brief}", resolution=error.resolution))
@@ -125,7 +125,7 @@ async def _resume(root: StateRoot, output: str) -> int:
                 ended = [job for job in jobs if job.run == report.run]
                 click.echo(summary(ended, colours=colours.wanted()), nl=False)
             if not reports and not waiting:
-                click.echo("nothing was left to go on with")
+                click.echo("no job to resume")
         verdicts = [job.verdict for job in jobs]
         if scope.cancelled_caught:
             verdicts.append(Verdict.CANCELLED)
@@ -136,8 +136,8 @@ async def _resume(root: StateRoot, output: str) -> int:
             verdicts.append(Verdict.INFRASTRUCTURE)
             print_error(
                 PikaciError(
-                    f"not known to be deleted: {', '.join(sorted(undeleted))}",
-                    resolution="`pikaci reap` tries again; `pikaci trace JOB` says what was seen",
+                    f"possibly not deleted: {', '.join(sorted(undeleted))}",
+                    resolution="`pikaci reap` tries again; `pikaci trace JOB` shows what happened",
                 )
             )
         code = EXIT_CODES[overall(verdicts)] if verdicts else 0

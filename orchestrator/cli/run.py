@@ -62,7 +62,7 @@ class RunCommand(click.Command):
     type=OneOf(["pikaci", "command"]),
     default="pikaci",
     show_default=True,
-    help="With `command`, exit with the exit code of the one job's command.",
+    help="`command`: exit with the exit code of the command, for one job.",
 )
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Print the plan and its incus commands. Run nothing."
@@ -121,7 +121,7 @@ def command(
         if codes is ExitCodes.COMMAND and len(specs) != 1:
             raise UsageError(
                 f"--exit-code command needs one job, and there are {len(specs)}",
-                resolution="name one job, or leave the option out",
+                resolution="name one job, or remove the option",
             )
         request = Request(workspace=tree, specs=specs, include=include)
         keep_secs = KEEP_SECS if keep_on_failure else None
@@ -147,7 +147,7 @@ def _ad_hoc(
     if jobs or job_file is not None:
         raise UsageError(
             "a command after `--` runs without a job file",
-            resolution="name jobs, or give a command after `--`, not both",
+            resolution="name jobs or give a command after `--`, not both",
         )
     if not any(word.strip() for word in words):
         raise UsageError(

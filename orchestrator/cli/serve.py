@@ -1,4 +1,4 @@
-"""`pikaci serve`: an orchestrator behind HTTP, that has a state root for itself."""
+"""`pikaci serve`: the service, which has a state root of its own."""
 
 from __future__ import annotations
 
@@ -20,36 +20,44 @@ from orchestrator.errors import UsageError
 @click.command("serve")
 @workspace_option
 @state_root_option
-@click.option("--jobs", "parallel", type=click.IntRange(1), help="How many jobs at once.")
-@click.option("--cpus", type=click.IntRange(1), help="How many cpus they may have together.")
-@click.option("--memory", metavar="SIZE", help="How much memory, for example 16GiB.")
 @click.option(
-    "--queue", "queue_jobs", type=click.IntRange(1), help="How many jobs may wait; 10000."
+    "-j", "--jobs", "parallel", type=click.IntRange(1), metavar="N", help="Run N jobs at once."
+)
+@click.option(
+    "--cpus", type=click.IntRange(1), metavar="N", help="CPUs for all running jobs together."
+)
+@click.option("--memory", metavar="SIZE", help="Memory for all running jobs, such as 16GiB.")
+@click.option(
+    "--queue",
+    "queue_jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Queue at most N jobs. Default: 10000.",
 )
 @click.option(
     "--socket",
     "socket_path",
     type=click.Path(path_type=Path),
-    help="Where to listen; service.sock in the state root when not given.",
+    help="The unix socket. Default: service.sock in the state root.",
 )
 @click.option(
     "--allow-mounts",
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="DIRECTORY",
-    help="Jobs may mount what is below this directory (several times); none by default.",
+    help="Jobs may mount directories below this one. Repeatable. Default: none.",
 )
-@click.option("--listen", metavar="ADDRESS:PORT", help="Listen on TCP too; needs --token-file.")
+@click.option("--listen", metavar="ADDRESS:PORT", help="Also listen on TCP. Needs --token-file.")
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="A private file with the token that clients on TCP must send.",
+    help="A private file with the token that TCP clients must send.",
 )
 @click.option(
     "--log",
     "log_form",
     type=OneOf(["text", "json"]),
-    help="How the log is written; JSON under systemd, text elsewhere.",
+    help="The format of the log. Default: json under systemd, else text.",
 )
 def command(
     workspace: Path | None,
@@ -66,15 +74,16 @@ def command(
 ) -> int:
     """Run the service: HTTP API and web page.
 
-    It takes jobs, and resumes those of dead processes. No other process runs jobs in its state
-    root; `pikaci run` there submits to the service.
+    It runs jobs, and resumes those of dead processes. No other process runs jobs in its state
+    root: `pikaci run` submits them to the service.
 
-    It needs the right to use Incus, and no more. On the host that right (the group incus-admin)
-    is as good as root. Jobs may mount only what --allow-mounts names, but whoever can submit one
-    reads what this user can read. So only its own user can open its socket, and TCP needs a token.
+    The service needs only the right to use Incus. On the host, that right (the group incus-admin)
+    is equal to root. Jobs may mount only what --allow-mounts names, but any client can read what
+    this user can read. So only its own user can open the socket, and TCP needs a token.
 
-    TERM, Ctrl-C or a closed terminal stops it, with exit code 0: jobs go on in their guests, and
-    its next start takes them over. A second signal does not wait for answers that are being given.
+    TERM, Ctrl-C or a closed terminal stops the service with exit code 0. Its jobs continue in their
+    guests, and the next start resumes them. A second signal stops it without completing open
+    requests.
     """
     import trio
 
@@ -132,6 +141,6 @@ def _bytes(memory: str | None) -> int | None:
 
     if memory is not None and not re.match(SIZE_PATTERN, memory):
         raise UsageError(
-            f"--memory {memory} is no size", resolution="a size with its unit, for example 16GiB"
+            f"--memory {memory} is not a valid size", resolution="write a size such as 16GiB"
         )
     return None if memory is None else size_in_bytes(memory)

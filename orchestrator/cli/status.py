@@ -1,4 +1,4 @@
-"""`pikaci status`: the last run, or one run or job, as it stands."""
+"""`pikaci status`: the current state of a run or a job."""
 
 from __future__ import annotations
 

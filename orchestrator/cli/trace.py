@@ -13,6 +13,7 @@ import click
 
 from orchestrator.cli.group import Group
 from orchestrator.cli.options import (
+    output_option,
     real_workspace,
     state_root_of,
     state_root_option,
@@ -49,43 +50,48 @@ def command() -> None:
     pikaci trace [RUN|JOB]             its states, and where the time went
     pikaci trace JOB --verbose         every event, note and incus command
     pikaci trace export JOB|RUN        as JSON lines, or drawn: --format html
-    pikaci trace replay FILE           a trace through today's table
+    pikaci trace replay FILE           a trace by the current table of states
     pikaci trace diff JOB|FILE JOB|FILE
     """
 
 
 def with_root(command: Callable[..., int]) -> Callable[..., int]:
-    """The options that say which state root."""
+    """The options that name the state root."""
     return workspace_option(state_root_option(command))
 
 
 @command.command("show")
 @click.argument("run_or_job", required=False)
 @with_root
-@click.option("--verbose", "-v", is_flag=True, help="Every event, note and incus command.")
-@click.option("--json", "as_json", is_flag=True, help="What is shown, as a JSON document.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every event, note and incus command.")
+@output_option
+@click.option("--json", "as_json", is_flag=True, help="The same as --output json.")
 def show(
     run_or_job: str | None,
     workspace: Path | None,
     state_root: Path | None,
     verbose: bool,
+    output: str,
     as_json: bool,
 ) -> int:
     """Show where the time of a job went, what it waited for, and why it did not pass.
 
-    Of a run with several jobs: each as a bar, and who kept whom waiting. The newest run when
-    none is named. Exit code 4 when a job of it cannot be read.
+    For a run with several jobs: each job as a bar, and which job waited for which. By default,
+    the newest run. `--output jsonl` prints one job a line.
+
+    Exit codes: 0 done, 4 a job cannot be read.
     """
     from orchestrator.cli.find import existing_journal, find_jobs
-    from orchestrator.cli.output import print_json
+    from orchestrator.cli.output import print_items
     from orchestrator.cli.trace_read import read_each, timeline_of
     from orchestrator.cli.trace_show import show_job, show_run
     from orchestrator.tracing.story import JobStory, RunStory, job_story, run_story
 
+    output = "json" if as_json else output
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
         rows = find_jobs(journal, run_or_job)
-        if verbose and len(rows) == 1 and not as_json:
+        if verbose and len(rows) == 1 and output == "human":
             _show_entries(journal, root, rows[0])
             return 0
         moment = datetime.now(UTC)
@@ -98,9 +104,9 @@ def show(
         story = job_story(jobs[0], silence=_silence(root, jobs[0].job, moment))
     else:
         story = run_story(jobs)
-    if as_json:
-        print_json(story, indent=True)
-    elif isinstance(story, JobStory):
+    if print_items(output, [story] if isinstance(story, JobStory) else story.jobs, story):
+        return code
+    if isinstance(story, JobStory):
         show_job(story, holder="" if story.verdict else _holder(root, story.run))
     else:
         show_run(story, everything=verbose)
@@ -122,8 +128,8 @@ def _holder(root: StateRoot, run: str) -> str:
     from orchestrator.session import locks
 
     if locks.is_held(root.locks, run):
-        return f"it goes on: {locks.holder(root.locks, run)} has it"
-    return "nobody has it: `pikaci resume` goes on with it"
+        return f"not ended: {locks.holder(root.locks, run)} runs it"
+    return "not ended, and no process runs it: `pikaci resume` resumes it"
 
 
 def _show_entries(journal: Journal, root: StateRoot, row: JobRow) -> None:
@@ -147,9 +153,9 @@ def _show_entries(journal: Journal, root: StateRoot, row: JobRow) -> None:
     type=OneOf(FORMATS),
     default="jsonl",
     show_default=True,
-    help="jsonl: to replay; perfetto: for trace viewers; html: one page; mermaid; otlp: JSON.",
+    help="jsonl: for replay; perfetto: for trace viewers; html: a page; mermaid; otlp: JSON.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="A file; stdout when not given.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write to a file. Default: stdout.")
 def export(
     run_or_job: str | None,
     workspace: Path | None,
@@ -157,9 +163,9 @@ def export(
     form: str,
     output: Path | None,
 ) -> int:
-    """Write the trace of a job, or of all jobs of a run (the newest when none is named).
+    """Write the trace of a job, or of all jobs of a run. Default: the newest run.
 
-    Exit code 4 when a job of the run cannot be read, and is not in it.
+    Exit codes: 0 done, 4 a job of the run cannot be read, and is left out.
     """
     from orchestrator.cli.find import existing_journal, find_jobs
 
@@ -177,7 +183,7 @@ def export(
     except OSError as error:
         raise UsageError(
             f"--output {output} cannot be written: {error.strerror}",
-            resolution="name a file in a directory of yours",
+            resolution="name a file that you can write",
         ) from None
     return code
 
@@ -211,50 +217,75 @@ def _bodies(journal: Journal, job: str) -> list[bytes]:
 
 @command.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
-def replay(file: Path) -> int:
-    """Fold the traces of a file by today's table, without Incus; say what comes of each job.
+@output_option
+def replay(file: Path, output: str) -> int:
+    """Replay the traces in a file by the current table of states. Needs no Incus.
 
-    Exit code 1, and where and why, when an event is not legal, is missing, comes twice, or is
-    another job's, and when the file is no whole trace.
+    Exit codes: 0 all are as recorded, 1 not: an event is illegal, missing, repeated or of another
+    job, or the file is not a whole trace.
     """
+    from orchestrator.cli.documents import ReplayedTrace
     from orchestrator.cli.ending import print_error
+    from orchestrator.cli.output import print_items
     from orchestrator.terminal import plain
     from orchestrator.words import VERDICTS
     from states import trace
     from states.errors import TraceError
 
-    problems = 0
+    replayed: list[ReplayedTrace] = []
     for line, data in trace.split(_read(file)):
         try:
             job = trace.replay(data, line=line)
         except TraceError as error:
-            problems += 1
+            replayed.append(ReplayedTrace(problem=error.brief))
             print_error(TraceError(f"{file}: {error.brief}", resolution=error.resolution))
             continue
-        path = " -> ".join(phase.state.value for phase in job.phases)
+        states = tuple(phase.state for phase in job.phases)
+        replayed.append(ReplayedTrace(id=job.id, name=job.name, path=states, verdict=job.verdict))
+        if output != "human":
+            continue
         verdict = VERDICTS[job.verdict] if job.verdict else "not ended"
+        path = " -> ".join(states)
         click.echo(f"{plain(job.id)} {plain(job.name)}: as recorded: {path}: {verdict}")
         if job.verdict is None:
-            click.echo("  the trace ends before its job did: it was exported while the job lived")
-    return 1 if problems else 0
+            click.echo("  the trace was exported before its job had ended")
+    print_items(output, replayed)
+    return 1 if any(one.problem for one in replayed) else 0
 
 
 @command.command("diff")
 @click.argument("one")
 @click.argument("other")
 @with_root
-def diff(one: str, other: str, workspace: Path | None, state_root: Path | None) -> int:
-    """Compare two jobs, or trace files, side by side: path, outcome, and what took longer.
+@output_option
+def diff(one: str, other: str, workspace: Path | None, state_root: Path | None, output: str) -> int:
+    """Compare two jobs or trace files side by side: path, outcome, and what took longer.
 
-    Exit code 0 when nothing notable is different, 1 when something is, 2 when one of them is
-    not there.
+    Exit codes: 0 no notable difference, 1 a notable difference, 2 one of them does not exist.
     """
+    from orchestrator.cli.documents import DifferenceReport, DifferenceRow
+    from orchestrator.cli.output import print_items
     from orchestrator.cli.trace_diff import show_difference
     from orchestrator.tracing.difference import difference
 
     root = state_root_of(real_workspace(workspace), state_root)
     found = difference(_timeline(root, one), _timeline(root, other))
-    show_difference(found)
+    rows = tuple(
+        DifferenceRow(
+            state=row.state, effect=row.effect, one=row.one, other=row.other, notable=row.notable
+        )
+        for row in found.rows
+    )
+    report = DifferenceReport(
+        one=found.one.id,
+        other=found.other.id,
+        same_outcome=found.same_outcome,
+        same_path=found.same_path,
+        notable=found.notable,
+        rows=rows,
+    )
+    if not print_items(output, rows, report):
+        show_difference(found)
     return 1 if found.notable else 0
 
 
@@ -269,7 +300,7 @@ def _timeline(root: StateRoot, word: str) -> Timeline:
         first, *others = trace.split(_read(Path(word)))
         if others:
             raise UsageError(
-                f"{word} has {len(others) + 1} traces, and one is compared with one",
+                f"{word} has {len(others) + 1} traces, and only single traces can be compared",
                 resolution="`pikaci trace export JOB` writes one",
             )
         try:
@@ -287,7 +318,8 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"{file} cannot be read: {error.strerror}", resolution="name a file of `trace export`"
+            f"{file} cannot be read: {error.strerror}",
+            resolution="name a file of `pikaci trace export`",
         ) from None
 
 
@@ -312,7 +344,7 @@ def _described(entry: Entry) -> str:
         case ev.Warned():
             return f"    warning: {entry.message}"
         case ev.UnknownNote():
-            return f"    {entry.kind}: a newer pikaci can read it"
+            return f"    {entry.kind}: only a newer pikaci can read it"
         case ev.ResultCollected():
             return f"result_collected: {entry.message}"
         case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried():

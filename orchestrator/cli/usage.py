@@ -24,7 +24,7 @@ class OneOf(click.Choice[str]):
 def wrong_usage(error: click.UsageError) -> PikaciError:
     """A click error as one of ours."""
     path = error.ctx.command_path if error.ctx else "pikaci"
-    return PikaciError(_brief(error), resolution=f"`{path} --help` says what there is")
+    return PikaciError(_brief(error), resolution=f"`{path} --help` lists what is allowed")
 
 
 def _brief(error: click.UsageError) -> str:

@@ -82,14 +82,14 @@ def test_import_and_list(tmp_path: Path) -> None:
 
 BAD_FILES = {
     "missing": (lambda base: [base / "no"], "no cannot be read: No such file or directory"),
-    "a directory": (lambda base: [base], " is no file"),
-    "a pipe": (lambda base: [pipe(base)], "pipe is no file"),
+    "a directory": (lambda base: [base], " is not a file"),
+    "a pipe": (lambda base: [pipe(base)], "pipe is not a file"),
     "a loop": (lambda base: [loop(base)], "cannot be read: Too many levels of symbolic links"),
     "hostile": (lambda base: [base / "\x1b[2J"], "cannot be read: No such file or directory"),
     "too long": (lambda base: [base / ("x" * 300)], "cannot be read: File name too long"),
     "an option": (lambda base: [Path("--"), Path("-x")], "-x cannot be read: No such file"),
-    "three": (lambda base: [base] * 3, "3 files are no image"),
-    "none": (lambda base: [], "0 files are no image"),
+    "three": (lambda base: [base] * 3, "an image is one file or two, not 3"),
+    "none": (lambda base: [], "an image is one file or two, not 0"),
 }
 
 
@@ -123,7 +123,7 @@ def test_what_is_no_alias(tmp_path: Path, alias: str) -> None:
     done = pikaci("import", str(file), f"--alias={alias}")
 
     assert 2 == done.returncode
-    assert "is no name for an image" in done.stderr.splitlines()[0]
+    assert "is not a valid image alias" in done.stderr.splitlines()[0]
 
 
 def nix(base: Path, body: str) -> str:

@@ -26,7 +26,7 @@ def test_a_killed_run_is_resumed(pikaci: Command) -> None:
     kill(pikaci.run_until("running", "run", "--", f"echo one; {AT_THE_GATE}; echo two; exit 7"))
     left = pikaci.leases()
 
-    resumed = pikaci.run_until("was left running", "resume")
+    resumed = pikaci.run_until("was running", "resume")
     pikaci.open_gate()
     _, errors = resumed.communicate(timeout=SECS)
 
@@ -34,7 +34,7 @@ def test_a_killed_run_is_resumed(pikaci: Command) -> None:
     assert (1, "") == (resumed.returncode, errors)
     assert ["one", "two"] == pikaci("logs").stdout.splitlines()[1:]
     assert [] == pikaci.leases()
-    assert "nothing was left to go on with" in pikaci("resume").stdout
+    assert "no job to resume" in pikaci("resume").stdout
 
 
 @pytest.mark.incus
@@ -66,7 +66,7 @@ def test_a_job_is_cancelled_from_another_process(pikaci: Command) -> None:
 
     assert (0, 0, 130) == (asked.returncode, again.returncode, running.returncode)
     assert "cancelled" in asked.stdout
-    assert "no job is alive" in again.stdout
+    assert "no job is running or queued" in again.stdout
     assert "one\ntold\n" in pikaci("logs").stdout
 
 
@@ -164,8 +164,8 @@ def test_resume_leaves_a_living_run_alone(pikaci: Command) -> None:
     running.communicate(timeout=SECS)
 
     assert 0 == beside.returncode
-    assert f"is held by process {running.pid}: left alone" in beside.stdout
-    assert "nothing was left to go on with" in beside.stdout
+    assert f"belongs to process {running.pid}: skipped" in beside.stdout
+    assert "no job to resume" in beside.stdout
     assert 130 == running.returncode
 
 

@@ -55,7 +55,7 @@ def test_all_jobs_of_a_run_go_again_and_then_those_that_failed_may_be_none(ran: 
     good = ran("rerun", whole["jobs"][0]["id"], "--failed")
 
     assert ["good", "reads"] == [job["job"] for job in whole["jobs"]]
-    assert (0, "no job of it failed: there is nothing to run again\n") == (
+    assert (0, "no job of this run failed: nothing to rerun\n") == (
         good.returncode,
         good.stdout,
     )
@@ -71,6 +71,6 @@ def test_what_cannot_be_run_again_is_said(ran: Command) -> None:
     unknown = ran("rerun", "nonsense")
 
     assert [2, 2, 2] == [done.returncode for done in (rejected, gone, unknown)]
-    assert "was rejected: its jobs saw no snapshot" in rejected.stderr
+    assert "was rejected, so it has no snapshot" in rejected.stderr
     assert f"the snapshot of the run {run} was deleted" in gone.stderr
     assert "there is no job or run 'nonsense'" in unknown.stderr

@@ -42,7 +42,11 @@ def request_of(orchestrator: Orchestrator, **specs: JobSpec) -> Request:
             "900GiB of the job job is too much: the host local has 2 GiB",
             '= "2GiB"`',
         ),
-        ({"disk": "4GiB"}, "4GiB of the job job is too much: the storage pool pikaci has 3.5 GiB", '"3584MiB"`'),
+        (
+            {"disk": "4GiB"},
+            "4GiB of the job job is too much: the storage pool pikaci has 3.5 GiB",
+            '"3584MiB"`',
+        ),
     ],
 )
 async def test_more_than_the_host_has_is_refused(

@@ -195,7 +195,7 @@ def test_a_job_of_a_dead_process_says_who_goes_on_with_it(root: StateRoot) -> No
 
     assert "lint  running for" in done.stdout
     assert "(goes on)" in done.stdout
-    assert "nobody has it: `pikaci resume` goes on with it" in done.stdout
+    assert "no process runs it: `pikaci resume` resumes it" in done.stdout
 
 
 def test_a_job_is_a_document_too(root: StateRoot) -> None:
@@ -259,7 +259,7 @@ def test_replay_tells_of_every_trace_in_a_file(root: StateRoot, tmp_path: Path) 
     assert "as recorded: submitted -> artifacts_reset -> devices_configured: not ended" in (
         done.stdout
     )
-    assert "the trace ends before its job did" in done.stdout
+    assert "the trace was exported before its job had ended" in done.stdout
 
 
 def test_a_note_of_every_kind_is_told(root: StateRoot) -> None:

@@ -337,7 +337,7 @@ async def test_cancel_all_ends_the_others_and_names_it(
         change(rig.bench.root.journal, damage)
         began = trio.current_time()
 
-        code = await cli_cancel._cancel(rig.bench.root, (), False)
+        code = await cli_cancel._cancel(rig.bench.root, (), False, "human")
 
         assert State.CANCELLED is rig.journal.job("good.1").state
         assert trio.current_time() - began < 30
@@ -370,7 +370,7 @@ def test_a_note_that_cannot_be_read_harms_nothing(tmp_path: Path) -> None:
         shown = run_command(root, "trace", "good.1", "--verbose")
 
         assert (0, True) == (code, '"type":"felt"' in exported)
-        assert (0, True) == (shown[0], "felt: a newer pikaci can read it" in shown[1])
+        assert (0, True) == (shown[0], "felt: only a newer pikaci can read it" in shown[1])
 
     trio.run(main)
 

@@ -1,0 +1,101 @@
+"""What commands print with `--output json`, where it is no job, run, trace or image."""
+
+from __future__ import annotations
+
+import msgspec
+
+from states.lifecycle import State
+from states.outcome import Verdict
+
+
+class CancelledJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job after `pikaci cancel`. `had_ended` if there was nothing to cancel.
+
+    `damaged` says that the job cannot be read; its state is then not known to be true.
+    """
+
+    id: str
+    run: str
+    name: str
+    state: State
+    verdict: Verdict | None
+    had_ended: bool
+    damaged: bool
+
+
+class ReapedInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance that is not needed, and why. `problem` says why it could not be deleted."""
+
+    instance: str
+    reason: str
+    deleted: bool
+    problem: str = ""
+
+
+class ReapReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `pikaci reap` did. `overdue` are jobs that it ended, or would with `dry_run`."""
+
+    dry_run: bool
+    overdue: tuple[str, ...]
+    instances: tuple[ReapedInstance, ...]
+
+
+class GcReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How many of each `pikaci gc` deleted, or would with `dry_run`; `size` is in bytes.
+
+    `problems` say what could not be deleted. `spared` are runs that were kept because one of their
+    jobs cannot be read.
+    """
+
+    dry_run: bool
+    runs: int
+    jobs: int
+    snapshots: int
+    size: int
+    problems: tuple[str, ...]
+    spared: tuple[str, ...]
+
+
+class SetupReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether anything was missing, and each step that `pikaci setup` took."""
+
+    changed: bool
+    steps: tuple[str, ...]
+
+
+class ImageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The image that an alias now names."""
+
+    alias: str
+    fingerprint: str
+
+
+class ReplayedTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """A trace that was replayed; `problem` says why it is not as recorded."""
+
+    id: str = ""
+    name: str = ""
+    path: tuple[State, ...] = ()
+    verdict: Verdict | None = None
+    problem: str = ""
+
+
+class DifferenceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds that both jobs spent in a state, or in an `effect` in it."""
+
+    state: str
+    effect: str
+    one: float
+    other: float
+    notable: bool
+
+
+class DifferenceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Two jobs compared, by their ids."""
+
+    one: str
+    other: str
+    same_outcome: bool
+    same_path: bool
+    notable: bool
+    rows: tuple[DifferenceRow, ...]
