@@ -1,4 +1,4 @@
-"""`pikaci list`: runs and their jobs, the newest first."""
+"""`pikaci list`: the runs of a workspace, newest first."""
 
 from __future__ import annotations
 
@@ -27,36 +27,29 @@ from orchestrator.cli.options import (
     metavar="N",
     help="List the newest N runs.",
 )
+@click.option("--jobs", "with_jobs", is_flag=True, help="List the jobs of each run below it.")
 @output_option
-def command(workspace: Path | None, state_root: Path | None, last: int, output: str) -> int:
-    """List the runs of a workspace with their jobs, the newest first."""
+def command(
+    workspace: Path | None, state_root: Path | None, last: int, with_jobs: bool, output: str
+) -> int:
+    """List the runs of a workspace, newest first: when, how long, and how their jobs ended.
 
+    JSON always has the jobs.
+    """
     from orchestrator.cli.find import existing_journal
-    from orchestrator.cli.output import print_json
+    from orchestrator.cli.output import print_items
+    from orchestrator.cli.run_table import print_runs
     from orchestrator.report import run_report
-    from orchestrator.terminal import plain
-    from orchestrator.words import DAMAGED, job_word
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
         runs = {run: journal.jobs(run=run) for _, run in journal.newest_runs(limit=last)}
         if output == "human":
             unreadable = journal.unreadable(row.id for rows in runs.values() for row in rows)
+            print_runs(runs, unreadable, with_jobs=with_jobs)
         else:
             reports = [
                 run_report(run, [journal.look(row) for row in rows]) for run, rows in runs.items()
             ]
-    if output == "json":
-        print_json(reports, indent=True)
-    elif output == "jsonl":
-        for report in reports:
-            print_json(report)
-    else:
-        for run, rows in runs.items():
-            began = rows[0].submitted
-            when = f"{began.astimezone():%Y-%m-%d %H:%M:%S}" if began else "at an unknown time"
-            click.echo(f"{plain(run)}  {when}")
-            for row in rows:
-                word = DAMAGED if row.id in unreadable else job_word(row)
-                click.echo(f"  {plain(row.id)}  {plain(row.name)}  {word}")
+            print_items(output, reports)
     return 0

@@ -23,34 +23,21 @@ from orchestrator.cli.options import (
 def command(
     run_or_job: str | None, workspace: Path | None, state_root: Path | None, output: str
 ) -> int:
-    """Show the jobs of the last run, or of the run or job that is named.
+    """Show a job, or the jobs of a run. Default: the newest run.
 
-    `--output json` prints the document that `pikaci run --output json` prints; jsonl prints one
-    job a line.
+    QUEUED is the time in the queue, TIME the time since. `--output json` prints the document of
+    `pikaci run --output json`, jsonl a line for each job.
     """
     from orchestrator.cli.find import existing_journal, find_jobs
-    from orchestrator.cli.output import print_json
+    from orchestrator.cli.output import print_items
+    from orchestrator.cli.run_table import print_jobs
     from orchestrator.report import job_document, run_report
-    from orchestrator.terminal import first_line, plain
-    from orchestrator.units import duration
-    from orchestrator.words import job_word
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
         jobs = [journal.look(row) for row in find_jobs(journal, run_or_job)]
-    if output == "json":
-        report = run_report(jobs[0].run, jobs)
-        print_json(report, indent=True)
-    elif output == "jsonl":
-        for job in jobs:
-            print_json(job_document(job))
+    if output == "human":
+        print_jobs(jobs)
     else:
-        width = max(len(plain(job.name)) for job in jobs)
-        for job in jobs:
-            message = job.damage or (job.failure.message if job.failure else "")
-            failure = first_line(message)
-            click.echo(
-                f"{job.id}  {plain(job.name).ljust(width)}  {job_word(job):20}"
-                f"  {duration(job.run_ms / 1000):>11}  {failure}".rstrip()
-            )
+        print_items(output, [job_document(job) for job in jobs], run_report(jobs[0].run, jobs))
     return 0

@@ -229,7 +229,7 @@ def test_one_argument_is_a_shell_line_and_several_are_quoted(pikaci: Command) ->
     assert (0, 0) == (line.returncode, words.returncode)
     shown = [
         pikaci("logs", row.split()[0]).stdout.split("\n", 1)[1]
-        for row in pikaci("list").stdout.splitlines()
+        for row in pikaci("list", "--jobs").stdout.splitlines()
         if row.startswith("  ")
     ]
     assert ["a  b|$HOME|'|", "2\na  b\n"] == shown

@@ -268,6 +268,7 @@ HOSTILE = (
     "words",
     [
         "list",
+        "list --jobs",
         "list --output json",
         "list --output jsonl",
         "status",

@@ -101,7 +101,7 @@ async def test_the_others_are_read_as_ever(tmp_path: Path, damage: str) -> None:
 async def test_lists_show_it_as_damaged(tmp_path: Path, damage: str) -> None:
     """`list` and `status`, for people and programs; and they show all others."""
     root = await make_root(tmp_path / "root", damage)
-    code, listed = run_command(root, "list")
+    code, listed = run_command(root, "list", "--jobs")
     as_json = run_command(root, "list", "--output", "json")
     bad, good = (run_command(root, "status", run) for run in ("bad", "good"))
     report = json.loads(run_command(root, "status", "bad", "--output", "json")[1])

@@ -1,0 +1,118 @@
+"""Runs and jobs in columns, for `pikaci list` and `pikaci status`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import colours
+from orchestrator.cli.board import ASCII, COLOURS, Marks
+from orchestrator.cli.table import Column, table
+from orchestrator.terminal import first_line, plain
+from orchestrator.units import age, duration
+from orchestrator.words import DAMAGED, VERDICTS, job_word
+from states.job import Job
+from states.outcome import Verdict
+
+if TYPE_CHECKING:
+    from orchestrator.journal import JobRow
+
+# A narrower terminal has the age of a run, and how many of its jobs passed, instead of more.
+WIDE = 60
+
+
+def print_runs(
+    runs: Mapping[str, Sequence[JobRow]], unreadable: Collection[str], *, with_jobs: bool
+) -> None:
+    """A line for each run; with `with_jobs`, its jobs below it."""
+    width = _width()
+    lines = table(_run_columns(runs, unreadable, width), width, _paint(), _dots())
+    click.echo(lines[0])
+    for line, rows in zip(lines[1:], runs.values(), strict=True):
+        click.echo(line)
+        for row in rows if with_jobs else ():
+            word = DAMAGED if row.id in unreadable else job_word(row)
+            click.echo(f"  {plain(row.id)}  {plain(row.name)}  {word}")
+
+
+def print_jobs(jobs: Sequence[Job]) -> None:
+    """A line for each job: its state, its time in the queue and since, and why it did not pass."""
+    why = [first_line(job.damage or (job.failure.message if job.failure else "")) for job in jobs]
+    codes = [COLOURS.get(job.verdict, "") if job.verdict else "" for job in jobs]
+    columns = [
+        Column("JOB", [job.id for job in jobs], gives=2),
+        Column("NAME", [plain(job.name) for job in jobs], 4, least=8, stay=True, middle=True),
+        Column("STATE", [job_word(job) for job in jobs], 5, least=8, stay=True, codes=codes),
+        Column("QUEUED", [duration(job.queued_ms / 1000) for job in jobs], gives=3, right=True),
+        Column("TIME", [duration(job.run_ms / 1000) for job in jobs], right=True),
+        Column("WHY", why, gives=1, least=10),
+    ]
+    if not any(why):
+        del columns[-1]
+    for line in table(columns, _width(), _paint(), _dots()):
+        click.echo(line)
+
+
+def _run_columns(
+    runs: Mapping[str, Sequence[JobRow]], unreadable: Collection[str], width: int | None
+) -> list[Column]:
+    narrow = width is not None and width < WIDE
+    counts = [_counts(rows, unreadable, narrow=narrow) for rows in runs.values()]
+    return [
+        Column("RUN", [plain(run) for run in runs], 3, least=8, stay=True, middle=True),
+        Column("WHEN", [_when(rows, narrow=narrow) for rows in runs.values()]),
+        Column("TIME", [_time(rows) for rows in runs.values()], gives=2, right=True),
+        Column("JOBS", counts, gives=1, least=10),
+    ]
+
+
+def _when(rows: Sequence[JobRow], *, narrow: bool) -> str:
+    began = rows[0].submitted
+    if began is None:
+        return "unknown"
+    if narrow:
+        return age((datetime.now(UTC) - began).total_seconds())
+    return f"{began.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _time(rows: Sequence[JobRow]) -> str:
+    """From the submission to the last job's end; empty before that."""
+    began = rows[0].submitted
+    moments = [row.moved for row in rows]
+    if began is None or not all(row.ended for row in rows):
+        return ""
+    ended = max((moment for moment in moments if moment is not None), default=began)
+    return duration((ended - began).total_seconds())
+
+
+def _counts(rows: Sequence[JobRow], unreadable: Collection[str], *, narrow: bool) -> str:
+    """`3 failed, 25 passed`, what needs attention first; or `25/28 passed`."""
+    words = Counter(DAMAGED if row.id in unreadable else job_word(row) for row in rows)
+    passed = VERDICTS[Verdict.PASSED]
+    if narrow:
+        return f"{words[passed]}/{len(rows)} {passed}"
+    last = [passed] if passed in words else []
+    return ", ".join(
+        f"{words[word]} {word}" for word in [*(word for word in words if word != passed), *last]
+    )
+
+
+def _width() -> int | None:
+    """The columns of the terminal that stdout is, None if it is none."""
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return None
+
+
+def _paint() -> colours.Paint:
+    return colours.painter(colours.wanted())
+
+
+def _dots() -> str:
+    return (Marks() if colours.can_print(Marks.cut) else ASCII).cut
