@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from orchestrator.attempt.archive import CollectedFile, RefusedFile
 from states.lifecycle import State
 from states.outcome import Verdict
 
@@ -99,3 +100,16 @@ class DifferenceReport(msgspec.Struct, frozen=True, kw_only=True):
     same_path: bool
     notable: bool
     rows: tuple[DifferenceRow, ...]
+
+
+class ArtifactsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job left. `directory` is absolute, on the host: the copy, if it was copied.
+
+    `refused` are files that were not collected; `problem` says why others are missing.
+    """
+
+    job: str
+    directory: str
+    files: tuple[CollectedFile, ...]
+    refused: tuple[RefusedFile, ...]
+    problem: str

@@ -15,6 +15,7 @@ COMMANDS = {
     "status": ("status", "Show the last run, or one run or job."),
     "list": ("list", "List runs and their jobs."),
     "logs": ("logs", "Print a job's log, or lines of it; -f follows it."),
+    "artifacts": ("artifacts", "List the artifacts of a job, or copy them."),
     "trace": ("trace", "Show what happened to a job, and when."),
     "cancel": ("cancel", "Cancel jobs."),
     "rerun": ("rerun", "Run jobs of an earlier run again."),
