@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.complete import jobs_and_runs
 from orchestrator.cli.options import (
     output_option,
     real_workspace,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command("artifacts")
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=jobs_and_runs)
 @click.option(
     "--to",
     "into",

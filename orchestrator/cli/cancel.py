@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.complete import jobs_and_runs
 from orchestrator.cli.options import (
     output_option,
     real_workspace,
@@ -24,7 +25,7 @@ ASK_SECS = 60.0
 
 
 @click.command("cancel")
-@click.argument("run_or_job", nargs=-1)
+@click.argument("run_or_job", nargs=-1, shell_complete=jobs_and_runs)
 @click.option("--all", "everything", is_flag=True, help="Cancel every job that has not ended.")
 @click.option("--now", is_flag=True, help="Kill the jobs without a grace period.")
 @workspace_option

@@ -12,13 +12,15 @@ from typing import TypeVar
 
 import click
 
-from orchestrator.cli.streams import NobodyReads, StreamBroken, flush, open_streams
+from orchestrator.cli.streams import NobodyReads, StreamBroken, drop, flush, open_streams
 from orchestrator.errors import leaves
 from states.errors import PikaciError
 
 E = TypeVar("E", bound=BaseException)
 
 DEBUG = "PIKACI_DEBUG"
+# Set by the script of `pikaci completion`, which asks for words.
+COMPLETION = "_PIKACI_COMPLETE"
 TRACEBACK = "last-error.txt"
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # as a shell says it of a program that SIGPIPE ended
@@ -31,7 +33,9 @@ def run() -> int:
         from orchestrator.cli.group import pikaci
 
         open_streams()
-        code = pikaci.main(standalone_mode=False) or 0
+        if COMPLETION in os.environ:
+            drop(2)  # nothing but words to complete may reach the shell
+        code = pikaci.main(prog_name="pikaci", standalone_mode=False) or 0
         flush()
     except BaseException as error:
         code = tell(error)

@@ -25,6 +25,7 @@ COMMANDS = {
     "gc": ("gc", "Delete old runs to free disk space."),
     "setup": ("setup", "Create what pikaci needs in Incus."),
     "image": ("image", "Build, list and check guest images."),
+    "completion": ("completion", "Print a shell's completion script."),
     "doctor": ("doctor", "Check what is missing, and say what to type."),
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.complete import jobs_and_runs
 from orchestrator.cli.options import (
     output_option,
     real_workspace,
@@ -33,7 +34,7 @@ MAX_TAIL = 100_000
 
 
 @click.command("logs")
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=jobs_and_runs)
 @workspace_option
 @state_root_option
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")

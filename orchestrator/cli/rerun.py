@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.complete import jobs_and_runs
 from orchestrator.cli.options import (
     jobs_option,
     output_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("rerun")
-@click.argument("run_or_job", required=False)
+@click.argument("run_or_job", required=False, shell_complete=jobs_and_runs)
 @click.option("--failed", is_flag=True, help="Run only the jobs that ended and did not pass.")
 @workspace_option
 @state_root_option

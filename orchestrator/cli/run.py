@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.complete import jobs_of_file
 from orchestrator.cli.options import (
     jobs_option,
     output_option,
@@ -43,7 +44,7 @@ class RunCommand(click.Command):
 
 
 @click.command("run", cls=RunCommand)
-@click.argument("jobs", nargs=-1, metavar="[JOB...] [-- COMMAND...]")
+@click.argument("jobs", nargs=-1, metavar="[JOB...] [-- COMMAND...]", shell_complete=jobs_of_file)
 @click.option(
     "-f",
     "--file",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.complete import jobs_and_runs
 from orchestrator.cli.options import (
     output_option,
     real_workspace,
@@ -16,7 +17,7 @@ from orchestrator.cli.options import (
 
 
 @click.command("status")
-@click.argument("run_or_job", required=False)
+@click.argument("run_or_job", required=False, shell_complete=jobs_and_runs)
 @workspace_option
 @state_root_option
 @output_option

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.complete import jobs_and_runs
 from orchestrator.cli.group import Group
 from orchestrator.cli.options import (
     output_option,
@@ -61,7 +62,7 @@ def with_root(command: Callable[..., int]) -> Callable[..., int]:
 
 
 @command.command("show")
-@click.argument("run_or_job", required=False)
+@click.argument("run_or_job", required=False, shell_complete=jobs_and_runs)
 @with_root
 @click.option("-v", "--verbose", is_flag=True, help="Show every event, note and incus command.")
 @output_option
@@ -145,7 +146,7 @@ def _show_entries(journal: Journal, root: StateRoot, row: JobRow) -> None:
 
 
 @command.command("export")
-@click.argument("run_or_job", required=False)
+@click.argument("run_or_job", required=False, shell_complete=jobs_and_runs)
 @with_root
 @click.option(
     "--format",
@@ -254,8 +255,8 @@ def replay(file: Path, output: str) -> int:
 
 
 @command.command("diff")
-@click.argument("one")
-@click.argument("other")
+@click.argument("one", shell_complete=jobs_and_runs)
+@click.argument("other", shell_complete=jobs_and_runs)
 @with_root
 @output_option
 def diff(one: str, other: str, workspace: Path | None, state_root: Path | None, output: str) -> int:

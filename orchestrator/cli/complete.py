@@ -1,0 +1,63 @@
+"""Words that a shell completes: names of jobs in the job file, and jobs and runs of the past.
+
+Whatever is wrong, there is nothing to complete: no error is printed, and nothing is created.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+MAX_BYTES = 1 << 20
+# Jobs of the past that are looked at, newest first.
+RECENT = 200
+
+
+def jobs_of_file(ctx: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
+    """The names in the job file that `pikaci run` would read."""
+    try:
+        return _beginning(word, _names(ctx))
+    except Exception:  # whatever it is, the shell must not show it
+        return []
+
+
+def jobs_and_runs(ctx: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
+    """Names of recent jobs and runs; ids of jobs once a run is named."""
+    try:
+        return _beginning(word, _recent(ctx, ids="." in word))
+    except Exception:
+        return []
+
+
+def _beginning(word: str, names: Iterable[str]) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(word)]
+
+
+def _names(ctx: click.Context) -> list[str]:
+    import tomllib
+
+    file, workspace = ctx.params.get("job_file"), ctx.params.get("workspace")
+    path = Path(file) if file else Path(workspace or ".") / "pikaci.toml"
+    with path.open("rb") as opened:
+        jobs = tomllib.loads(opened.read(MAX_BYTES).decode())["jobs"]
+    given = ctx.params.get("jobs") or ()
+    return [name for name in jobs if name not in given and name.isprintable()]
+
+
+def _recent(ctx: click.Context, *, ids: bool) -> list[str]:
+    from orchestrator.cli.options import real_workspace, state_root_of
+    from orchestrator.journal import open_journal
+
+    root = state_root_of(real_workspace(ctx.params.get("workspace")), ctx.params.get("state_root"))
+    if not root.journal.exists():
+        return []
+    with open_journal(root.journal, only_reading=True) as journal:
+        rows = [row for _, row in journal.newest(limit=RECENT)]
+    if ids:
+        return [row.id for row in rows]
+    return [row.name for row in rows if row.name.isprintable()] + [row.run for row in rows]
