@@ -13,9 +13,25 @@ if TYPE_CHECKING:
 __all__ = ["main", "pikaci"]
 
 
+def speak_utf8() -> None:
+    """Start again in Python's UTF-8 mode, where the locale has another encoding.
+
+    What goes to a guest, into the journal and to Incus is UTF-8: the bytes of the command line must
+    arrive as they were typed. stdout and stderr keep the encoding of the locale.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or not sys.executable:
+        return
+    encoding = sys.stdout.encoding if sys.stdout else "ascii"
+    environment = {"PYTHONIOENCODING": encoding, **os.environ}
+    with contextlib.suppress(OSError):
+        again = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execve(sys.executable, again, environment)  # noqa: S606
+
+
 def main() -> None:
     """The `pikaci` command. Whatever ends it, it exits with a code that says how, told in words."""
     try:
+        speak_utf8()
         import signal
 
         from orchestrator.cli.ending import run

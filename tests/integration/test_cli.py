@@ -236,6 +236,17 @@ def test_one_argument_is_a_shell_line_and_several_are_quoted(pikaci: Command) ->
 
 
 @pytest.mark.incus
+@pytest.mark.parametrize("utf8", ["0", "1"])
+def test_a_command_reaches_the_guest_as_it_was_typed(pikaci: Command, utf8: str) -> None:
+    """As UTF-8, in a locale that is ASCII too."""
+    done = pikaci(
+        "run", "--", "printf", "%s", "grüße漢", LC_ALL="C", PYTHONUTF8=utf8, PYTHONCOERCECLOCALE="0"
+    )
+
+    assert (0, "grüße漢") == (done.returncode, done.stdout)
+
+
+@pytest.mark.incus
 def test_a_log_is_followed_while_it_grows(pikaci: Command) -> None:
     """A line is there soon after the guest printed it, and the follower ends with the job."""
     running = pikaci.start("run", "--", f"echo one; {AT_THE_GATE}; echo two")
