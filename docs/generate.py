@@ -1,9 +1,9 @@
 """Generates the parts of docs/ that come from the code.
 
-These are the states' diagram and table, the job file's keys, the service's operations, and the
-schemas of the documents. `--check` writes nothing, but names stale files and exits with 1.
+These are the states' diagram and table, the job file's keys, the service's operations, the schemas
+of the documents, and the man page. `--check` writes nothing: it names stale files and exits with 1.
 
-A page has its generated part between two markers; a schema is a whole file.
+A page has its generated part between two markers; a schema and the man page are whole files.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
+from manpage import man_page
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.plan import Host, PlanContext, make_plan
@@ -265,6 +266,7 @@ def generated() -> dict[Path, str]:
             **msgspec.json.schema(kind),
         }
         made[DOCS / "schema" / name] = json.dumps(schema, indent=2) + "\n"
+    made[DOCS / "pikaci.1"] = man_page()
     return made
 
 

@@ -15,6 +15,7 @@ python3Packages.buildPythonApplication {
     fileset = lib.fileset.unions [
       ../LICENSE
       ../README.md
+      ../docs/pikaci.1
       ../nix/guest
       ../orchestrator
       ../pyproject.toml
