@@ -99,7 +99,7 @@ class BoardWatch:
         elif isinstance(entry, ev.Retried):
             self._scroll(
                 plain(
-                    f"{self._known.name(entry.job)}: trying again in {entry.delay_secs:.1f} s:"
+                    f"{self._known.name(entry.job)}: retrying in {entry.delay_secs:.1f} s:"
                     f" {first_line(entry.failure.message)}"
                 )
             )

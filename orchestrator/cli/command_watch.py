@@ -54,9 +54,7 @@ class CommandWatch:
         if isinstance(entry, ev.LeaseKept):
             self._tell(describe_kept(entry))
         elif isinstance(entry, ev.Retried):
-            self._tell(
-                f"trying again in {entry.delay_secs:.1f} s: {first_line(entry.failure.message)}"
-            )
+            self._tell(f"retrying in {entry.delay_secs:.1f} s: {first_line(entry.failure.message)}")
         elif self._verbose and isinstance(entry, ev.Event):
             self._tell(self._known.word(entry.job))
 

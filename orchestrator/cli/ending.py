@@ -1,6 +1,6 @@
-"""How a command ends, and above all one that could not do its work: told in a line or two.
+"""Ends a command, and reports errors in a line or two.
 
-No exception leaves as a traceback, and none with exit code 1, which means that a command failed.
+No exception becomes a traceback, or exit code 1, which means that a job's command failed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def run() -> int:
 
 
 def tell(error: BaseException) -> int:
-    """Tell of what ended a command on stderr, in as few lines as can be; its exit code.
+    """Report on stderr what ended a command, in few lines; return its exit code.
 
-    Never raises: what cannot be told, as on a full or closed stderr, is left out.
+    Never raises: what a full or closed stderr does not take is dropped.
     """
     try:
         return _tell(error)
@@ -56,7 +56,7 @@ def tell(error: BaseException) -> int:
             os.write(2, b"pikaci: there is not enough memory\n")
         return INFRASTRUCTURE
     except BaseException as another:
-        told = f"pikaci: internal error: {error!r}, and in telling of it {another!r}"
+        told = f"pikaci: internal error: {error!r}, and while reporting it {another!r}"
         with suppress(OSError):
             os.write(2, ascii(told)[1:-1].encode() + b"\n")
         return INFRASTRUCTURE
@@ -83,7 +83,7 @@ def _tell(error: BaseException) -> int:
     else:
         bug = next(leaves(error))
         brief = f"internal error: {type(bug).__name__}: {bug}"
-        print_error(PikaciError(brief, resolution=f"this is a bug of pikaci; {_more(error)}"))
+        print_error(PikaciError(brief, resolution=f"this is a bug in pikaci; {_more(error)}"))
     return INFRASTRUCTURE
 
 
@@ -129,7 +129,7 @@ def _more(error: BaseException) -> str:
     if os.environ.get(DEBUG):
         with suppress(OSError, StreamBroken):
             click.echo(text, err=True)
-        return "the traceback stands above"
+        return "the traceback is above"
     root = options.last_state_root
     if root is not None and root.path.is_dir():
         path = root.path / TRACEBACK

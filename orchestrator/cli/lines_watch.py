@@ -81,7 +81,7 @@ class LinesWatch:
             self._say(f"{self._known.name(entry.job)}: {describe_kept(entry)}")
         elif isinstance(entry, ev.Retried):
             self._say(
-                f"{self._known.name(entry.job)}: trying again in {entry.delay_secs:.1f} s:"
+                f"{self._known.name(entry.job)}: retrying in {entry.delay_secs:.1f} s:"
                 f" {first_line(entry.failure.message)}"
             )
         elif self._verbose and isinstance(entry, ev.Event):

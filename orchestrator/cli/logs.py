@@ -37,22 +37,23 @@ MAX_TAIL = 100_000
 @click.argument("job", required=False, shell_complete=jobs_and_runs)
 @workspace_option
 @state_root_option
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until the job ends.")
 @click.option(
     "-n",
     "--tail",
     type=click.IntRange(1, MAX_TAIL),
-    help="Begin with the last so many lines; with --grep, with the last that match.",
+    metavar="N",
+    help="Start with the last N lines; with --grep, with the last N that match.",
 )
 @click.option(
     "--timestamps",
     is_flag=True,
-    help="Before each line, when the host received it (UTC); - when that is not known.",
+    help="Print before each line when the host received it (UTC); - if unknown.",
 )
 @click.option(
     "--grep",
     metavar="PATTERN",
-    help="Only lines in which this Python regular expression is found; colours are no part of it.",
+    help="Print only lines that match this Python regular expression, regardless of colours.",
 )
 @output_option
 def command(
@@ -65,10 +66,10 @@ def command(
     grep: str | None,
     output: str,
 ) -> int:
-    """Print the log of a job: of its current attempt, byte for byte.
+    """Print the log of a job's current attempt, byte for byte.
 
-    On a terminal, control sequences of the guest are left out, but for colours. With
-    --timestamps, --grep or --output, a line is printed when it is whole. In JSON a line has its
+    On a terminal, control sequences other than colours are removed. With --timestamps, --grep or
+    --output, a line is printed when it is complete. In JSON a line has its
     number, its time and its text: {"line": 120, "at": "2026-01-31T12:00:00.000Z", "text": "..."}.
     """
     from orchestrator.cli.find import existing_journal, find_job
@@ -103,7 +104,7 @@ def _compile(grep: str) -> re.Pattern[str]:
     except (re.error, OverflowError, RecursionError) as error:
         raise UsageError(
             f"--grep {grep!r} is not a valid regular expression: {error}",
-            resolution=r"write a Python regular expression; \ before ( [ . * + ? takes it as it is",
+            resolution=r"write a Python regular expression, with \ before a literal ( [ . * + ?",
         ) from None
 
 

@@ -33,7 +33,7 @@ KEEP_SECS = 3600.0
 
 
 class RunCommand(click.Command):
-    """Splits the arguments at the first `--`: what follows is one command, not job names."""
+    """Splits the arguments at the first `--`: after it comes a command, not job names."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--" in args:
@@ -71,7 +71,7 @@ class RunCommand(click.Command):
 @click.option(
     "--keep-on-failure",
     is_flag=True,
-    help="Keep the guest of a job that did not pass for an hour, and say how to get a shell in it.",
+    help="Keep the guest of a job that did not pass for an hour, and say how to enter it.",
 )
 @click.pass_context
 def command(
@@ -88,16 +88,16 @@ def command(
     dry_run: bool,
     keep_on_failure: bool,
 ) -> int:
-    """Run jobs of the job file (all of them by default), or one command.
+    """Run jobs of the job file (all by default), or one command.
 
     \b
     pikaci run                  every job of ./pikaci.toml
     pikaci run lint test        two of them
     pikaci run -- make check    one command, without a job file
 
-    On a terminal the running jobs are shown below the finished ones; -v shows their output too.
-    Elsewhere each line of output is printed behind the name of its job. The output of one command
-    is printed as it is.
+    On a terminal, running jobs are shown below finished ones; -v also shows their output.
+    Elsewhere, each line of output is printed after its job's name. The output of a single command
+    is printed unchanged.
 
     Exit codes: 0 all passed, 1 a command failed, 2 usage or a rejected job, 3 timed out,
     4 infrastructure, 5 the file has no jobs, 130 interrupted. With `--exit-code command`: the
@@ -147,8 +147,8 @@ def _ad_hoc(
 
     if jobs or job_file is not None:
         raise UsageError(
-            "a command after `--` runs without a job file",
-            resolution="name jobs or give a command after `--`, not both",
+            "job names and --file cannot be combined with a command after `--`",
+            resolution="use one or the other",
         )
     if not any(word.strip() for word in words):
         raise UsageError(

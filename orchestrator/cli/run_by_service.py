@@ -1,4 +1,4 @@
-"""A run is given to the service that holds the state root, and watched from here."""
+"""Submits a run to the service that owns the state root, and follows it."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def run_by_service(
 ) -> int:
     """Run the jobs there, show them, and return the exit code.
 
-    `held` is raised when the service is not found on its usual socket. `UsageError` when the run
-    is to have ways of its `own`, or the service refuses it.
+    Raises `held` if the service is not on its usual socket, and `UsageError` if the run has options
+    of its `own` or the service refuses it.
     """
     if not default_socket(root).is_socket():
         raise held
     if own:
         raise UsageError(
-            f"{held.brief}, which has its own number of jobs at once, and keeps no guests",
-            resolution="leave out --jobs and --keep-on-failure, or name another --state-root",
+            f"{held.brief}: --jobs and --keep-on-failure do not work with a service",
+            resolution="remove these options, or use another --state-root",
         )
     code: int = trio.run(_run, request, root, make_watch(view), codes)
     return code
@@ -104,8 +104,8 @@ async def _watch(client: Client, run: RunAnswer, watch: Watch) -> None:
     except* ServiceProblem as group:
         problem = next(leaves(group))
         raise PikaciError(
-            f"the run {run.id} cannot be watched any more: {problem}",
-            resolution=f"its jobs go on: `pikaci status {run.id}` shows them",
+            f"cannot follow the run {run.id} any longer: {problem}",
+            resolution=f"its jobs continue: `pikaci status {run.id}` shows them",
         ) from None
 
 

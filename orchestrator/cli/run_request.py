@@ -1,4 +1,4 @@
-"""A request is run in this process, and watched: what `pikaci run` and `pikaci rerun` share."""
+"""Runs a request in this process, and shows it: for `pikaci run` and `pikaci rerun`."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def run_request(
 ) -> int:
     """Run the jobs, show them, and return the exit code of the command.
 
-    A service that holds the state root runs them. `UsageError` when a secret is not here; then
-    nothing was touched.
+    If a service owns the state root, it runs them. `UsageError` if a secret is missing; nothing
+    was touched then.
     """
     if held := _held(root):
         from orchestrator.cli.run_by_service import run_by_service
@@ -110,7 +110,7 @@ async def _run(
 
 
 def _held(root: StateRoot) -> RootHeld | None:
-    """That a service has the root, where one does. Looking makes nothing."""
+    """`RootHeld` if a service owns the root. Creates nothing."""
     if not (root.path / "lock").exists():
         return None
     try:
@@ -121,7 +121,7 @@ def _held(root: StateRoot) -> RootHeld | None:
 
 
 def _check_secrets(specs: Mapping[str, JobSpec]) -> None:
-    """All secrets are there before anything is touched. They are read again when they are used."""
+    """Check all secrets before anything is touched. They are read again when they are used."""
     missing = []
     for name, spec in specs.items():
         for secret, source in spec.secrets.items():

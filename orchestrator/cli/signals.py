@@ -16,7 +16,7 @@ from states.ending import Intent
 
 
 def stopping(what: str, kill: str) -> str:
-    """What a person is told whose signal stops something."""
+    """The message after a signal that stops something."""
     return f"Stopping{what}. Press Ctrl-C again to kill {kill} now."
 
 

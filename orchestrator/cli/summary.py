@@ -46,7 +46,7 @@ def describe_kept(lease: LeaseKept) -> str:
     shell = shlex.join(
         ["incus", "exec", "--project", incus.project, incus.name(lease.instance), "--", "bash"]
     )
-    return f"guest kept until {lease.deadline.astimezone():%H:%M}; a shell in it: {shell}"
+    return f"guest kept until {lease.deadline.astimezone():%H:%M}; open a shell with: {shell}"
 
 
 def note(job: Job) -> str:
@@ -63,7 +63,7 @@ def note(job: Job) -> str:
 def reason(job: Job) -> list[str]:
     """Why a job did not pass, and what to do about it: a few harmless lines."""
     if job.damage:
-        return [plain(job.damage), "-> `pikaci doctor` says what can be done"]
+        return [plain(job.damage), "-> `pikaci doctor` says what to do"]
     if job.failure is None:
         return []
     first, *rest = job.failure.message.splitlines() or [""]

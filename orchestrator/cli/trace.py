@@ -339,7 +339,7 @@ def _described(entry: Entry) -> str:
         case ev.LeaseKept():
             return f"    lease_kept {entry.instance} until {entry.deadline.isoformat()}"
         case ev.Waited():
-            made_way = f" ({entry.after} made way)" if entry.after else ""
+            made_way = f" (freed by {entry.after})" if entry.after else ""
             took = duration(entry.duration_ms / 1000)
             return f"    waited for: {entry.what.value}{made_way}  [{took}]"
         case ev.Warned():

@@ -28,23 +28,23 @@ def show_difference(found: Difference) -> None:
         )
     click.echo()
     if not found.same_outcome:
-        click.echo("  another outcome:")
+        click.echo("  different outcomes:")
         for letter, job in (("A", found.one), ("B", found.other)):
             click.echo(f"    {letter}  {_why(job)}")
     if not found.same_path:
         last = found.one.states[found.common - 1].name if found.common else ""
-        click.echo(f"  another path {f'after {last}' if last else 'from the first'}:")
+        click.echo(f"  different paths {f'after {last}' if last else 'from the start'}:")
         for letter, job in (("A", found.one), ("B", found.other)):
             rest = " -> ".join(span.name for span in job.states[found.common :])
             click.echo(f"    {letter}  {rest or 'nothing more'}")
     if found.same_outcome and found.same_path:
-        click.echo("  the same path to the same outcome")
+        click.echo("  same path, same outcome")
     click.echo(f"\n  {'':20} {'A':>11}  {'B':>11}  {'B - A':>11}")
     for row in found.rows:
         if max(row.one, row.other) >= SMALL_SECS:
             click.echo(_row(row))
     if not found.notable:
-        click.echo("  nothing took notably longer or shorter")
+        click.echo("  no notable difference in times")
 
 
 def _row(row: Row) -> str:
@@ -55,7 +55,7 @@ def _row(row: Row) -> str:
     low, high = sorted((row.one, row.other))
     if low < SMALL_SECS / 10:
         return f"{line}  only in {'B' if row.more > 0 else 'A'}"
-    return f"{line}  {high / low:.1f} times as {'slow' if row.more > 0 else 'fast'}"
+    return f"{line}  {high / low:.1f}x {'slower' if row.more > 0 else 'faster'}"
 
 
 def _why(job: Timeline) -> str:

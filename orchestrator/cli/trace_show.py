@@ -36,12 +36,12 @@ JOBS = 40
 SMALL = 0.01
 
 WAITS = {
-    WaitFor.PLACE.value: "a place among the running jobs",
-    WaitFor.IMAGE.value: "the image, to be looked up",
-    WaitFor.SECRET.value: "a secret, to be there",
-    INCUS: "Incus, to be asked again",
-    DELAY: "the next attempt, after a fault",
-    "ready": "the guest, to be ready",
+    WaitFor.PLACE.value: "a slot",
+    WaitFor.IMAGE.value: "the image to be looked up",
+    WaitFor.SECRET.value: "a missing secret",
+    INCUS: "a retry of an incus command",
+    DELAY: "the next attempt after a fault",
+    "ready": "the guest to be ready",
 }
 OWN_WORK = "pikaci's own work"
 
@@ -93,7 +93,7 @@ def _part(part: Share) -> str:
     if part.kind is Kind.WAIT:
         words = [f"waits for {WAITS[part.name]}"]
     if part.after:
-        words.append(f"({part.after} made way)")
+        words.append(f"(freed by {part.after})")
     if part.count > 1 and part.kind is not Kind.HOST:
         words.append(f"({part.count} times)")
     if part.failed:
@@ -186,10 +186,10 @@ def show_run(run: RunStory, *, everything: bool) -> None:
         name = _clip(plain(job.name), width).ljust(width)
         click.echo(f" {mark}{name}  {paint(colour, verdict)} {seconds(job.secs)}  |{bar}|")
     if len(shown) < len(run.jobs):
-        click.echo(f"  ... and {len(run.jobs) - len(shown)} more, which --verbose shows")
-    click.echo(paint(DIM, "  . waits for a place   # runs   * on the critical path"))
+        click.echo(f"  ... and {len(run.jobs) - len(shown)} more: --verbose shows them")
+    click.echo(paint(DIM, "  . waits for a slot   # runs   * on the critical path"))
     _show_run_path(run, columns)
-    click.echo(paint(DIM, f"  one of them: pikaci trace {run.jobs[0].id}; all drawn:"))
+    click.echo(paint(DIM, f"  one job: pikaci trace {run.jobs[0].id}; all jobs as a page:"))
     click.echo(paint(DIM, f"    pikaci trace export {run.run} --format html --output run.html"))
 
 
@@ -199,7 +199,7 @@ def _show_run_path(run: RunStory, columns: int) -> None:
     for link in run.path:
         if link.waited >= SMALL * whole:
             who = f" after {link.foreign} of another run" if link.foreign else ""
-            steps.append(f"a place{who} {100 * link.waited / whole:.0f} %")
+            steps.append(f"a slot{who} {100 * link.waited / whole:.0f} %")
         steps.append(f"{plain(link.name)} {100 * link.secs / whole:.0f} %")
     if len(steps) > 12:
         steps = [*steps[:4], f"{len(steps) - 8} more", *steps[-4:]]

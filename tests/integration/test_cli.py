@@ -320,7 +320,7 @@ USAGE = [
     (["run", "--file", "no.toml"], "no such job file"),
     (["run", "--workspace", "/no/such"], "/no/such"),
     (["run", "--"], "no command after"),
-    (["run", "good", "--", "true"], "without a job file"),
+    (["run", "good", "--", "true"], "cannot be combined with a command"),
     (["run", "--", ""], "command"),
     (["fly"], "no command 'fly'"),
     (["logs", "nope"], "no journal"),
@@ -387,7 +387,7 @@ def test_more_than_the_host_has_is_one_clear_line(pikaci: Command, line: str) ->
 
         key, value = line.replace('"', "").split(" = ")
         assert 2 == done.returncode
-        assert f"pikaci: {key}: the job good asks for {value}, and the " in done.stderr
+        assert f"pikaci: {key} {value} of the job good is too much: the " in done.stderr
         assert f"-> write at most `{key} = " in done.stderr
         assert [] == list(pikaci.root.glob("jobs/*"))
 

@@ -332,7 +332,7 @@ async def test_all_mistakes_of_a_submission_are_told_at_once() -> None:
             400,
             "no such directory",
         ),
-        (b'{"workspace": "/", "jobs": {"a": {"command": " "}}}', 422, "jobs.a: command: is empty"),
+        (b'{"workspace": "/", "jobs": {"a": {"command": " "}}}', 422, "jobs.a: command is empty"),
         (
             b'{"workspace": "/", "jobs": {"a": {"command": "true", "writable_workspace": true}}}',
             422,

@@ -203,7 +203,7 @@ def test_a_bug_leaves_its_traceback_in_the_state_root(root: Path) -> None:
     for number in range(2):
         _, errors = ended(start(root, "list", code=fail(f"raise KeyError({number})")))
         kept = root / ending.TRACEBACK
-        assert f"  -> this is a bug of pikaci; the traceback is in {kept}" == errors.splitlines()[1]
+        assert f"  -> this is a bug in pikaci; the traceback is in {kept}" == errors.splitlines()[1]
         assert kept.read_text().endswith(f"KeyError: {number}\n")
     assert 1 == kept.read_text().count("Traceback")
     assert 0o600 == kept.stat().st_mode & 0o777

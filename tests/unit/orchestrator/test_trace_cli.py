@@ -80,10 +80,10 @@ def test_a_job_is_told_with_its_time_and_its_failure(root: StateRoot) -> None:
     assert (0, "") == (done.returncode, done.stderr)
     for words in (
         "lint  infrastructure fault after 5.0 s",
-        "waits for a place among the running jobs (r.7 made way)",
+        "waits for a slot (freed by r.7)",
         "start                0.140 s  incus start",
         "critical path: place 20 % -> start 3 %; pikaci's own work 77 %",
-        "waited for: a place among the running jobs, 1.0 s",
+        "waited for: a slot, 1.0 s",
         "in running: the guest was lost",
         "    exit code 1",
         "-> try again",
@@ -169,7 +169,7 @@ def test_a_run_is_told_as_bars_with_its_critical_path(root: StateRoot) -> None:
 
     assert "run r  2 jobs in 5.0 s" in done.stdout
     assert 1 == done.stdout.count("\n *")
-    assert "critical path: a place after r.7 of another run 20 % ->" in done.stdout
+    assert "critical path: a slot after r.7 of another run 20 % ->" in done.stdout
     assert ["one", "two"] == [job["name"] for job in document["jobs"]]
     assert 4.0 == document["path"][-1]["secs"]
 
@@ -184,7 +184,7 @@ def test_of_many_jobs_those_are_shown_that_matter(root: StateRoot) -> None:
     some, every = pikaci(root), pikaci(root, "-v")
 
     assert "job-0   infrastructure fault" in some.stdout
-    assert "and 20 more, which --verbose shows" in some.stdout
+    assert "and 20 more: --verbose shows them" in some.stdout
     assert 60 == sum("job-" in line and "|" in line for line in every.stdout.splitlines())
 
 
@@ -240,8 +240,8 @@ def test_differences_are_said_by_how_much(root: StateRoot) -> None:
     done = pikaci(root, "diff", "r.1", "s.1")
 
     assert 1 == done.returncode
-    assert "the same path to the same outcome" in done.stdout
-    assert "running                  1.000 s      2.000 s     +1.000 s  2.0 times as slow" in (
+    assert "same path, same outcome" in done.stdout
+    assert "running                  1.000 s      2.000 s     +1.000 s  2.0x slower" in (
         done.stdout
     )
 
@@ -270,4 +270,4 @@ def test_a_note_of_every_kind_is_told(root: StateRoot) -> None:
 
     assert 0 == done.returncode
     assert 1 + 1 + len(notes) == len(done.stdout.splitlines())
-    assert "waited for: place (r.2 made way)  [200 ms]" in done.stdout
+    assert "waited for: place (freed by r.2)  [200 ms]" in done.stdout
