@@ -64,21 +64,21 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool, output: str) -> i
 
     root.make()
     with open_journal(root.journal) as journal, share_root(root.path):
-        bench = Context(
+        context = Context(
             root=root, journal=journal, incus=open_incus(), ids=local_id_range(Host().remote)
         )
-        late = overdue(bench)
-        doomed = await (reaper.expired if expired else reaper.unneeded)(bench)
+        late = overdue(context)
+        doomed = await (reaper.expired if expired else reaper.unneeded)(context)
         if output == "human":
             for job in late:
                 then = "would be" if dry_run else "is"
                 click.echo(f"{job}: past its deadline; it {then} ended")
             for one in doomed:
                 click.echo(plain(f"{one.instance}: {one.reason}"))
-        faults = [] if dry_run else await recover(bench, Queue(default_capacity()), only=late)
+        faults = [] if dry_run else await recover(context, Queue(default_capacity()), only=late)
         for fault in faults:
             print_error(fault if isinstance(fault, PikaciError) else PikaciError(str(fault)))
-        problems = {} if dry_run else await reaper.reap(bench, doomed)
+        problems = {} if dry_run else await reaper.reap(context, doomed)
         for instance, problem in problems.items():
             click.echo(plain(f"pikaci: {instance} could not be deleted: {problem}"), err=True)
         instances = tuple(

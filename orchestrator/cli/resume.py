@@ -40,12 +40,12 @@ def command(workspace: Path | None, state_root: Path | None, output: str) -> int
     return trio.run(_resume, state_root_of(real_workspace(workspace), state_root), output)
 
 
-def _undeleted(bench: Context, theirs: set[str], waiting: set[str]) -> set[str]:
+def _undeleted(context: Context, theirs: set[str], waiting: set[str]) -> set[str]:
     from orchestrator.session.recovery import left
 
     return {
         lease.instance
-        for session, leases in left(bench).leases.items()
+        for session, leases in left(context).leases.items()
         for lease in leases
         if session not in theirs and lease.job not in waiting
     }
@@ -77,10 +77,10 @@ async def _resume(root: StateRoot, output: str) -> int:
     from states.outcome import EXIT_CODES, Verdict, overall
 
     with existing_journal(root) as journal, share_root(root.path):
-        bench = Context(
+        context = Context(
             root=root, journal=journal, incus=open_incus(), ids=local_id_range(Host().remote)
         )
-        found = left(bench)
+        found = left(context)
         theirs = {name for name in found.sessions if locks.is_held(root.locks, name)}
         rows = [row for row in journal.unfinished() if locks.session_of(row.run) not in theirs]
         jobs = [journal.look(row) for row in rows]
@@ -105,10 +105,10 @@ async def _resume(root: StateRoot, output: str) -> int:
         problems: dict[str, str] = {}
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
-                await nursery.start(cancel_on_signals, scope, bench.intent, tell_stopping)
-                faults = await recover(bench, Queue(default_capacity()))
+                await nursery.start(cancel_on_signals, scope, context.intent, tell_stopping)
+                faults = await recover(context, Queue(default_capacity()))
                 try:
-                    problems = await reaper.reap(bench, await reaper.unneeded(bench))
+                    problems = await reaper.reap(context, await reaper.unneeded(context))
                 except IncusError as error:
                     faults.append(error)
             nursery.cancel_scope.cancel()
@@ -132,7 +132,7 @@ async def _resume(root: StateRoot, output: str) -> int:
         for fault in faults:
             verdicts.append(Verdict.INFRASTRUCTURE)
             print_error(fault if isinstance(fault, PikaciError) else PikaciError(str(fault)))
-        if undeleted := problems.keys() | _undeleted(bench, theirs, waiting):
+        if undeleted := problems.keys() | _undeleted(context, theirs, waiting):
             verdicts.append(Verdict.INFRASTRUCTURE)
             print_error(
                 PikaciError(

@@ -69,7 +69,7 @@ async def _run(
 
     root.make()
     with open_journal(root.journal) as journal:
-        bench = Context(
+        context = Context(
             root=root,
             journal=journal,
             incus=open_incus(),
@@ -92,9 +92,9 @@ async def _run(
             async with trio.open_nursery() as nursery:
                 await nursery.start(watch.run)
                 with trio.CancelScope() as scope:
-                    await nursery.start(cancel_on_signals, scope, bench.intent, watch.stopping)
+                    await nursery.start(cancel_on_signals, scope, context.intent, watch.stopping)
                     await run_jobs(
-                        bench,
+                        context,
                         request,
                         parallel=parallel or default_capacity().jobs,
                         run=run,

@@ -55,14 +55,14 @@ async def _once(base: Path, command: str, *, now: bool) -> tuple[float, float]:
             moments.setdefault(type(entry), time.monotonic())
 
         journal.observe(note)
-        bench = Context(
+        context = Context(
             root=root,
             journal=journal,
             incus=open_incus(),
             on_log=lambda job, chunk: begun.set() if b"begun" in chunk else None,
         )
         if now:
-            bench.intent.rise(Intent.CANCEL_NOW)
+            context.intent.rise(Intent.CANCEL_NOW)
 
         async def cancel() -> None:
             await begun.wait()
@@ -71,7 +71,7 @@ async def _once(base: Path, command: str, *, now: bool) -> tuple[float, float]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel)
             request = Request(workspace=workspace, specs={"job": JobSpec(command=command)})
-            await run_jobs(bench, request, parallel=1, run=new_run_id())
+            await run_jobs(context, request, parallel=1, run=new_run_id())
     asked = moments[ev.CancelRequested]
     return moments[ev.Cancelled] - asked, moments[ev.LeaseEnded] - asked
 

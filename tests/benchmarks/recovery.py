@@ -34,7 +34,7 @@ async def main(finished: int, unfinished: int) -> None:
             floor = await _start(rig)
             await _leave(rig, unfinished)
             looked = time.perf_counter()
-            found = sum(len(jobs) for jobs in left(rig.bench).jobs.values())
+            found = sum(len(jobs) for jobs in left(rig.context).jobs.values())
             looked = time.perf_counter() - looked
             took = await _start(rig)
             ended = [rig.journal.job(f"left.{n}") for n in range(unfinished)]
@@ -57,7 +57,7 @@ async def _finish(rig: Rig, jobs: int) -> None:
 
 
 async def _leave(rig: Rig, jobs: int) -> None:
-    rig.bench.intent.rise(Intent.DETACH)
+    rig.context.intent.rise(Intent.DETACH)
     spec = JobSpec(command="echo done")
     tasks = [await rig.submit(spec, number=number, run="left") for number in range(jobs)]
     for task in tasks:
@@ -71,9 +71,9 @@ async def _leave(rig: Rig, jobs: int) -> None:
 
 
 async def _start(rig: Rig) -> float:
-    again = Rig(rig.bench.root.path, rig.journal, rig.fake)
+    again = Rig(rig.context.root.path, rig.journal, rig.fake)
     began = time.perf_counter()
-    await recover(again.bench, Queue(Capacity(jobs=AT_ONCE)))
+    await recover(again.context, Queue(Capacity(jobs=AT_ONCE)))
     return time.perf_counter() - began
 
 

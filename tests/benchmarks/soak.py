@@ -191,8 +191,8 @@ class Soak:
                 table["losses"] += endings == 0
                 table["duplicates"] += endings > 1
                 self._check_job(job)
-            bench = Context(root=self.root, journal=journal, incus=open_incus())
-            there = await list_instances(bench.incus)
+            context = Context(root=self.root, journal=journal, incus=open_incus())
+            there = await list_instances(context.incus)
             leaked = {i.name for i in there if i.config.get(reaper.OWNER) == journal.owner}
             table["leaks"] = len(leaked | {lease.instance for lease in journal.open_leases()})
 

@@ -59,7 +59,7 @@ class Runs:
         """
         run = new_run_id()
         with open_journal(self.root.journal) as journal:
-            bench = Context(
+            context = Context(
                 root=self.root,
                 journal=journal,
                 incus=self.incus if change is None else self._bent(change),
@@ -70,7 +70,7 @@ class Runs:
                 if on_running is not None:
                     start = partial(nursery.start_soon, on_running)
                     journal.observe(lambda e: start(e) if isinstance(e, ev.Running) else None)
-                await run_jobs(bench, request, parallel=parallel, run=run)
+                await run_jobs(context, request, parallel=parallel, run=run)
             assert [] == journal.open_leases() or not settled
             jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
         return {job.name: job for job in jobs}
@@ -89,8 +89,8 @@ class Runs:
     async def recover(self) -> None:
         """Go on with what earlier runs left, to its end."""
         with open_journal(self.root.journal) as journal:
-            bench = Context(root=self.root, journal=journal, incus=self.incus)
-            await recover(bench, Queue(Capacity(jobs=4)))
+            context = Context(root=self.root, journal=journal, incus=self.incus)
+            await recover(context, Queue(Capacity(jobs=4)))
             assert [] == journal.open_leases()
 
     def _bent(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Incus:

@@ -137,11 +137,11 @@ async def faults(root: StateRoot, incus: Incus, *, verdicts: Sequence[Verdict]) 
             if len(endings) != 1:
                 found.append(f"it ended {len(endings)} times")
             found += _faults_of_evidence(job)
-        bench = Context(root=root, journal=journal, incus=incus)
-        for instance in await list_instances(bench.incus):
+        context = Context(root=root, journal=journal, incus=incus)
+        for instance in await list_instances(context.incus):
             if instance.config.get(reaper.OWNER) == journal.owner:
                 found.append(f"leaked: {instance.name}")
-        found += [f"would be reaped: {one.instance}" for one in await reaper.unneeded(bench)]
+        found += [f"would be reaped: {one.instance}" for one in await reaper.unneeded(context)]
     return found
 
 

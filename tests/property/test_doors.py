@@ -70,7 +70,7 @@ def check_untouched(rig: Rig, specs_of: dict[str, JobSpec]) -> None:
 
 def directories(rig: Rig) -> list[str]:
     """The directories of jobs that were made."""
-    jobs = rig.bench.root.path / "jobs"
+    jobs = rig.context.root.path / "jobs"
     return os.listdir(jobs) if jobs.exists() else []
 
 
@@ -87,9 +87,9 @@ def test_no_submission_takes_a_writable_job_to_its_directory(
             (base / "tree").mkdir()
             request = Request(base / "tree", named)
             if by_engine:
-                await run_jobs(rig.bench, request, parallel=2, run="r")
+                await run_jobs(rig.context, request, parallel=2, run="r")
             else:
-                async with Orchestrator.over(rig.bench, Capacity(jobs=2), session="r") as doors:
+                async with Orchestrator.over(rig.context, Capacity(jobs=2), session="r") as doors:
                     await doors.submit_run(request)
             check_untouched(rig, named)
 
@@ -133,9 +133,9 @@ def test_a_recorded_writable_job_is_not_begun(spec: JobSpec) -> None:
         async with open_rig(base / "root") as rig:
             await rig.journal.append(sample_event(ev.Submitted, 1))
             body = msgspec.json.encode(sample_event(ev.Submitted, 1, spec=spec))
-            with closing(sqlite3.connect(rig.bench.root.journal)) as connection, connection:
+            with closing(sqlite3.connect(rig.context.root.journal)) as connection, connection:
                 connection.execute("UPDATE entries SET body = ?", (body,))
-            await recover(rig.bench, Queue(Capacity(jobs=1)))
+            await recover(rig.context, Queue(Capacity(jobs=1)))
             job = rig.journal.job("r.1")
 
             assert job.ended

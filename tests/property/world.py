@@ -168,11 +168,11 @@ class World:
         run = f"run{len(self.runs) + 1}"
         request = Request(self.root.path, self._specs(run, kinds))
 
-        async def main(bench: Context) -> None:
+        async def main(context: Context) -> None:
             try:
-                await engine.run_jobs(bench, request, parallel=parallel, run=run)
+                await engine.run_jobs(context, request, parallel=parallel, run=run)
             except* DaemonUnreachable:  # there was none to begin with: nothing was submitted
-                assert not bench.journal.jobs(run=run)
+                assert not context.journal.jobs(run=run)
 
         self.runs[self.start(main)] = run
         for number, name in enumerate(request.specs, start=1):
@@ -181,10 +181,10 @@ class World:
     def resume(self) -> Process:
         """`pikaci resume`"""
 
-        async def main(bench: Context) -> None:
+        async def main(context: Context) -> None:
             try:
-                await recover(bench, Queue(Capacity(jobs=4)))
-                await reaper.reap(bench, await reaper.unneeded(bench))
+                await recover(context, Queue(Capacity(jobs=4)))
+                await reaper.reap(context, await reaper.unneeded(context))
             except* PikaciError:
                 pass  # the daemon is away, and it says so
 
@@ -199,8 +199,8 @@ class World:
         if job.id not in self._known():
             return  # `there is no job`
 
-        async def main(bench: Context) -> None:
-            await cancel_jobs(bench, {job.id: job.run}, tasks=None, reason=REASON, hurry=now)
+        async def main(context: Context) -> None:
+            await cancel_jobs(context, {job.id: job.run}, tasks=None, reason=REASON, hurry=now)
 
         self.start(main, shares=False)
         job.may_be_cancelled = True

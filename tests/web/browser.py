@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -53,6 +55,12 @@ def open_browser(width: int = 1280, height: int = 900) -> Iterator[WebDriver]:
 def until(driver: WebDriver, condition: Callable[[WebDriver], Any], what: str = "") -> Any:
     """Wait for a condition; return its value."""
     return WebDriverWait(driver, SECS, poll_frequency=0.05).until(condition, what)
+
+
+def click(driver: WebDriver, selector: str) -> None:
+    """Click on an element, which the page may replace at any time."""
+    wait = WebDriverWait(driver, SECS, 0.05, [StaleElementReferenceException])
+    wait.until(lambda b: b.find_element(By.CSS_SELECTOR, selector).click() is None)
 
 
 def emulate(

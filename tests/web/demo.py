@@ -117,7 +117,7 @@ def fill(site: Site, now: datetime | None = None) -> dict[str, str]:
     running = {"unit": "make test", "integration": "make integration", "build-linux": "make build"}
     ids = site.submit_specs({name: JobSpec(command=text) for name, text in running.items()})
     site.submit_specs({"soak": JobSpec(command="make soak")})
-    site.submit_specs({name: JobSpec(command="make") for name in ("lint", "docs", "bench")})
+    site.submit_specs({name: JobSpec(command="make") for name in ("lint", "docs", "context")})
     found["running"] = ids[0]
     return found
 

@@ -7,14 +7,12 @@ from functools import partial
 
 import httpx
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.support.wait import WebDriverWait
 
 from orchestrator.service import token as tokens
 from orchestrator.service.token import RequireToken
-from tests.web.browser import SECS, until
+from tests.web.browser import click, until
 from tests.web.conftest import Stage
 from tests.web.puppet import COMMAND, Puppet
 from tests.web.site import open_site
@@ -62,15 +60,9 @@ def test_a_browser_logs_in_and_out(browser: WebDriver, stage: Stage) -> None:
     click(browser, "#cancel .danger")
     assert "cancelled" == stage.site.ended(job).verdict
 
-    browser.find_element(By.CSS_SELECTOR, ".top button").click()
+    click(browser, ".top button")
     until(browser, lambda b: b.find_elements(By.NAME, "token"))
     assert [] == browser.get_cookies()
-
-
-def click(browser: WebDriver, selector: str) -> None:
-    """Click on it, which the page may replace at any time."""
-    wait = WebDriverWait(browser, SECS, 0.05, [StaleElementReferenceException])
-    wait.until(lambda b: b.find_element(By.CSS_SELECTOR, selector).click() is None)
 
 
 def form(browser: WebDriver, token: str) -> None:

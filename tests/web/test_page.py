@@ -16,7 +16,7 @@ from orchestrator.units import duration
 from tests.samples import leave_artifacts
 from tests.unit.orchestrator.test_terminal import HOSTILE as HOSTILE_BYTES
 from tests.unit.orchestrator.test_terminal import TEXTS
-from tests.web.browser import emulate, until
+from tests.web.browser import click, emulate, until
 from tests.web.conftest import Stage
 from tests.web.puppet import COMMAND
 
@@ -114,7 +114,7 @@ def test_the_log_stays_at_its_end_until_one_scrolls_up(browser: WebDriver, stage
     has_line(browser, "more")
     assert 200 == browser.execute_script("return document.getElementById('log').scrollTop")
 
-    browser.find_element(By.ID, "log-end").click()
+    click(browser, "#log-end")
     until(browser, below, "at the end again")
     assert not browser.find_element(By.ID, "log-end").is_displayed()
 
@@ -134,8 +134,8 @@ def test_a_job_is_cancelled(browser: WebDriver, stage: Stage) -> None:
     (job,) = stage.site.submit(live=COMMAND)
     browser.get(f"{stage.site.url}/jobs/{job}")
     shows(browser, ".step.now", "running")
-    browser.find_element(By.CSS_SELECTOR, "#cancel summary").click()
-    browser.find_element(By.CSS_SELECTOR, "#cancel .danger").click()
+    click(browser, "#cancel summary")
+    click(browser, "#cancel .danger")
 
     shows(browser, "#job-head .word", "cancelled")
     shows(browser, ".failure", "cancelled: asked for on the page")
@@ -275,7 +275,7 @@ def test_a_search_goes_through_the_whole_log(browser: WebDriver, stage: Stage) -
     query.send_keys(Keys.ENTER)
     shows(browser, ".line.here", "line 40007 an Error here")
     assert browser.find_element(By.ID, "L40007").is_displayed()
-    browser.find_element(By.ID, "log-prev").click()
+    click(browser, "#log-prev")
     shows(browser, ".line.here", "line 7 an Error here")
     query.send_keys("x")
     shows(browser, "#log-count", "none")
@@ -295,7 +295,7 @@ def test_a_huge_log_is_shown_in_parts(browser: WebDriver, stage: Stage) -> None:
         "return document.querySelector('.line:last-child').id.slice(1)"
     )
 
-    browser.find_element(By.CSS_SELECTOR, ".more").click()
+    click(browser, ".more")
     has_line(browser, "line 1022501")
     assert 5000 == len(lines(browser))
     browser.execute_script("location.hash = '#L1000001'")
@@ -307,7 +307,7 @@ def test_a_huge_log_is_shown_in_parts(browser: WebDriver, stage: Stage) -> None:
     browser.execute_script("location.hash = '#L500000'")
     shows(browser, "#L500000.here", "line 500000")
     assert len(lines(browser)) <= 10_000
-    browser.find_element(By.ID, "log-end").click()
+    click(browser, "#log-end")
     has_line(browser, "line 1030000")
 
 
@@ -353,8 +353,8 @@ def test_without_scripts_it_is_all_there(browser: WebDriver, stage: Stage) -> No
     browser.get(f"{stage.site.url}/jobs/{job}")
     assert "one\ntwo <b>" in browser.find_element(By.ID, "log").text
 
-    browser.find_element(By.CSS_SELECTOR, "#cancel summary").click()
-    browser.find_element(By.CSS_SELECTOR, "#cancel .danger").click()
+    click(browser, "#cancel summary")
+    click(browser, "#cancel .danger")
     assert "cancelled" == stage.site.ended(job).verdict
     browser.get(f"{stage.site.url}/jobs/{job}")
 

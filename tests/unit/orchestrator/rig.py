@@ -35,7 +35,7 @@ class Rig:
         root = StateRoot(base)
         root.make()
         incus = Incus(base / "conf", spawn=fake, observe=self.calls.append)
-        self.bench = Context(root=root, journal=journal, incus=incus, **options)
+        self.context = Context(root=root, journal=journal, incus=incus, **options)
         self.images = Images(incus)
 
     async def submit(self, spec: JobSpec, *, number: int = 1, run: str = "r") -> JobTask:
@@ -51,9 +51,9 @@ class Rig:
             contract=contract().version,
             **now(),
         )
-        (self.bench.root.snapshots / SNAPSHOT).mkdir(exist_ok=True)
+        (self.context.root.snapshots / SNAPSHOT).mkdir(exist_ok=True)
         await self.journal.append(event)
-        return JobTask(self.bench, fold([event]), self.images, Queue(Capacity(jobs=1)))
+        return JobTask(self.context, fold([event]), self.images, Queue(Capacity(jobs=1)))
 
     async def live(self, spec: JobSpec) -> Job:
         """Run one job to its end, and read it back from the journal."""

@@ -116,10 +116,10 @@ async def _life(life: Life, trouble: str, start_again: bool, base: Path) -> Job:
     async with open_rig(base) as rig:
         TROUBLES[trouble](rig.fake)
         await life.live(rig)
-        with open_journal(rig.bench.root.journal) as journal:
+        with open_journal(rig.context.root.journal) as journal:
             after = Rig(base, journal, rig.fake)
             if start_again:
-                await recover(after.bench, Queue(Capacity(jobs=1)))
+                await recover(after.context, Queue(Capacity(jobs=1)))
             await trio.sleep(LATE_SECS)
             where = f"{life.interrupt.__name__} {'in' if life.midway else 'before'} {life.step}"
             return ended_once(after, where)
@@ -129,7 +129,7 @@ def ended_once(rig: Rig, where: str) -> Job:
     """Assert one verdict, a log that is right, no instance and no lease; the job."""
     job = rig.journal.job("r.1")
     asked = [entry for entry in rig.entries() if isinstance(entry, ev.CancelRequested)]
-    log = rig.bench.root.attempt_dir(job.id, job.attempt) / "guest.log"
+    log = rig.context.root.attempt_dir(job.id, job.attempt) / "guest.log"
     _, _, lines = (log.read_bytes() if log.exists() else b"").partition(b"\n")
 
     assert {} == rig.fake.instances(), where
@@ -156,7 +156,7 @@ def cancel_twice(life: Life) -> None:
 
 
 def detach(life: Life) -> None:
-    life.rig.bench.intent.rise(Intent.DETACH)
+    life.rig.context.intent.rise(Intent.DETACH)
     life.process.terminate()
 
 

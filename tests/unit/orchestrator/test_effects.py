@@ -208,7 +208,7 @@ async def test_a_job_outlives_an_agent_that_stops(
         rig.fake.break_off("pikaci-incus-run", secs=5, exit_code=255)
         job = await rig.live(JobSpec(command="echo one; sleep 20; echo two"))
 
-        log = (rig.bench.root.attempt_dir("r.1", 1) / "guest.log").read_bytes()
+        log = (rig.context.root.attempt_dir("r.1", 1) / "guest.log").read_bytes()
         assert Outcome.PASSED is job.outcome
         assert [b"one", b"two"] == log.splitlines()[1:]
 

@@ -42,7 +42,7 @@ async def run(
     rig: Rig, workspace: Path, specs: Mapping[str, JobSpec], *, parallel: int = 2, run: str = "r"
 ) -> list[Job]:
     request = Request(workspace=workspace, specs=specs)
-    await run_jobs(rig.bench, request, parallel=parallel, run=run)
+    await run_jobs(rig.context, request, parallel=parallel, run=run)
     return [rig.journal.job(row.id) for row in rig.journal.jobs(run=run)]
 
 
@@ -134,7 +134,7 @@ async def test_a_job_that_cannot_be_written_of_ends_none_beside_it(
             await run(rig, workspace, specs)
         monkeypatch.undo()
         left = rig.journal.job("r.1")
-        await recover(rig.bench, Queue(Capacity(jobs=1)))
+        await recover(rig.context, Queue(Capacity(jobs=1)))
 
         assert State.RUNNING is left.state
         assert 2 * [Outcome.PASSED] == [rig.journal.job(id).outcome for id in ("r.1", "r.2")]
@@ -173,16 +173,16 @@ async def test_a_cancelled_run_leaves_the_jobs_that_it_took_over(
     """They were not asked to end: their guests go on, and the next start follows them."""
     async with open_rig(tmp_path) as rig:
         task = await rig.submit(sample_shell_job(command="sleep 500"), run="dead")
-        rig.bench.intent.rise(Intent.DETACH)
+        rig.context.intent.rise(Intent.DETACH)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(task.run)
             await trio.sleep(10)
             nursery.cancel_scope.cancel()
 
-        bench = Rig(tmp_path, rig.journal, rig.fake).bench
+        context = Rig(tmp_path, rig.journal, rig.fake).context
         request = Request(workspace, {"a": sample_shell_job(command="sleep 500")})
         with trio.move_on_after(100):
-            await run_jobs(bench, request, parallel=1, run="r")
+            await run_jobs(context, request, parallel=1, run="r")
 
         assert State.RUNNING is rig.journal.job("dead.1").state
         assert State.CANCELLED is rig.journal.job("r.1").state
@@ -211,8 +211,8 @@ def test_one_writable_job_and_nothing_is_touched(
             jobs = await run(rig, base / "no-such-workspace", named)
 
             assert [] == rig.calls
-            assert [] == os.listdir(rig.bench.root.snapshots)
-            assert not (rig.bench.root.path / "jobs").exists()
+            assert [] == os.listdir(rig.context.root.snapshots)
+            assert not (rig.context.root.path / "jobs").exists()
             assert sum(spec.writable_workspace for spec in drawn) == len(jobs)
             for job in jobs:
                 assert (State.REJECTED, 1) == (job.state, len(job.phases))

@@ -23,7 +23,7 @@ from tests.unit.orchestrator.rig import Rig, open_rig
 
 async def sweep(rig: Rig) -> None:
     """What the next start does about what is left."""
-    await recover(rig.bench, Queue(Capacity(jobs=1)))
+    await recover(rig.context, Queue(Capacity(jobs=1)))
 
 
 def settled(rig: Rig) -> bool:
@@ -86,7 +86,7 @@ async def test_a_file_left_by_an_earlier_attempt_is_gone(
 ) -> None:
     """The artifact directory is reset before the instance is created, always."""
     async with open_rig(tmp_path) as rig:
-        stale = rig.bench.root.attempt_dir("r.1", 1) / "artifacts" / "stale"
+        stale = rig.context.root.attempt_dir("r.1", 1) / "artifacts" / "stale"
         stale.parent.mkdir(parents=True)
         stale.touch()
         seen: list[bool] = []
@@ -129,7 +129,7 @@ async def test_a_broken_connection_is_retried_with_an_instance_of_its_own(
         assert (Outcome.PASSED, 2) == (job.outcome, job.attempt)
         assert ["devices_configured"] == [entry.failure.phase for entry in retried]
         assert 2 == len({lease.instance for lease in leases})
-        assert rig.bench.root.attempt_dir("r.1", 1).is_dir()
+        assert rig.context.root.attempt_dir("r.1", 1).is_dir()
         assert settled(rig)
 
 
@@ -317,7 +317,7 @@ async def test_cancelled_at_any_call_the_job_is_dead_and_says_so(
         task = await rig.submit(JobSpec(command="sleep 1"))
         begun = 0
         with trio.CancelScope() as scope:
-            spawn = rig.bench.incus._spawn
+            spawn = rig.context.incus._spawn
 
             async def counting(argv, **kwargs):  # type: ignore[no-untyped-def]
                 nonlocal begun
@@ -348,7 +348,7 @@ async def test_a_cancelled_job_s_log_is_kept(tmp_path: Path, autojump_clock: Moc
             )
             await task.run()
 
-        log = rig.bench.root.attempt_dir("r.1", 1) / "guest.log"
+        log = rig.context.root.attempt_dir("r.1", 1) / "guest.log"
         assert State.CANCELLED == task.job.state
         assert b"begun" in log.read_bytes(), "what came after the cancellation too"
         assert settled(rig)

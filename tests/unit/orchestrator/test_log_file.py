@@ -230,7 +230,7 @@ async def test_a_cancelled_job_is_not_kept_waiting_by_what_its_guest_sends(
 
         assert trio.current_time() - began <= 10
     assert State.CANCELLED == task.job.state
-    directory = rig.bench.root.attempt_dir(task.job.id, 1)
+    directory = rig.context.root.attempt_dir(task.job.id, 1)
     assert [] == [path.name for path in directory.rglob("one")]
 
 

@@ -32,7 +32,7 @@ TALKS = "echo one; sleep 100; echo two"
 async def die_when(rig: Rig, spec: JobSpec, dead: Callable[[Job], bool], run: str = "r") -> None:
     """Submit a job and drive it until `dead`; then stop short, as kill -9 does."""
     task = await rig.submit(spec, run=run)
-    rig.bench.intent.rise(Intent.DETACH)
+    rig.context.intent.rise(Intent.DETACH)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(task.run)
         while not dead(task.job):
@@ -42,15 +42,15 @@ async def die_when(rig: Rig, spec: JobSpec, dead: Callable[[Job], bool], run: st
 
 def next_start(rig: Rig) -> Rig:
     """The same state root and daemon, for another process."""
-    return Rig(rig.bench.root.path, rig.journal, rig.fake)
+    return Rig(rig.context.root.path, rig.journal, rig.fake)
 
 
 async def go_on(rig: Rig, **options: bool) -> None:
-    await recover(next_start(rig).bench, Queue(Capacity(jobs=4)), **options)
+    await recover(next_start(rig).context, Queue(Capacity(jobs=4)), **options)
 
 
 def log_of(rig: Rig, job: str = "r.1", attempt: int = 1) -> bytes:
-    return (rig.bench.root.attempt_dir(job, attempt) / "guest.log").read_bytes()
+    return (rig.context.root.attempt_dir(job, attempt) / "guest.log").read_bytes()
 
 
 def nothing_left(rig: Rig) -> bool:
@@ -163,7 +163,7 @@ def test_an_instance_that_may_still_appear_is_waited_for_however_old_its_lease_i
 
             rig.journal.observe(lose)
             rig.fake.late("create", secs=20)
-            rig.bench.intent.rise(Intent.DETACH)
+            rig.context.intent.rise(Intent.DETACH)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon((await rig.submit(JobSpec(command="true"))).run)
                 await trio.sleep(60)
@@ -269,9 +269,9 @@ async def test_a_living_process_s_run_is_left_alone(
     async with open_rig(tmp_path) as rig:
         await die_when(rig, JobSpec(command=TALKS), lambda job: job.state is State.RUNNING)
         before = rig.journal.job("r.1")
-        with locks.hold_run(rig.bench.root.locks, "r"):
+        with locks.hold_run(rig.context.root.locks, "r"):
             await go_on(rig)
-            doomed = await reaper.unneeded(rig.bench)
+            doomed = await reaper.unneeded(rig.context)
 
         assert before == rig.journal.job("r.1")
         assert 1 == len(rig.fake.instances())
@@ -290,8 +290,8 @@ async def test_the_reaper_takes_what_no_job_of_ours_holds_and_nothing_else(
             )
         stray = rig.journal.job("forgotten.1").instance
         rig.journal.forget(["forgotten.1"])
-        doomed = await reaper.unneeded(rig.bench)
-        await reaper.reap(rig.bench, doomed)
+        doomed = await reaper.unneeded(rig.context)
+        await reaper.reap(rig.context, doomed)
 
         assert [stray] == [one.instance for one in doomed]
         assert {
@@ -311,7 +311,7 @@ async def test_a_job_past_its_deadline_is_known(tmp_path: Path, autojump_clock: 
                 ev.LeaseOpened(job=task.job.id, instance=f"x{number}", deadline=deadline, **now())
             )
 
-        assert ["r.1"] == overdue(rig.bench)
+        assert ["r.1"] == overdue(rig.context)
 
 
 async def test_a_result_counts_though_nobody_saw_the_command_start(

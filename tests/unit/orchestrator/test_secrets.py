@@ -197,10 +197,10 @@ async def test_a_job_left_by_a_dead_process_waits_for_its_secret(
     async with open_rig(tmp_path) as rig:
         await left_in(rig, state)
         before = rig.journal.job("r.1"), rig.fake.instances()
-        await recover(rig.bench, Queue(Capacity(jobs=1)))
+        await recover(rig.context, Queue(Capacity(jobs=1)))
         after = rig.journal.job("r.1"), rig.fake.instances()
         monkeypatch.setenv(HOST, MARK)
-        await recover(rig.bench, Queue(Capacity(jobs=1)))
+        await recover(rig.context, Queue(Capacity(jobs=1)))
         job = rig.journal.job("r.1")
 
         assert before == after
@@ -215,7 +215,7 @@ async def test_a_job_that_waits_for_its_secret_can_be_cancelled(
     monkeypatch.delenv(HOST, raising=False)
     async with open_rig(tmp_path) as rig:
         await left_in(rig, State.DEVICES_CONFIGURED)
-        await recover(rig.bench, Queue(Capacity(jobs=1)), cancel=True)
+        await recover(rig.context, Queue(Capacity(jobs=1)), cancel=True)
 
         assert State.CANCELLED is rig.journal.job("r.1").state
         assert not rig.fake.instances()
@@ -231,7 +231,7 @@ async def test_what_waits_for_its_secret_in_a_process_that_stays_says_so(
         tasks: dict[str, JobTask] = {}
         async with trio.open_nursery() as nursery:
             go_on = partial(recover, tasks=tasks, wait_for_secrets=True)
-            nursery.start_soon(go_on, rig.bench, Queue(Capacity(jobs=1)))
+            nursery.start_soon(go_on, rig.context, Queue(Capacity(jobs=1)))
             while not rig.notes(ev.Warned):
                 await trio.sleep(0.1)
             tasks["r.1"].cancel("asked for")
@@ -255,13 +255,13 @@ async def test_a_runner_that_was_started_needs_no_secret_again(
             plan, nonce(rig.journal.key, plan.instance), {"TOKEN": MARK}, lease_secs=999
         )
         with trio.move_on_after(50):
-            await rig.bench.incus.perform(commands.run(plan, stdin=stdin_of(lambda: stdin)))
+            await rig.context.incus.perform(commands.run(plan, stdin=stdin_of(lambda: stdin)))
         monkeypatch.delenv(HOST)
-        await recover(rig.bench, Queue(Capacity(jobs=1)))
+        await recover(rig.context, Queue(Capacity(jobs=1)))
         job = rig.journal.job("r.1")
 
         assert (Outcome.PASSED, 1) == (job.outcome, job.attempt)
-        log = (rig.bench.root.attempt_dir("r.1", 1) / "guest.log").read_bytes()
+        log = (rig.context.root.attempt_dir("r.1", 1) / "guest.log").read_bytes()
         assert [b"one", b"two"] == log.splitlines()[1:]
 
 

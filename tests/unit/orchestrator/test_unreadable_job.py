@@ -214,10 +214,10 @@ async def test_its_siblings_are_recovered(
         for run, number in (("bad", 1), ("bad", 2), ("good", 1)):
             await rig.submit(JobSpec(command="true"), number=number, run=run)
         await rig.journal.append(sample_event(ev.ArtifactsReset, 2, job="bad.1"))
-        change(rig.bench.root.journal, damage)
+        change(rig.context.root.journal, damage)
         before = rig.journal.bodies("bad.1")
 
-        faults = await recover(rig.bench, Queue(Capacity(jobs=4)))
+        faults = await recover(rig.context, Queue(Capacity(jobs=4)))
 
         assert ["bad.1 cannot be read" in str(fault) for fault in faults] == [True]
         for job in ("bad.2", "good.1"):
@@ -237,7 +237,7 @@ async def make_instance(rig: Rig, attempt: int, *, deadline: datetime) -> str:
     }
     root = {"root": {"type": "disk", "path": "/", "pool": "pikaci"}}
     document = msgspec.json.encode({"config": tags, "devices": root})
-    incus = rig.bench.incus
+    incus = rig.context.incus
     image = f"{incus.remote}:pikaci/dev"
     await call(incus, "create", image, incus.name(name), stdin=document)
     return name
@@ -254,13 +254,13 @@ async def test_its_instance_is_needed_until_its_deadline(
         later, before = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, -1))
         lives = await make_instance(rig, attempt, deadline=later)
         stray = await make_instance(rig, 7, deadline=later)
-        readable = await reaper.unneeded(rig.bench)
-        change(rig.bench.root.journal, damage)
-        unreadable = await reaper.unneeded(rig.bench)
+        readable = await reaper.unneeded(rig.context)
+        change(rig.context.root.journal, damage)
+        unreadable = await reaper.unneeded(rig.context)
         for name in (lives, stray):
-            await call(rig.bench.incus, "delete", "--force", rig.bench.incus.name(name))
+            await call(rig.context.incus, "delete", "--force", rig.context.incus.name(name))
         late = await make_instance(rig, attempt, deadline=before)
-        overdue = await reaper.unneeded(rig.bench)
+        overdue = await reaper.unneeded(rig.context)
 
     assert {stray} <= {one.instance for one in readable}
     assert [] == unreadable
@@ -278,8 +278,8 @@ async def test_its_lease_ends_behind_its_deadline(
             deadline = datetime.now(UTC) + timedelta(hours=hours)
             lease = ev.LeaseOpened(job="bad.1", instance=instance, deadline=deadline, **now())
             await rig.journal.append(lease)
-        change(rig.bench.root.journal, DAMAGE["lost event"])
-        await recover(rig.bench, Queue(Capacity(jobs=1)))
+        change(rig.context.root.journal, DAMAGE["lost event"])
+        await recover(rig.context, Queue(Capacity(jobs=1)))
 
         assert ["pikaci-later"] == [lease.instance for lease in rig.journal.open_leases()]
         assert not rig.fake.instances()
@@ -290,7 +290,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rig], None]:
     """Commands talk to the fake of a rig."""
 
     def use(rig: Rig) -> None:
-        monkeypatch.setattr("orchestrator.settings.open_incus", lambda *_: rig.bench.incus)
+        monkeypatch.setattr("orchestrator.settings.open_incus", lambda *_: rig.context.incus)
 
     return use
 
@@ -309,9 +309,9 @@ async def test_resume_names_it_and_goes_on(
         for run in ("bad", "good"):
             await rig.submit(JobSpec(command="true"), run=run)
         await rig.journal.append(sample_event(ev.ArtifactsReset, 2, job="bad.1"))
-        change(rig.bench.root.journal, damage)
+        change(rig.context.root.journal, damage)
 
-        code = await cli_resume._resume(rig.bench.root, "json")
+        code = await cli_resume._resume(rig.context.root, "json")
 
     out, err = capsys.readouterr()
     outcomes = {run["run"]: (run["outcome"], run["exit_code"]) for run in json.loads(out)}
@@ -334,10 +334,10 @@ async def test_cancel_all_ends_the_others_and_names_it(
         for run in ("bad", "good"):
             await rig.submit(JobSpec(command="sleep 1000"), run=run)
         await rig.journal.append(sample_event(ev.ArtifactsReset, 2, job="bad.1"))
-        change(rig.bench.root.journal, damage)
+        change(rig.context.root.journal, damage)
         began = trio.current_time()
 
-        code = await cli_cancel._cancel(rig.bench.root, (), False, "human")
+        code = await cli_cancel._cancel(rig.context.root, (), False, "human")
 
         assert State.CANCELLED is rig.journal.job("good.1").state
         assert trio.current_time() - began < 30

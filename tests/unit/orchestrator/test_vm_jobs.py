@@ -47,7 +47,7 @@ async def open_vm_rig(base: Path) -> AsyncIterator[Rig]:
 
 
 def log_of(rig: Rig) -> bytes:
-    return (rig.bench.root.attempt_dir("r.1", 1) / "guest.log").read_bytes()
+    return (rig.context.root.attempt_dir("r.1", 1) / "guest.log").read_bytes()
 
 
 async def test_a_job_in_a_vm(tmp_path: Path) -> None:
@@ -153,6 +153,6 @@ async def test_ready_is_running(tmp_path: Path) -> None:
                 await trio.sleep(0.01)
             (name,) = rig.fake.instances()
             shown = rig.fake.instances()[name].shown_status
-            status = await instance_status(rig.bench.incus, name, deadline=Deadline(9))
+            status = await instance_status(rig.context.incus, name, deadline=Deadline(9))
 
     assert ("Ready", "Running") == (shown, status)
