@@ -41,6 +41,14 @@ class StateRoot:
         return self.path / "snapshots"
 
     @property
+    def indexes(self) -> Path:
+        return self.path / "indexes"
+
+    def index(self, workspace: Path) -> Path:
+        """The file for what is known of a workspace's files."""
+        return self.indexes / hashlib.sha256(os.fsencode(workspace)).hexdigest()[:32]
+
+    @property
     def locks(self) -> Path:
         return self.path / "locks"
 

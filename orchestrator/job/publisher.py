@@ -63,6 +63,7 @@ class Publisher:
                 exclude=(self._root.path,),
                 include=include,
                 owner=(contract().user.uid, contract().user.gid),
+                index=self._root.index(tree),
             )
 
     async def prepare(self, request: Request) -> Snapshot:

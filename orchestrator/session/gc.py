@@ -23,11 +23,12 @@ from orchestrator.errors import UsageError
 from orchestrator.journal import JobRow, open_journal
 from orchestrator.journal.reader import JournalReader
 from orchestrator.session import locks
+from orchestrator.session.disk_usage import SharedUsage, disk_usage
 from orchestrator.session.locks import session_of
+from orchestrator.snapshot.index import UNFINISHED, snapshot_of
 from orchestrator.state_root import StateRoot
 
 _GOING = ".old-"
-_BLOCK = 512  # what st_blocks counts
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Bounds:
     """A run is deleted when it exceeds one of these; None is no bound.
 
     `runs` is how many runs to keep; `age` the maximum time since a run's last job ended; `size` the
-    maximum bytes on disk of all job directories and their snapshots. `damaged`: delete also runs
-    with a job that cannot be read.
+    maximum bytes on disk of all job directories and their snapshots, where a file that several
+    snapshots have counts once. `damaged`: delete also runs with a job that cannot be read.
     """
 
     runs: int | None = None
@@ -83,22 +84,22 @@ def collect_garbage(
     """Delete the runs beyond the bounds, the oldest first, and leftovers.
 
     Leftovers are snapshots that no kept run uses, that are unfinished, or that a killed gc renamed;
-    and locks and sockets of dead processes. Kept are runs that are not settled, that a live process
-    holds, or that have a job which cannot be read, since somebody may want to examine it. Files are
-    deleted before their journal entries: after a crash in between the journal still knows the rest,
-    and on a full disk `journal` may be read-only.
+    indexes of deleted snapshots; and locks and sockets of dead processes. Kept are runs that are
+    not settled, that a live process holds, or that have a job which cannot be read, since somebody
+    may want to examine it. Files are deleted before their journal entries: after a crash in between
+    the journal still knows the rest, and on a full disk `journal` may be read-only.
     """
     if not dry_run and not os.access(root.path, os.W_OK):
         raise UsageError(f"{root.path} cannot be written to", resolution="nothing was deleted")
     # First the locks, then the runs: nobody resumes a settled run without a live process.
-    snapshots = {path: _size(path) for path in _entries(root.snapshots)}
+    snapshots = _entries(root.snapshots)
+    usage = SharedUsage(snapshots)
     living = _living(root.locks)
     runs = _runs(root, journal, damaged=bounds.damaged)
     known = {run.id for run in runs}
-    named = {path.name: size for path, size in snapshots.items()}
     free = {run.id for run in runs if run.settled} - living
     problems: list[str] = []
-    beyond = _beyond(bounds, runs, free, named)
+    beyond = _beyond(bounds, runs, free, usage)
     spared = () if bounds.damaged else _with_unreadable_jobs(journal, beyond)
     gone = [
         run
@@ -119,16 +120,18 @@ def collect_garbage(
     if not dry_run:
         # Submissions need not wait for this. If we are killed here, the next gc deletes the rest.
         spare = [path for path, there in aside.items() if _delete(there, problems)]
-    if not dry_run:
+        _delete_stale_indexes(root)
         if gone:
             with open_journal(root.journal) as writable:
                 writable.forget([job for run in gone for job in run.directories])
         _delete_stale_locks(root.locks, {session_of(run.id) for run in runs if not run.settled})
+    every = {path.name for path in snapshots}
+    kept = every.difference(path.name for path in spare)
     return Freed(
         runs=len(gone),
         jobs=sum(len(run.directories) for run in gone),
         snapshots=len(spare),
-        size=sum(run.size for run in gone) + sum(snapshots[path] for path in spare),
+        size=sum(run.size for run in gone) + usage.of(every) - usage.of(kept),
         problems=tuple(problems),
         spared=tuple(spared),
     )
@@ -171,14 +174,14 @@ def _run(root: StateRoot, run: str, jobs: Sequence[JobRow], open_jobs: Collectio
         snapshots=frozenset(job.snapshot for job in jobs if job.snapshot),
         ended_at=max(times, default=None),
         settled=plain and not any(job.id in open_jobs for job in jobs),
-        size=sum(map(_size, directories.values())),
+        size=sum(map(disk_usage, directories.values())),
     )
 
 
 def _beyond(
-    bounds: Bounds, runs: Sequence[_Run], free: Collection[str], snapshots: Mapping[str, int]
+    bounds: Bounds, runs: Sequence[_Run], free: Collection[str], usage: SharedUsage
 ) -> list[_Run]:
-    """The runs to delete, out of the `free` ones; `snapshots` are sizes by name."""
+    """The runs to delete, out of the `free` ones; `usage` is that of the snapshots."""
     first = 0 if bounds.runs is None else len(runs) - bounds.runs
     oldest = datetime.now(UTC) - bounds.age if bounds.age is not None else None
     going = [
@@ -191,15 +194,14 @@ def _beyond(
     gone = {run.id for run in going}
     left = [run for run in runs if run.id not in gone]
     users = Counter(name for run in left for name in run.snapshots)
-    size = sum(run.size for run in left) + sum(snapshots.get(name, 0) for name in users)
+    jobs = sum(run.size for run in left)
     for run in left:
-        if size <= bounds.size:
+        if jobs + usage.of(+users) <= bounds.size:
             break
         if run.id in free:
             going.append(run)
             users.subtract(run.snapshots)
-            unused = [name for name in run.snapshots if not users[name]]
-            size -= run.size + sum(snapshots.get(name, 0) for name in unused)
+            jobs -= run.size
     return going
 
 
@@ -232,6 +234,15 @@ def _set_aside(
     return moved
 
 
+def _delete_stale_indexes(root: StateRoot) -> None:
+    """Delete what is known of the files of snapshots that are gone; it is only a cache."""
+    for path in _entries(root.indexes):
+        snapshot = None if path.name.startswith(UNFINISHED) else snapshot_of(path)
+        if snapshot is None or not (root.snapshots / snapshot).is_dir():
+            with suppress(OSError):
+                path.unlink()
+
+
 def _delete_stale_locks(directory: Path, needed: Collection[str]) -> None:
     """Delete locks and sockets of dead processes, except for runs that recovery will take over."""
     for run in {path.name.removesuffix(".sock") for path in _entries(directory)}.difference(needed):
@@ -252,19 +263,6 @@ def _living(directory: Path) -> set[str]:
 
 def _entries(directory: Path) -> list[Path]:
     return list(directory.iterdir()) if directory.is_dir() else []
-
-
-def _size(path: Path) -> int:
-    """Bytes on disk of a file or a tree; what is deleted meanwhile counts as nothing."""
-    size, trees = 0, [path]
-    while trees:
-        tree = trees.pop()
-        with suppress(OSError):
-            status = tree.lstat()
-            size += status.st_blocks * _BLOCK
-            if stat.S_ISDIR(status.st_mode):
-                trees += tree.iterdir()
-    return size
 
 
 def _unless_gone(call: object, path: str, raised: tuple[Any, BaseException, Any]) -> None:

@@ -2,27 +2,31 @@
 
 A snapshot is `HASH/` in a private directory. It appears under its name only when it is complete: it
 is written under another name, synced, and renamed. The same tree has the same name, so an unchanged
-workspace is hashed but not copied, and two publishers of the same tree both succeed.
+workspace is not copied, and two publishers of the same tree both succeed.
+
+Files that did not change since the workspace's previous snapshot are hard links to its copies. That
+is as safe as one snapshot for many jobs: nobody writes to a published file. Guests, containers and
+VMs alike, get it through a mount that is read-only on the host, which no guest's root can change. A
+copy with another owner or mode is a file of its own. Deleting a snapshot takes only its own links.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import secrets
 import shutil
-import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from orchestrator.errors import SnapshotError
+from orchestrator.snapshot.content import Access
 from orchestrator.snapshot.files import workspace_files
-
-_FORMAT = b"pikaci snapshot 1\0"
-UNFINISHED = ".new-"
+from orchestrator.snapshot.index import UNFINISHED, Index, Seen, read_index, write_index
+from orchestrator.snapshot.tree import Content, copy_tree, read_tree, tree_hash
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,19 @@ async def publish(
     exclude: tuple[Path, ...] = (),
     include: tuple[str, ...] = (),
     owner: tuple[int, int],
+    index: Path | None = None,
 ) -> Snapshot:
     """Publish the workspace in `snapshots`, unless it is there already.
 
     `owner` is the (uid, gid) of the job's user in a guest. As root, the files are given to it, with
     their modes. Otherwise the copy is made readable for everybody, which is safe because
     `snapshots` is private. The hash covers names, bytes, modes and link targets as they are in the
-    workspace. A cancellation takes effect between two files.
+    workspace. A file has the time that it had when it first was in a snapshot with these bytes.
+    The file `index` is what this workspace's earlier publishers knew of it; without one, every file
+    is read and copied. A cancellation takes effect between two files.
     """
     return await trio.to_thread.run_sync(
-        lambda: _publish(workspace, snapshots, exclude, include, owner)
+        lambda: _publish(workspace, snapshots, exclude, include, Access(owner), index)
     )
 
 
@@ -64,13 +71,22 @@ def _publish(
     snapshots: Path,
     exclude: tuple[Path, ...],
     include: tuple[str, ...],
-    owner: tuple[int, int],
+    access: Access,
+    path: Path | None,
 ) -> Snapshot:
+    began = time.time_ns()
+    root = os.fsencode(workspace)
     try:
+        index = read_index(path, workspace) if path is not None else Index(root)
         files = workspace_files(workspace, exclude=exclude, include=include)
-        found = _hash_tree(workspace, files.names)
+        tree = read_tree(root, files.names, index)
+        found = tree_hash(tree)
         if not (snapshots / found).exists():
-            found = _copy(workspace, snapshots, files.names, owner)
+            same = _same(index, tree, snapshots) if index.owner == access.holder else {}
+            found, tree = _copy(root, snapshots, tree, access, same)
+        if path is not None and not _is_known(tree, found, index):
+            seen = {name: one for name, one in tree.items() if isinstance(one, Seen)}
+            write_index(path, Index(root, found, access.holder, began, seen))
     except OSError as error:
         raise SnapshotError(
             f"the snapshot of {workspace} failed: {error}",
@@ -79,18 +95,38 @@ def _publish(
     return Snapshot(found, snapshots / found, files.commit, files.dirty, files.warnings)
 
 
-def _copy(workspace: Path, snapshots: Path, names: list[bytes], owner: tuple[int, int]) -> str:
-    """Copy the named files; returns the hash of the copy."""
+def _same(index: Index, tree: dict[bytes, Content], snapshots: Path) -> dict[bytes, bytes]:
+    """The copies of unchanged files in the previous snapshot of this workspace, by name."""
+    previous = os.fsencode(snapshots / index.snapshot) + b"/"
+    return {
+        name: previous + name
+        for name, seen in index.files.items()
+        if isinstance(now := tree.get(name), Seen)
+        and now.digest == seen.digest
+        and now.mode == seen.mode
+    }
+
+
+def _is_known(tree: dict[bytes, Content], found: str, index: Index) -> bool:
+    """Whether the index has all of this already."""
+    return index.snapshot == found and all(
+        index.files.get(name) is one for name, one in tree.items() if isinstance(one, Seen)
+    )
+
+
+def _copy(
+    root: bytes,
+    snapshots: Path,
+    tree: dict[bytes, Content],
+    access: Access,
+    same: dict[bytes, bytes],
+) -> tuple[str, dict[bytes, Content]]:
+    """Publish a tree that was read; its hash, and what was copied."""
     new = snapshots / f"{UNFINISHED}{secrets.token_hex(8)}"
     new.mkdir(mode=0o755)
     try:
-        new.chmod(0o755)
-        made = {b""}
-        for name in names:
-            trio.from_thread.check_cancelled()
-            _copy_one(workspace, new, name, made)
-        found = _hash_tree(new, names)
-        _hand_over(new, owner)
+        tree = copy_tree(root, tree, os.fsencode(new), access, same)
+        found = tree_hash(tree)
         _sync(new)
         try:
             new.rename(snapshots / found)
@@ -102,69 +138,7 @@ def _copy(workspace: Path, snapshots: Path, names: list[bytes], owner: tuple[int
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    return found
-
-
-def _copy_one(workspace: Path, new: Path, name: bytes, made: set[bytes]) -> None:
-    source = os.path.join(os.fsencode(workspace), name)
-    target = os.path.join(os.fsencode(new), name)
-    _make_parents(new, os.path.dirname(name), made)
-    try:
-        shutil.copyfile(source, target, follow_symlinks=False)
-        shutil.copystat(source, target, follow_symlinks=False)
-    except FileNotFoundError:
-        pass  # deleted since it was listed
-
-
-def _hash_tree(root: Path, names: list[bytes]) -> str:
-    """The content hash of the named files; each part is prefixed with its length."""
-    whole = hashlib.sha256(_FORMAT)
-    for name in names:
-        trio.from_thread.check_cancelled()
-        path = os.path.join(os.fsencode(root), name)
-        try:
-            status = os.lstat(path)
-            if stat.S_ISLNK(status.st_mode):
-                kind, content = b"link", os.readlink(path)
-            else:
-                kind = b"file %o" % stat.S_IMODE(status.st_mode)
-                content = _digest(path)
-        except FileNotFoundError:
-            continue
-        for part in (name, kind, content):
-            whole.update(b"%d:" % len(part) + part)
-    return whole.hexdigest()
-
-
-def _digest(path: bytes) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _make_parents(new: Path, parent: bytes, made: set[bytes]) -> None:
-    if parent in made:
-        return
-    _make_parents(new, os.path.dirname(parent), made)
-    target = os.path.join(os.fsencode(new), parent)
-    os.mkdir(target)
-    os.chmod(target, 0o755)  # regardless of the umask
-    made.add(parent)
-
-
-def _hand_over(new: Path, owner: tuple[int, int]) -> None:
-    """Let the job's user read everything."""
-    for directory, subdirectories, files in os.walk(os.fsencode(new)):
-        for name in [b"", *subdirectories, *files]:
-            path = os.path.join(directory, name)
-            if os.geteuid() == 0:
-                status = os.lstat(path)
-                os.lchown(path, *owner)
-                if not stat.S_ISLNK(status.st_mode):
-                    os.chmod(path, stat.S_IMODE(status.st_mode))  # chown clears setuid
-            elif os.geteuid() != owner[0] and not os.path.islink(path):
-                mode = stat.S_IMODE(os.lstat(path).st_mode)
-                os.chmod(path, mode | 0o444 | (0o111 if mode & 0o100 else 0))
+    return found, tree
 
 
 def _sync(directory: Path) -> None:

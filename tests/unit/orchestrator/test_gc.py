@@ -165,6 +165,42 @@ async def test_the_oldest_go_until_the_rest_fits(ground: Ground) -> None:
     assert (["c", "d"], ["own"]) == (ground.runs, ground.snapshots)
 
 
+async def test_files_that_snapshots_share_count_once(ground: Ground) -> None:
+    """They are freed with the last of these snapshots, and no run goes for bytes that stay."""
+    for run, snapshot in (("a", "one"), ("b", "two"), ("c", "three")):
+        await ground.run(run, snapshot=snapshot)
+    ground.snapshot("one", kilobytes=500)
+    for name in ("two", "three"):
+        (ground.root.snapshots / name / "shared").hardlink_to(
+            ground.root.snapshots / "one" / "file"
+        )
+
+    none = ground.gc(size=700 * KILO)
+    first = ground.gc(runs=1)
+    last = ground.gc(runs=0)
+
+    assert (0, 2, 1) == (none.runs, first.runs, last.runs)
+    assert first.size < 100 * KILO < 500 * KILO <= last.size < 600 * KILO
+
+
+async def test_what_is_known_of_a_deleted_snapshot_s_files_goes(
+    ground: Ground, workspace: Path
+) -> None:
+    """Of a kept one it stays; what is torn, or was never finished, goes too."""
+    paths = []
+    for name in ("kept", "deleted"):
+        (workspace / "a").write_text(name)
+        paths.append(ground.root.index(workspace / name))
+        snapshot = await publish(workspace, ground.root.snapshots, owner=(1, 1), index=paths[-1])
+        await ground.run(name, snapshot=snapshot.hash, age=timedelta(name == "deleted"))
+    (ground.root.indexes / "torn").write_bytes(paths[0].read_bytes()[:5])
+    shutil.copy(paths[0], ground.root.indexes / ".new-1234")
+
+    ground.gc(age=timedelta(hours=1))
+
+    assert [paths[0]] == list(ground.root.indexes.iterdir())
+
+
 async def test_what_was_freed_is_what_the_disk_had(ground: Ground) -> None:
     """The size is that of all that went, in bytes on the disk."""
     await ground.run("r", kilobytes=300)

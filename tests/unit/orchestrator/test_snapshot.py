@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -135,6 +136,52 @@ async def test_an_unchanged_tree_gives_the_same_snapshot(workspace: Path, snapsh
 
     assert (first, inode) == (second, second.path.stat().st_ino)
     assert [first.hash] == os.listdir(snapshots)
+
+
+async def test_the_hash_of_a_tree_never_changes_its_meaning(
+    workspace: Path, snapshots: Path
+) -> None:
+    """Snapshots that older versions published are found again."""
+    (workspace / "d").mkdir()
+    (workspace / "d" / "run").write_text("#!/bin/sh\n")
+    (workspace / "d" / "run").chmod(0o755)
+    (workspace / "link").symlink_to("d/run")
+    (workspace / "empty").touch()
+    (workspace / "empty").chmod(0o644)
+
+    snapshot = await publish(workspace, snapshots, owner=OWNER)
+
+    assert "f0e9d4fe15a4776f1396840e2061da75185faadd446cee417b1631ba7b99f39d" == snapshot.hash
+
+
+@pytest.mark.parametrize("ends", ["in a hole", "in data"])
+async def test_holes_stay_holes(workspace: Path, snapshots: Path, ends: str) -> None:
+    """A large sparse file is its bytes, and takes up no more of the disk than it did."""
+    size = 2**25
+    with open(workspace / "disk.img", "wb") as file:
+        file.seek(2**20)
+        file.write(b"first")
+        file.seek(2**24 + 12345)
+        file.write(b"second")
+        file.truncate(size)
+        if ends == "in data":
+            file.seek(size)
+            file.write(b"third")
+
+    snapshot = await publish(workspace, snapshots, owner=OWNER)
+
+    copy = snapshot.path / "disk.img"
+    assert copy.stat().st_blocks * 512 < 2**20
+    with open(copy, "rb") as ours, open(workspace / "disk.img", "rb") as theirs:
+        assert (
+            hashlib.file_digest(ours, "md5").digest() == hashlib.file_digest(theirs, "md5").digest()
+        )
+    # With the same bytes and no holes it is the same tree.
+    hash_ = snapshot.hash
+    shutil.copyfile(workspace / "disk.img", workspace / "full")
+    (workspace / "full").replace(workspace / "disk.img")
+    assert (workspace / "disk.img").stat().st_blocks * 512 >= size
+    assert hash_ == (await publish(workspace, snapshots, owner=OWNER)).hash
 
 
 async def test_two_publishers_of_one_tree_both_succeed(workspace: Path, snapshots: Path) -> None:

@@ -1,0 +1,108 @@
+"""The content of a tree: its files and links by name, and the hash over all of them.
+
+The hash covers names, bytes, modes and link targets; each part is prefixed with its length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping
+
+import trio
+
+from orchestrator.snapshot.content import Access, copy_file, digest
+from orchestrator.snapshot.index import Index, Seen
+
+_FORMAT = b"pikaci snapshot 1\0"
+
+# A regular file, or the target of a link.
+Content = Seen | bytes
+
+
+def tree_hash(tree: Mapping[bytes, Content]) -> str:
+    """The hash of the files and links of a tree, in the order of their names."""
+    whole = hashlib.sha256(_FORMAT)
+    for name, content in tree.items():
+        if isinstance(content, bytes):
+            parts = (name, b"link", content)
+        else:
+            parts = (name, b"file %o" % stat.S_IMODE(content.mode), content.digest)
+        whole.update(b"".join(b"%d:%b" % (len(part), part) for part in parts))
+    return whole.hexdigest()
+
+
+def read_tree(root: bytes, names: Iterable[bytes], index: Index) -> dict[bytes, Content]:
+    """Read the named files and links below `root`, except for files that the index knows."""
+    tree: dict[bytes, Content] = {}
+    for name in names:
+        trio.from_thread.check_cancelled()
+        path = root + b"/" + name
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                tree[name] = os.readlink(path)
+            else:
+                tree[name] = index.find(name, status) or Seen.now(status, digest(path))
+        except FileNotFoundError:
+            pass  # deleted since it was listed
+    return tree
+
+
+def copy_tree(
+    root: bytes,
+    tree: Mapping[bytes, Content],
+    new: bytes,
+    access: Access,
+    same: Mapping[bytes, bytes],
+) -> dict[bytes, Content]:
+    """Copy a tree that was read to the directory `new`; what was copied.
+
+    `same` are files with the content of the tree's, by name: they become hard links to these.
+    """
+    copied: dict[bytes, Content] = {}
+    access.give(new, 0o755)
+    made = {b""}
+    for name, content in tree.items():
+        trio.from_thread.check_cancelled()
+        _make_parents(new, os.path.dirname(name), made, access)
+        target = new + b"/" + name
+        if (ready := same.get(name)) is not None and _link(ready, target):
+            copied[name] = content
+            continue
+        try:
+            copied[name] = _copy(root + b"/" + name, target, access)
+        except FileNotFoundError:
+            pass  # deleted since it was read
+    return copied
+
+
+def _copy(path: bytes, target: bytes, access: Access) -> Content:
+    status = os.lstat(path)
+    if not stat.S_ISLNK(status.st_mode):
+        return Seen.now(*copy_file(path, target, access))
+    leads_to = os.readlink(path)
+    os.symlink(leads_to, target)
+    access.give(target, None)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+    return leads_to
+
+
+def _link(ready: bytes, target: bytes) -> bool:
+    """Whether a hard link could be made. There is a limit for each file, and some have none."""
+    try:
+        os.link(ready, target, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _make_parents(new: bytes, parent: bytes, made: set[bytes], access: Access) -> None:
+    if parent in made:
+        return
+    _make_parents(new, os.path.dirname(parent), made, access)
+    target = new + b"/" + parent
+    os.mkdir(target)
+    access.give(target, 0o755)
+    made.add(parent)
