@@ -15,9 +15,9 @@ from typing import IO
 
 import msgspec
 
-from orchestrator.attempt.globs import GlobSet, any_of
 from orchestrator.attempt.tar_stream import BadArchive, Kind, Member, Sink, TarStream
 from orchestrator.contract import contract
+from orchestrator.globs import GlobSet, any_of
 from orchestrator.terminal import plain
 from orchestrator.units import size
 
@@ -79,6 +79,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[CollectedFile, ...]
     refused: tuple[RefusedFile, ...]
     problem: str
+
+
+def unmatched(globs: tuple[str, ...], manifest: Manifest) -> list[str]:
+    """The globs that matched no file; none if the archive is incomplete, as it may have had one."""
+    if manifest.problem:
+        return []
+    names = [one.path for one in manifest.files] + [one.path for one in manifest.refused]
+    return [glob for glob in globs if not any(map(GlobSet((glob,)).takes, names))]
 
 
 def write_manifest(attempt: Path, manifest: Manifest) -> None:

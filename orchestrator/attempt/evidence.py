@@ -20,6 +20,7 @@ from orchestrator.attempt.archive import (
     Collector,
     Manifest,
     collect_command,
+    unmatched,
     write_manifest,
 )
 from orchestrator.attempt.diagnosis import look_at_failure
@@ -117,10 +118,10 @@ class Evidence:
                 max_log_bytes=max_log_bytes,
             )
 
-        def finish() -> Manifest:
+        def finish() -> None:
             manifest = collector.finish()
             write_manifest(self.directory, manifest)
-            return manifest
+            self._warn(manifest)
 
         @asynccontextmanager
         async def receive() -> AsyncIterator[Sink]:
@@ -137,8 +138,7 @@ class Evidence:
             finally:
                 # However it ended: record what was taken.
                 with trio.CancelScope(shield=True):
-                    manifest = await trio.to_thread.run_sync(finish)
-                self._warn(manifest)
+                    await trio.to_thread.run_sync(finish)
 
         command = collect_command(
             self.plan.artifacts, want_log=want_log, max_log_bytes=max_log_bytes
@@ -165,6 +165,8 @@ class Evidence:
             self.warnings.append(f"not collected: {refused.path} {refused.reason}")
         if manifest.problem:
             self.warnings.append(f"not all artifacts were collected: {manifest.problem}")
+        for glob in unmatched(self.plan.artifacts, manifest):
+            self.warnings.append(f"no file below /artifacts matches {glob!r}")
 
     def _store(self, result: bytes) -> None:
         """Sync result and log to the disk, before the journal says that they are there."""

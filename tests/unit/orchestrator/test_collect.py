@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.attempt.archive import Collector, Manifest, collect_command
-from orchestrator.attempt.globs import GlobSet, any_of
+from orchestrator.attempt.archive import Collector, Manifest, collect_command, unmatched
 from orchestrator.attempt.result import GuestResult, parse_result
 from orchestrator.attempt.tar_stream import Member, TarStream
+from orchestrator.globs import GlobSet, any_of
 from orchestrator.units import size
 
 MAX_BYTES = 1 << 20
@@ -82,6 +82,22 @@ def test_files_of_the_globs_are_written_with_a_manifest(tmp_path: Path) -> None:
     assert os.access(tmp_path / "artifacts/a/b.xml", os.X_OK)
     assert ("", ()) == (manifest.problem, manifest.refused)
     assert [("a/b.xml", 3)] == [(file.path, file.size) for file in manifest.files]
+
+
+def test_a_glob_that_matched_nothing_is_known(tmp_path: Path) -> None:
+    """A refused file counts; an archive without its end proves nothing."""
+    data = archive(
+        ("./result.json", b"{}", {}),
+        ("./a/b.xml", b"xml", {}),
+        ("link", None, {"type": tarfile.SYMTYPE, "linkname": "/etc/shadow"}),
+    )
+    globs = ("a/**", "*.xml", "lin?", "junit.xml")
+
+    _, whole = collect(tmp_path / "whole", data, *globs)
+    _, half = collect(tmp_path / "half", data[:2000], *globs)
+
+    assert ["*.xml", "junit.xml"] == unmatched(globs, whole)
+    assert [] == unmatched(globs, half)
 
 
 HOSTILE = [
