@@ -25,6 +25,7 @@ from states.spec import NAME_ALLOWED, NAME_PATTERN, JobSpec, SecretSource, broke
 SCHEMA = 1
 MAX_BYTES = 1 << 20
 TOP_LEVEL = ("schema", "defaults", "jobs", "snapshot")
+_GLOBS = ("include", "exclude")  # the keys of [snapshot]
 # Tables whose keys are merged when [defaults] and a job both have them.
 _MERGED = ("env", "secrets", "deadlines")
 
@@ -33,13 +34,14 @@ _MERGED = ("env", "secrets", "deadlines")
 class JobFile:
     """A parsed job file. Host paths in the specs are absolute.
 
-    `include` are globs of git-ignored files to put into the snapshot. `jobs` can contain a job that
-    asks for a writable workspace: it is rejected when it is run.
+    `include` are globs of git-ignored files to put into the snapshot, `exclude` of files to leave
+    out. `jobs` can contain a job that asks for a writable workspace: it is rejected when it is run.
     """
 
     path: Path
     jobs: Mapping[str, JobSpec]
     include: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
 
 
 def load(path: Path) -> JobFile:
@@ -65,13 +67,14 @@ def load(path: Path) -> JobFile:
             jobs[name] = _spec(path, defaults, own)
             wrong = list(_wrong_values(key, jobs[name], own))
         found += wrong
-    found += _wrong_include(snapshot)
+    found += _wrong_globs(snapshot)
     _refuse(path, found)
     if not jobs:
         raise NoJobs(
             f"{path}: there are no jobs", resolution='add one: [jobs.NAME] command = "..."'
         )
-    return JobFile(path, jobs, tuple(snapshot.get("include", ())))
+    include, exclude = (tuple(snapshot.get(key, ())) for key in _GLOBS)
+    return JobFile(path, jobs, include, exclude)
 
 
 def select(
@@ -196,11 +199,14 @@ def _wrong_values(key: str, spec: JobSpec, own: dict[str, Any]) -> Iterator[Spec
         yield mistake.below(key if its_own else "defaults")
 
 
-def _wrong_include(table: dict[str, Any]) -> Iterator[SpecError]:
-    yield from unknown_keys(table, ("include",), "snapshot")
-    globs = table.get("include", [])
-    if not isinstance(globs, list) or not all(isinstance(glob, str) and glob for glob in globs):
-        yield SpecError("snapshot.include", f"is {shown_value(globs)}", allowed="a list of globs")
+def _wrong_globs(table: dict[str, Any]) -> Iterator[SpecError]:
+    yield from unknown_keys(table, _GLOBS, "snapshot")
+    for key in _GLOBS:
+        globs = table.get(key, [])
+        if not isinstance(globs, list) or not all(isinstance(glob, str) and glob for glob in globs):
+            yield SpecError(
+                f"snapshot.{key}", f"is {shown_value(globs)}", allowed="a list of globs"
+            )
 
 
 def _spec(path: Path, defaults: dict[str, Any], own: dict[str, Any]) -> JobSpec:

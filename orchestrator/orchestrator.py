@@ -115,7 +115,7 @@ class Orchestrator:
             driver=self._driver,
             queue=queue,
             backlog=backlog,
-            publisher=Publisher(context.root, images, workspace),
+            publisher=Publisher(context.root, images, workspace, context.on_progress),
             host_sizes=HostSizes(context.incus, context.host),
             mount_rule=self._context.mount_rule,
         )
@@ -288,10 +288,17 @@ class Orchestrator:
         return await self._admission.submit_judged(judged, wait=wait, started=started)
 
     async def snapshot(
-        self, workspace: Path | None = None, *, include: tuple[str, ...] = ()
+        self,
+        workspace: Path | None = None,
+        *,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
     ) -> Snapshot:
-        """Publish a snapshot of a workspace; many jobs can then use it."""
-        return await self._admission.publish(workspace, include=include)
+        """Publish a snapshot of a workspace; many jobs can then use it.
+
+        `include` are globs of git-ignored files to add, `exclude` of files to leave out.
+        """
+        return await self._admission.publish(workspace, include=include, exclude=exclude)
 
     async def find_submitted(self, request: Request) -> RunHandle | None:
         """The run that was submitted earlier with the request's key; None if there is none.

@@ -22,6 +22,7 @@ from orchestrator.cli.board import (
 )
 from orchestrator.cli.lines_watch import MAX_LINE, counted
 from orchestrator.cli.printer import Printer
+from orchestrator.cli.progress_line import describe_progress
 from orchestrator.cli.screen import Screen
 from orchestrator.cli.signals import stopping
 from orchestrator.cli.summary import (
@@ -40,6 +41,7 @@ from states.outcome import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.job.submission import Request
+    from orchestrator.snapshot.progress import Progress
     from orchestrator.snapshot.snapshot import Snapshot
 
 # The screen is drawn so often at most, and at least once a second for the clocks.
@@ -69,6 +71,7 @@ class BoardWatch:
         self._lines: dict[str, LineSplitter] = {}
         self._last: dict[str, bytes] = {}
         self._scrolled: list[str] = []
+        self._progress = ""
         self._changed = trio.Event()
         self._full = trio.Event()
         self._drawn = trio.Event()
@@ -88,6 +91,10 @@ class BoardWatch:
         self._known.begin(list(request.specs))
         line = shorten(plain(f"run {run} of {request.workspace}"), self._size()[0] - 1)
         self._scroll(self._paint(colours.DIM, line))
+
+    def publishing(self, progress: Progress | None) -> None:
+        self._progress = describe_progress(progress) if progress is not None else ""
+        self._changed.set()
 
     def snapshot(self, snapshot: Snapshot) -> None:
         self._scroll(self._paint(colours.DIM, describe_snapshot(snapshot)))
@@ -202,12 +209,13 @@ class BoardWatch:
             queued=jobs - sum(ended.values()) - len(running),
             secs=self._known.run_secs,
         )
-        return board(
+        above = [shorten(self._progress, width - 1)] if self._progress else []
+        return above + board(
             rows,
             totals,
             names=name_cells(self._known.names, width),
             width=width,
-            height=height - 1,
+            height=height - 1 - len(above),
             paint=self._paint,
             marks=self._marks,
         )

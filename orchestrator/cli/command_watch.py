@@ -12,6 +12,7 @@ import trio
 
 from orchestrator.cli import colours
 from orchestrator.cli.printer import Printer
+from orchestrator.cli.progress_line import ProgressLine
 from orchestrator.cli.signals import tell_stopping
 from orchestrator.cli.summary import describe_kept, describe_snapshot, whole_reason
 from orchestrator.cli.watched import WatchedRun
@@ -22,6 +23,7 @@ from states.outcome import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.job.submission import Request
+    from orchestrator.snapshot.progress import Progress
     from orchestrator.snapshot.snapshot import Snapshot
 
 
@@ -34,6 +36,7 @@ class CommandWatch:
         self._verbose = verbose
         self._known = WatchedRun()
         self._printer = Printer()
+        self._progress = ProgressLine()
         self._filter = TerminalFilter(colours=colours.wanted()) if os.isatty(1) else None
         self._last = b"\n"
 
@@ -44,6 +47,9 @@ class CommandWatch:
         self._known.begin(list(request.specs))
         if self._verbose:
             self._tell(f"run {run} of {request.workspace}")
+
+    def publishing(self, progress: Progress | None) -> None:
+        self._progress.show(progress)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         if self._verbose:

@@ -11,6 +11,7 @@ import trio
 from orchestrator.cli import colours
 from orchestrator.cli.board import ASCII, Marks, finished, pad, shorten
 from orchestrator.cli.printer import Printer
+from orchestrator.cli.progress_line import ProgressLine
 from orchestrator.cli.signals import tell_stopping
 from orchestrator.cli.summary import (
     describe_kept,
@@ -28,6 +29,7 @@ from states.outcome import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.job.submission import Request
+    from orchestrator.snapshot.progress import Progress
     from orchestrator.snapshot.snapshot import Snapshot
 
 MAX_NAME = 40
@@ -54,6 +56,7 @@ class LinesWatch:
         self._verbose = verbose
         self._known = WatchedRun()
         self._printer = printer or Printer()
+        self._progress = ProgressLine()
         self._coloured = colours.wanted() if coloured is None else coloured
         self._paint = colours.painter(self._coloured)
         self._marks = (
@@ -71,6 +74,9 @@ class LinesWatch:
         self._names = min(MAX_NAME, max(map(len, self._known.names), default=1))
         count = len(request.specs)
         self._say(f"run {run}: {count} job{'s' if count != 1 else ''} of {request.workspace}")
+
+    def publishing(self, progress: Progress | None) -> None:
+        self._progress.show(progress)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         self._say(describe_snapshot(snapshot))

@@ -24,6 +24,7 @@ from orchestrator.cli.usage import OneOf
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
+    from orchestrator.job.submission import Request
     from orchestrator.state_root import StateRoot
     from states.spec import JobSpec
 
@@ -115,16 +116,14 @@ def command(
         )
         root = state_root_of(tree, state_root)
         if ad_hoc is not None:
-            specs: Mapping[str, JobSpec] = _ad_hoc(ad_hoc, jobs, job_file)
-            include: tuple[str, ...] = ()
+            request = Request(tree, _ad_hoc(ad_hoc, jobs, job_file))
         else:
-            specs, include = _from_file(job_file or tree / JOB_FILE, jobs, root)
-        if codes is ExitCodes.COMMAND and len(specs) != 1:
+            request = _from_file(tree, job_file or tree / JOB_FILE, jobs, root)
+        if codes is ExitCodes.COMMAND and len(request.specs) != 1:
             raise UsageError(
-                f"--exit-code command needs one job, and there are {len(specs)}",
+                f"--exit-code command needs one job, and there are {len(request.specs)}",
                 resolution="name one job, or remove the option",
             )
-        request = Request(workspace=tree, specs=specs, include=include)
         keep_secs = KEEP_SECS if keep_on_failure else None
         if dry_run:
             from orchestrator.cli.dry_run import print_plans
@@ -164,11 +163,11 @@ def _ad_hoc(
     return {AD_HOC_NAME: JobSpec(command=line)}
 
 
-def _from_file(
-    path: Path, names: tuple[str, ...], root: StateRoot
-) -> tuple[Mapping[str, JobSpec], tuple[str, ...]]:
+def _from_file(tree: Path, path: Path, names: tuple[str, ...], root: StateRoot) -> Request:
     from orchestrator.host_paths import MountRule
+    from orchestrator.job.submission import Request
     from orchestrator.jobfile import load, select
 
     loaded = load(path)
-    return select(loaded, names, mount_rule=MountRule((root.path,))), loaded.include
+    specs = select(loaded, names, mount_rule=MountRule((root.path,)))
+    return Request(tree, specs, include=loaded.include, exclude=loaded.exclude)

@@ -115,6 +115,7 @@ async def _submit(client: Client, request: Request) -> RunAnswer:
         workspace=str(request.workspace),
         jobs=dict(request.specs),
         include=request.include,
+        exclude=request.exclude,
         snapshot=ev.SnapshotRef(hash=there.hash, commit=there.commit, dirty=there.dirty)
         if there is not None
         else None,

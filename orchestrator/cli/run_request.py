@@ -75,6 +75,7 @@ async def _run(
             incus=open_incus(),
             ids=local_id_range(Host().remote),
             keep_secs=keep_secs,
+            on_progress=watch.publishing,
         )
         journal.observe(lambda entry: watch.entry(entry) if ours(entry.job) else None)
 
@@ -93,14 +94,17 @@ async def _run(
                 await nursery.start(watch.run)
                 with trio.CancelScope() as scope:
                     await nursery.start(cancel_on_signals, scope, context.intent, watch.stopping)
-                    await run_jobs(
-                        context,
-                        request,
-                        parallel=parallel or default_capacity().jobs,
-                        run=run,
-                        started=partial(show_snapshot, watch),
-                        watch=watch_run,
-                    )
+                    try:
+                        await run_jobs(
+                            context,
+                            request,
+                            parallel=parallel or default_capacity().jobs,
+                            run=run,
+                            started=partial(show_snapshot, watch),
+                            watch=watch_run,
+                        )
+                    finally:
+                        watch.publishing(None)
                 interrupted = scope.cancelled_caught
                 jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
                 with trio.move_on_after(WATCHED_SECS if interrupted else math.inf):

@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from orchestrator.cli.output import print_json
+from orchestrator.cli.progress_line import ProgressLine
 from orchestrator.cli.signals import tell_stopping
 from orchestrator.report import run_report
 from orchestrator.terminal import plain
@@ -22,6 +23,7 @@ from states.job import Job
 
 if TYPE_CHECKING:
     from orchestrator.job.submission import Request
+    from orchestrator.snapshot.progress import Progress
     from orchestrator.snapshot.snapshot import Snapshot
 
 
@@ -48,6 +50,10 @@ class Watch(Protocol):
 
     def begin(self, run: str, request: Request) -> None: ...
 
+    def publishing(self, progress: Progress | None) -> None:
+        """Show how far the snapshot is, which takes long; None when it no longer goes on."""
+        ...
+
     def snapshot(self, snapshot: Snapshot) -> None: ...
 
     def entry(self, entry: ev.Entry) -> None: ...
@@ -71,6 +77,7 @@ class Watch(Protocol):
 
 def show_snapshot(watch: Watch, snapshot: Snapshot) -> None:
     """Show what the run's jobs see, and the snapshot's warnings."""
+    watch.publishing(None)
     for warning in snapshot.warnings:
         watch.warn(warning)
     watch.snapshot(snapshot)
@@ -81,11 +88,17 @@ class JsonWatch:
 
     wants_log = False
 
+    def __init__(self) -> None:
+        self._progress = ProgressLine()
+
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
 
     def begin(self, run: str, request: Request) -> None:
         pass
+
+    def publishing(self, progress: Progress | None) -> None:
+        self._progress.show(progress)
 
     def snapshot(self, snapshot: Snapshot) -> None:
         pass

@@ -12,11 +12,16 @@ from orchestrator.attempt.plan import Host
 from orchestrator.host_paths import MountRule
 from orchestrator.incus import Incus
 from orchestrator.journal import Journal
+from orchestrator.snapshot.progress import Progress
 from orchestrator.state_root import StateRoot
 
 
 def ignore_log(job: str, chunk: bytes) -> None:
     """The `on_log` of a process that shows no logs."""
+
+
+def ignore_progress(progress: Progress) -> None:
+    """The `on_progress` of a process that shows none."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,9 @@ class Context:
 
     Jobs may mount directories below `allow_mounts`; None allows all that give no control over the
     host. `ids` is the range from which guests get their own id maps, None for no such maps.
-    `on_log` is called with a job's id and each piece of its log. `keep_secs` is how long the guest
-    of a job that did not pass is kept for debugging, None for not at all. `intent` is the intent
-    for all jobs of this process.
+    `on_log` is called with a job's id and each piece of its log, `on_progress` once a second while
+    a snapshot is made. `keep_secs` is how long the guest of a job that did not pass is kept for
+    debugging, None for not at all. `intent` is the intent for all jobs of this process.
     """
 
     root: StateRoot
@@ -38,6 +43,7 @@ class Context:
     ids: IdRange | None = None
     keep_secs: float | None = None
     on_log: Callable[[str, bytes], None] = ignore_log
+    on_progress: Callable[[Progress], None] = ignore_progress
     intent: IntentSwitch = field(default_factory=IntentSwitch)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import trio
@@ -14,6 +14,7 @@ from orchestrator.image.store import Images
 from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
 from orchestrator.job.submission import Request, real_path
 from orchestrator.slow_files import look_up
+from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.snapshot import Snapshot, publish
 from orchestrator.state_root import StateRoot
 from states.errors import PikaciError
@@ -21,15 +22,24 @@ from states.spec import InstanceType
 
 # Each occupies a thread; jobs need threads for their incus commands.
 PUBLISHERS = 4
+# What takes longer is told, so often.
+PROGRESS_SECS = 1.0
 
 
 class Publisher:
     """Publishes in one state root. `workspace` is the default."""
 
-    def __init__(self, root: StateRoot, images: Images, workspace: Path | None) -> None:
+    def __init__(
+        self,
+        root: StateRoot,
+        images: Images,
+        workspace: Path | None,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
         self._root = root
         self._images = images
         self._workspace = workspace
+        self._on_progress = on_progress
         self._limiter = trio.CapacityLimiter(PUBLISHERS)
 
     def tree(self, workspace: Path | None) -> Path:
@@ -51,20 +61,38 @@ class Publisher:
             )
         return tree
 
-    async def publish(self, workspace: Path | None, *, include: tuple[str, ...] = ()) -> Snapshot:
+    async def publish(
+        self,
+        workspace: Path | None,
+        *,
+        include: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+    ) -> Snapshot:
         """Publish the workspace as it is now."""
         tree = await look_up(
             f"the workspace {workspace or self._workspace}", lambda: self.tree(workspace)
         )
-        async with self._limiter:
-            return await publish(
-                tree,
-                self._root.snapshots,
-                exclude=(self._root.path,),
-                include=include,
-                owner=(contract().user.uid, contract().user.gid),
-                index=self._root.index(tree),
-            )
+        progress = Progress()
+        with one_error():
+            async with self._limiter, trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell, progress)
+                snapshot = await publish(
+                    tree,
+                    self._root.snapshots,
+                    own=(self._root.path,),
+                    include=include,
+                    exclude=exclude,
+                    owner=(contract().user.uid, contract().user.gid),
+                    index=self._root.index(tree),
+                    progress=progress,
+                )
+                nursery.cancel_scope.cancel()
+        return snapshot
+
+    async def _tell(self, progress: Progress) -> None:
+        while True:
+            await trio.sleep(PROGRESS_SECS)
+            self._on_progress(progress)
 
     async def prepare(self, request: Request) -> Snapshot:
         """Return the snapshot for the jobs of the request, after their images were looked up.
@@ -85,7 +113,11 @@ class Publisher:
             async with trio.open_nursery() as nursery:
                 # At the same time as the copying, which takes about as long.
                 nursery.start_soon(_look_up, self._images, images)
-                results.append(await self.publish(request.workspace, include=request.include))
+                results.append(
+                    await self.publish(
+                        request.workspace, include=request.include, exclude=request.exclude
+                    )
+                )
         return results[0]
 
 

@@ -28,15 +28,16 @@ from states.spec import NAME_ALLOWED, NAME_PATTERN, CheckedSpec, JobSpec, Mount,
 class Request:
     """A request to run jobs of one workspace. `specs` are by name.
 
-    `include` are globs of git-ignored files to put into the snapshot. `key` makes repeated requests
-    one submission, "" for none. A given `snapshot` is used as it is; otherwise the workspace is
-    published. `asked` is a hash of the request, to detect a different request with the same key;
-    `as_sent` sets it.
+    `include` are globs of git-ignored files to put into the snapshot, `exclude` of files to leave
+    out. `key` makes repeated requests one submission, "" for none. A given `snapshot` is used as it
+    is; otherwise the workspace is published. `asked` is a hash of the request, to detect a
+    different request with the same key; `as_sent` sets it.
     """
 
     workspace: Path
     specs: Mapping[str, JobSpec]
     include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     key: str = ""
     snapshot: Snapshot | None = None
     asked: str = ""
@@ -85,7 +86,7 @@ def _check_names(request: Request) -> None:
                 resolution=f"allowed: {NAME_ALLOWED}",
             )
     texts = [("workspace", str(request.workspace)), ("key", request.key)]
-    for what, text in [*texts, *(("glob", glob) for glob in request.include)]:
+    for what, text in [*texts, *(("glob", glob) for glob in (*request.include, *request.exclude))]:
         if not isinstance(text, str) or not _is_unicode(text):
             raise UsageError(f"the {what} {text!r} is not Unicode", resolution="rename it")
 
@@ -187,6 +188,8 @@ def as_sent(request: Request) -> Request:
         return request
     asked = {field.name: getattr(request, field.name) for field in fields(request)}
     del asked["key"], asked["asked"]
+    if not request.exclude:
+        del asked["exclude"]  # so that requests hash as they did before there was such a key
     encoded = msgspec.json.encode(asked, enc_hook=str, order="deterministic")
     return replace(request, asked=hashlib.sha256(encoded).hexdigest())
 

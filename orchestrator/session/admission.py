@@ -112,10 +112,12 @@ class Admission:
         run, _ = await self._submit("the workspace", check, wait, started)
         return run
 
-    async def publish(self, workspace: Path | None, *, include: tuple[str, ...]) -> Snapshot:
+    async def publish(
+        self, workspace: Path | None, *, include: tuple[str, ...], exclude: tuple[str, ...]
+    ) -> Snapshot:
         """Publish a snapshot of the workspace, for later submissions."""
         self._check_open()
-        return await self._publisher.publish(workspace, include=include)
+        return await self._publisher.publish(workspace, include=include, exclude=exclude)
 
     async def find(self, request: Request) -> RunHandle | None:
         """The run that was submitted earlier with the request's key; None if there is none.

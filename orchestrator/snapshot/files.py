@@ -23,6 +23,7 @@ from orchestrator.git.repository import (
 )
 from orchestrator.git.settings import UserSettings
 from orchestrator.git.tree import GITLINK, Entry, Tree
+from orchestrator.snapshot.globs import Exclusion, included
 
 MAX_DEPTH = 400  # nested directories; copying and deleting a tree is recursive
 _SHOWN = 5
@@ -43,30 +44,44 @@ class WorkspaceFiles:
 
 
 def workspace_files(
-    workspace: Path, *, exclude: tuple[Path, ...], include: tuple[str, ...]
+    workspace: Path,
+    *,
+    own: tuple[Path, ...] = (),
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
 ) -> WorkspaceFiles:
     """The files that go into a snapshot.
 
-    `exclude` are directories to leave out; `include` are globs of ignored files to add. Raises
-    `UsageError` for a socket, pipe or device that is not ignored, and for a tree that is too deep;
+    `own` are directories of pikaci's, which stay out; `include` are globs of ignored files to add,
+    `exclude` of files to leave out, whatever else holds for them. Raises `UsageError` for a socket,
+    pipe or device that is not left out, for an invalid glob, and for a tree that is too deep;
     `SnapshotError` for a repository that cannot be read. Writes nothing to the workspace.
     """
     root = Path(os.path.realpath(workspace))
     excluded = tuple(
         os.fsencode(path.relative_to(root))
-        for path in (Path(os.path.realpath(one)) for one in exclude)
+        for path in (Path(os.path.realpath(one)) for one in own)
         if path.is_relative_to(root) and path != root
     )
+    left_out = Exclusion(exclude)
     with tempfile.TemporaryDirectory(prefix="pikaci-git-") as scratch:
-        reader = _Reader(root, excluded, Path(scratch))
+        reader = _Reader(root, excluded, left_out, Path(scratch))
         reader.read()
+    unused = []
     for glob in include:
-        reader.names.update(_included(root, glob))
+        added = set(included(root, glob))
+        reader.names |= added
+        if not added:
+            unused.append(f"include: {glob!r}")
     names = sorted(
         name
         for name in reader.names
-        if b".git" not in name.split(b"/") and not (excluded and _below(name, excluded))
+        if b".git" not in name.split(b"/")
+        and not (excluded and _below(name, excluded))
+        and not left_out.takes(name)
     )
+    unused += [f"exclude: {glob!r}" for glob in exclude if glob in left_out.unused]
+    reader.warnings += [f"snapshot.{one} matches no file" for one in unused]
     dirty = reader.dirty if reader.in_repository else None
     return WorkspaceFiles(names, reader.commit, dirty, tuple(reader.warnings))
 
@@ -77,6 +92,7 @@ class _Reader:
 
     root: Path
     excluded: tuple[bytes, ...]
+    left_out: Exclusion
     scratch: Path
     names: set[bytes] = field(default_factory=set)
     in_repository: bool = False
@@ -210,10 +226,11 @@ class _Reader:
         """Refuse sockets, pipes and devices: git skips them silently, and a job would miss them."""
         skipped = tree.ignored() | inner | set(self.excluded)
         found = set(_specials(os.fsencode(self.root), tree.below, skipped))
+        found = {name for name in found if not self.left_out.takes(name)}
         if kept := tree.not_ignored(found):
             raise UsageError(
                 f"{self.root}: not a file, directory or link: {_shown(list(kept))}",
-                resolution="remove it, or name it in .gitignore",
+                resolution="remove it, or name it in .gitignore or `exclude` in [snapshot]",
             )
 
 
@@ -240,25 +257,3 @@ def _specials(root: bytes, below: bytes, skipped: set[bytes]) -> Iterator[bytes]
                     todo.append(name + b"/")
                 elif not entry.is_file():
                     yield name
-
-
-def _included(workspace: Path, glob: str) -> Iterator[bytes]:
-    if glob.startswith("/") or ".." in glob.split("/"):
-        raise UsageError(
-            f"snapshot.include: {glob!r} leaves the workspace",
-            resolution="globs are relative to the workspace, without `..`",
-        )
-    try:
-        found = list(workspace.glob(glob))
-    except (ValueError, IndexError, NotImplementedError):
-        raise UsageError(
-            f"snapshot.include: {glob!r} is not a valid glob",
-            resolution="for example `dist/**` or `generated/*.py`",
-        ) from None
-    for path in found:
-        if any((workspace / one).is_symlink() for one in path.relative_to(workspace).parents[:-1]):
-            continue  # a path through a link may lead anywhere
-        below = path.rglob("*") if path.is_dir() and not path.is_symlink() else (path,)
-        for one in below:
-            if one.is_symlink() or one.is_file():
-                yield os.fsencode(one.relative_to(workspace))

@@ -24,8 +24,10 @@ import trio
 
 from orchestrator.errors import SnapshotError
 from orchestrator.snapshot.content import Access
-from orchestrator.snapshot.files import workspace_files
+from orchestrator.snapshot.files import WorkspaceFiles, workspace_files
 from orchestrator.snapshot.index import UNFINISHED, Index, Seen, read_index, write_index
+from orchestrator.snapshot.progress import Progress
+from orchestrator.snapshot.size import large_warning
 from orchestrator.snapshot.tree import Content, copy_tree, read_tree, tree_hash
 
 
@@ -47,52 +49,63 @@ async def publish(
     workspace: Path,
     snapshots: Path,
     *,
-    exclude: tuple[Path, ...] = (),
+    own: tuple[Path, ...] = (),
     include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
     owner: tuple[int, int],
     index: Path | None = None,
+    progress: Progress | None = None,
 ) -> Snapshot:
     """Publish the workspace in `snapshots`, unless it is there already.
 
-    `owner` is the (uid, gid) of the job's user in a guest. As root, the files are given to it, with
-    their modes. Otherwise the copy is made readable for everybody, which is safe because
-    `snapshots` is private. The hash covers names, bytes, modes and link targets as they are in the
-    workspace. A file has the time that it had when it first was in a snapshot with these bytes.
-    The file `index` is what this workspace's earlier publishers knew of it; without one, every file
-    is read and copied. A cancellation takes effect between two files.
+    `own`, `include` and `exclude` are those of `workspace_files`. `owner` is the (uid, gid) of the
+    job's user in a guest. As root, the files are given to it, with their modes. Otherwise the copy
+    is made readable for everybody, which is safe because `snapshots` is private. The hash covers
+    names, bytes, modes and link targets as they are in the workspace. A file has the time that it
+    had when it first was in a snapshot with these bytes. The file `index` is what this workspace's
+    earlier publishers knew of it; without one, every file is read and copied. `progress` counts
+    meanwhile. A cancellation takes effect between two files, or two pieces of a large one.
     """
-    return await trio.to_thread.run_sync(
-        lambda: _publish(workspace, snapshots, exclude, include, Access(owner), index)
-    )
+    progress = progress or Progress()
+
+    def call() -> Snapshot:
+        try:
+            # Before anything is looked at: what is written from now on is not believed later.
+            began = time.time_ns()
+            files = workspace_files(workspace, own=own, include=include, exclude=exclude)
+            return _publish(workspace, snapshots, files, Access(owner), index, began, progress)
+        except OSError as error:
+            raise SnapshotError(
+                f"the snapshot of {workspace} failed: {error}",
+                resolution="check the file's permissions and the disk's free space",
+            ) from error
+
+    return await trio.to_thread.run_sync(call)
 
 
 def _publish(
     workspace: Path,
     snapshots: Path,
-    exclude: tuple[Path, ...],
-    include: tuple[str, ...],
+    files: WorkspaceFiles,
     access: Access,
     path: Path | None,
+    began: int,
+    progress: Progress,
 ) -> Snapshot:
-    began = time.time_ns()
     root = os.fsencode(workspace)
-    try:
-        index = read_index(path, workspace) if path is not None else Index(root)
-        files = workspace_files(workspace, exclude=exclude, include=include)
-        tree = read_tree(root, files.names, index)
-        found = tree_hash(tree)
-        if not (snapshots / found).exists():
-            same = _same(index, tree, snapshots) if index.owner == access.holder else {}
-            found, tree = _copy(root, snapshots, tree, access, same)
-        if path is not None and not _is_known(tree, found, index):
-            seen = {name: one for name, one in tree.items() if isinstance(one, Seen)}
-            write_index(path, Index(root, found, access.holder, began, seen))
-    except OSError as error:
-        raise SnapshotError(
-            f"the snapshot of {workspace} failed: {error}",
-            resolution="check the file's permissions and the disk's free space",
-        ) from error
-    return Snapshot(found, snapshots / found, files.commit, files.dirty, files.warnings)
+    index = read_index(path, workspace) if path is not None else Index(root)
+    tree = read_tree(root, files.names, index, progress)
+    found = tree_hash(tree)
+    if not (snapshots / found).exists():
+        same = _same(index, tree, snapshots) if index.owner == access.holder else {}
+        found, tree = _copy(root, snapshots, tree, access, same, progress)
+    if path is not None and not _is_known(tree, found, index):
+        seen = {name: one for name, one in tree.items() if isinstance(one, Seen)}
+        write_index(path, Index(root, found, access.holder, began, seen))
+    warnings = files.warnings
+    if (large := large_warning(tree)) is not None:
+        warnings += (large,)
+    return Snapshot(found, snapshots / found, files.commit, files.dirty, warnings)
 
 
 def _same(index: Index, tree: dict[bytes, Content], snapshots: Path) -> dict[bytes, bytes]:
@@ -120,12 +133,13 @@ def _copy(
     tree: dict[bytes, Content],
     access: Access,
     same: dict[bytes, bytes],
+    progress: Progress,
 ) -> tuple[str, dict[bytes, Content]]:
     """Publish a tree that was read; its hash, and what was copied."""
     new = snapshots / f"{UNFINISHED}{secrets.token_hex(8)}"
     new.mkdir(mode=0o755)
     try:
-        tree = copy_tree(root, tree, os.fsencode(new), access, same)
+        tree = copy_tree(root, tree, os.fsencode(new), access, same, progress)
         found = tree_hash(tree)
         _sync(new)
         try:

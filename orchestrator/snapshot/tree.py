@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import trio
 
 from orchestrator.snapshot.content import Access, copy_file, digest
 from orchestrator.snapshot.index import Index, Seen
+from orchestrator.snapshot.progress import Progress
 
 _FORMAT = b"pikaci snapshot 1\0"
 
@@ -33,14 +34,18 @@ def tree_hash(tree: Mapping[bytes, Content]) -> str:
     return whole.hexdigest()
 
 
-def read_tree(root: bytes, names: Iterable[bytes], index: Index) -> dict[bytes, Content]:
+def read_tree(
+    root: bytes, names: Sequence[bytes], index: Index, progress: Progress
+) -> dict[bytes, Content]:
     """Read the named files and links below `root`, except for files that the index knows."""
     tree: dict[bytes, Content] = {}
+    progress.begin("reading", len(names))
     for name in names:
         trio.from_thread.check_cancelled()
         path = root + b"/" + name
         try:
             status = os.lstat(path)
+            progress.count(status.st_size)
             if stat.S_ISLNK(status.st_mode):
                 tree[name] = os.readlink(path)
             else:
@@ -56,6 +61,7 @@ def copy_tree(
     new: bytes,
     access: Access,
     same: Mapping[bytes, bytes],
+    progress: Progress,
 ) -> dict[bytes, Content]:
     """Copy a tree that was read to the directory `new`; what was copied.
 
@@ -64,8 +70,10 @@ def copy_tree(
     copied: dict[bytes, Content] = {}
     access.give(new, 0o755)
     made = {b""}
+    progress.begin("copying", len(tree))
     for name, content in tree.items():
         trio.from_thread.check_cancelled()
+        progress.count(content.size if isinstance(content, Seen) else 0)
         _make_parents(new, os.path.dirname(name), made, access)
         target = new + b"/" + name
         if (ready := same.get(name)) is not None and _link(ready, target):

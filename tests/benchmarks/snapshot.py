@@ -37,7 +37,17 @@ def fill(workspace: Path, files: int, size: int) -> None:
         path = workspace / f"d{number // PER_DIRECTORY}" / f"f{number}"
         path.write_bytes(number.to_bytes(8, "big") * (size // 8))
     for args in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "a")):
-        run("git", "-c", "user.name=n", "-c", "user.email=e@example.com", *args, cwd=workspace)
+        run(
+            "git",
+            "-c",
+            "gc.auto=0",
+            "-c",
+            "user.name=n",
+            "-c",
+            "user.email=e@example.com",
+            *args,
+            cwd=workspace,
+        )
 
 
 def run(*argv: str | Path, cwd: Path | None = None, **variables: str) -> str:

@@ -107,6 +107,7 @@ async def test_a_key_is_submitted_once() -> None:
     "change",
     [
         {"include": ["*.log"]},
+        {"exclude": ["*.log"]},
         {"workspace": "/tmp"},
         {"jobs": {"a": {"command": "true", "priority": 1}}},
         {"jobs": {"b": {"command": "true"}}},

@@ -37,6 +37,7 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         Path(asked.workspace),
         asked.jobs,
         include=asked.include,
+        exclude=asked.exclude,
         key=key,
         snapshot=_snapshot_of(orchestrator, asked.snapshot),
     )

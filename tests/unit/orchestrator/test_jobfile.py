@@ -238,6 +238,7 @@ BAD = [
     ("jobs no table", "schema = 1\njobs = 3", "jobs is 3"),
     ("job no table", "schema = 1\njobs.lint = 3", "jobs.lint is 3"),
     ("include", job("[snapshot]\ninclude = 1"), "snapshot.include"),
+    ("exclude", job('[snapshot]\nexclude = ["a", ""]'), "snapshot.exclude"),
     ("too big", b"#" * (2 << 20), "has more than"),
 ]
 

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import UsageError
+from orchestrator.snapshot import size
+from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.snapshot import Snapshot, publish
-from tests.unit.orchestrator.workspaces import OWNER, git, names
+from tests.unit.orchestrator.workspaces import OWNER, commit_all, git, names
 
 
 @pytest.mark.parametrize("repository", [True, False], ids=["repository", "plain"])
@@ -62,7 +64,7 @@ async def test_git_and_the_state_root_never_go_in(workspace: Path) -> None:
     (workspace / "a").touch()
 
     snapshot = await publish(
-        workspace, state / "snapshots", exclude=(state,), include=(".git", "state"), owner=OWNER
+        workspace, state / "snapshots", own=(state,), include=(".git", "state"), owner=OWNER
     )
 
     assert {"a"} == names(snapshot)
@@ -253,7 +255,7 @@ async def test_a_socket_in_the_state_root_is_no_objection(workspace: Path, snaps
     os.mkfifo(state / "pipe")
     (workspace / "a").write_text("a")
 
-    snapshot = await publish(workspace, snapshots, exclude=(state,), owner=(1000, 100))
+    snapshot = await publish(workspace, snapshots, own=(state,), owner=(1000, 100))
 
     assert not (snapshot.path / "state").exists()
 
@@ -279,3 +281,83 @@ async def test_an_include_does_not_reach_through_a_link(
     snapshot = await publish(workspace, snapshots, include=("link/*",), owner=(1000, 100))
 
     assert (snapshot.path / "link").is_symlink()
+
+
+async def test_files_can_be_left_out(workspace: Path, snapshots: Path) -> None:
+    """`exclude` counts for tracked, included and special files; a directory takes all below it."""
+    for name in ("src/a.c", "src/a.md", "data/big/x", "data/small", "gen/y", ".gitignore"):
+        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / name).write_text("gen/\n" if name == ".gitignore" else name)
+    commit_all(workspace)
+    os.mkfifo(workspace / "data" / "big" / "pipe")
+
+    snapshot = await publish(
+        workspace,
+        snapshots,
+        include=("gen",),
+        exclude=("data/big/", "**/*.md", "gen/*"),
+        owner=OWNER,
+    )
+
+    assert {".gitignore", "src/a.c", "data/small"} == names(snapshot)
+    assert (False, ()) == (snapshot.dirty, snapshot.warnings)
+
+
+async def test_a_glob_that_matches_nothing_is_a_warning(workspace: Path, snapshots: Path) -> None:
+    """It names the key and the glob. A directory without files is nothing."""
+    (workspace / "a").touch()
+    (workspace / "empty").mkdir()
+
+    snapshot = await publish(
+        workspace, snapshots, include=("a", "empty"), exclude=("dist/**", "A"), owner=OWNER
+    )
+
+    assert (
+        "snapshot.include: 'empty' matches no file",
+        "snapshot.exclude: 'dist/**' matches no file",
+        "snapshot.exclude: 'A' matches no file",
+    ) == snapshot.warnings
+
+
+@pytest.mark.parametrize("glob", ["/etc", "../x", "a/../../b"])
+async def test_a_glob_that_leaves_the_workspace_is_refused(
+    workspace: Path, snapshots: Path, glob: str
+) -> None:
+    """In `exclude` it would only be a mistake; it is told all the same."""
+    with pytest.raises(UsageError, match="snapshot.exclude: .*leaves the workspace"):
+        await publish(workspace, snapshots, exclude=(glob,), owner=OWNER)
+    assert [] == os.listdir(snapshots)
+
+
+async def test_a_large_snapshot_names_its_largest_directories(
+    workspace: Path, snapshots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By bytes, or by files when it is their number; what is nearly everything is looked into."""
+    for name, length in (("d/data/raw/x", 5000), ("d/data/y", 3000), ("d/c", 50), ("a", 90)):
+        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / name).write_bytes(b"x" * length)
+    small = await publish(workspace, snapshots, owner=OWNER)
+    monkeypatch.setattr(size, "LARGE_BYTES", 8000)
+    (by_bytes,) = (await publish(workspace, snapshots, owner=OWNER)).warnings
+    monkeypatch.setattr(size, "LARGE_BYTES", 9000)
+    monkeypatch.setattr(size, "LARGE_FILES", 3)
+    (by_files,) = (await publish(workspace, snapshots, owner=OWNER)).warnings
+
+    assert () == small.warnings
+    assert (
+        "4 files, 7.9 KiB; the largest parts are d/data/raw (4.9 KiB), d/data/y (2.9 KiB)"
+        in by_bytes
+    )
+    assert "the largest parts are d (3 files), a (1 files)" in by_files
+    assert "`exclude` in [snapshot]" in by_bytes
+
+
+async def test_progress_counts_files_and_bytes(workspace: Path, snapshots: Path) -> None:
+    """At the end it says what was copied."""
+    for name in ("a", "b"):
+        (workspace / name).write_bytes(b"x" * 100)
+    progress = Progress()
+
+    await publish(workspace, snapshots, owner=OWNER, progress=progress)
+
+    assert Progress("copying", files=2, total=2, size=200) == progress

@@ -178,7 +178,7 @@ async def test_the_state_root_makes_no_tree_dirty(
     (state / "journal").write_text("k")
     (state / "log").touch()
 
-    snapshot = await publish(workspace, snapshots, exclude=(state,), owner=OWNER)
+    snapshot = await publish(workspace, snapshots, own=(state,), owner=OWNER)
 
     assert snapshot.dirty is False
 

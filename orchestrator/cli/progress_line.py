@@ -1,0 +1,39 @@
+"""The line on a terminal that says how far a snapshot is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from orchestrator.units import size
+
+if TYPE_CHECKING:
+    from orchestrator.snapshot.progress import Progress
+
+_CLEAR = "\r\x1b[K"
+
+
+def describe_progress(progress: Progress) -> str:
+    """What is being done to how many files, on one line."""
+    if not progress.total:
+        return f"snapshot: {progress.doing} files"
+    files = f"{progress.files} of {progress.total} files"
+    return f"snapshot: {progress.doing} {files}, {size(progress.size)}"
+
+
+class ProgressLine:
+    """A line on stderr that is written over. There is none if stderr is not a terminal."""
+
+    def __init__(self) -> None:
+        self._terminal = os.isatty(2) and os.environ.get("TERM") != "dumb"
+        self._shown = False
+
+    def show(self, progress: Progress | None) -> None:
+        """Show how far a snapshot is; None clears the line."""
+        if not self._terminal or (progress is None and not self._shown):
+            return
+        text = describe_progress(progress) if progress is not None else ""
+        sys.stderr.write(_CLEAR + text)
+        sys.stderr.flush()
+        self._shown = progress is not None
