@@ -142,6 +142,12 @@ def directories(spec: JobSpec) -> list[tuple[str, str]]:
     return named + mounts
 
 
+def mounts_below(source: str) -> list[str]:
+    """The points of other mounts below a directory, a real path."""
+    points = {mount.point for mount in _mounts().values()}
+    return sorted(point for point in points if point != source and _covers(source, point))
+
+
 @dataclass(frozen=True)
 class _Mount:
     """A line of mountinfo: `root` of the file system `device` is mounted at `point`."""

@@ -17,6 +17,7 @@ import msgspec
 
 from orchestrator.errors import NoJobs, UsageError
 from orchestrator.host_paths import MountRule, directories
+from orchestrator.mount_points import missing_places
 from orchestrator.units import size
 from states.errors import SpecError, mistake_lines
 from states.mistakes import did_you_mean, mistakes, shown_value, unknown_keys
@@ -110,6 +111,8 @@ def select(
                     )
                 )
         found += [wrong.below(f"jobs.{name}") for wrong in rule.refused(spec) if wrong.key in there]
+        if len(there) == len(directories(spec)):
+            found += [wrong.below(f"jobs.{name}") for wrong in missing_places(spec)]
     _refuse(job_file.path, found)
     return chosen
 

@@ -23,6 +23,7 @@ from orchestrator.errors import UsageError
 from orchestrator.incus import stdin_of
 from orchestrator.job.host_size import HostSizes
 from orchestrator.job.submission import Request, judge
+from orchestrator.mount_points import hidden_mounts
 from orchestrator.settings import open_incus
 from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain, plain_lines
@@ -42,7 +43,7 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
     for name, error in judged.refused.items():
         raise UsageError(f"{name}: {error}", details=error.details, resolution=error.resolution)
     judged, lowered = trio.run(HostSizes(open_incus(Host()), Host()).fit, judged)
-    for warning in lowered:
+    for warning in lowered | hidden_mounts(judged.request.specs):
         click.echo(f"warning: {plain(warning)}", err=True)
     for name, spec in judged.request.specs.items():
         lease = timedelta(seconds=lease_secs(spec) + keep_secs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -28,12 +28,14 @@ from orchestrator.job.submission import (
 )
 from orchestrator.journal import NotTheWriter
 from orchestrator.journal.stamp import now
+from orchestrator.mount_points import hidden_mounts, missing_places
 from orchestrator.session.locks import submitting
 from orchestrator.slow_files import look_up
 from orchestrator.snapshot.snapshot import Snapshot
 from states import events as ev
 from states.errors import SpecError
 from states.job import fold
+from states.mistakes import raise_all
 from states.spec import JobSpec
 
 # Other tasks run after each batch of this many started jobs.
@@ -147,10 +149,11 @@ class Admission:
         return self._check_mounts(judge(request))
 
     def _check_mounts(self, judged: Judged) -> Judged:
-        """Check that the operator allows the mounts of accepted specs. Blocks on the disk."""
+        """Check that the mounts of accepted specs are allowed and possible. Blocks on the disk."""
         if not judged.refused:
             for spec in filter(directories, judged.request.specs.values()):
                 self._mount_rule.check(spec)
+                raise_all(missing_places(spec))
         return judged
 
     async def _submit(
@@ -226,10 +229,13 @@ class Admission:
         await self._backlog.reserve(jobs, wait=wait)
         try:
             async with submitting(self._jobs.root.snapshots):
-                snapshot, judged, lowered = await self._prepare(judged)
+                snapshot, judged, warnings = await self._prepare(judged)
+                warnings |= await look_up(
+                    "the directories of a job", partial(hidden_mounts, judged.request.specs)
+                )
                 started(snapshot)
                 events = submissions(judged, run, snapshot)
-                await self._jobs.journal.append(*events, *_warnings(events, lowered))
+                await self._jobs.journal.append(*events, *_warnings(events, warnings))
                 submitted = events
         finally:
             self._backlog.release(jobs, (event.job for event in submitted))
@@ -263,9 +269,10 @@ class Admission:
         return self._session if self._runs == 1 else f"{self._session}-{self._runs}"
 
 
-def _warnings(submitted: Iterable[ev.Submitted], lowered: Lowered) -> list[ev.Warned]:
+def _warnings(submitted: Iterable[ev.Submitted], warnings: Mapping[str, str]) -> list[ev.Warned]:
+    """The events of warnings, which are lines with names of jobs."""
     jobs = {event.name: event.job for event in submitted}
-    return [ev.Warned(job=jobs[name], message=line, **now()) for line, name in lowered.items()]
+    return [ev.Warned(job=jobs[name], message=line, **now()) for line, name in warnings.items()]
 
 
 def _closed() -> UsageError:
