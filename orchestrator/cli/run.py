@@ -51,7 +51,8 @@ class RunCommand(click.Command):
     "--file",
     "job_file",
     type=click.Path(path_type=Path),
-    help=f"The job file. Default: {JOB_FILE} in the workspace.",
+    help=f"The job file. Default: {JOB_FILE} in the workspace. Without --workspace, its directory"
+    " is the workspace.",
 )
 @workspace_option
 @state_root_option
