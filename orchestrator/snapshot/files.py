@@ -76,7 +76,7 @@ def workspace_files(
     names = sorted(
         name
         for name in reader.names
-        if b".git" not in name.split(b"/")
+        if not (b".git" in name and b".git" in name.split(b"/"))
         and not (excluded and _below(name, excluded))
         and not left_out.takes(name)
     )

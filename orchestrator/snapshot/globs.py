@@ -44,6 +44,8 @@ class Exclusion:
 
     def takes(self, name: bytes) -> bool:
         """Whether a glob matches a name, or a directory above it."""
+        if not self._sets:
+            return False
         path = os.fsdecode(name)
         found = [glob for glob, one in self._sets.items() if one.takes(path)]
         self.unused.difference_update(found)

@@ -98,7 +98,7 @@ def _publish(
     found = tree_hash(tree)
     if not (snapshots / found).exists():
         same = _same(index, tree, snapshots) if index.owner == access.holder else {}
-        found, tree = _copy(root, snapshots, tree, access, same, progress)
+        found, tree = _copy(root, snapshots, found, tree, access, same, progress)
     if path is not None and not _is_known(tree, found, index):
         seen = {name: one for name, one in tree.items() if isinstance(one, Seen)}
         write_index(path, Index(root, found, access.holder, began, seen))
@@ -130,17 +130,19 @@ def _is_known(tree: dict[bytes, Content], found: str, index: Index) -> bool:
 def _copy(
     root: bytes,
     snapshots: Path,
+    found: str,
     tree: dict[bytes, Content],
     access: Access,
     same: dict[bytes, bytes],
     progress: Progress,
 ) -> tuple[str, dict[bytes, Content]]:
-    """Publish a tree that was read; its hash, and what was copied."""
+    """Publish a tree that was read, and whose hash was `found`; the same of what was copied."""
     new = snapshots / f"{UNFINISHED}{secrets.token_hex(8)}"
     new.mkdir(mode=0o755)
     try:
-        tree = copy_tree(root, tree, os.fsencode(new), access, same, progress)
-        found = tree_hash(tree)
+        copied = copy_tree(root, tree, os.fsencode(new), access, same, progress)
+        if copied != tree:
+            found = tree_hash(copied)  # the workspace changed meanwhile
         _sync(new)
         try:
             new.rename(snapshots / found)
@@ -152,7 +154,7 @@ def _copy(
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    return found, tree
+    return found, copied
 
 
 def _sync(directory: Path) -> None:

@@ -27,10 +27,11 @@ def tree_hash(tree: Mapping[bytes, Content]) -> str:
     whole = hashlib.sha256(_FORMAT)
     for name, content in tree.items():
         if isinstance(content, bytes):
-            parts = (name, b"link", content)
+            kind, what = b"link", content
         else:
-            parts = (name, b"file %o" % stat.S_IMODE(content.mode), content.digest)
-        whole.update(b"".join(b"%d:%b" % (len(part), part) for part in parts))
+            kind, what = b"file %o" % stat.S_IMODE(content.mode), content.digest
+        parts = (len(name), name, len(kind), kind, len(what), what)
+        whole.update(b"%d:%b%d:%b%d:%b" % parts)
     return whole.hexdigest()
 
 

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -290,3 +291,26 @@ def content(directory: Path) -> dict[str, object]:
         what = os.readlink(path) if path.is_symlink() else path.is_file() and path.read_bytes()
         found[str(path.relative_to(directory))] = what, status.st_mode, status.st_uid
     return found
+
+
+async def test_a_file_that_changes_while_it_is_copied_is_what_was_copied(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash is that of the copy, and so is what the index knows."""
+    real = tree.copy_file
+
+    def change(path: bytes, *args: Any) -> object:
+        if path.endswith(b"/a"):
+            (publisher.workspace / "a").write_text("changed")
+        if path.endswith(b"/b"):
+            (publisher.workspace / "b").unlink()
+        return real(path, *args)
+
+    monkeypatch.setattr(tree, "copy_file", change)
+    snapshot = await publisher.publish()
+    monkeypatch.setattr(tree, "copy_file", real)
+    again = await publisher.publish()
+
+    assert {"a", "d/c"} == names(snapshot)
+    assert "changed" == (snapshot.path / "a").read_text()
+    assert (snapshot.hash, []) == (again.hash, publisher.read)
