@@ -119,7 +119,8 @@ class Admission:
     ) -> Snapshot:
         """Publish a snapshot of the workspace, for later submissions."""
         self._check_open()
-        return await self._publisher.publish(workspace, include=include, exclude=exclude)
+        async with submitting(self._jobs.root.snapshots):
+            return await self._publisher.publish(workspace, include=include, exclude=exclude)
 
     async def find(self, request: Request) -> RunHandle | None:
         """The run that was submitted earlier with the request's key; None if there is none.

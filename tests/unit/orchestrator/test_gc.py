@@ -20,14 +20,17 @@ import trio
 from click.testing import CliRunner
 
 from orchestrator.cli import pikaci
+from orchestrator.job import publisher
 from orchestrator.journal import JobRow, Journal, open_journal
 from orchestrator.journal.file import connect_to_read
 from orchestrator.journal.reader import JournalReader
 from orchestrator.session import locks
 from orchestrator.session.gc import Bounds, Freed, collect_garbage
-from orchestrator.snapshot.snapshot import publish
+from orchestrator.snapshot.snapshot import Snapshot, publish
 from orchestrator.state_root import StateRoot
+from orchestrator.testing import open_fake
 from states import events as ev
+from states.spec import JobSpec
 from tests.samples import PATH, sample_life
 
 KILO = 1024
@@ -181,6 +184,25 @@ async def test_files_that_snapshots_share_count_once(ground: Ground) -> None:
 
     assert (0, 2, 1) == (none.runs, first.runs, last.runs)
     assert first.size < 100 * KILO < 500 * KILO <= last.size < 600 * KILO
+
+
+async def test_gc_deletes_no_snapshot_that_is_being_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither for a submission, nor for a program that publishes first."""
+    alone = []
+
+    async def look(tree: Path, snapshots: Path, **named: Any) -> Snapshot:
+        with locks.no_submissions(snapshots) as only_gc:
+            alone.append(only_gc)
+        return await publish(tree, snapshots, **named)
+
+    monkeypatch.setattr(publisher, "publish", look)
+    async with open_fake() as (orchestrator, _):
+        await orchestrator.snapshot()
+        await orchestrator.submit_and_wait(JobSpec(command="true"))
+
+    assert [False, False] == alone
 
 
 async def test_what_is_known_of_a_deleted_snapshot_s_files_goes(
