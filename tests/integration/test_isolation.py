@@ -223,6 +223,50 @@ async def test_a_link_in_the_place_of_a_directory_is_not_mounted(
     assert infrastructure(job, "mounts[0].source", "leads to '/etc' now")
 
 
+WRITES = """
+touch new; echo root >other
+for path in /workspace/snapshot "$(readlink -f .)"; do
+  mount -o remount,rw "$path"
+  mount -o remount,rw,bind "$path"
+  mkdir -p /tmp/second && mount --bind "$path" /tmp/second && mount -o remount,rw,bind /tmp/second
+  for file in "$path/hello.txt" /tmp/second/hello.txt; do
+    echo changed >"$file"; chmod 777 "$file"; chown 0 "$file"; truncate -s 0 "$file"
+    touch -d @1 "$file"; rm -f "$file"; ln "$file" /tmp/linked
+  done
+done 2>/dev/null
+umount -l . ; echo changed >/workspace/snapshot/hello.txt
+true
+"""
+
+
+async def test_no_root_of_a_guest_changes_a_file_that_snapshots_share(runs: Runs) -> None:
+    """An unchanged file is one file in all snapshots of a workspace, whatever guests try."""
+    before = await runs.run_one(JobSpec(command="true"))
+    assert before.snapshot is not None
+    first = runs.root.snapshots / before.snapshot.hash / "hello.txt"
+    known = first.stat()
+    (runs.workspace / "other").write_text("other\n")
+    jobs = await runs.run(
+        {
+            "root": JobSpec(command=f"set +e\n{WRITES}", run_as_root=True),
+            "scratch": JobSpec(command=f"set +e\n{WRITES}", run_as_root=True, scratch=True),
+        }
+    )
+    assert jobs["root"].snapshot is not None
+    second = runs.root.snapshots / jobs["root"].snapshot.hash
+
+    now = first.stat()
+    assert {Outcome.PASSED} == {job.outcome for job in jobs.values()}
+    assert (now.st_ino, 2) == ((second / "hello.txt").stat().st_ino, now.st_nlink)
+    assert "hello\n" == first.read_text()
+    assert (known.st_mode, known.st_uid, known.st_mtime_ns) == (
+        now.st_mode,
+        now.st_uid,
+        now.st_mtime_ns,
+    )
+    assert {"hello.txt", "other"} == {path.name for path in second.iterdir()}
+
+
 @pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
 async def test_the_fewest_processes_are_enough_for_a_job(runs: Runs, root: bool) -> None:
     """For the guest, its runner, what the host calls meanwhile, and a command with some more."""
