@@ -507,4 +507,5 @@ def test_a_bound_that_is_none_says_what_is_allowed(ground: Ground, words: list[s
     done = CliRunner().invoke(pikaci, ["gc", *words])
 
     assert 2 == done.exit_code
-    assert "for example:" in done.output
+    assert "is not a valid" in done.output
+    assert "write " in done.output
