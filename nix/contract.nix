@@ -10,7 +10,10 @@ contract
   ) contract.directories;
 
   # The version that an image claims, so that no job starts in one of another version.
-  imageProperties.${contract.image_property} = toString contract.version;
+  imageProperties = {
+    ${contract.image_property} = toString contract.version;
+    ${contract.minor_property} = toString contract.minor;
+  };
 
   # Byte for byte the files that the tests run.
   runnerText = builtins.readFile ./guest/pikaci-incus-run;

@@ -48,9 +48,14 @@ class Directory(msgspec.Struct, frozen=True):
 
 
 class Contract(msgspec.Struct, frozen=True):
-    """What host and guest may rely on."""
+    """What host and guest may rely on.
+
+    An image of another `version` is refused. One of an older `minor` version is used, with a
+    warning. An image names the two in its properties `image_property` and `minor_property`.
+    """
 
     version: int
+    minor: int
     runner: str
     variables: Variables
     stdin: Stdin
@@ -62,6 +67,12 @@ class Contract(msgspec.Struct, frozen=True):
     result: str
     private: str
     image_property: str
+    minor_property: str
+
+    @property
+    def name(self) -> str:
+        """Both versions, for people: "1.1"."""
+        return f"{self.version}.{self.minor}"
 
 
 def guest_files() -> Traversable:

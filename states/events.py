@@ -29,10 +29,14 @@ class SnapshotRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Which image an instance was made from."""
+    """Which image an instance was made from.
+
+    `minor` is the minor version of the guest contract that the image claims to keep.
+    """
 
     alias: str
     fingerprint: str
+    minor: int = 0
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):

@@ -163,7 +163,11 @@ def furnished() -> Store:
             FINGERPRINT: Image(
                 fingerprint=FINGERPRINT,
                 aliases=["pikaci/dev"],
-                properties={"pikaci.contract": "1", "os": "Debian"},
+                properties={
+                    "pikaci.contract": "1",
+                    "pikaci.contract.minor": "1",
+                    "os": "Debian",
+                },
             )
         },
     )

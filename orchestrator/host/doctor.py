@@ -237,7 +237,7 @@ async def _image(incus: Incus) -> Row:
     return Row(
         "ok",
         "guest image",
-        f"{DEV_IMAGE} {image.fingerprint[:12]}, contract {contract().version}",
+        f"{DEV_IMAGE} {image.fingerprint[:12]}, contract {contract().version}.{image.minor}",
     )
 
 

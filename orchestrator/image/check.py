@@ -68,16 +68,34 @@ if touch new 2>&1; then say snapshot written; else say snapshot refused; fi
 for name in SSL_CERT_FILE NIX_SSL_CERT_FILE; do
   if [[ -s ${{!name-}} ]]; then say "$name" there; else say "$name" missing; fi
 done
+say localhost "$(getent ahosts localhost 2>&1 | cut -d ' ' -f 1 | sort -u | tr '\n' ' ')"
+if getent hosts "$(cat /proc/sys/kernel/hostname)"; then say name known; else say name unknown; fi
+if touch /dev/shm/{_TOUCHED} 2>&1; then say /dev/shm written; else say /dev/shm refused; fi
 exit 7
 """
 
 
+_PROMISES_OF_1_1 = {
+    "resolves localhost and its guest's name": {"localhost": "127.0.0.1 ::1 ", "name": "known"},
+    "has a /dev/shm of its own": {"/dev/shm": "written"},
+}
+
+
 class Row(msgspec.Struct, frozen=True):
-    """One promise of the contract. If it is not kept, `found` says what was seen instead."""
+    """One promise of the contract. If it is not kept, `found` says what was seen instead.
+
+    `claimed` is False for a promise of a later minor version than the image claims to keep.
+    """
 
     subject: str
     kept: bool
     found: str = ""
+    claimed: bool = True
+
+    @property
+    def broken(self) -> bool:
+        """Whether the image does not do what it claims."""
+        return self.claimed and not self.kept
 
 
 Tell = Callable[[Row], None]
@@ -113,6 +131,14 @@ async def check_image(
             f"it is {image.contract or 'not there'}",
         )
     )
+    tell(
+        Row(
+            f"property {ours.minor_property} is {ours.minor}",
+            image.minor >= ours.minor,
+            f"it is {image.minor}",
+            claimed=False,
+        )
+    )
     with tempfile.TemporaryDirectory(prefix="pikaci-check-") as directory:
         tree = Path(directory)
         tree.chmod(0o755)
@@ -126,7 +152,7 @@ async def check_image(
                 tell(Row(f"ready within {ready_secs} s, with {ours.runner}", False, error.brief))
                 return
             tell(Row(f"ready within {ready_secs} s, with {ours.runner}", True))
-            await _try_promises(_Guest(incus, plan), tell)
+            await _try_promises(_Guest(incus, plan, image.minor), tell)
 
 
 async def _try_promises(guest: _Guest, tell: Tell) -> None:
@@ -173,9 +199,10 @@ def _verdict(result: GuestResult | str) -> tuple[str, int] | None:
 
 
 class _Guest:
-    def __init__(self, incus: Incus, plan: Plan) -> None:
+    def __init__(self, incus: Incus, plan: Plan, minor: int) -> None:
         self._incus = incus
         self.plan = plan
+        self._minor = minor
 
     async def exec(self, *argv: str, prints: bool = False) -> Completed:
         """Run a command in the guest; `prints` says that it always prints something."""
@@ -228,6 +255,18 @@ class _Guest:
         for promise, expected in promises.items():
             wrong = [f"{k} is {said.get(k)!r}" for k, v in expected.items() if said.get(k) != v]
             tell(Row(f"a job of {who} {promise}", not wrong, ", ".join(wrong)))
+        left = await self.exec("sh", "-c", f"ls -d /dev/shm/{_TOUCHED}")
+        said["/dev/shm"] = "still there" if left.exit_code == 0 else said.get("/dev/shm", "")
+        for promise, expected in _PROMISES_OF_1_1.items():
+            wrong = [f"{k} is {said.get(k)!r}" for k, v in expected.items() if said.get(k) != v]
+            tell(
+                Row(
+                    f"a job of {who} {promise}",
+                    not wrong,
+                    ", ".join(wrong),
+                    claimed=self._minor >= 1,
+                )
+            )
         ended = (done.exit_code, _verdict(result))
         tell(
             Row(

@@ -148,6 +148,7 @@ def _metadata(properties: dict[str, str]) -> bytes:
             "properties": {
                 "architecture": os.uname().machine,
                 contract().image_property: str(contract().version),
+                contract().minor_property: str(contract().minor),
                 **properties,
             },
         }

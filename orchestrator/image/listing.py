@@ -16,12 +16,16 @@ _TYPES = {"container": "container", "virtual-machine": "vm"}
 
 
 class ImageRow(msgspec.Struct, frozen=True):
-    """An image: `size` in bytes; `usable` if this pikaci supports its contract version."""
+    """An image: `size` in bytes; `usable` if this pikaci supports its contract version.
+
+    `contract` is that version, `contract_minor` the minor one; None and 0 if it claims none.
+    """
 
     aliases: list[str]
     fingerprint: str
     type: str
     contract: str | None
+    contract_minor: int
     usable: bool
     size: int
     uploaded_at: datetime
@@ -37,6 +41,7 @@ def rows(images: Sequence[Image]) -> list[ImageRow]:
             fingerprint=image.fingerprint,
             type=image.type,
             contract=image.contract,
+            contract_minor=image.minor,
             usable=image.contract == ours,
             size=image.size,
             uploaded_at=image.uploaded_at,
@@ -57,7 +62,8 @@ def table(found: Sequence[ImageRow], now: datetime | None = None) -> str:
         f"{'ALIAS':{width}}  {'FINGERPRINT':12}  {'TYPE':9}  {'CONTRACT':9} {'SIZE':>8}  {'AGE':>6}"
     ]
     for name, row in zip(names, found, strict=True):
-        version = plain(row.contract or "none") + ("" if row.usable else " (no)")
+        version = f"{plain(row.contract)}.{row.contract_minor}" if row.contract else "none"
+        version += "" if row.usable else " (no)"
         lines.append(
             f"{name:{width}}  {row.fingerprint[:12]}  {_TYPES.get(row.type, row.type):9}"
             f"  {version:9} {size(row.size):>8}  {age((now - row.uploaded_at).total_seconds()):>6}"

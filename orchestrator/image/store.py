@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import quote
 
 import msgspec
@@ -23,6 +24,7 @@ from states.spec import InstanceType
 LOOK_UP_SECS = 30.0
 IMPORT_SECS = 600.0
 KNOWN_SECS = 10.0
+WARNED_RUNS = 1000
 
 
 class ImageMissing(PikaciError):
@@ -51,12 +53,16 @@ class Image(msgspec.Struct):
     uploaded_at: datetime
     type: str = "container"
 
-    _CONTRACT: ClassVar[str] = contract().image_property
-
     @property
     def contract(self) -> str | None:
         """The contract version that the image claims to keep."""
-        return self.properties.get(self._CONTRACT)
+        return self.properties.get(contract().image_property)
+
+    @property
+    def minor(self) -> int:
+        """The minor version that it claims to keep; 0 if it claims none."""
+        claimed = self.properties.get(contract().minor_property, "")
+        return int(claimed) if re.fullmatch("[0-9]{1,6}", claimed) else 0
 
     def has_alias(self, alias: str) -> bool:
         """Whether this is one of the image's aliases."""
@@ -110,7 +116,7 @@ async def find_image(
             resolution=f'set instance_type = "{found[0].type}" in the job, or name another image:'
             " `pikaci image list` shows the types",
         )
-    return ImageRef(alias=alias, fingerprint=found[0].fingerprint)
+    return ImageRef(alias=alias, fingerprint=found[0].fingerprint, minor=found[0].minor)
 
 
 class Images:
@@ -124,6 +130,7 @@ class Images:
         self._incus = incus
         self._found: dict[tuple[str, InstanceType], tuple[ImageRef, float]] = {}
         self._lock = trio.Lock()
+        self._warned: deque[tuple[str, str]] = deque(maxlen=WARNED_RUNS)
 
     async def find(self, alias: str, instance_type: InstanceType) -> ImageRef:
         """Return or raise what `find_image` does."""
@@ -133,6 +140,17 @@ class Images:
                 image = await find_image(self._incus, alias, instance_type)
                 self._found[alias, instance_type] = image, trio.current_time() + KNOWN_SECS
             return image
+
+    def lacks(self, image: ImageRef, run: str) -> str:
+        """What an image of an older minor version lacks: a warning, empty after the run's first."""
+        if image.minor >= contract().minor or (run, image.fingerprint) in self._warned:
+            return ""
+        self._warned.append((run, image.fingerprint))
+        return (
+            f"the image {image.alias} keeps guest contract {contract().version}.{image.minor}, not"
+            f" {contract().name}: in its guests localhost may not resolve, and a job that fills"
+            " /dev/shm may lose its verdict; build it anew"
+        )
 
 
 class NotAnImage(PikaciError):

@@ -199,6 +199,8 @@ class JobTask:
             on=commands.AWAY_OR_UNKNOWN,
             secs=spec.deadlines.daemon_secs,
         )
+        if warning := self._images.lacks(image, self.job.run):
+            self._record.warn(warning)
         keep_secs = self._context.keep_secs or 0
         lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
         number = self.job.attempt

@@ -23,6 +23,17 @@ sleep 1
 ln -s dash /bin/sh
 exec /usr/sbin/real-init
 """
+MANY = 'python3 -c \'import subprocess; [subprocess.Popen(["sleep", "50"]) for _ in range(99)]\''
+# Segments that stay when their process has ended.
+SYSTEM_V = """python3 -c '
+import ctypes
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+for _ in range(64):
+    at = libc.shmat(libc.shmget(0, 16 << 20, 0o1600), None, 0)
+    ctypes.memset(at, 1, 16 << 20)
+    libc.shmdt(ctypes.c_void_p(at))
+'"""
 FILL = "head -c 2G /dev/zero >/artifacts/fill"
 
 
@@ -46,6 +57,38 @@ async def test_too_little_disk(lab: Lab, tmp_path: Path, root: bool) -> None:
 
     assert (3, 3) == (ended.exit_code, result["exit_code"])
     assert "disk is full; the key disk" in result["hint"]
+
+
+@ON_BOTH
+async def test_too_few_processes(lab: Lab, tmp_path: Path, root: bool) -> None:
+    """A command that fails as its guest has no free process has a hint that names the key."""
+    job = await booted(lab, tmp_path, MANY, processes=64, run_as_root=root)
+    await job.run()
+    result = await job.result()
+
+    assert ("failed", 1) == (result["status"], result["exit_code"])
+    assert "out of processes; the key processes" in result["hint"]
+
+
+@pytest.mark.parametrize("fill", ["head -c 1G /dev/zero >/dev/shm/x", SYSTEM_V])
+async def test_a_job_that_fills_its_shared_memory(lab: Lab, tmp_path: Path, fill: str) -> None:
+    """Has its own verdict: no process that is killed can free this memory."""
+    job = await booted(lab, tmp_path, f"{fill} || :; exit 5", memory="256MiB")
+    await job.run()
+    result = await job.result()
+
+    assert ("failed", 5) == (result["status"], result["exit_code"])
+
+
+async def test_a_job_that_fills_a_memory_file_system(lab: Lab, tmp_path: Path) -> None:
+    """Its init is killed at last, and all that it mounted goes; that is a failed command."""
+    fill = "mkdir /t; mount -t tmpfs -o size=1G none /t; head -c 1G /dev/zero >/t/x; exit 5"
+    job = await booted(lab, tmp_path, fill, memory="256MiB", run_as_root=True)
+    await job.run()
+    result = await job.result()
+
+    assert ("failed", 137) == (result["status"], result["exit_code"])
+    assert "out of memory; the key memory" in result["hint"]
 
 
 @pytest.mark.parametrize("command", ["exit 3", f"{HUNGRY} || true", f"{FILL} || true"])

@@ -51,4 +51,8 @@ def test_an_image_says_which_version_it_keeps(nix: Nix) -> None:
     """In the property that is looked at before an instance is made."""
     properties = nix.evaluate("(import ./nix/contract.nix).imageProperties")
 
-    assert {contract().image_property: str(contract().version)} == properties
+    ours = contract()
+    assert {
+        ours.image_property: str(ours.version),
+        ours.minor_property: str(ours.minor),
+    } == properties

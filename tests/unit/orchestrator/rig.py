@@ -55,9 +55,9 @@ class Rig:
         await self.journal.append(event)
         return JobTask(self.context, fold([event]), self.images, Queue(Capacity(jobs=1)))
 
-    async def live(self, spec: JobSpec) -> Job:
+    async def live(self, spec: JobSpec, *, number: int = 1, run: str = "r") -> Job:
         """Run one job to its end, and read it back from the journal."""
-        task = await self.submit(spec)
+        task = await self.submit(spec, number=number, run=run)
         await task.run()
         return self.journal.job(task.job.id)
 

@@ -26,7 +26,12 @@ def image(number: int, *aliases: str, days: float = 0, **changes: object) -> Ima
 
 IMAGES = [
     image(3, "old", days=400, properties={}),
-    image(385, "pikaci/dev", days=0.5),
+    image(
+        385,
+        "pikaci/dev",
+        days=0.5,
+        properties={"pikaci.contract": "1", "pikaci.contract.minor": "1"},
+    ),
     image(12, "pikaci/nixos-vm", days=2, type="virtual-machine"),
     image(7, days=1, properties={"pikaci.contract": "2"}),
 ]
@@ -39,9 +44,9 @@ def test_the_table_fits_a_terminal() -> None:
     assert (
         """\
 ALIAS                     FINGERPRINT   TYPE       CONTRACT      SIZE     AGE
-pikaci/dev                385385385385  container  1          385 MiB    12 h
--                         070707070707  container  2 (no)       7 MiB    24 h
-pikaci/nixos-vm           121212121212  vm         1           12 MiB     2 d
+pikaci/dev                385385385385  container  1.1        385 MiB    12 h
+-                         070707070707  container  2.0 (no)     7 MiB    24 h
+pikaci/nixos-vm           121212121212  vm         1.0         12 MiB     2 d
 old                       030303030303  container  none (no)    3 MiB   400 d
 (no): this pikaci needs version 1 of the guest contract"""
         == shown
@@ -56,7 +61,11 @@ def test_no_images() -> None:
 
 def test_hostile_words_steer_no_terminal() -> None:
     """Aliases and versions come from whoever made the image."""
-    odd = image(1, "a\x1b[2Jb\nc", properties={"pikaci.contract": "\x1b]0;x\x07\n9"})
+    odd = image(
+        1,
+        "a\x1b[2Jb\nc",
+        properties={"pikaci.contract": "\x1b]0;x\x07\n9", "pikaci.contract.minor": "\x1b"},
+    )
 
     shown = table(rows([odd]), NOW)
 
@@ -69,4 +78,4 @@ def test_rows_are_for_programs() -> None:
     (row,) = msgspec.json.decode(msgspec.json.encode(rows([IMAGES[1]])))
 
     assert ("385" * 32, 385 << 20, True) == (row["fingerprint"], row["size"], row["usable"])
-    assert (["pikaci/dev"], "1") == (row["aliases"], row["contract"])
+    assert (["pikaci/dev"], "1", 1) == (row["aliases"], row["contract"], row["contract_minor"])
