@@ -18,6 +18,13 @@ from typing import Annotated, Final
 
 import msgspec
 
+from states.environment import (
+    MAX_BYTES,
+    MAX_VARIABLE_BYTES,
+    refusal,
+    size_of,
+    total_size,
+)
 from states.errors import SpecError, WritableWorkspace
 from states.mistakes import ALLOWED, mistakes, raise_all
 
@@ -286,15 +293,28 @@ def _check_processes(spec: JobSpec) -> Iterator[SpecError]:
 
 def _check_env(env: dict[str, str]) -> Iterator[SpecError]:
     for name, value in env.items():
-        yield from _check_not_reserved(f"env.{name}", name)
+        key = f"env.{name}"
+        yield from _check_variable_name(key, name)
         if "\0" in value:
-            yield SpecError(f"env.{name}", "has a NUL byte", allowed="any text without NUL")
+            yield SpecError(key, "has a NUL byte", allowed="any text without NUL")
+        if (size := size_of(name, value)) > MAX_VARIABLE_BYTES:
+            yield SpecError(
+                key,
+                f"has {size} bytes with its name, which is too long to pass to the command",
+                allowed=f"at most {MAX_VARIABLE_BYTES} bytes; put long values into a file",
+            )
+    if (size := total_size(env)) > MAX_BYTES:
+        yield SpecError(
+            "env",
+            f"has {size} bytes in total, which is too much to pass to the command",
+            allowed=f"at most {MAX_BYTES} bytes, with their names; put long values into files",
+        )
 
 
 def _check_secrets(spec: JobSpec) -> Iterator[SpecError]:
     for name, source in spec.secrets.items():
         key = f"secrets.{name}"
-        yield from _check_not_reserved(key, name)
+        yield from _check_variable_name(key, name)
         if name in spec.env:
             yield SpecError(key, "is also in `env`", allowed="each name in one of the two")
         if (source.env is None) == (source.file is None):
@@ -308,9 +328,10 @@ def _check_secrets(spec: JobSpec) -> Iterator[SpecError]:
                 )
 
 
-def _check_not_reserved(key: str, name: str) -> Iterator[SpecError]:
-    if name.startswith("PIKACI_"):
-        yield SpecError(key, "is reserved", allowed="names that do not start with PIKACI_")
+def _check_variable_name(key: str, name: str) -> Iterator[SpecError]:
+    if refused := refusal(name):
+        problem, allowed = refused
+        yield SpecError(key, problem, allowed=allowed)
 
 
 def _check_glob(key: str, glob: str) -> Iterator[SpecError]:

@@ -143,7 +143,10 @@ class Attempt:
                 values = {}
                 if self.plan.secrets:
                     values = await trio.to_thread.run_sync(
-                        read_secrets, self.plan.secrets, abandon_on_cancel=True
+                        read_secrets,
+                        self.plan.secrets,
+                        self.plan.environment,
+                        abandon_on_cancel=True,
                     )
                 lease_secs = self.plan.lease_left_secs(datetime.now(UTC))
                 return commands.runner_stdin(self.plan, self._nonce, values, lease_secs=lease_secs)

@@ -6,11 +6,14 @@ contains it. After a restart it is read again.
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Mapping
 
 from orchestrator.units import size
+from states.environment import MAX_BYTES as MAX_TOTAL_BYTES
+from states.environment import total_size
 from states.errors import PikaciError
 from states.spec import SecretSource
 
@@ -21,12 +24,27 @@ class SecretMissing(PikaciError):
     """A secret has no usable value. The message names key and source, never a value."""
 
 
-def read_secrets(sources: Mapping[str, SecretSource]) -> dict[str, str]:
-    """The value of each secret. `sources` must be checked.
+def read_secrets(sources: Mapping[str, SecretSource], env: Mapping[str, str]) -> dict[str, str]:
+    """The value of each secret, to be passed beside `env`. `sources` must be checked.
 
-    A file's content is the value, without one line break at its end. Raises `SecretMissing`.
+    The value of a file is its `content_of`. Raises `SecretMissing`.
     """
-    return {name: _value(name, source) for name, source in sources.items()}
+    values = {name: _value(name, source) for name, source in sources.items()}
+    if (total := total_size({**env, **values})) > MAX_TOTAL_BYTES:
+        raise SecretMissing(
+            f"secrets: with `env` they have {total} bytes, which is too much for a command",
+            resolution=f"at most {MAX_TOTAL_BYTES} bytes, with their names",
+        )
+    return values
+
+
+def content_of(data: bytes) -> bytes:
+    """A secret's file without a byte order mark, and without one line break (LF, CRLF) at its end.
+
+    Editors add these; nobody means them to be part of the secret.
+    """
+    data = data.removeprefix(codecs.BOM_UTF8)
+    return data.removesuffix(b"\n").removesuffix(b"\r") if data.endswith(b"\n") else data
 
 
 def described(source: SecretSource) -> str:
@@ -72,7 +90,8 @@ def _content(path: str) -> bytes:
     with open(path, "rb", opener=_open) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("is not a regular file")
-        return file.read(MAX_BYTES + 2).removesuffix(b"\n")
+        # One byte more than a value may have, with what is not part of it.
+        return content_of(file.read(MAX_BYTES + 1 + len(codecs.BOM_UTF8 + b"\r\n")))
 
 
 def _open(path: str, flags: int) -> int:

@@ -26,7 +26,7 @@ from orchestrator.report import run_report
 from orchestrator.session.locks import RootHeld, share_root
 from orchestrator.settings import default_capacity, open_incus
 from orchestrator.state_root import StateRoot
-from states.spec import JobSpec
+from states.spec import JobSpec, SecretSource
 
 
 def run_request(
@@ -128,13 +128,21 @@ def _check_secrets(specs: Mapping[str, JobSpec]) -> None:
     """Check all secrets before anything is touched. They are read again when they are used."""
     missing = []
     for name, spec in specs.items():
-        for secret, source in spec.secrets.items():
-            try:
-                read_secrets({secret: source})
-            except SecretMissing as error:
-                missing.append((f"jobs.{name}.{error.brief}", error.resolution))
+        alone = [{secret: source} for secret, source in spec.secrets.items()]
+        found = [error for one in alone if (error := _missing(one, {}))]
+        if not found and (error := _missing(spec.secrets, spec.env)):
+            found = [error]  # all are there, and too long together
+        missing += [(f"jobs.{name}.{error.brief}", error.resolution) for error in found]
     if len(missing) == 1:
         raise UsageError(missing[0][0], resolution=missing[0][1])
     if missing:
         lines = [f"{brief}; {resolution}" for brief, resolution in missing]
         raise UsageError(f"{len(missing)} secrets are missing", details="\n".join(lines))
+
+
+def _missing(secrets: Mapping[str, SecretSource], env: Mapping[str, str]) -> SecretMissing | None:
+    try:
+        read_secrets(secrets, env)
+    except SecretMissing as error:
+        return error
+    return None

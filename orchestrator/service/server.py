@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from orchestrator.attempt.secrets import content_of
 from orchestrator.errors import UsageError
 
 BACKLOG = 128
@@ -124,9 +125,9 @@ def read_token(path: Path) -> str:
     the access list that lets the unit's user read it.
     """
     try:
-        with path.open() as file:
+        with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            token = file.read(4096).strip()
+            token = content_of(file.read(4096)).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"--token-file {path} cannot be read: {getattr(error, 'strerror', None) or error}",

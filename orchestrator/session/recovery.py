@@ -81,7 +81,7 @@ def missing_secret(job: Job) -> SecretMissing | None:
     if job.spec is None or job.state not in (*_BEFORE_THE_RUNNER, State.INSTANCE_READY):
         return None
     try:
-        read_secrets(job.spec.secrets)
+        read_secrets(job.spec.secrets, job.spec.env)
     except SecretMissing as error:
         return error
     return None

@@ -626,6 +626,15 @@ def test_a_token_may_be_a_credential_of_systemd(
             read_token(path)
 
 
+def test_a_token_has_nothing_that_an_editor_adds(tmp_path: Path) -> None:
+    """As with a secret's file."""
+    path = tmp_path / "token"
+    path.write_bytes(b"\xef\xbb\xbf0123456789abcdef\r\n")
+    path.chmod(0o600)
+
+    assert "0123456789abcdef" == read_token(path)
+
+
 @pytest.mark.parametrize("listen", ["localhost:80", "127.0.0.1", "127.0.0.1:x", "1.2.3.4:1", ":1"])
 def test_an_address_that_is_none_is_refused(listen: str) -> None:
     """Also host names: only an address says where it listens."""

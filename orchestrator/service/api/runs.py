@@ -94,7 +94,7 @@ def _judged(request: RunRequest) -> Judged:
 def _check_secrets(judged: Judged) -> None:
     for name, checked in judged.checked.items():
         try:
-            read_secrets(checked.spec.secrets)
+            read_secrets(checked.spec.secrets, checked.spec.env)
         except SecretMissing as error:
             raise Problem(
                 422,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,12 @@ from trio.testing import MockClock
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.plan import make_plan, nonce
-from orchestrator.attempt.secrets import MAX_BYTES, SecretMissing, read_secrets
+from orchestrator.attempt.secrets import (
+    MAX_BYTES,
+    MAX_TOTAL_BYTES,
+    SecretMissing,
+    read_secrets,
+)
 from orchestrator.capacity import Capacity
 from orchestrator.cli import pikaci
 from orchestrator.cli.ending import exit_code
@@ -27,6 +33,7 @@ from orchestrator.job.queue import Queue
 from orchestrator.job.task import JobTask
 from orchestrator.session.recovery import recover
 from states import events as ev
+from states.environment import total_size
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
 from states.spec import SecretSource
@@ -51,18 +58,57 @@ def test_values_come_from_variables_and_files(
     (tmp_path / "key").write_bytes(b"two\nlines\n\n")
     (tmp_path / "link").symlink_to("key")
 
-    values = read_secrets(
-        {"TOKEN": SecretSource(env=HOST), **of_file(tmp_path / "link")},
-    )
+    values = read_secrets({"TOKEN": SecretSource(env=HOST), **of_file(tmp_path / "link")}, {})
 
     assert {"TOKEN": f" {MARK}\n", "KEY": "two\nlines\n"} == values
 
 
 def test_the_longest_value_passes(tmp_path: Path) -> None:
     """The limit is in bytes, without the line break, and itself allowed."""
-    (tmp_path / "key").write_bytes(b"x" * MAX_BYTES + b"\n")
+    (tmp_path / "key").write_bytes(BOM_UTF8 + b"x" * MAX_BYTES + b"\r\n")
 
-    assert MAX_BYTES == len(read_secrets(of_file(tmp_path / "key"))["KEY"])
+    assert MAX_BYTES == len(read_secrets(of_file(tmp_path / "key"), {})["KEY"])
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        (b"one\r\n", "one"),
+        (b"one\r\ntwo\r\n\r\n", "one\r\ntwo\r\n"),
+        (b"one\r", "one\r"),
+        (b"one\n\r", "one\n\r"),
+        (BOM_UTF8 + b"one", "one"),
+        (BOM_UTF8 + BOM_UTF8 + b"\n", "\ufeff"),
+        (b"one" + BOM_UTF8, "one\ufeff"),
+        (BOM_UTF8 + b"\r\n", ""),
+        (b"", ""),
+    ],
+)
+def test_what_an_editor_adds_is_no_part_of_a_value(
+    tmp_path: Path, content: bytes, value: str
+) -> None:
+    """A byte order mark at the beginning, one line break of either kind at the end; no more."""
+    (tmp_path / "key").write_bytes(content)
+
+    assert {"KEY": value} == read_secrets(of_file(tmp_path / "key"), {})
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_all_variables_together_are_not_too_much(tmp_path: Path, more: int) -> None:
+    """Secrets and `env` have one limit; pikaci's own variables are not counted."""
+    (tmp_path / "key").write_bytes(b"x" * 50_000)
+    secrets = of_file(tmp_path / "key")
+    fill = {f"V{n}": "x" * (100_000 - 3) for n in range(9)}
+    left = MAX_TOTAL_BYTES - total_size({**fill, "REST": "", "KEY": "x" * 50_000})
+    env = {**fill, "REST": "x" * (left + more), "CI": "true", "PIKACI_RUN": "x"}
+
+    if not more:
+        assert 50_000 == len(read_secrets(secrets, env)["KEY"])
+        return
+    with pytest.raises(
+        SecretMissing, match=rf"secrets: with `env` they have {MAX_TOTAL_BYTES + 1}"
+    ):
+        read_secrets(secrets, env)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +126,7 @@ def test_a_value_that_cannot_be_passed_is_not_shown(
     (tmp_path / "key").write_bytes(content)
 
     with pytest.raises(SecretMissing) as caught:
-        read_secrets(of_file(tmp_path / "key"))
+        read_secrets(of_file(tmp_path / "key"), {})
 
     assert f"secrets.KEY: the file {tmp_path}/key {problem}" == caught.value.brief
     assert caught.value.resolution
@@ -97,7 +143,7 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path) -> None:
         ("fifo", "is not a regular file"),
     ):
         with pytest.raises(SecretMissing, match=problem):
-            read_secrets(of_file(tmp_path / name))
+            read_secrets(of_file(tmp_path / name), {})
 
 
 def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +151,7 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv(HOST, raising=False)
 
     with pytest.raises(SecretMissing) as caught:
-        read_secrets({"TOKEN": SecretSource(env=HOST)})
+        read_secrets({"TOKEN": SecretSource(env=HOST)}, {})
 
     assert f"secrets.TOKEN: the variable {HOST} is not set" == caught.value.brief
     assert f"export {HOST}" in caught.value.resolution

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from states.environment import KEPT_BY_BASH, MAX_BYTES, MAX_VARIABLE_BYTES, total_size
 from states.errors import SpecError, SpecErrors
 from states.mistakes import mistakes
 from states.spec import (
@@ -40,6 +41,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"description": "two\nlines"}, "description"),
     ({"env": {"PIKACI_X": "1"}}, "env.PIKACI_X"),
     ({"env": {"A": "\0"}}, "env.A"),
+    *[({"env": {name: "1"}}, f"env.{name}") for name in sorted(KEPT_BY_BASH)],
+    *[({"env": {name: "1"}}, "env") for name in ("", "1A", "A-B", "A B", "A\n", "Ä", "A" * 256)],
+    ({"env": {"A": "x" * (MAX_VARIABLE_BYTES - 1)}}, "env.A"),
+    ({"env": {"A": "é" * (MAX_VARIABLE_BYTES // 2)}}, "env.A"),
+    ({"env": {f"V{n}": "x" * 100_000 for n in range(10)}}, "env"),
+    ({"secrets": {"UID": SecretSource(env="A")}}, "secrets.UID"),
     ({"secrets": {"PIKACI_INCUS_NONCE": SecretSource(env="A")}}, "secrets.PIKACI_INCUS_NONCE"),
     ({"secrets": {"A": SecretSource(env="A")}, "env": {"A": "1"}}, "secrets.A"),
     ({"secrets": {"A": SecretSource()}}, "secrets.A"),
@@ -91,6 +98,18 @@ def test_the_longest_command_passes() -> None:
     """The limit is in bytes, itself allowed, and what the guest contract says."""
     assert 131_000 == MAX_COMMAND_BYTES
     check(sample_shell_job(command="x" * MAX_COMMAND_BYTES))
+
+
+def test_the_largest_variables_pass() -> None:
+    """The limit of one counts its name, and is itself allowed; so is that of all."""
+    longest = "x" * (MAX_VARIABLE_BYTES - len("A="))
+    check(sample_shell_job(env={"A": longest}))
+    fill = {f"V{n}": longest[1:] for n in range(7)}
+    left = MAX_BYTES - total_size({**fill, "REST": ""})
+
+    check(sample_shell_job(env={**fill, "REST": "x" * left}))
+    with pytest.raises(SpecError, match=f"env has {MAX_BYTES + 1} bytes in total"):
+        check(sample_shell_job(env={**fill, "REST": "x" * (left + 1)}))
 
 
 def test_unknown_keys_have_the_nearest_or_the_known_ones_beside_them() -> None:
