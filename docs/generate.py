@@ -36,7 +36,7 @@ from orchestrator.service.api.operations import OPERATIONS
 from states import lease
 from states.events import Written
 from states.lifecycle import TABLE, TERMINAL, State
-from states.spec import MIN_PROCESSES, Deadlines, JobSpec
+from states.spec import MIN_MEMORY, MIN_PROCESSES, Deadlines, JobSpec
 
 FAULTS: dict[type[IncusError], str] = {
     DaemonUnreachable: "no daemon answers",
@@ -180,7 +180,9 @@ def _rows(kind: type[msgspec.Struct], notes: dict[str, str]) -> list[str]:
         allowed = f"{low} to {high}" if low is not None else ""
         if field.name == "processes":  # the door asks for more than what journals may hold
             allowed = f"{MIN_PROCESSES} to {high}"
-        if "pattern" in rules and field.name in ("memory", "disk", "log_bytes"):
+        if field.name == "memory":
+            allowed = f"`{MIN_MEMORY}` or more"
+        elif "pattern" in rules and field.name in ("disk", "log_bytes"):
             allowed = "such as `512MiB`, `4GiB`"
         default = "required" if field.required else f"`{_toml(field)}`"
         lines.append(

@@ -32,6 +32,9 @@ MAX_COMMAND_BYTES = 131_000  # the kernel passes at most 131,071 bytes in one ar
 MAX_TIMEOUT_SECS = 7 * 24 * 3600
 # systemd, the runner and the execs in a guest need up to 20, threads included.
 MIN_PROCESSES = 64
+# Tried: with less than 16 MiB the runner cannot say how a job ended, with less than 32 MiB a guest
+# with systemd does not boot.
+MIN_MEMORY = "64MiB"
 
 _END = r"$(?![\s\S])"  # Python's `$` alone allows a line break at the end
 SIZE_PATTERN = rf"^[1-9][0-9]{{0,6}}(kB|MB|GB|TB|KiB|MiB|GiB|TiB){_END}"
@@ -228,6 +231,7 @@ def broken_rules(spec: JobSpec) -> Iterator[SpecError]:
     """The problems of a spec that its types do not rule out."""
     yield from _check_command(spec.command)
     yield from _check_processes(spec)
+    yield from _check_memory(spec.memory)
     yield from _check_env(spec.env)
     yield from _check_secrets(spec)
     for index, glob in enumerate(spec.artifacts):
@@ -288,6 +292,16 @@ def _check_processes(spec: JobSpec) -> Iterator[SpecError]:
             "processes",
             f"{spec.processes} is too few: the guest itself needs about 20",
             allowed=f"{MIN_PROCESSES} to 1000000",
+        )
+
+
+def _check_memory(memory: str) -> Iterator[SpecError]:
+    # Checked here for the same reason.
+    if size_in_bytes(memory) < size_in_bytes(MIN_MEMORY):
+        yield SpecError(
+            "memory",
+            f"{memory} is too little: the guest itself needs some",
+            allowed=f"{MIN_MEMORY} or more",
         )
 
 

@@ -12,6 +12,7 @@ from states.errors import SpecError, SpecErrors
 from states.mistakes import mistakes
 from states.spec import (
     MAX_COMMAND_BYTES,
+    MIN_MEMORY,
     MIN_PROCESSES,
     InstanceType,
     JobSpec,
@@ -92,6 +93,19 @@ def test_too_few_processes_are_refused_at_the_door_alone(processes: int) -> None
     check_form(spec)
     check(msgspec.structs.replace(spec, processes=MIN_PROCESSES))
     check(msgspec.structs.replace(spec, instance_type=InstanceType.VIRTUAL_MACHINE))
+
+
+@pytest.mark.parametrize("memory", ["1kB", "8MiB", "64MB", "63MiB"])
+def test_too_little_memory_is_refused_at_the_door_alone(memory: str) -> None:
+    """The runner itself needs some. Journals hold jobs with less, which are still read."""
+    spec = msgspec.convert({"command": "true", "memory": memory}, JobSpec)
+
+    with pytest.raises(SpecError, match=f"memory {memory} is too little") as refused:
+        check(spec)
+
+    assert "64MiB or more" == refused.value.resolution
+    check_form(spec)
+    check(msgspec.structs.replace(spec, memory=MIN_MEMORY))
 
 
 def test_the_longest_command_passes() -> None:
