@@ -80,6 +80,20 @@ async def test_a_job_that_fills_its_shared_memory(lab: Lab, tmp_path: Path, fill
     assert ("failed", 5) == (result["status"], result["exit_code"])
 
 
+async def test_a_job_that_fills_a_memory_file_system_of_the_guest(lab: Lab, tmp_path: Path) -> None:
+    """As systemd's /run is one; it stays when the job has ended, so it has only a quarter."""
+    job = await booted(
+        lab, tmp_path, "head -c 1G /dev/zero >/mnt/x || exit 5", memory="256MiB", run_as_root=True
+    )
+    await lab.exec(job.plan.instance, "mount", "-t", "tmpfs", "-o", "size=1G", "none", "/mnt")
+    await job.run()
+    result = await job.result()
+    shown = await lab.exec(job.plan.instance, "sh", "-c", "stat -c %s /mnt/x; sleep 0.1")
+
+    assert ("failed", 5) == (result["status"], result["exit_code"])
+    assert 64 << 20 == int(shown.stdout)
+
+
 async def test_a_job_that_fills_a_memory_file_system(lab: Lab, tmp_path: Path) -> None:
     """Its init is killed at last, and all that it mounted goes; that is a failed command."""
     fill = "mkdir /t; mount -t tmpfs -o size=1G none /t; head -c 1G /dev/zero >/t/x; exit 5"

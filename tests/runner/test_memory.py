@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from .guest import Guest
@@ -37,13 +39,15 @@ def test_shared_memory_in_a_guest_without_the_directory(guest: Guest) -> None:
 @BOTH
 def test_system_v_memory_is_the_jobs_own(guest: Guest, root: bool) -> None:
     """The job sees no segment of the guest's, and leaves none."""
-    before = guest.call("-c", "ipcmk -M 4096 >/opt/made; ipcs -m", program="bash")[1]
-    ended = guest.run("ipcs -m | grep -c 0x || :; ipcmk -M 8192", root=root)
-    after = guest.call("-c", "ipcs -m", program="bash")[1]
+    size = 8192 + os.getpid()  # by which this one is known: all tests share the host's segments
+    guest.shell(f"ipcmk -M {size} >/opt/made")
+    before = guest.call("-c", "ipcs -m", program="bash")[1].decode().split()
+    ended = guest.run(f"ipcs -m; ipcmk -M {size}", root=root)
+    after = guest.call("-c", "ipcs -m", program="bash")[1].decode().split()
     guest.shell("ipcrm -m $(grep -o '[0-9]*$' /opt/made)")
 
-    assert b"0\n" == ended.output[:2]
-    assert before.count(b"0x") == after.count(b"0x") > 0
+    assert str(size) not in ended.output.decode().split()
+    assert [1, 1] == [before.count(str(size)), after.count(str(size))]
 
 
 def test_the_job_is_killed_before_its_runner(guest: Guest) -> None:
