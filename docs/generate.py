@@ -22,6 +22,8 @@ from manpage import man_page
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.plan import Host, PlanContext, make_plan
 from orchestrator.contract import contract
+from orchestrator.image.build import PACKAGES
+from orchestrator.image.layer import BARE, SYSTEMD
 from orchestrator.incus import Effect
 from orchestrator.incus.errors import (
     AgentAway,
@@ -235,6 +237,16 @@ def contract_table() -> str:
     return "\n".join(lines)
 
 
+def packages() -> str:
+    """The packages of the Debian images."""
+    kinds = {"both": PACKAGES, BARE.alias: BARE.packages, SYSTEMD.alias: SYSTEMD.packages}
+    lines = ["| image | packages |", "|---|---|"]
+    for name, names in kinds.items():
+        shown = ", ".join(f"`{package}`" for package in names)
+        lines.append(f"| {name if name == 'both' else f'`{name}`'} | {shown} |")
+    return "\n".join(lines)
+
+
 def operations() -> str:
     """The service's operations."""
     lines = ["| | | what it is |", "|---|---|---|"]
@@ -249,6 +261,7 @@ BLOCKS = {
     "lease.md": lease_diagram,
     "effects.md": effects,
     "layout.md": layout,
+    "images.md": packages,
     "job-file.md": keys,
     "guest-contract.md": contract_table,
     "service.md": operations,

@@ -35,17 +35,43 @@ def command() -> None:
     metavar="FLAKE",
     help="With --nixos: the flake to build. Default: that of this source tree.",
 )
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    metavar="NAME",
+    help="Install this Debian package too. Can be given several times; needs --alias.",
+)
+@click.option(
+    "--run",
+    "lines",
+    multiple=True,
+    metavar="LINE",
+    help="When the packages are installed, run this shell line as root in the new file system, on"
+    " this machine. Can be given several times; needs --alias.",
+)
+@click.option("--alias", help="The alias for `image` in job files.")
 @output_option
-def build(systemd: bool, nixos: str | None, flake: str | None, output: str) -> int:
+def build(
+    systemd: bool,
+    nixos: str | None,
+    flake: str | None,
+    packages: tuple[str, ...],
+    lines: tuple[str, ...],
+    alias: str | None,
+    output: str,
+) -> int:
     """Build a guest image and replace the previous one.
 
-    By default, the Debian guest without an init system, as pikaci/dev.
+    By default, the Debian guest without an init system, as pikaci/dev. --package and --run add to
+    it, or with --systemd to that of pikaci/systemd, under an alias of your own.
     """
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.cli.output import say_steps
     from orchestrator.errors import UsageError
     from orchestrator.host.setup import build_and_import
     from orchestrator.image.build import only_builder
+    from orchestrator.image.custom import check_own_alias, custom_kind
     from orchestrator.image.layer import BARE, SYSTEMD
     from orchestrator.image.nixos import ALIASES, build_nixos
     from orchestrator.image.store import import_image
@@ -55,20 +81,32 @@ def build(systemd: bool, nixos: str | None, flake: str | None, output: str) -> i
         raise UsageError("--systemd and --nixos are different images", resolution="use one of them")
     if flake and not nixos:
         raise UsageError("--flake needs --nixos", resolution="remove --flake")
-
+    if nixos and (packages or lines):
+        raise UsageError(
+            "--package and --run are for Debian guests",
+            resolution="use a flake of your own: docs/nixos.md",
+        )
+    if (packages or lines) and alias is None:
+        raise UsageError(
+            "--package and --run need --alias", resolution="add one, for example --alias my/image"
+        )
+    kind = SYSTEMD if systemd else BARE
+    if alias is not None:
+        check_own_alias(alias)
+        kind = custom_kind(kind, alias, packages, lines)
+    name = alias or (ALIASES[nixos] if nixos else kind.alias)
     say = say_steps(output)
 
-    async def main() -> tuple[str, str]:
+    async def main() -> str:
         incus = open_incus()
         if not nixos:
-            kind = SYSTEMD if systemd else BARE
-            return kind.alias, await build_and_import(incus, say=say, kind=kind)
+            return await build_and_import(incus, say=say, kind=kind)
         async with only_builder(say=say):
             files = await build_nixos(nixos, flake, say=say)
-            say(f"importing it as {ALIASES[nixos]}")
-            return ALIASES[nixos], await import_image(incus, files, ALIASES[nixos])
+            say(f"importing it as {name}")
+            return await import_image(incus, files, name)
 
-    _print_image(*run_until_signal(main), output)
+    _print_image(name, run_until_signal(main), output)
     return 0
 
 
@@ -86,21 +124,17 @@ def import_(files: tuple[Path, ...], alias: str, output: str) -> int:
     from orchestrator.cli.output import say_steps
     from orchestrator.errors import UsageError
     from orchestrator.image.build import only_builder
+    from orchestrator.image.custom import check_alias
     from orchestrator.image.store import import_image
     from orchestrator.settings import open_incus
     from orchestrator.terminal import plain
-    from states.spec import is_image_name
 
     if not 1 <= len(files) <= 2:
         raise UsageError(
             f"an image is one file or two, not {len(files)}",
             resolution="name one file, or metadata and root disk",
         )
-    if not is_image_name(alias):
-        raise UsageError(
-            f"--alias {plain(alias)!r} is not a valid image alias",
-            resolution="letters, digits and ._/+-, beginning with a letter or digit",
-        )
+    check_alias(alias)
     for file in files:
         if problem := _problem(file):
             raise UsageError(f"{plain(str(file))} {problem}", resolution="name an image file")

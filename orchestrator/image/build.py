@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import tarfile
 from collections.abc import AsyncIterator, Callable
@@ -31,25 +32,40 @@ from orchestrator.image.layer import (
 from orchestrator.incus.retries import stop_family
 from states.errors import PikaciError
 
+# What everyday projects expect of a machine; docs/images.md shows the list.
 PACKAGES = (
     "bash",
+    "bzip2",
     "ca-certificates",
+    "cmake",
     "coreutils",
     "curl",
+    "file",
     "findutils",
+    "g++",
     "gcc",
     "git",
     "iproute2",
     "jq",
+    "less",
     "libc6-dev",
     "make",
     "mount",
+    "netbase",
+    "openssh-client",
+    "patch",
+    "pkg-config",
     "procps",
     "python3",
+    "python3-pip",
     "python3-venv",
+    "rsync",
     "tar",
+    "unzip",
     "util-linux",
     "xz-utils",
+    "zip",
+    "zstd",
 )
 BUILD_SECS = 1800
 KEEP_BASES = 4  # two kinds of guest, and the previous base of each
@@ -68,6 +84,11 @@ rm -rf var/lib/apt/lists/* var/cache/apt/*.bin
 """
 
 
+# For one of the kind's lines. Its output is shown if it fails.
+_RUN = 'chroot "$1" /usr/bin/env HOME=/root PATH={path} /bin/bash -ec {line} >&2'
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 def recipe(sources: DebianSources, kind: Kind = BARE) -> str:
     """The digest of all inputs of the image."""
     digest = hashlib.sha256(_base_digest(sources, kind).encode())
@@ -84,6 +105,8 @@ async def build(into: Path, *, say: Callable[[str], None], kind: Kind = BARE) ->
     """
     sources = debian_sources()
     base = _cache_dir() / f"base-{_base_digest(sources, kind)}.tar"
+    if kind.lines:  # which may fetch anything: such a base is made anew each time
+        base = into / "base.tar"
     if not base.exists():
         say(f"building the base of the guest image, Debian {sources.codename} (about a minute)")
         await _build_base(sources, base, kind)
@@ -92,7 +115,8 @@ async def build(into: Path, *, say: Callable[[str], None], kind: Kind = BARE) ->
         "os": "Debian",
         "release": sources.codename,
         "description": f"pikaci guest, Debian {sources.codename}"
-        + (" with systemd" if kind is SYSTEMD else ""),
+        + (" with systemd" if kind.units else "")
+        + (", customized" if _is_custom(kind) else ""),
         RECIPE_PROPERTY: recipe(sources, kind),
     }
     image = into / "pikaci-guest.tar"
@@ -127,8 +151,12 @@ def _packages(kind: Kind) -> list[str]:
     return sorted((*PACKAGES, *kind.packages))
 
 
+def _is_custom(kind: Kind) -> bool:
+    return kind.lines != () or kind.packages not in (BARE.packages, SYSTEMD.packages)
+
+
 def _base_digest(sources: DebianSources, kind: Kind) -> str:
-    made_from = [sources.codename, *sources.lines, *_packages(kind), _customize()]
+    made_from = [sources.codename, *sources.lines, *_packages(kind), *kind.lines, _customize()]
     return hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:16]
 
 
@@ -141,7 +169,7 @@ async def _build_base(sources: DebianSources, base: Path, kind: Kind) -> None:
     # An archive, not a directory: without root, files in a directory cannot have the guest's
     # owners.
     packed = base.with_name(f"{base.name}.packed")
-    for torn in base.parent.glob("base-*.tar.*"):
+    for torn in _cache_dir().glob("base-*.tar.*"):
         torn.unlink()  # left by a build that was killed
     command = [
         "mmdebstrap",
@@ -152,6 +180,10 @@ async def _build_base(sources: DebianSources, base: Path, kind: Kind) -> None:
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
+        *(
+            f"--customize-hook={_RUN.format(path=_PATH, line=shlex.quote(line))}"
+            for line in kind.lines
+        ),
         f"--customize-hook={_customize()}",
         sources.codename,
         str(packed),
@@ -173,7 +205,8 @@ async def _build_base(sources: DebianSources, base: Path, kind: Kind) -> None:
             raise PikaciError(
                 "mmdebstrap could not make the guest's file system",
                 details=without_credentials(done.stderr.decode("utf-8", "replace"))[-3000:],
-                resolution="`apt-get update` must work on this machine; then try again",
+                resolution="`apt-get update` must work on this machine, and `apt-cache show NAME`"
+                " must know each --package; then try again",
             )
         await trio.to_thread.run_sync(_as_base, packed, base)
     except trio.TooSlowError:

@@ -28,7 +28,8 @@ class Kind:
     """A kind of Debian guest: its additional packages, and which of our files it gets.
 
     `scripts` and `units` are names in nix/guest; the units start at boot. `files` are further
-    files, `{path: content}`, and `links` symbolic links, `{path: target}`.
+    files, `{path: content}`, and `links` symbolic links, `{path: target}`. `lines` are shell lines
+    that root runs in the base when its packages are installed.
     """
 
     alias: str
@@ -37,6 +38,7 @@ class Kind:
     units: tuple[str, ...] = ()
     files: dict[str, str] | None = None
     links: dict[str, str] | None = None
+    lines: tuple[str, ...] = ()
 
 
 def tmpfiles() -> str:

@@ -122,6 +122,18 @@ async def test_shared_memory(lab: Lab, tmp_path: Path) -> None:
     assert 0 == (await job.run()).exit_code
 
 
+async def test_the_image_has_what_everyday_projects_expect(lab: Lab, tmp_path: Path) -> None:
+    """Compilers that work, and the tools that scripts call without asking."""
+    tools = "bzip2 cmake file g++ git jq less make patch pkg-config pip3 python3 rsync ssh unzip xz zip zstd"
+    build = (
+        "cd /tmp; echo 'int main() { return 0; }' >a.cc; g++ a.cc; ./a.out; getent services http"
+    )
+    job = await booted(lab, tmp_path, f"{build}; for tool in {tools}; do command -v $tool; done")
+    ended = await job.run()
+
+    assert 0 == ended.exit_code, ended.stdout
+
+
 async def test_programs_of_nixos_are_found(lab: Lab, tmp_path: Path) -> None:
     """An exec of ours finds what is in /run/current-system/sw/bin, and so does what it starts."""
     job = await booted(lab, tmp_path, "true")

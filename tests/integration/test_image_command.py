@@ -1,4 +1,4 @@
-"""`pikaci image` as a person types it, on the real Incus, with a stand-in for nix."""
+"""`pikaci image` as a person types it, on the real Incus, with stand-ins for nix and mmdebstrap."""
 
 from __future__ import annotations
 
@@ -126,10 +126,10 @@ def test_what_is_no_alias(tmp_path: Path, alias: str) -> None:
     assert "is not a valid image alias" in done.stderr.splitlines()[0]
 
 
-def nix(base: Path, body: str) -> str:
-    """A search path on which `nix` is this script, and all else as it was."""
-    program = base / "bin" / "nix"
-    program.parent.mkdir()
+def nix(base: Path, body: str, *, name: str = "nix") -> str:
+    """A search path on which `nix`, or `name`, is this script, and all else as it was."""
+    program = base / "bin" / name
+    program.parent.mkdir(exist_ok=True)
     program.write_text(f"#!{sys.executable}\nimport pathlib, sys, time\n{body}")
     program.chmod(0o755)
     return f"{program.parent}:{os.environ['PATH']}"
@@ -191,9 +191,79 @@ def test_nix_fails(tmp_path: Path, body: str, says: str) -> None:
     assert says in done.stderr
 
 
+# Takes the place of mmdebstrap: runs the hooks but the last, which is ours, and makes an archive.
+MMDEBSTRAP = """
+import subprocess, tarfile
+hooks = [a.partition("=")[2] for a in sys.argv if a.startswith("--customize-hook=")]
+for hook in hooks[:-1]:
+    subprocess.run(["sh", "-c", hook, "exec", "/the/root"], check=True)
+with tarfile.open(sys.argv[-2], "w") as archive:
+    archive.addfile(tarfile.TarInfo("./etc"))
+(include,) = [a for a in sys.argv if a.startswith("--include=")]
+pathlib.Path(BASE, "asked").write_text(include)
+"""
+CHROOT = """
+import os
+pathlib.Path(BASE, "chroot").write_text(sys.argv[1])
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_an_image_of_ones_own(tmp_path: Path) -> None:
+    """More packages and lines, byte for byte as they were given; its document on stdout."""
+    base = f"BASE = {str(tmp_path)!r}\n"
+    path = nix(tmp_path, base + MMDEBSTRAP, name="mmdebstrap")
+    nix(tmp_path, base + CHROOT, name="chroot")
+    lines = [f"""printf '%s' "it's $HOME" >{tmp_path}/{n}; echo {n}""" for n in ("one", "two")]
+    options = ["--package", "libssl-dev", "--package", "g++-12", "--alias", ALIAS]
+    options += [word for line in lines for word in ("--run", line)]
+    done = pikaci("build", *options, "--output", "json", path=path)
+    image = listed()[ALIAS]
+
+    row = {"alias": ALIAS, "fingerprint": image["fingerprint"]}
+    assert (0, [row]) == (done.returncode, json.loads(done.stdout)), done.stderr
+    assert str(image["description"]).endswith(", customized")
+    assert ("1", 1, True) == (image["contract"], image["contract_minor"], image["usable"])
+    asked = (tmp_path / "asked").read_text().removeprefix("--include=").split(",")
+    assert {"libssl-dev", "g++-12", "bash", "udhcpc"} <= set(asked)
+    assert ["it's /root"] * 2 == [(tmp_path / name).read_text() for name in ("one", "two")]
+    assert "/the/root" == (tmp_path / "chroot").read_text()
+
+
+def test_a_line_that_fails(tmp_path: Path) -> None:
+    """What it said is shown; no image changes."""
+    base = f"BASE = {str(tmp_path)!r}\n"
+    path = nix(tmp_path, base + MMDEBSTRAP, name="mmdebstrap")
+    nix(tmp_path, base + CHROOT, name="chroot")
+    done = pikaci("build", "--run", "echo so it is; false; echo on", "--alias", ALIAS, path=path)
+
+    assert (4, True, False) == (done.returncode, "so it is\n" in done.stderr, "on\n" in done.stdout)
+    assert ALIAS not in listed()
+
+
 @pytest.mark.parametrize(
-    "options", [("--systemd", "--nixos", "vm"), ("--flake", "/x"), ("--nixos", "lxd")]
+    ("options", "problem"),
+    [
+        (("--systemd", "--nixos", "vm"), "are different images"),
+        (("--flake", "/x"), "--flake needs --nixos"),
+        (("--nixos", "lxd"), "'lxd' is not allowed"),
+        (("--package", "zip"), "need --alias"),
+        (("--run", "true"), "need --alias"),
+        (("--nixos", "vm", "--run", "true", "--alias", "a"), "are for Debian guests"),
+        (("--alias", "pikaci/dev"), "that pikaci builds by itself"),
+        (("--nixos", "vm", "--alias", "pikaci/nixos"), "that pikaci builds by itself"),
+        (("--alias", "a:b"), "is not a valid image alias"),
+        (("--alias", "a", "--package", "zip,g++"), "is not a Debian package's name"),
+        (("--alias", "a", "--package=-zip"), "is not a Debian package's name"),
+        (("--alias", "a", "--package", "zip", "--package", ""), "is not a Debian package's name"),
+        (("--alias", "a", "--run", " "), "is not a shell line"),
+        (("--alias", "a", "--run", "true\nfalse"), "is not a shell line"),
+        (("--alias", "a", "--run", "\x1b[2J"), "is not a shell line"),
+    ],
 )
-def test_options_that_do_not_go_together(options: tuple[str, ...]) -> None:
+def test_what_cannot_be_built(options: tuple[str, ...], problem: str) -> None:
     """A usage error, and nothing is built."""
-    assert 2 == pikaci("build", *options).returncode
+    done = pikaci("build", *options)
+
+    assert (2, True) == (done.returncode, problem in done.stderr), done.stderr
+    assert "\x1b" not in done.stderr
