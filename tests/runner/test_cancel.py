@@ -27,6 +27,16 @@ def test_cancel(guest: Guest) -> None:
     assert b"begun\ncleaned\n" == ended.output
 
 
+def test_cancel_of_a_parent_and_its_children(guest: Guest) -> None:
+    """Parents get the signal first: a shell that ends with its children may clean up before."""
+    children = "for _ in {1..100}; do sleep 300 & done; echo begun; wait -n"
+    job = guest.start(QUIET + f"trap 'echo cleaned; exit 0' TERM; {children}")
+    wait_for(job.stdout, b"begun\n")
+    guest.call("cancel")
+
+    assert b"begun\ncleaned\n" == guest.ended(job).output
+
+
 def test_cancel_of_a_deaf_job(guest: Guest) -> None:
     """A job that ignores TERM is killed after the grace; asking again neither hurts nor delays."""
     job = guest.start(DEAF, send={"PIKACI_INCUS_GRACE_SECS": "1"})
