@@ -369,7 +369,7 @@ def test_what_cannot_be_written_can_be_read(unwritable: Path, killed: Path, how:
     close_to_writers(unwritable)
     before = contents(path)
 
-    for words in (["status"], ["list"], ["trace", "r.1"], ["logs", "r.1"]):
+    for words in (["status"], ["list", "--jobs"], ["trace", "r.1"], ["logs", "r.1"]):
         done = pikaci(unwritable, *words)
         assert (0, "") == (done.returncode, done.stderr), words
         assert "lint" in done.stdout or words[0] == "logs"

@@ -155,7 +155,7 @@ REFUSED = {
     "--tail=0": "0 is not in the range",
     f"--tail={MAX_TAIL + 1}": "is not in the range",
     "--tail=x": "'x' is not a valid integer",
-    "--output=xml": "'xml' is not one of 'human', 'json', 'jsonl'",
+    "--output=xml": "'xml' is not allowed; allowed: human, json, jsonl",
 }
 
 
