@@ -569,9 +569,11 @@ def found_at(journal: Journal, id: str) -> tuple[State, Verdict | None]:
     return state, verdicts[0] if verdicts else None
 
 
-def known(job: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a job that the older version knew."""
-    return {name: value for name, value in job.items() if name in then}
+def known(now: Any, then: Any) -> Any:
+    """A document with the fields that the older version knew, on every level."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        return {name: known(value, then[name]) for name, value in now.items() if name in then}
+    return now
 
 
 def test_every_older_version_has_a_journal_to_migrate() -> None:
