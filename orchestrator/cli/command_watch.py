@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
 import trio
 
 from orchestrator.cli import colours
-from orchestrator.cli.printer import Printer
+from orchestrator.cli.printer import Printer, run_printers, write_stderr
 from orchestrator.cli.progress_line import ProgressLine
-from orchestrator.cli.signals import tell_stopping
+from orchestrator.cli.signals import stopping
 from orchestrator.cli.summary import describe_kept, describe_snapshot, whole_reason
 from orchestrator.cli.watched import WatchedRun
 from orchestrator.terminal import RESET, TerminalFilter, first_line, plain
@@ -36,12 +34,13 @@ class CommandWatch:
         self._verbose = verbose
         self._known = WatchedRun()
         self._printer = Printer()
+        self._messages = Printer(write_stderr)
         self._progress = ProgressLine()
         self._filter = TerminalFilter(colours=colours.wanted()) if os.isatty(1) else None
         self._last = b"\n"
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        await self._printer.run(task_status=task_status)
+        await run_printers(self._printer, self._messages, task_status=task_status)
 
     def begin(self, run: str, request: Request) -> None:
         self._known.begin(list(request.specs))
@@ -76,12 +75,12 @@ class CommandWatch:
         self._tell(f"warning: {warning}")
 
     def stopping(self) -> None:
-        tell_stopping(" the command", "it")
+        self._messages.say(stopping(" the command", "it") + "\n")
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
         await self._printer.drain()
         if self._last != b"\n" and os.isatty(1):
-            click.echo(err=True)
+            self._messages.say("\n")
         for job in jobs:
             for warning in job.warnings:
                 self._tell(f"warning: {warning}")
@@ -90,7 +89,7 @@ class CommandWatch:
                     self._tell(line)
         if not jobs and interrupted:
             self._tell("cancelled")
+        await self._messages.drain()
 
     def _tell(self, line: str) -> None:
-        click.echo(f"pikaci: {plain(line)}", err=True)
-        sys.stderr.flush()
+        self._messages.say(f"pikaci: {plain(line)}\n")

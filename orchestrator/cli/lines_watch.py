@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
 import trio
 
 from orchestrator.cli import colours
 from orchestrator.cli.board import ASCII, Marks, finished, pad, shorten
-from orchestrator.cli.printer import Printer
+from orchestrator.cli.printer import Printer, run_printers, write_stderr
 from orchestrator.cli.progress_line import ProgressLine
-from orchestrator.cli.signals import tell_stopping
+from orchestrator.cli.signals import stopping
 from orchestrator.cli.summary import (
     describe_kept,
     describe_snapshot,
@@ -44,20 +43,14 @@ class LinesWatch:
     each state too.
     """
 
-    def __init__(
-        self,
-        *,
-        quiet: bool,
-        verbose: bool,
-        printer: Printer | None = None,
-        coloured: bool | None = None,
-    ) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool) -> None:
         self.wants_log = not quiet
         self._verbose = verbose
         self._known = WatchedRun()
-        self._printer = printer or Printer()
+        self._printer = Printer()
+        self._messages = Printer(write_stderr)
+        self._coloured = colours.wanted()
         self._progress = ProgressLine()
-        self._coloured = colours.wanted() if coloured is None else coloured
         self._paint = colours.painter(self._coloured)
         self._marks = (
             Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII
@@ -67,7 +60,7 @@ class LinesWatch:
         self._lines: dict[str, LineSplitter] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        await self._printer.run(task_status=task_status)
+        await run_printers(self._printer, self._messages, task_status=task_status)
 
     def begin(self, run: str, request: Request) -> None:
         self._known.begin(list(request.specs))
@@ -123,10 +116,10 @@ class LinesWatch:
         await self._printer.write(text)
 
     def warn(self, warning: str) -> None:
-        click.echo(f"warning: {plain(warning)}", err=True)
+        self._messages.say(f"warning: {plain(warning)}\n")
 
     def stopping(self) -> None:
-        tell_stopping(*counted(self._known.unfinished))
+        self._messages.say(stopping(*counted(self._known.unfinished)) + "\n")
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
         for job in jobs:  # rejected ones, for example, were never watched
@@ -137,6 +130,7 @@ class LinesWatch:
         )
         await self._printer.write("\n" + text)
         await self._printer.drain()
+        await self._messages.drain()
 
     async def _print_lines(self, job: str, lines: list[Line]) -> None:
         if not lines:
@@ -151,9 +145,9 @@ class LinesWatch:
         await self._printer.write(text)
 
     def _say(self, line: str) -> None:
-        self._printer.say(plain(line))
+        self._printer.say(plain(line) + "\n")
 
 
 def counted(jobs: int) -> tuple[str, str]:
-    """So many jobs, for `tell_stopping`."""
+    """So many jobs, for `signals.stopping`."""
     return (" 1 job", "it") if jobs == 1 else (f" {jobs} jobs", "them")

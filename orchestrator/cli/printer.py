@@ -1,4 +1,7 @@
-"""Writes to stdout beside the event loop: a terminal or a pipe may take nothing for a while."""
+"""Writes to stdout and stderr beside the event loop: a pipe may take nothing for a while, or ever.
+
+A write in the loop would stop the jobs' deadlines, and signals.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ class _Piece:
 
 
 class Printer:
-    """Pieces of output, written in order by `run`.
+    """Pieces of output, written in order by `run`; to stdout, or with `write_stderr` to stderr.
 
     `say` is for a few words and never waits; `write` waits until the piece is written, so that
     whoever copies a log reads no faster than stdout takes it.
@@ -32,9 +35,9 @@ class Printer:
         self._arrival = trio.Event()
         self._broken: StreamBroken | None = None
 
-    def say(self, text: str) -> None:
-        """Print a line soon."""
-        self._add(text + "\n")
+    def say(self, data: str | bytes) -> None:
+        """Print this soon."""
+        self._add(data)
 
     async def write(self, data: str | bytes) -> None:
         """Print this, and return when it is written. Cancelled, it may still be printed."""
@@ -43,7 +46,7 @@ class Printer:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write what comes, until cancelled.
 
-        Once stdout takes no more, pieces are dropped: the jobs are not to end for that. A write
+        Once the stream takes no more, pieces are dropped: the jobs are not to end for that. A write
         that is under way at a cancellation goes on in its thread, which ends with the process.
         """
         task_status.started()
@@ -73,8 +76,25 @@ class Printer:
         return piece
 
 
+async def run_printers(*printers: Printer, task_status: trio.TaskStatus[None]) -> None:
+    """Write what comes to several streams, until cancelled. None waits for another."""
+    async with trio.open_nursery() as nursery:
+        for printer in printers:
+            await nursery.start(printer.run)
+        task_status.started()
+
+
 def write_stdout(data: str | bytes) -> None:
     """Write to stdout, past its buffer; characters that its encoding lacks are escaped."""
+    _write(1, data, sys.stdout.encoding)
+
+
+def write_stderr(data: str | bytes) -> None:
+    """Write to stderr like `write_stdout`."""
+    _write(2, data, sys.stderr.encoding)
+
+
+def _write(descriptor: int, data: str | bytes, encoding: str) -> None:
     if isinstance(data, str):
-        data = data.encode(sys.stdout.encoding, "backslashreplace")
-    write_all(1, data)
+        data = data.encode(encoding, "backslashreplace")
+    write_all(descriptor, data)

@@ -15,15 +15,15 @@ from orchestrator.cli.streams import StreamBroken, drop
 from states.ending import Intent
 
 
-def stopping(what: str, kill: str) -> str:
+def stopping(what: str = "", kill: str = "the jobs") -> str:
     """The message after a signal that stops something."""
     return f"Stopping{what}. Press Ctrl-C again to kill {kill} now."
 
 
-def tell_stopping(what: str = "", kill: str = "the jobs") -> None:
-    """Tell on stderr, where it can be told, that a signal stops something."""
+def tell_stopping() -> None:
+    """Tell on stderr, where it can be told, that a signal stops the jobs."""
     with suppress(OSError, StreamBroken):
-        click.echo(stopping(what, kill), err=True)
+        click.echo(stopping(), err=True)
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import click
 import msgspec
 import trio
 
-from orchestrator.cli.output import print_json
+from orchestrator.cli.output import json_bytes
+from orchestrator.cli.printer import Printer, run_printers, write_stderr
 from orchestrator.cli.progress_line import ProgressLine
-from orchestrator.cli.signals import tell_stopping
+from orchestrator.cli.signals import stopping
 from orchestrator.report import run_report
 from orchestrator.terminal import plain
 from states import events as ev
@@ -89,10 +89,12 @@ class JsonWatch:
     wants_log = False
 
     def __init__(self) -> None:
+        self._printer = Printer()
+        self._messages = Printer(write_stderr)
         self._progress = ProgressLine()
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
+        await run_printers(self._printer, self._messages, task_status=task_status)
 
     def begin(self, run: str, request: Request) -> None:
         pass
@@ -113,23 +115,29 @@ class JsonWatch:
         pass
 
     def warn(self, warning: str) -> None:
-        click.echo(f"warning: {plain(warning)}", err=True)
+        self._messages.say(f"warning: {plain(warning)}\n")
 
     def stopping(self) -> None:
-        tell_stopping()
+        self._messages.say(stopping() + "\n")
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
-        print_json(run_report(run, jobs, interrupted=interrupted), indent=True)
+        report = run_report(run, jobs, interrupted=interrupted)
+        self._printer.say(json_bytes(report, indent=True) + b"\n")
+        await self._drain()
+
+    async def _drain(self) -> None:
+        await self._printer.drain()
+        await self._messages.drain()
 
 
 class JsonLinesWatch(JsonWatch):
     """Prints every entry of the journal as a line, when it is durable."""
 
     def entry(self, entry: ev.Entry) -> None:
-        print_json(msgspec.Raw(recorded.encode(entry)))
+        self._printer.say(json_bytes(msgspec.Raw(recorded.encode(entry))) + b"\n")
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
-        pass
+        await self._drain()
 
 
 def make_watch(view: View) -> Watch:

@@ -42,7 +42,7 @@ async def test_a_run_that_cannot_be_watched_goes_on_and_says_so(
 
 
 async def test_what_the_snapshot_lacks_is_told_as_without_a_service(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """On stderr, and the job runs."""
     async with open_served() as served:
@@ -54,6 +54,4 @@ async def test_what_the_snapshot_lacks_is_told_as_without_a_service(
         code = await run(served, "true")
 
     assert 0 == code
-    assert (
-        "warning: submodules that are not initialised are empty: sub\n" == capsys.readouterr().err
-    )
+    assert "warning: submodules that are not initialised are empty: sub\n" == capfd.readouterr().err

@@ -1,0 +1,83 @@
+"""Whoever reads the output of `pikaci run` may stop: signals and the jobs' ends still work."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.terminal.test_terminal import ROOT, jobs
+
+SECS = 60
+PIPE_BYTES = 4096
+PRINTS = "; ".join(["print " + "x" * 900] * 9)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """The ends of a pipe that holds a page."""
+    ends = os.pipe()
+    fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def wait_until_stuck(process: subprocess.Popen[bytes]) -> None:
+    """Until a thread of the process waits for room in a pipe or a terminal."""
+    give_up = time.monotonic() + SECS
+    tasks = Path(f"/proc/{process.pid}/task")
+    while not any(
+        path.read_text().endswith(("pipe_write", "wait_woken")) for path in tasks.glob("*/wchan")
+    ):
+        assert time.monotonic() < give_up, "nothing fills the pipe"
+        time.sleep(0.05)
+
+
+def run(
+    tmp_path: Path, job_file: str, *args: str, stdout: int, stderr: int
+) -> subprocess.Popen[bytes]:
+    (tmp_path / "pikaci.toml").write_text(job_file)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.terminal.process", "run", *args],
+        cwd=tmp_path,
+        env={**os.environ, "PIKACI_STATE_ROOT": f"{tmp_path}-root", "PYTHONPATH": str(ROOT)},
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
+def code_after(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
+    process.send_signal(number)
+    try:
+        return process.wait(SECS)
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("args", [(), ("--output", "jsonl")])
+def test_a_signal_stops_a_run_whose_output_nobody_reads(
+    tmp_path: Path, pipe: tuple[int, int], args: tuple[str, ...]
+) -> None:
+    """Also when stderr is the same pipe."""
+    file = jobs(**{f"j{number}": f"{PRINTS}; exit 1" for number in range(6)}, last="sleep 1000")
+    process = run(tmp_path, file, *args, stdout=pipe[1], stderr=pipe[1])
+    wait_until_stuck(process)
+
+    assert 130 == code_after(process, signal.SIGTERM)
+
+
+def test_a_signal_stops_one_command_whose_output_nobody_reads(
+    tmp_path: Path, pipe: tuple[int, int]
+) -> None:
+    process = run(tmp_path, "", "--", f"{PRINTS}; sleep 1000", stdout=pipe[1], stderr=pipe[1])
+    wait_until_stuck(process)
+
+    assert 130 == code_after(process, signal.SIGINT)
