@@ -77,14 +77,17 @@ async def _run(request: Request, root: StateRoot, watch: Watch, codes: ExitCodes
             async with trio.open_nursery() as nursery:
                 await nursery.start(watch.run)
                 nursery.start_soon(watch_run)
-                with trio.CancelScope() as scope:
-                    await nursery.start(cancel_on_signals, scope, intent, watch.stopping)
-                    await seen.wait()
-                interrupted = scope.cancelled_caught
-                if interrupted:
-                    await _cancel(client, run, intent)
-                    with trio.move_on_after(WATCHED_SECS):
+                async with trio.open_nursery() as signals:
+                    with trio.CancelScope() as scope:
+                        await signals.start(cancel_on_signals, scope, intent, watch.stopping)
                         await seen.wait()
+                    interrupted = scope.cancelled_caught
+                    if interrupted:
+                        await _cancel(client, run, intent)
+                        with trio.move_on_after(WATCHED_SECS):
+                            await seen.wait()
+                    # From here on a signal ends this process: nothing is left but to print.
+                    signals.cancel_scope.cancel()
                 with existing_journal(root, only_reading=True) as journal:
                     jobs = [journal.job(job.id) for job in run.jobs]
                 with trio.move_on_after(WATCHED_SECS if interrupted else math.inf):

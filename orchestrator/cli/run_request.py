@@ -92,19 +92,24 @@ async def _run(
         with one_error():
             async with trio.open_nursery() as nursery:
                 await nursery.start(watch.run)
-                with trio.CancelScope() as scope:
-                    await nursery.start(cancel_on_signals, scope, context.intent, watch.stopping)
-                    try:
-                        await run_jobs(
-                            context,
-                            request,
-                            parallel=parallel or default_capacity().jobs,
-                            run=run,
-                            started=partial(show_snapshot, watch),
-                            watch=watch_run,
+                async with trio.open_nursery() as signals:
+                    with trio.CancelScope() as scope:
+                        await signals.start(
+                            cancel_on_signals, scope, context.intent, watch.stopping
                         )
-                    finally:
-                        watch.publishing(None)
+                        try:
+                            await run_jobs(
+                                context,
+                                request,
+                                parallel=parallel or default_capacity().jobs,
+                                run=run,
+                                started=partial(show_snapshot, watch),
+                                watch=watch_run,
+                            )
+                        finally:
+                            watch.publishing(None)
+                    # From here on a signal ends this process: nothing is left but to print.
+                    signals.cancel_scope.cancel()
                 interrupted = scope.cancelled_caught
                 jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
                 with trio.move_on_after(WATCHED_SECS if interrupted else math.inf):

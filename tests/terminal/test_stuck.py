@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -81,3 +82,16 @@ def test_a_signal_stops_one_command_whose_output_nobody_reads(
     wait_until_stuck(process)
 
     assert 130 == code_after(process, signal.SIGINT)
+
+
+def test_a_signal_ends_a_run_that_has_only_to_print(tmp_path: Path) -> None:
+    """A terminal that takes nothing holds up the summary; SIGTERM is not held up by it."""
+    reading, terminal = pty.openpty()
+    file = jobs(**{f"j{number}": f"{PRINTS}; exit 1" for number in range(6)})
+    process = run(tmp_path, file, stdout=terminal, stderr=terminal)
+    wait_until_stuck(process)
+    time.sleep(1)  # by now it has most likely come to the summary
+
+    assert code_after(process, signal.SIGTERM) in (130, -signal.SIGTERM)
+    os.close(reading)
+    os.close(terminal)
