@@ -13,7 +13,6 @@ from orchestrator.job.handle import RunHandle
 from orchestrator.job.submission import Request, judge, rejections
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.snapshot.snapshot import Snapshot
-from states.errors import PikaciError
 
 # After cancelled jobs have ended, `watch` gets this long to finish.
 WATCHED_SECS = 5.0
@@ -61,8 +60,10 @@ async def _watch_to_the_end(run: RunHandle, watch: Callable[[RunHandle], Awaitab
             await trio.sleep_forever()
         finally:
             with waiting:
-                with suppress(PikaciError):
-                    await run.wait()
+                for job in run.jobs:
+                    # A job that was lost ends here too, by whatever error.
+                    with suppress(Exception):
+                        await job.wait()
                 await trio.sleep(WATCHED_SECS)
                 watching.cancel()
 

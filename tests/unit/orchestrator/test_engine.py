@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from orchestrator.capacity import Capacity
-from orchestrator.engine import run_jobs
+from orchestrator.engine import WATCHED_SECS, _watch_to_the_end, run_jobs
+from orchestrator.job.handle import JobHandle, RunHandle
 from orchestrator.job.queue import Queue
 from orchestrator.job.submission import Request
 from orchestrator.journal import JournalError
@@ -26,6 +28,9 @@ from states.outcome import Outcome, Verdict, overall
 from states.spec import JobSpec
 from tests.samples import sample_shell_job, specs
 from tests.unit.orchestrator.rig import Rig, open_rig
+
+if TYPE_CHECKING:
+    from orchestrator.job.jobs import Jobs
 
 WRITABLE = "remote Linux VM backend `incus` does not support writable workspace jobs"
 
@@ -226,3 +231,30 @@ def test_one_writable_job_and_nothing_is_touched(
 def test_outcomes_are_verdicts() -> None:
     """Each outcome has the verdict of its name."""
     assert {outcome.value for outcome in Outcome} <= {verdict.value for verdict in Verdict}
+
+
+async def test_a_watch_that_is_stuck_is_cancelled_when_all_jobs_have_ended_or_are_lost(
+    autojump_clock: MockClock,
+) -> None:
+    """Not before the last of them, and whatever the error of a lost one is."""
+    ended_at = []
+
+    class Lost(JobHandle):
+        async def wait(self) -> Job:
+            raise RuntimeError("a bug")
+
+    class Slow(JobHandle):
+        async def wait(self) -> Job:
+            await trio.sleep(60)
+            ended_at.append(trio.current_time())
+            return Job()
+
+    async def watch(run: RunHandle) -> None:
+        await trio.sleep_forever()
+
+    jobs = tuple(kind(cast("Jobs", None), "r.1") for kind in (Lost, Slow))
+    with trio.fail_after(1000), trio.move_on_after(1) as scope:
+        await _watch_to_the_end(RunHandle("r", jobs), watch)
+
+    assert scope.cancelled_caught
+    assert [trio.current_time() - WATCHED_SECS] == pytest.approx(ended_at)
