@@ -11,7 +11,7 @@ from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.cli.exit_codes import ExitCodes
 from orchestrator.cli.find import existing_journal
 from orchestrator.cli.follow import follow
-from orchestrator.cli.signals import cancel_on_signals
+from orchestrator.cli.signals import cancel_on_signals, tell_stopping
 from orchestrator.cli.watch import View, Watch, make_watch, show_snapshot
 from orchestrator.engine import WATCHED_SECS
 from orchestrator.errors import UsageError, leaves, one_error
@@ -56,44 +56,61 @@ def run_by_service(
 
 
 async def _run(request: Request, root: StateRoot, watch: Watch, codes: ExitCodes) -> int:
-    async with open_client(default_socket(root)) as client:
-        run = await _submit(client, request)
-        watch.begin(run.id, request)
-        snapshot = run.jobs[0].snapshot
-        if snapshot is not None:
-            path = root.snapshots / snapshot.hash
-            show_snapshot(
-                watch,
-                Snapshot(snapshot.hash, path, snapshot.commit, snapshot.dirty, run.warnings),
-            )
-        intent = IntentSwitch()
-        seen = trio.Event()
+    run: RunAnswer | None = None
+    intent = IntentSwitch()
+    seen = trio.Event()
+    # A signal does not break off a submission: the service would run it, and nobody cancel it.
+    submitting = trio.CancelScope(shield=True)
 
-        async def watch_run() -> None:
-            await _watch(client, run, watch)
-            seen.set()
+    def tell() -> None:
+        if run is None:
+            submitting.deadline = trio.current_time() + CANCEL_SECS
+            tell_stopping()
+        else:
+            watch.stopping()
 
-        with one_error():
-            async with trio.open_nursery() as nursery:
-                await nursery.start(watch.run)
-                nursery.start_soon(watch_run)
-                async with trio.open_nursery() as signals:
-                    with trio.CancelScope() as scope:
-                        await signals.start(cancel_on_signals, scope, intent, watch.stopping)
+    async def watch_run(client: Client, run: RunAnswer) -> None:
+        await _watch(client, run, watch)
+        seen.set()
+
+    with one_error():
+        async with open_client(default_socket(root)) as client, trio.open_nursery() as nursery:
+            async with trio.open_nursery() as signals:
+                with trio.CancelScope() as scope:
+                    await signals.start(cancel_on_signals, scope, intent, tell)
+                    with submitting:
+                        run = await _submit(client, request)
+                        submitting.deadline = math.inf
+                        _begin(watch, root, request, run)
+                        await nursery.start(watch.run)
+                        nursery.start_soon(watch_run, client, run)
+                    await seen.wait()
+                if run is None:
+                    raise PikaciError(
+                        "interrupted, and the service does not say whether it has the run",
+                        resolution="`pikaci list` shows runs, and `pikaci cancel` cancels one",
+                    )
+                interrupted = scope.cancelled_caught
+                if interrupted:
+                    await _cancel(client, run, intent)
+                    with trio.move_on_after(WATCHED_SECS):
                         await seen.wait()
-                    interrupted = scope.cancelled_caught
-                    if interrupted:
-                        await _cancel(client, run, intent)
-                        with trio.move_on_after(WATCHED_SECS):
-                            await seen.wait()
-                    # From here on a signal ends this process: nothing is left but to print.
-                    signals.cancel_scope.cancel()
-                with existing_journal(root, only_reading=True) as journal:
-                    jobs = [journal.job(job.id) for job in run.jobs]
-                with trio.move_on_after(WATCHED_SECS if interrupted else math.inf):
-                    await watch.end(run.id, jobs, interrupted=interrupted)
-                nursery.cancel_scope.cancel()
+                # From here on a signal ends this process: nothing is left but to print.
+                signals.cancel_scope.cancel()
+            with existing_journal(root, only_reading=True) as journal:
+                jobs = [journal.job(job.id) for job in run.jobs]
+            with trio.move_on_after(WATCHED_SECS if interrupted else math.inf):
+                await watch.end(run.id, jobs, interrupted=interrupted)
+            nursery.cancel_scope.cancel()
     return codes.of(run_report(run.id, jobs, interrupted=interrupted))
+
+
+def _begin(watch: Watch, root: StateRoot, request: Request, run: RunAnswer) -> None:
+    watch.begin(run.id, request)
+    seen = run.jobs[0].snapshot
+    if seen is not None:
+        path = root.snapshots / seen.hash
+        show_snapshot(watch, Snapshot(seen.hash, path, seen.commit, seen.dirty, run.warnings))
 
 
 async def _watch(client: Client, run: RunAnswer, watch: Watch) -> None:

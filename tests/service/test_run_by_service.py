@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
+from orchestrator.cli import run_by_service
 from orchestrator.cli.exit_codes import ExitCodes
 from orchestrator.cli.run_by_service import _run
 from orchestrator.cli.watch import JsonWatch
 from orchestrator.job.submission import Request
 from orchestrator.service import limits
+from orchestrator.service.client import Client, RunAnswer
 from orchestrator.state_root import StateRoot
 from states.errors import PikaciError
+from states.outcome import Verdict
 from states.spec import JobSpec
 from tests.service.served import Served, open_served
 
@@ -55,3 +62,33 @@ async def test_what_the_snapshot_lacks_is_told_as_without_a_service(
 
     assert 0 == code
     assert "warning: submodules that are not initialised are empty: sub\n" == capfd.readouterr().err
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_signal_during_the_submission_cancels_the_run(
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    answered: bool,
+) -> None:
+    """The service has it, though it had not answered yet. Without an answer, that is told."""
+    submit = run_by_service._submit
+
+    async def submit_late(client: Client, request: Request) -> RunAnswer:
+        there = await submit(client, request)
+        os.kill(os.getpid(), signal.SIGINT)
+        await trio.sleep(1 if answered else math.inf)
+        return there
+
+    monkeypatch.setattr(run_by_service, "_submit", submit_late)
+    async with open_served() as served:
+        if answered:
+            assert 130 == await run(served, "sleep 4000")
+            (row,) = served.orchestrator.journal.jobs()
+            assert Verdict.CANCELLED is served.orchestrator.journal.job(row.id).verdict
+        else:
+            with pytest.raises(PikaciError) as caught:
+                await run(served, "sleep 4")
+            assert "`pikaci cancel`" in caught.value.resolution
+
+    assert "Stopping. Press Ctrl-C again" in capfd.readouterr().err
