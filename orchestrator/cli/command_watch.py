@@ -35,7 +35,7 @@ class CommandWatch:
         self._known = WatchedRun()
         self._printer = Printer()
         self._messages = Printer(write_stderr)
-        self._progress = ProgressLine()
+        self._progress = ProgressLine(self._messages.say)
         self._filter = TerminalFilter(colours=colours.wanted()) if os.isatty(1) else None
         self._last = b"\n"
 
@@ -78,8 +78,8 @@ class CommandWatch:
         self._messages.say(stopping(" the command", "it") + "\n")
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
-        await self._printer.drain()
-        if self._last != b"\n" and os.isatty(1):
+        await self._printer.write("")  # the reason comes after all of the output
+        if self._last != b"\n" and os.isatty(1) and os.isatty(2):
             self._messages.say("\n")
         for job in jobs:
             for warning in job.warnings:
@@ -90,6 +90,7 @@ class CommandWatch:
         if not jobs and interrupted:
             self._tell("cancelled")
         await self._messages.drain()
+        await self._printer.drain()
 
     def _tell(self, line: str) -> None:
         self._messages.say(f"pikaci: {plain(line)}\n")

@@ -50,7 +50,7 @@ class LinesWatch:
         self._printer = Printer()
         self._messages = Printer(write_stderr)
         self._coloured = colours.wanted()
-        self._progress = ProgressLine()
+        self._progress = ProgressLine(self._messages.say)
         self._paint = colours.painter(self._coloured)
         self._marks = (
             Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII

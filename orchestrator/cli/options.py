@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 
 import click
@@ -12,6 +14,9 @@ from orchestrator.state_root import StateRoot, default_state_root
 
 # For the traceback of a command that ends by a bug.
 last_state_root: StateRoot | None = None
+# What a person must add to another command to mean the same state root, with a space before it.
+root_flags = ""
+STATE_ROOT = "PIKACI_STATE_ROOT"
 
 workspace_option = click.option(
     "--workspace",
@@ -20,7 +25,7 @@ workspace_option = click.option(
 )
 state_root_option = click.option(
     "--state-root",
-    envvar="PIKACI_STATE_ROOT",
+    envvar=STATE_ROOT,
     type=click.Path(path_type=Path),
     help="Where the journal, snapshots, logs and artifacts are (also PIKACI_STATE_ROOT)."
     " Default: a directory for each workspace in the user's state directory.",
@@ -61,7 +66,11 @@ def real_workspace(workspace: Path | None) -> Path:
 
 def state_root_of(workspace: Path, state_root: Path | None) -> StateRoot:
     """The state root to use for a workspace."""
-    global last_state_root
+    global last_state_root, root_flags
     root = StateRoot(state_root.absolute() if state_root else default_state_root(workspace))
     last_state_root = root
+    if state_root is not None and os.environ.get(STATE_ROOT) != str(state_root):
+        root_flags = f" --state-root {shlex.quote(str(state_root))}"
+    elif state_root is None and workspace != Path.cwd().resolve():
+        root_flags = f" --workspace {shlex.quote(str(workspace))}"
     return root

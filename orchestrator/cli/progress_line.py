@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orchestrator.units import size
@@ -23,9 +23,13 @@ def describe_progress(progress: Progress) -> str:
 
 
 class ProgressLine:
-    """A line on stderr that is written over. There is none if stderr is not a terminal."""
+    """A line on stderr that is written over. There is none if stderr is not a terminal.
 
-    def __init__(self) -> None:
+    `say` writes to stderr, without holding up the loop.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self._terminal = os.isatty(2) and os.environ.get("TERM") != "dumb"
         self._shown = False
 
@@ -34,6 +38,5 @@ class ProgressLine:
         if not self._terminal or (progress is None and not self._shown):
             return
         text = describe_progress(progress) if progress is not None else ""
-        sys.stderr.write(_CLEAR + text)
-        sys.stderr.flush()
+        self._say(_CLEAR + text)
         self._shown = progress is not None

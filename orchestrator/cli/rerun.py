@@ -63,7 +63,10 @@ def command(
     if failed:
         jobs = [job for job in jobs if job.ended and job.verdict is not Verdict.PASSED]
         if not jobs:
-            click.echo("no job of this run failed: nothing to rerun")
+            # A program that reads stdout finds the number of jobs that were run: none.
+            click.echo("no job of this run failed: nothing to rerun", err=output != "human")
+            if output == "json":
+                click.echo("null")
             return 0
     view = View(output=output, quiet=quiet, verbose=verbose)
     return run_request(_request(root, jobs), root, view, parallel=parallel, keep_secs=None)

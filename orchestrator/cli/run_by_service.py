@@ -98,7 +98,8 @@ async def _run(request: Request, root: StateRoot, watch: Watch, codes: ExitCodes
                 # From here on a signal ends this process: nothing is left but to print.
                 signals.cancel_scope.cancel()
             with existing_journal(root, only_reading=True) as journal:
-                jobs = [journal.job(job.id) for job in run.jobs]
+                rows = (journal.find(job.id) for job in run.jobs)
+                jobs = [journal.look(row) for row in rows if row is not None]
             with trio.move_on_after(WATCHED_SECS if interrupted else math.inf):
                 await watch.end(run.id, jobs, interrupted=interrupted)
             nursery.cancel_scope.cancel()

@@ -111,7 +111,7 @@ async def _run(
                     # From here on a signal ends this process: nothing is left but to print.
                     signals.cancel_scope.cancel()
                 interrupted = scope.cancelled_caught
-                jobs = [journal.job(row.id) for row in journal.jobs(run=run)]
+                jobs = [journal.look(row) for row in journal.jobs(run=run)]
                 with trio.move_on_after(WATCHED_SECS if interrupted else math.inf):
                     await watch.end(run, jobs, interrupted=interrupted)
                 nursery.cancel_scope.cancel()

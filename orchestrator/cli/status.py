@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli import options
 from orchestrator.cli.complete import jobs_and_runs
 from orchestrator.cli.options import (
     output_option,
@@ -33,12 +34,16 @@ def command(
     from orchestrator.cli.output import print_items
     from orchestrator.cli.run_table import print_jobs
     from orchestrator.report import job_document, run_report
+    from orchestrator.session import locks
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root, only_reading=True) as journal:
         jobs = [journal.look(row) for row in find_jobs(journal, run_or_job)]
     if output == "human":
         print_jobs(jobs)
+        session = locks.session_of(jobs[0].run)
+        if not all(job.ended for job in jobs) and not locks.is_held(root.locks, session):
+            click.echo(f"the process that ran it is gone\n-> pikaci resume{options.root_flags}")
     else:
         print_items(output, [job_document(job) for job in jobs], run_report(jobs[0].run, jobs))
     return 0

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from orchestrator.attempt.archive import read_manifest
-from orchestrator.cli.board import COLOURS, cut, name_cells, pad, shorten
+from orchestrator.cli import options
+from orchestrator.cli.board import COLOURS, NAME, cut, name_cells, pad, shorten
 from orchestrator.cli.colours import BOLD, DIM, RESET, YELLOW, painter
 from orchestrator.log_end import read_log_end
 from orchestrator.settings import open_incus
@@ -118,7 +119,9 @@ def end_text(
     text += f" in {duration(secs)}" if secs is not None else ""
     text += (", interrupted" if interrupted else "") + "\n"
     failed = [job for job in jobs if job.verdict is not Verdict.PASSED]
-    names = name_cells([plain(job.name) for job in failed], width) if failed else 0
+    names = name_cells([plain(job.name) for job in failed], None) if failed else 0
+    if width is not None:
+        names = min(names, max(NAME, width // 2))
     for job in failed:
         why = next(iter(reason(job)), "")
         word = job_word(job)
@@ -129,7 +132,9 @@ def end_text(
         text += (line if width is None else cut(line, width - 1)) + "\n"
     ran = [job for job in failed if job.artifacts]
     if ran:
-        text += f"-> pikaci logs {shlex.quote(plain(ran[0].name))}\n-> pikaci rerun --failed\n"
+        flags = plain(options.root_flags)
+        text += f"-> pikaci logs {shlex.quote(plain(ran[0].name))}{flags}\n"
+        text += f"-> pikaci rerun --failed{flags}\n"
     return text
 
 

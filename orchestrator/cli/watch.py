@@ -91,7 +91,7 @@ class JsonWatch:
     def __init__(self) -> None:
         self._printer = Printer()
         self._messages = Printer(write_stderr)
-        self._progress = ProgressLine()
+        self._progress = ProgressLine(self._messages.say)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         await run_printers(self._printer, self._messages, task_status=task_status)

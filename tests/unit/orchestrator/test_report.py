@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from orchestrator.cli import options
 from orchestrator.cli.summary import end_text
 from orchestrator.report import run_report
 from orchestrator.service.web import board
@@ -115,6 +117,27 @@ def test_every_state_has_its_word() -> None:
     assert set(State) == set(STATES)
     assert len(set(STATES.values())) == len(State)
     assert not any("_" in word for word in (*STATES.values(), *VERDICTS.values()))
+
+
+def test_what_to_type_next_means_the_same_state_root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where `--state-root` or `--workspace` was given, the hints have it too."""
+    failed = msgspec.structs.replace(ended_with(Outcome.FAILED), artifacts="/artifacts")
+    monkeypatch.setattr(options, "root_flags", "")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PIKACI_STATE_ROOT", raising=False)
+    hints = []
+    for workspace, root in ((tmp_path, None), (tmp_path / "other", None), (tmp_path, Path("a b"))):
+        options.root_flags = ""
+        options.state_root_of(workspace, root)
+        hints.append(end_text([failed], colours=False).splitlines()[-1])
+
+    assert [
+        "-> pikaci rerun --failed",
+        f"-> pikaci rerun --failed --workspace {tmp_path / 'other'}",
+        "-> pikaci rerun --failed --state-root 'a b'",
+    ] == hints
 
 
 def test_a_job_that_cannot_be_read_is_shown_as_such() -> None:

@@ -198,6 +198,18 @@ def test_a_job_of_a_dead_process_says_who_goes_on_with_it(root: StateRoot) -> No
     assert "no process runs it: `pikaci resume` resumes it" in done.stdout
 
 
+def test_status_of_a_dead_process_says_what_to_type(root: StateRoot) -> None:
+    """A job that says `running` for ever would not be true."""
+    write(root, *sample_life(*PATH[:5]))
+    argv = [PIKACI, "status", "--state-root", str(root.path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    with locks.hold_run(root.locks, "r"):
+        held = subprocess.run(argv, capture_output=True, text=True, check=True)
+
+    assert "the process that ran it is gone\n-> pikaci resume --state-root " in done.stdout
+    assert "gone" not in held.stdout
+
+
 def test_a_job_is_a_document_too(root: StateRoot) -> None:
     """Its path adds up to its time."""
     write(root, *failed(root.path, message="lost"))
