@@ -29,6 +29,8 @@ from states.spec import CheckedSpec, JobSpec, size_in_bytes
 ASK_SECS = 10.0
 # Not forever: a pool may be enlarged, and a machine may get more memory.
 KNOWN_SECS = 600.0
+# One answer may have been lost; a host that forbids the queries is not asked at every submission.
+UNKNOWN_SECS = 30.0
 _DEFAULT = JobSpec(command="true")
 _T = TypeVar("_T")
 # For each default that exceeds the host: a warning, and the first job that it concerns.
@@ -177,14 +179,15 @@ class HostSizes:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask_machine)
             nursery.start_soon(ask_pool)
-        self._until = trio.current_time() + KNOWN_SECS
         self._known = HostSize(
             host=self._host,
             cpus=machine.cpu.total or None,
             memory=machine.memory.total or None,
             disk=pool.space.total or None,
         )
-        if None not in (self._known.cpus, self._known.memory, self._known.disk):
+        whole = None not in (self._known.cpus, self._known.memory, self._known.disk)
+        self._until = trio.current_time() + (KNOWN_SECS if whole else UNKNOWN_SECS)
+        if whole:
             await trio.to_thread.run_sync(self._keep)
 
     def _recall(self, now: float) -> None:

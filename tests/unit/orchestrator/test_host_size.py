@@ -15,7 +15,7 @@ from orchestrator.attempt.plan import Host
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.fake_incus.model import Machine
 from orchestrator.incus import Completed, Incus
-from orchestrator.job.host_size import KNOWN_SECS, HostSizes
+from orchestrator.job.host_size import KNOWN_SECS, UNKNOWN_SECS, HostSizes
 from orchestrator.job.submission import judge
 from orchestrator.testing import open_fake
 
@@ -110,6 +110,29 @@ async def test_a_host_that_may_not_be_asked_checks_nothing(tmp_path: Path) -> No
         judged = judge(Request(tmp_path, {"job": JobSpec(command="true", disk="900GiB")}))
 
         assert (judged, {}) == await sizes.fit(judged)
+
+
+async def test_one_lost_answer_lets_too_much_in_for_moments_only(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A service would take jobs that cannot run for as long as it believes that it knows."""
+    lost = True
+    async with FakeIncus.open() as fake:
+        make_small(fake)
+
+        async def spawn(argv: Sequence[str], **options: Any) -> Completed:
+            if lost and "/resources" in argv[-1]:
+                return Completed(tuple(argv), 1, b"", b"Error: Get: unexpected EOF\n")
+            return await fake(argv, **options)
+
+        sizes = HostSizes(Incus(tmp_path / "conf", spawn=spawn), Host())
+        judged = judge(Request(tmp_path, {"job": JobSpec(command="true", disk="900GiB")}))
+        assert (judged, {}) == await sizes.fit(judged)
+        lost = False
+        autojump_clock.jump(UNKNOWN_SECS)
+
+        with pytest.raises(SpecError):
+            await sizes.fit(judged)
 
 
 async def test_a_host_is_asked_once_and_again_before_it_refuses(
