@@ -65,13 +65,20 @@ def _cut(state: Span, inside: Sequence[Span]) -> list[Span]:
     )
     active: list[tuple[float, int, Span]] = []
     pieces: list[Span] = []
+    begun: set[int] = set()
     for begin, end in pairwise(moments):
         while waiting and waiting[-1].begin <= begin:
             span = waiting.pop()
             heapq.heappush(active, (-span.begin.timestamp(), len(waiting), span))
         while active and active[0][2].end <= begin:
             heapq.heappop(active)
-        _add(pieces, active[0][2] if active else _host(state, begin, end), begin, end)
+        if not active:
+            _add(pieces, _host(state, begin, end), begin, end)
+            continue
+        span = active[0][2]
+        # Another call began and ended meanwhile: the rest of this one is no second call.
+        _add(pieces, msgspec.structs.replace(span, continued=id(span) in begun), begin, end)
+        begun.add(id(span))
     return pieces
 
 
@@ -113,7 +120,8 @@ def summed(spans: Iterable[Span]) -> list[Share]:
             kind=span.kind,
             command=span.command,
             secs=span.secs,
-            failed=int(not span.ok),
+            count=int(not span.continued),
+            failed=int(not span.ok and not span.continued),
             after=span.after,
             going_on=span.detail == STILL,
         )

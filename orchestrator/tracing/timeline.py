@@ -32,7 +32,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
     For a call, `command` is the incus command in short, `detail` the full command, and `error`
     Incus's error. For a state, `detail` is the message of the event that entered it, on one line.
-    `ok` is False for a fault. `after` is the job that freed the slot after a wait.
+    `ok` is False for a fault. `after` is the job that freed the slot after a wait. `continued` is
+    the rest of a call that another one was cut out of.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     after: str = ""
     ok: bool = True
+    continued: bool = False
 
     @property
     def secs(self) -> float:

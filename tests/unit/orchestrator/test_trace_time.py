@@ -16,7 +16,7 @@ from orchestrator.attempt.archive import collect_command
 from orchestrator.attempt.plan import make_plan
 from orchestrator.incus import Incus, stdin_of
 from orchestrator.tracing.effects import command_of
-from orchestrator.tracing.parts import afterwards, parts
+from orchestrator.tracing.parts import afterwards, parts, summed
 from orchestrator.tracing.path import path_of_job, path_of_run
 from orchestrator.tracing.story import job_story, run_story
 from orchestrator.tracing.timeline import Kind, Timeline, timeline
@@ -131,6 +131,17 @@ def test_parts_fill_their_state_whatever_the_calls(
         sum(step.secs for step in path_of_job(job)), abs=1e-4
     )
     assert job_story(job).id == job.id
+
+
+def test_a_call_beside_another_is_counted_once() -> None:
+    """Its time is cut in two by one that ran meanwhile, such as a query while a guest starts."""
+    job = timeline(among(sample_life(), call(2.9, 0.8, "start"), call(2.5, 0.25, "query")))
+    cut = parts(job, next(state for state in job.states if state.name == "devices_configured"))
+
+    shares = {share.name: share for share in summed(cut)}
+    assert 3 <= len([part for part in cut if part.kind is Kind.CALL])
+    assert (1, 1) == (shares["start"].count, shares["query"].count)
+    assert 0.55 == pytest.approx(shares["start"].secs)
 
 
 def test_incus_is_waited_for_between_a_call_that_failed_and_the_same_once_more() -> None:
