@@ -18,8 +18,8 @@ import trio
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.boot import boot
 from orchestrator.attempt.evidence import Evidence, NoResult, in_words
-from orchestrator.attempt.id_map import find_same_ids
 from orchestrator.attempt.plan import Plan
+from orchestrator.attempt.same_ids import find_same_ids
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.errors import one_error
 from orchestrator.incus import Completed, Incus, Sink, Stdin

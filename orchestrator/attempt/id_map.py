@@ -6,8 +6,7 @@ what those of all others need. A guest with its own id map can use up only its o
 
 Incus accepts a map that another guest already has, and gives the same map to guests that are
 created at the same time. So we choose the map from the instance's name, which makes collisions
-rare, and look for a collision once the instance exists: of two guests with the same map, at least
-the one that looks later sees the other. This happens while the guest boots, and costs no time.
+rare, and look for a collision once the instance exists (`same_ids.py`).
 """
 
 from __future__ import annotations
@@ -18,14 +17,10 @@ from pathlib import Path
 
 import msgspec
 
-from orchestrator.incus import Deadline, Incus, Retry
-from orchestrator.incus.errors import DaemonUnreachable, OutcomeUnknown
-
 # Rootless containers in a guest use its ids from 100,000 on.
 MAP_SIZE = 1 << 18
 # With fewer maps, names would collide too often.
 MIN_MAPS = 1024
-LIST_SECS = 60.0
 
 
 class IdRange(msgspec.Struct, frozen=True):
@@ -80,44 +75,3 @@ def id_map_config(ids: IdRange, instance: str) -> dict[str, str]:
         "security.idmap.base": str(ids.base + number * MAP_SIZE),
         "security.idmap.size": str(MAP_SIZE),
     }
-
-
-class _Instance(msgspec.Struct):
-    name: str
-    project: str
-    config: dict[str, str]
-    expanded_config: dict[str, str] = {}
-
-    def meets(self, base: int) -> bool:
-        """Whether it has its own id map, and that overlaps the map that starts at `base`."""
-        if self.expanded_config.get("security.idmap.isolated") != "true":
-            return False
-        size = self.expanded_config.get("security.idmap.size", "auto")
-        try:
-            first = int(self.config["volatile.idmap.base"])
-            last = first + (65536 if size == "auto" else int(size))
-        except (KeyError, ValueError):
-            return False
-        return first < base + MAP_SIZE and base < last
-
-
-async def find_same_ids(
-    incus: Incus, instance: str, config: dict[str, str], *, daemon_secs: float
-) -> str:
-    """Another instance of the host whose own id map overlaps this one's; empty if none.
-
-    `config` is the configuration of the instance, which must exist. Errors are those of
-    `Incus.query`.
-    """
-    instances = await incus.query(
-        "/1.0/instances?recursion=1&all-projects=true",
-        list[_Instance],
-        deadline=Deadline(LIST_SECS),
-        retry=Retry(on=(DaemonUnreachable, OutcomeUnknown), secs=daemon_secs),
-        in_project=False,
-    )
-    base = int(config["security.idmap.base"])
-    for other in instances:
-        if (other.name, other.project) != (instance, incus.project) and other.meets(base):
-            return f"{other.name} of project {other.project}"
-    return ""

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.attempt.id_map import IdRange, find_same_ids, id_map_config
+from orchestrator.attempt.id_map import IdRange, id_map_config
+from orchestrator.attempt.same_ids import find_same_ids
 from orchestrator.incus.errors import (
     ImageNotFound,
     IncusError,

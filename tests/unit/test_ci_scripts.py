@@ -1,8 +1,11 @@
 """What set-up does before pikaci is there: the scripts in .ci/."""
 
+import os
 import platform
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,39 @@ def test_where_incus_answers_its_set_up_is_silent() -> None:
     done = subprocess.run([".ci/incus"], cwd=ROOT, check=False, capture_output=True, text=True)
 
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+COLLECT = """
+import sys, pytest
+from importlib.metadata import packages_distributions
+names, paths = sys.argv[1].split(","), sys.argv[2].split(",")
+for top, owners in packages_distributions().items():
+    if not any(owner.lower() in (*names, "pikaci") for owner in owners):
+        sys.modules[top] = None  # as if it were not installed
+sys.exit(pytest.main(["--collect-only", "-q", "-c", "/dev/null", "--rootdir=.", "--noconftest", *paths]))
+"""
+
+
+def test_the_projects_own_job_finds_what_it_imports() -> None:
+    """The guest has the packages of its lock, and no other; `make run` is the README's first line."""
+    lock = (ROOT / ".ci/guest.lock").read_text()
+    names = re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)
+    job = tomllib.loads((ROOT / "pikaci.toml").read_text())["jobs"]["states"]
+    paths = re.findall(r"tests/\S+", job["command"])
+
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECT, ",".join(names), ",".join(paths)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "HYPOTHESIS_NO_PLUGINS": "1",
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert 2 == len(paths)
+    assert 0 == done.returncode, done.stdout
