@@ -80,7 +80,10 @@ def guest_files() -> Traversable:
     return files("orchestrator") / "guest"
 
 
+_DECODER = msgspec.json.Decoder(Contract)
+
+
 @cache
 def contract() -> Contract:
     """The contract version that this pikaci implements."""
-    return msgspec.json.decode((guest_files() / "contract.json").read_bytes(), type=Contract)
+    return _DECODER.decode((guest_files() / "contract.json").read_bytes())

@@ -89,6 +89,11 @@ def unmatched(globs: tuple[str, ...], manifest: Manifest) -> list[str]:
     return [glob for glob in globs if not any(map(GlobSet((glob,)).takes, names))]
 
 
+# Made here, and not at the first use: msgspec may crash when two threads are the first to decode
+# a type at once, as two jobs that end together are.
+_DECODER = msgspec.json.Decoder(Manifest)
+
+
 def write_manifest(attempt: Path, manifest: Manifest) -> None:
     """Write the manifest into an attempt's directory, atomically."""
     new = attempt / f"{MANIFEST}.new"
@@ -101,7 +106,7 @@ def read_manifest(attempt: Path) -> Manifest:
 
     Raises `FileNotFoundError` if nothing was collected, `msgspec.MsgspecError` if it is invalid.
     """
-    return msgspec.json.decode((attempt / MANIFEST).read_bytes(), type=Manifest)
+    return _DECODER.decode((attempt / MANIFEST).read_bytes())
 
 
 def collect_command(

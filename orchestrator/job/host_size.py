@@ -126,6 +126,9 @@ class _Server(msgspec.Struct, frozen=True):
     environment: _Environment = _Environment()
 
 
+_DECODER = msgspec.json.Decoder(HostSize)
+
+
 class HostSizes:
     """Caches the size of one process's host for some minutes.
 
@@ -193,7 +196,7 @@ class HostSizes:
     def _recall(self, now: float) -> None:
         try:
             age = time.time() - self._file.stat().st_mtime
-            size = msgspec.json.decode(self._file.read_bytes(), type=HostSize)
+            size = _DECODER.decode(self._file.read_bytes())
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return
         if 0 <= age < KNOWN_SECS and size.host == self._host:

@@ -38,6 +38,9 @@ class CancelRequest(msgspec.Struct, frozen=True):
     now: bool = False
 
 
+_DECODER = msgspec.json.Decoder(CancelRequest)
+
+
 @asynccontextmanager
 async def listening(locks: Path, run: str, tasks: Mapping[str, JobTask]) -> AsyncIterator[None]:
     """Accept requests to cancel jobs of the run's session, by id, while the block runs.
@@ -123,7 +126,7 @@ async def _read_request(stream: trio.SocketStream) -> CancelRequest:
         if not chunk:
             break
         data += chunk
-    return msgspec.json.decode(data, type=CancelRequest)
+    return _DECODER.decode(data)
 
 
 @contextmanager

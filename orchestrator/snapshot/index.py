@@ -78,13 +78,17 @@ class Index(msgspec.Struct, frozen=True):
         return seen if settled else None
 
 
+# Made here for the same reason as that of a manifest: two threads may be the first at once.
+_DECODER = msgspec.msgpack.Decoder(Index)
+
+
 def read_index(path: Path, workspace: Path) -> Index:
     """The index of a workspace; an empty one if there is none that can be used."""
     named = os.fsencode(workspace)
     with suppress(OSError, ValueError, msgspec.MsgspecError):
         header, _, body = path.read_bytes().partition(b"\n")
         if header.rpartition(b" ")[2] == hashlib.sha256(body).hexdigest().encode():
-            index = msgspec.msgpack.decode(body, type=Index)
+            index = _DECODER.decode(body)
             if header.startswith(_FORMAT + b" ") and index.workspace == named:
                 return index
     return Index(named)
