@@ -52,6 +52,11 @@ def _undeleted(context: Context, theirs: set[str], waiting: set[str]) -> set[str
 
 
 async def _resume(root: StateRoot, output: str) -> int:
+    import sys
+    from functools import partial
+    from math import inf
+
+    import msgspec
     import trio
 
     from orchestrator.attempt.id_map import local_id_range
@@ -59,9 +64,13 @@ async def _resume(root: StateRoot, output: str) -> int:
     from orchestrator.cli import colours
     from orchestrator.cli.ending import print_error
     from orchestrator.cli.find import existing_journal
-    from orchestrator.cli.output import print_json
-    from orchestrator.cli.signals import cancel_on_signals, tell_stopping
+    from orchestrator.cli.output import json_bytes, print_json
+    from orchestrator.cli.printer import Printer, run_printers, write_stderr
+    from orchestrator.cli.signals import cancel_on_signals, stopping
+    from orchestrator.cli.streams import drop
     from orchestrator.cli.summary import summary
+    from orchestrator.engine import WATCHED_SECS
+    from orchestrator.errors import one_error
     from orchestrator.incus.errors import IncusError
     from orchestrator.job.context import Context
     from orchestrator.job.queue import Queue
@@ -73,7 +82,9 @@ async def _resume(root: StateRoot, output: str) -> int:
     from orchestrator.terminal import plain
     from orchestrator.words import job_word
     from states import events as ev
+    from states import recorded
     from states.errors import PikaciError
+    from states.job import step
     from states.outcome import EXIT_CODES, Verdict, overall
 
     with existing_journal(root) as journal, share_root(root.path):
@@ -85,12 +96,15 @@ async def _resume(root: StateRoot, output: str) -> int:
         rows = [row for row in journal.unfinished() if locks.session_of(row.run) not in theirs]
         jobs = [journal.look(row) for row in rows]
 
+        known = {job.id: job for job in jobs if not job.damage}
+        printer, messages = Printer(), Printer(write_stderr)
+
         def show(entry: ev.Entry) -> None:
             if output == "jsonl":
-                print_json(entry)
-            elif output == "human" and isinstance(entry, ev.Event):
-                job = journal.job(entry.job)
-                click.echo(f"  {job.id}  {plain(job.name)}  {job_word(job)}")
+                printer.say(json_bytes(msgspec.Raw(recorded.encode(entry))) + b"\n")
+            elif output == "human" and isinstance(entry, ev.Event) and entry.job in known:
+                job = known[entry.job] = step(known[entry.job], entry)
+                printer.say(f"  {job.id}  {plain(job.name)}  {job_word(job)}\n")
 
         if output == "human":
             for run in sorted(theirs):
@@ -103,15 +117,25 @@ async def _resume(root: StateRoot, output: str) -> int:
         journal.observe(show)
         faults: list[BaseException] = []
         problems: dict[str, str] = {}
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as scope:
-                await nursery.start(cancel_on_signals, scope, context.intent, tell_stopping)
-                faults = await recover(context, Queue(default_capacity()))
-                try:
-                    problems = await reaper.reap(context, await reaper.unneeded(context))
-                except IncusError as error:
-                    faults.append(error)
-            nursery.cancel_scope.cancel()
+        sys.stdout.flush()  # the printer writes past its buffer
+        with one_error():
+            async with trio.open_nursery() as printing:
+                await printing.start(partial(run_printers, printer, messages))
+                async with trio.open_nursery() as nursery:
+                    with trio.CancelScope() as scope:
+                        told = partial(messages.say, f"{stopping()}\n")
+                        await nursery.start(cancel_on_signals, scope, context.intent, told)
+                        faults = await recover(context, Queue(default_capacity()))
+                        try:
+                            problems = await reaper.reap(context, await reaper.unneeded(context))
+                        except IncusError as error:
+                            faults.append(error)
+                    nursery.cancel_scope.cancel()
+                with trio.move_on_after(WATCHED_SECS if scope.cancelled_caught else inf) as drained:
+                    await printer.drain()
+                printing.cancel_scope.cancel()
+        if drained.cancelled_caught:
+            drop(1)  # nobody reads: the rest would wait for ever
         waiting = {id for id in lacking if not journal.ended(id)}
         rows = [row for row in map(journal.find, (row.id for row in rows)) if row is not None]
         jobs = [journal.look(row) for row in rows if row.id not in waiting]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from orchestrator.journal import open_journal
-from tests.integration.command import AT_THE_GATE, SECS, Command, wait_until
+from tests.integration.command import AT_THE_GATE, PIKACI, SECS, Command, wait_until
 
 TRAPS = "trap 'echo told; exit' TERM; echo one; sleep 60 & wait"
 
@@ -183,3 +185,35 @@ def test_resume_says_what_it_could_not_do(pikaci: Command) -> None:
     assert "pikaci doctor" in done.stderr + done.stdout
     assert 1 == len(pikaci.leases())
     pikaci("resume")
+
+
+@pytest.mark.incus
+def test_a_resume_whose_output_nobody_reads_takes_signals(pikaci: Command) -> None:
+    """As `run` does: the job is cancelled, and the process ends."""
+    kill(pikaci.run_until("running", "run", "--", "sleep 60"))
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))
+    os.set_blocking(write, True)
+    argv = [PIKACI, "resume", "--output", "jsonl"]
+    resumed = subprocess.Popen(argv, cwd=pikaci.workspace, env=pikaci.env, stdout=write)
+    try:
+        wait_until(lambda: follows(resumed.pid))
+        resumed.terminate()
+        code = resumed.wait(SECS)
+    finally:
+        resumed.kill()
+        os.close(read)
+        os.close(write)
+
+    assert 130 == code
+    assert [] == pikaci.leases()
+
+
+def follows(pid: int) -> bool:
+    """Whether the process has a child that follows a job's log."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    lines = (Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
+    return any(b"follow" in line.split(b"\0") for line in lines)
