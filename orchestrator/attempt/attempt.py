@@ -105,7 +105,7 @@ class Attempt:
         running: bool,
         secs: float,
     ) -> Completed | None:
-        """Run the command to its end, and copy its log to the host as it is written.
+        """Run the command until it ends, and copy its log to the host as it is written.
 
         `started` is awaited at the runner's first line. `running` says that this line was seen
         earlier: then the log is followed from the end of the host's copy, as it is after an exec
