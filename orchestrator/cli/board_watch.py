@@ -26,7 +26,7 @@ from orchestrator.cli.progress_line import describe_progress
 from orchestrator.cli.screen import Screen
 from orchestrator.cli.signals import stopping
 from orchestrator.cli.summary import (
-    describe_kept,
+    describe_news,
     describe_snapshot,
     end_text,
     failure_text,
@@ -34,7 +34,7 @@ from orchestrator.cli.summary import (
 )
 from orchestrator.cli.watched import WatchedRun
 from orchestrator.log_lines import Line, LineSplitter, Place
-from orchestrator.terminal import first_line, last_state, plain
+from orchestrator.terminal import last_state, plain
 from states import events as ev
 from states.job import Job
 from states.outcome import Verdict
@@ -101,15 +101,8 @@ class BoardWatch:
 
     def entry(self, entry: ev.Entry) -> None:
         self._known.entry(entry)
-        if isinstance(entry, ev.LeaseKept):
-            self._scroll(plain(f"{self._known.name(entry.job)}: {describe_kept(entry)}"))
-        elif isinstance(entry, ev.Retried):
-            self._scroll(
-                plain(
-                    f"{self._known.name(entry.job)}: retrying in {entry.delay_secs:.1f} s:"
-                    f" {first_line(entry.failure.message)}"
-                )
-            )
+        if news := describe_news(entry):
+            self._scroll(plain(f"{self._known.name(entry.job)}: {news}"))
         self._changed.set()
 
     async def log(self, job: str, chunk: bytes) -> None:

@@ -12,9 +12,9 @@ from orchestrator.cli import colours
 from orchestrator.cli.printer import Printer, run_printers, write_stderr
 from orchestrator.cli.progress_line import ProgressLine
 from orchestrator.cli.signals import stopping
-from orchestrator.cli.summary import describe_kept, describe_snapshot, whole_reason
+from orchestrator.cli.summary import describe_news, describe_snapshot, whole_reason
 from orchestrator.cli.watched import WatchedRun
-from orchestrator.terminal import RESET, TerminalFilter, first_line, plain
+from orchestrator.terminal import RESET, TerminalFilter, plain
 from states import events as ev
 from states.job import Job
 from states.outcome import Verdict
@@ -56,10 +56,8 @@ class CommandWatch:
 
     def entry(self, entry: ev.Entry) -> None:
         self._known.entry(entry)
-        if isinstance(entry, ev.LeaseKept):
-            self._tell(describe_kept(entry))
-        elif isinstance(entry, ev.Retried):
-            self._tell(f"retrying in {entry.delay_secs:.1f} s: {first_line(entry.failure.message)}")
+        if news := describe_news(entry):
+            self._tell(news)
         elif self._verbose and isinstance(entry, ev.Event):
             self._tell(self._known.word(entry.job))
 

@@ -13,7 +13,7 @@ from orchestrator.cli.printer import Printer, run_printers, write_stderr
 from orchestrator.cli.progress_line import ProgressLine
 from orchestrator.cli.signals import stopping
 from orchestrator.cli.summary import (
-    describe_kept,
+    describe_news,
     describe_snapshot,
     end_text,
     failure_text,
@@ -21,7 +21,7 @@ from orchestrator.cli.summary import (
 )
 from orchestrator.cli.watched import WatchedRun
 from orchestrator.log_lines import Line, LineSplitter, Place
-from orchestrator.terminal import first_line, last_state, plain
+from orchestrator.terminal import last_state, plain
 from states import events as ev
 from states.job import Job
 from states.outcome import Verdict
@@ -76,13 +76,8 @@ class LinesWatch:
 
     def entry(self, entry: ev.Entry) -> None:
         self._known.entry(entry)
-        if isinstance(entry, ev.LeaseKept):
-            self._say(f"{self._known.name(entry.job)}: {describe_kept(entry)}")
-        elif isinstance(entry, ev.Retried):
-            self._say(
-                f"{self._known.name(entry.job)}: retrying in {entry.delay_secs:.1f} s:"
-                f" {first_line(entry.failure.message)}"
-            )
+        if news := describe_news(entry):
+            self._say(f"{self._known.name(entry.job)}: {news}")
         elif self._verbose and isinstance(entry, ev.Event):
             job = self._known.jobs[entry.job]
             if not job.ended:

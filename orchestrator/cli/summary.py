@@ -17,10 +17,10 @@ from orchestrator.cli.colours import BOLD, DIM, RESET, YELLOW, painter
 from orchestrator.log_end import read_log_end
 from orchestrator.settings import open_incus
 from orchestrator.silence import timeout_note
-from orchestrator.terminal import plain
+from orchestrator.terminal import first_line, plain
 from orchestrator.units import duration, size
 from orchestrator.words import STATES, VERDICTS, job_word
-from states.events import LeaseKept
+from states.events import Entry, LeaseKept, Retried
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -41,7 +41,14 @@ def describe_snapshot(snapshot: Snapshot) -> str:
     return f"snapshot {snapshot.hash[:12]} ({commit}{changes})"
 
 
-def describe_kept(lease: LeaseKept) -> str:
+def describe_news(entry: Entry) -> str:
+    """What a person must hear of while a job goes on: a retry, or a guest that was kept."""
+    if isinstance(entry, Retried):
+        return f"retrying in {entry.delay_secs:.1f} s: {first_line(entry.failure.message)}"
+    return _describe_kept(entry) if isinstance(entry, LeaseKept) else ""
+
+
+def _describe_kept(lease: LeaseKept) -> str:
     """How to look into a guest that was kept, and for how long it is there."""
     incus = open_incus()
     shell = shlex.join(
