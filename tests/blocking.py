@@ -25,7 +25,7 @@ _NOT_WATCHED = ("fake_incus/", "testing.py", "cli/")
 # Where such calls are found, and not mended yet; the other functions of these files are looked at
 # with the rest as soon as their line here is gone.
 NOT_YET = {
-    "job/task.py": "asks the journal for its owner and key, once",
+    "job/steps.py": "asks the journal for its owner and key, once",
 }
 
 # Read once in a process, from a file system that is always there.

@@ -62,7 +62,7 @@ async def _leave(rig: Rig, jobs: int) -> None:
     tasks = [await rig.submit(spec, number=number, run="left") for number in range(jobs)]
     for task in tasks:
         while task.job.state is not State.INSTANCE_READY:
-            await task._next_effect()
+            await task._steps.next()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(task.run)
             while task.job.state is not State.RUNNING:

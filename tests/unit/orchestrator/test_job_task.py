@@ -326,7 +326,8 @@ async def test_cancelled_at_any_call_the_job_is_dead_and_says_so(
                     scope.cancel()
                 return await spawn(argv, **kwargs)
 
-            task._incus._spawn = task._images._incus._spawn = counting  # type: ignore[assignment]
+            for incus in (task._attempts._incus, task._steps._images._incus):
+                incus._spawn = counting  # type: ignore[assignment]
             await task.run()
 
         job = rig.journal.job("r.1")

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from orchestrator.capacity import Capacity
-from orchestrator.job import task as job_task
+from orchestrator.job import steps
 from orchestrator.job.queue import Queue
 from orchestrator.journal.stamp import now
 from orchestrator.session import locks, reaper
@@ -189,7 +189,7 @@ async def test_a_job_that_had_not_begun_to_run_does(
     async with open_rig(tmp_path) as rig:
         task = await rig.submit(JobSpec(command="true"))
         while task.job.state is not state:
-            await task._next_effect()
+            await task._steps.next()
         await go_on(rig)
 
         assert (Outcome.PASSED, 1) == (
@@ -206,9 +206,9 @@ async def test_a_guest_that_would_end_itself_too_early_is_not_started(
     async with open_rig(tmp_path) as rig:
         task = await rig.submit(JobSpec(command="true"))
         with monkeypatch.context() as patch:
-            patch.setattr(job_task, "lease_secs", lambda spec: spec.timeout_secs)
+            patch.setattr(steps, "lease_secs", lambda spec: spec.timeout_secs)
             while task.job.state is not State.DEVICES_CONFIGURED:
-                await task._next_effect()
+                await task._steps.next()
         await go_on(rig)
 
         job = rig.journal.job("r.1")
@@ -321,8 +321,8 @@ async def test_a_result_counts_though_nobody_saw_the_command_start(
     async with open_rig(tmp_path) as rig:
         task = await rig.submit(JobSpec(command="echo one; exit 3"))
         while task.job.state is not State.INSTANCE_READY:
-            await task._next_effect()
-        attempt = task._the_attempt()
+            await task._steps.next()
+        attempt = task._attempts.current()
 
         async def unseen() -> None:
             pass

@@ -296,7 +296,7 @@ async def test_a_runner_that_was_started_needs_no_secret_again(
     monkeypatch.setenv(HOST, MARK)
     async with open_rig(tmp_path) as rig:
         task = await left_in(rig, State.INSTANCE_READY, command="echo one; sleep 100; echo two")
-        plan = task._the_attempt().plan
+        plan = task._attempts.current().plan
         stdin = commands.runner_stdin(
             plan, nonce(rig.journal.key, plan.instance), {"TOKEN": MARK}, lease_secs=999
         )
@@ -316,7 +316,7 @@ async def left_in(rig: Rig, state: State, command: str = "true") -> JobTask:
     spec = sample_shell_job(command=command, secrets={"TOKEN": SecretSource(env=HOST)})
     task = await rig.submit(spec)
     while task.job.state is not state:
-        await task._next_effect()
+        await task._steps.next()
     return task
 
 

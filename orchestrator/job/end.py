@@ -1,0 +1,105 @@
+"""The end of a job and of its instances, as `states.ending` decides."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import trio
+
+from orchestrator.attempt.end import end_in_guest
+from orchestrator.attempt.intents import IntentSwitch
+from orchestrator.attempt.lease import HeldLease
+from orchestrator.job.attempts import Attempts
+from orchestrator.job.context import Context
+from orchestrator.job.record import Record
+from states import events as ev
+from states.ending import Action, Intent, end_plan
+from states.lifecycle import State
+from states.outcome import Failure, FailureKind, Verdict
+
+CANCELLED_RELEASE_SECS = 30.0
+
+
+class JobEnd:
+    """Ends a job in any state: cancels it unless it has ended, and releases its instances.
+
+    `reason` is why it is cancelled. `settled` is set when the verdict is in the journal.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        record: Record,
+        attempts: Attempts,
+        intent: IntentSwitch,
+        settled: trio.Event,
+    ) -> None:
+        self.reason = "interrupted"
+        self._keep_secs = context.keep_secs
+        self._record = record
+        self._attempts = attempts
+        self._intent = intent
+        self._settled = settled
+
+    async def perform(self) -> None:
+        """Do everything that is left to do, or as much as the intent and the daemon allow."""
+        if not self._record.job.ended:
+            self._intent.rise(Intent.CANCEL)
+        lease = self._attempts.lease
+        failed: set[Action] = set()
+        while True:
+            job = self._record.job
+            if job.ended:
+                self._settled.set()
+            action = end_plan(
+                job.state,
+                self._state_before_cancel(),
+                lease.state if lease else None,
+                self._intent.value,
+                keep=self._keeps_guest(),
+                failed=failed | (lease.failed if lease else set()),
+            )
+            if action in (Action.DONE, Action.LEAVE):
+                break
+            await self._do(action, lease, failed)
+        await self._attempts.let_earlier_go()
+
+    async def _do(self, action: Action, lease: HeldLease | None, failed: set[Action]) -> None:
+        record = self._record
+        match action:
+            case Action.REQUEST:
+                await record.emit(ev.CancelRequested(**record.next(), reason=self.reason))
+            case Action.KILL:
+                if not await end_in_guest(self._attempts.current(), self._intent):
+                    failed.add(action)
+                    return
+                await self._confirm()
+            case Action.CONFIRM:
+                await self._confirm()
+            case Action.KEEP:
+                assert lease is not None
+                keep = timedelta(seconds=self._keep_secs or 0)
+                await lease.keep(datetime.now(UTC) + keep)
+            case _:
+                assert lease is not None
+                cancelled = record.job.state in (State.CANCELLING, State.CANCELLED)
+                secs = CANCELLED_RELEASE_SECS if cancelled else float("inf")
+                await lease.do(action, self._intent, secs=secs)
+
+    async def _confirm(self) -> None:
+        failure = Failure(
+            kind=FailureKind.CANCELLED,
+            phase=self._state_before_cancel(),
+            message=f"cancelled: {self.reason}",
+        )
+        await self._record.emit(ev.Cancelled(**self._record.next(), failure=failure))
+
+    def _state_before_cancel(self) -> State:
+        job = self._record.job
+        return job.phases[-2].state if job.state is State.CANCELLING else job.state
+
+    def _keeps_guest(self) -> bool:
+        return self._keep_secs is not None and self._record.job.verdict not in (
+            None,
+            Verdict.PASSED,
+        )

@@ -1,0 +1,202 @@
+"""The steps of a job from submission to result: each state has one effect.
+
+The effect's event leads to the next state. So a job that a dead process left in any state continues
+from there like any other.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import trio
+
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.attempt import reset_artifacts
+from orchestrator.attempt.evidence import NoResult
+from orchestrator.attempt.plan import Plan, lease_secs
+from orchestrator.attempt.result import GuestStatus
+from orchestrator.host_paths import directories
+from orchestrator.image.store import Images
+from orchestrator.incus import Stdin
+from orchestrator.incus.retries import limit, retrying
+from orchestrator.job.attempts import Attempts
+from orchestrator.job.context import Context
+from orchestrator.job.record import Record
+from orchestrator.slow_files import look_up
+from states import events as ev
+from states.errors import PikaciError, SpecError
+from states.events import ImageRef
+from states.lifecycle import State
+from states.outcome import Outcome
+from states.spec import JobSpec
+
+# A guest gets one of some thousand id maps. After this many taken ones, nearly all must be taken.
+MAX_SAME_IDS = 8
+
+_OUTCOMES = {
+    GuestStatus.PASSED: Outcome.PASSED,
+    GuestStatus.FAILED: Outcome.FAILED,
+    GuestStatus.TIMED_OUT: Outcome.TIMED_OUT,
+}
+
+
+class Steps:
+    """Performs the effects of a job's states. An `adopted` job obeys today's rules to start."""
+
+    def __init__(
+        self,
+        context: Context,
+        record: Record,
+        attempts: Attempts,
+        images: Images,
+        *,
+        adopted: bool,
+    ) -> None:
+        self._context = context
+        self._record = record
+        self._attempts = attempts
+        self._images = images
+        self._adopted = adopted
+        self._same_ids = 0
+
+    async def next(self) -> None:
+        """Perform the effect of the job's state, and record the event that follows.
+
+        Raises a `PikaciError` if the effect failed.
+        """
+        match self._record.job.state:
+            case State.SUBMITTED:
+                await self._reset()
+            case State.ARTIFACTS_RESET if self._attempts.begun is None:
+                await self._create()
+            case State.DEVICES_CONFIGURED if self._can_start():
+                await self._start()
+            case State.ARTIFACTS_RESET | State.DEVICES_CONFIGURED:
+                # The instance was left unfinished, or for so long that its guest would shut itself
+                # down too early. Delete it; the new attempt's instance has a new name.
+                await self._attempts.let_go()
+                await self._record.emit(ev.Restarted(**self._record.next()))
+            case _:
+                await self._run_command()
+
+    def _can_start(self) -> bool:
+        return self._attempts.current().plan.can_start(datetime.now(UTC))
+
+    async def _reset(self) -> None:
+        assert self._record.job.spec is not None
+        if self._adopted:
+            # It was accepted by the rules of its day, but must obey the current ones to start.
+            try:
+                self._context.journal.judge(self._record.job.id)
+            except SpecError as error:
+                raise PikaciError(
+                    f"another version of pikaci accepted the job, this one refuses it: {error}",
+                    resolution=error.resolution or "change it, and submit it again",
+                ) from None
+        directory = self._context.root.attempt_dir(self._record.job.id, self._record.job.attempt)
+        await reset_artifacts(directory, secs=self._record.job.spec.deadlines.reset_secs)
+        await self._record.emit(ev.ArtifactsReset(**self._record.next(), artifacts=str(directory)))
+
+    async def _create(self) -> None:
+        spec = self._record.job.spec
+        assert spec is not None
+        image = await retrying(
+            lambda: self._find_image(spec),
+            on=commands.AWAY_OR_UNKNOWN,
+            secs=spec.deadlines.daemon_secs,
+        )
+        if warning := self._images.lacks(image, self._record.job.run):
+            self._record.warn(warning)
+        keep_secs = self._context.keep_secs or 0
+        lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
+        plan, lease = self._attempts.begin(image, lease_ends)
+        await lease.open(lease_ends)
+        document = commands.create_document(plan)
+        await lease.create(commands.create(plan, stdin=self._when_mounts_hold(document)))
+        await self._record.emit(
+            ev.DevicesConfigured(**self._record.next(), instance=lease.instance, image=image)
+        )
+
+    async def _start(self) -> None:
+        attempt = self._attempts.current()
+        # Only now does Incus mount what the instance was created with.
+        other = await attempt.start(stdin=self._when_mounts_hold(b""))
+        if not other:
+            await self._record.emit(ev.InstanceReady(**self._record.next()))
+            return
+        self._same_ids += 1
+        if self._same_ids > MAX_SAME_IDS:
+            raise PikaciError(
+                f"no free id map was found for the guest: {other} uses ids of the last one tried",
+                resolution="an instance whose security.idmap.size covers nearly the whole range"
+                " leaves none for others: see `incus config show`",
+            )
+        # The next attempt's instance has another name, and so another map.
+        await self._attempts.let_go()
+        reason = f"{other} uses ids of the guest's id map"
+        await self._record.emit(ev.Restarted(**self._record.next(), reason=reason))
+
+    def _when_mounts_hold(self, data: bytes) -> Stdin:
+        """These bytes, if the job may still mount its directories; `PikaciError` if not."""
+        spec = self._record.job.spec
+        assert spec is not None
+
+        async def stdin() -> bytes:
+            if not directories(spec):
+                return data
+            check = partial(self._context.mount_rule.check_again, spec)
+            try:
+                await look_up("a directory of the job", check)
+            except SpecError as error:
+                brief = f"{error.key}: {error.brief}"
+                raise PikaciError(brief, resolution=error.resolution) from None
+            return data
+
+        return stdin
+
+    async def _find_image(self, spec: JobSpec) -> ImageRef:
+        since = trio.current_time()
+        try:
+            with limit("looking up the image", spec.deadlines.image_secs, setting="image_secs"):
+                return await self._images.find(spec.image, spec.instance_type)
+        finally:
+            self._record.waited(ev.WaitFor.IMAGE, since)
+        raise AssertionError("unreachable")
+
+    async def _run_command(self) -> None:
+        attempt = self._attempts.current()
+
+        async def started() -> None:
+            # After a retried exec the first line comes again.
+            if self._record.job.state is State.INSTANCE_READY:
+                await self._record.emit(ev.Running(**self._record.next()))
+
+        ended = await attempt.run(
+            started,
+            lambda chunk: self._context.on_log(self._record.job.id, chunk),
+            running=self._record.job.state is State.RUNNING,
+            secs=self._run_secs(attempt.plan),
+        )
+        result = await attempt.evidence.collect(ended)
+        if result.status not in _OUTCOMES:
+            raise NoResult(f"the runner could not run the command: {result.message}")
+        await started()  # a result proves that the command started, even if its first line was lost
+        await self._record.emit(
+            ev.ResultCollected(
+                **self._record.next(),
+                outcome=_OUTCOMES[result.status],
+                exit_code=result.exit_code,
+                message=result.message,
+                hint=result.hint,
+                warnings=tuple(attempt.evidence.warnings),
+            )
+        )
+
+    def _run_secs(self, plan: Plan) -> float:
+        """What is left of the host's limit; at least the margin, for a job that is adopted late."""
+        if self._record.job.state is not State.RUNNING:
+            return plan.run_deadline_secs
+        spent = (datetime.now(UTC) - self._record.job.phases[-1].entered_at).total_seconds()
+        left = plan.run_deadline_secs - max(0.0, spent)
+        return max(left, float(plan.deadlines.run_margin_secs))
