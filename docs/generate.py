@@ -57,7 +57,7 @@ KEY_NOTES = {
     "run_as_root": "root in the guest, instead of the user `pikaci`",
     "writable_workspace": "`true` is rejected: the workspace is always read-only; see `scratch`",
     "description": "one line for people",
-    "image": "an image's alias or fingerprint in the project",
+    "image": "an image's alias or fingerprint in the project, or `{ job = NAME }`",
     "instance_type": "`container` or `virtual-machine`, as the image is; see [vm.md](vm.md)",
     "cpus": "processors of the guest",
     "memory": "memory of the guest",
@@ -69,12 +69,17 @@ KEY_NOTES = {
     "env": "variables for the command; public, so no secrets",
     "secrets": 'variables from the host: `{ env = "NAME" }` or `{ file = "path" }`; see below',
     "artifacts": "globs below `/artifacts` of files to collect, however the job ends",
-    "workspace_deps": "host directory, at `/staged/linux-rust/workspace-deps`",
-    "workspace_build": "host directory, at `/staged/linux-rust/workspace-build`",
-    "nix_store": "host directory, at `/mnt/pikaci-nix-store`",
-    "mounts": "additional read-only host directories: `{ source = \"...\", path = \"...\" }`",
+    "workspace_deps": "host directory, or `{ job = NAME }`, at `/staged/linux-rust/workspace-deps`",
+    "workspace_build": "the same, at `/staged/linux-rust/workspace-build`",
+    "nix_store": "the same, at `/mnt/pikaci-nix-store`",
+    "mounts": "additional read-only directories: `{ source = \"...\", path = \"...\" }`, where the"
+    " source may be `{ job = NAME }`",
     "retries": "how often to retry after an infrastructure fault before the command's start",
     "priority": "queued jobs with a higher priority start first",
+    "needs": "jobs that must pass before this one starts; see [outputs.md](outputs.md)",
+    "sources": "globs of the files that the job sees, and so depends on; all by default",
+    "output": "what the job leaves for others: a directory of its guest, or `image` for the guest",
+    "max_age_secs": "an older output is not reused",
     "deadlines": "how long each step around the command may take; see below",
 }  # fmt: skip
 DEADLINE_NOTES = {
@@ -86,6 +91,7 @@ DEADLINE_NOTES = {
     "grace_secs": "between TERM and KILL; at most 5 s for a cancellation",
     "run_margin_secs": "time beyond `timeout_secs` for the guest to report the command's end",
     "collect_secs": "fetching result, log and artifacts",
+    "publish_secs": "fetching the job's output, or making an image of the guest",
     "delete_secs": "deleting the instance",
     "daemon_secs": "waiting for a daemon that does not answer, in any of these",
 }  # fmt: skip
@@ -230,6 +236,7 @@ def contract_table() -> str:
         "lease_secs": "seconds until the guest shuts itself down, whatever runs then; 0: never",
         "scratch": "`1`: an overlay of the snapshot at its own path",
         "log_bytes": "the log's limit, in bytes; 0: none",
+        "output": "a directory to make for the job's user",
         "nonce": "goes into the result; comes last",
     }
     lines += ["", "| name on stdin | what it is |", "|---|---|"]

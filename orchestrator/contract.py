@@ -26,6 +26,7 @@ class Stdin(msgspec.Struct, frozen=True):
     lease_secs: str
     scratch: str
     log_bytes: str
+    output: str
 
 
 class User(msgspec.Struct, frozen=True):

@@ -137,8 +137,12 @@ class MountRule:
 
 def directories(spec: JobSpec) -> list[tuple[str, str]]:
     """The host directories that a spec mounts, each with its key."""
-    named = [(key, path) for key in DIRECTORY_KEYS if (path := getattr(spec, key)) is not None]
-    mounts = [(f"mounts[{index}].source", mount.source) for index, mount in enumerate(spec.mounts)]
+    named = [(key, path) for key in DIRECTORY_KEYS if isinstance(path := getattr(spec, key), str)]
+    mounts = [
+        (f"mounts[{index}].source", mount.source)
+        for index, mount in enumerate(spec.mounts)
+        if isinstance(mount.source, str)
+    ]
     return named + mounts
 
 

@@ -20,6 +20,7 @@ from orchestrator.host_paths import MountRule, directories
 from orchestrator.mount_points import missing_places
 from orchestrator.units import size
 from states.errors import SpecError, mistake_lines
+from states.graph import broken_references, with_needed
 from states.mistakes import did_you_mean, mistakes, shown_value, unknown_keys
 from states.spec import NAME_ALLOWED, NAME_PATTERN, JobSpec, SecretSource, broken_rules
 
@@ -69,6 +70,8 @@ def load(path: Path) -> JobFile:
             wrong = list(_wrong_values(key, jobs[name], own))
         found += wrong
     found += _wrong_globs(snapshot)
+    if not found:
+        found += [wrong.below(f"jobs.{name}") for name, wrong in broken_references(jobs)]
     _refuse(path, found)
     if not jobs:
         raise NoJobs(
@@ -83,8 +86,9 @@ def select(
 ) -> dict[str, JobSpec]:
     """The named jobs in the order given, without duplicates; all jobs if no name is given.
 
-    The host directories of these jobs get their real paths, as Incus requires. Raises `UsageError`
-    if a job or a directory does not exist, or `mount_rule` refuses one.
+    Jobs that a named one needs come before it, named or not. The host directories of these jobs get
+    their real paths, as Incus requires. Raises `UsageError` if a job or a directory does not exist,
+    or `mount_rule` refuses one.
     """
     unknown = [name for name in dict.fromkeys(names) if name not in job_file.jobs]
     if unknown:
@@ -96,7 +100,7 @@ def select(
     rule = mount_rule or MountRule()
     chosen: dict[str, JobSpec] = {}
     found: list[SpecError] = []
-    for name in names or job_file.jobs:
+    for name in with_needed(job_file.jobs, names) if names else job_file.jobs:
         spec = chosen[name] = _with_real_paths(job_file.jobs[name])
         if spec.writable_workspace:
             continue  # it is rejected by its own words
@@ -249,7 +253,7 @@ def _with_real_paths(spec: JobSpec) -> JobSpec:
 def _with_paths(spec: JobSpec, paths: Mapping[str, str], **changed: Any) -> JobSpec:
     """The spec with other host directories, each by its key."""
     mounts = tuple(
-        msgspec.structs.replace(mount, source=paths[f"mounts[{index}].source"])
+        msgspec.structs.replace(mount, source=paths.get(f"mounts[{index}].source", mount.source))
         for index, mount in enumerate(spec.mounts)
     )
     named = {key: path for key, path in paths.items() if not key.startswith("mounts[")}

@@ -28,6 +28,8 @@ def missing_places(spec: JobSpec) -> Iterator[SpecError]:
             continue
         around = paths.index(max(outer, key=len))
         source = spec.mounts[around].source
+        if not isinstance(source, str):
+            continue  # the output of another job: known only when that job has ended
         place = os.path.join(source, os.path.relpath(path, paths[around]))
         if not os.path.isdir(place) or os.path.realpath(place) != place:
             yield SpecError(

@@ -49,6 +49,10 @@ class StateRoot:
         return self.indexes / hashlib.sha256(os.fsencode(workspace)).hexdigest()[:32]
 
     @property
+    def outputs(self) -> Path:
+        return self.path / "outputs"
+
+    @property
     def locks(self) -> Path:
         return self.path / "locks"
 

@@ -23,6 +23,7 @@ VERDICTS: Mapping[str, str] = {
     Verdict.INFRASTRUCTURE: "infrastructure fault",
     Verdict.REJECTED: "rejected",
     Verdict.CANCELLED: "cancelled",
+    Verdict.SKIPPED: "skipped",
     Verdict.UNFINISHED: "unfinished",
 }
 STATES: Mapping[str, str] = {
@@ -32,11 +33,14 @@ STATES: Mapping[str, str] = {
     State.DEVICES_CONFIGURED: "starting",
     State.INSTANCE_READY: "ready",
     State.RUNNING: "running",
+    State.PUBLISHING: "publishing",
     State.RESULT_COLLECTED: "collected",
     State.CANCELLING: "cancelling",
     State.REJECTED: VERDICTS[Verdict.REJECTED],
     State.FAILED: VERDICTS[Verdict.INFRASTRUCTURE],
     State.CANCELLED: VERDICTS[Verdict.CANCELLED],
+    State.REUSED: "reused",
+    State.SKIPPED: VERDICTS[Verdict.SKIPPED],
 }
 # For a job that cannot be read: its last state is not certain.
 DAMAGED = "damaged"
@@ -50,5 +54,7 @@ def job_word(job: Job | JobRow) -> str:
 
 
 def verdict_or_state(verdict: Verdict | None, state: State) -> str:
-    """The verdict if there is one, else the state."""
+    """The verdict if there is one, else the state. A reused job has passed before."""
+    if state is State.REUSED:
+        return STATES[state]
     return VERDICTS[verdict] if verdict else STATES[state]

@@ -16,7 +16,7 @@ from states.errors import (
 from states.job import Job, Phase, fold, step
 from states.lifecycle import TABLE, TERMINAL, State
 from states.outcome import EXIT_CODES, Failure, FailureKind, Outcome, Verdict, overall
-from states.spec import CheckedSpec, InstanceType, JobSpec, Mount, check
+from states.spec import CheckedSpec, InstanceType, JobSpec, Mount, OutputOf, check
 
 __all__ = [
     "EXIT_CODES",
@@ -33,6 +33,7 @@ __all__ = [
     "Mount",
     "NewerEntry",
     "Outcome",
+    "OutputOf",
     "Phase",
     "PikaciError",
     "SpecError",

@@ -21,11 +21,15 @@ from states.spec import JobSpec
 
 
 class SnapshotRef(msgspec.Struct, frozen=True, kw_only=True):
-    """The tree that a job saw: its content hash, and the git commit that it was made from."""
+    """The tree that a job saw: its content hash, and the git commit that it was made from.
+
+    A part of a snapshot, for a job with `sources`, has no commit; `whole` is that snapshot's hash.
+    """
 
     hash: str
     commit: str | None = None
     dirty: bool | None = None
+    whole: str = ""
 
 
 class ImageRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +41,21 @@ class ImageRef(msgspec.Struct, frozen=True, kw_only=True):
     alias: str
     fingerprint: str
     minor: int = 0
+
+
+class OutputRef(msgspec.Struct, frozen=True, kw_only=True):
+    """An output of a job: a tree, whose directory is named by the key, or an image.
+
+    `key` is a hash over all that pikaci gave to the job that made it, `job`, at the time `at`.
+    `fingerprint` is that of an image, "" for a tree. `unkeyed` are keys of that job's spec by which
+    it could use what no key contains: `egress`, `network`, directories of the host.
+    """
+
+    key: str
+    job: str
+    at: datetime
+    fingerprint: str = ""
+    unkeyed: tuple[str, ...] = ()
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -58,7 +77,8 @@ class Submitted(Event, frozen=True, tag="submitted"):
 
     `key` is the submitter's idempotency key, "" for none: submitting again with the same key does
     not create a second job. `asked` is then a hash of the whole request; journals of older versions
-    do not have it.
+    do not have it. `needs` are the jobs that this one waits for: their ids, by name. `fresh` says
+    that its output is made anew, even if there is one.
     """
 
     run: str
@@ -69,6 +89,8 @@ class Submitted(Event, frozen=True, tag="submitted"):
     contract: int
     key: str = ""
     asked: str = ""
+    needs: dict[str, str] = {}
+    fresh: bool = False
 
 
 class Rejected(Event, frozen=True, tag="rejected"):
@@ -81,10 +103,27 @@ class Rejected(Event, frozen=True, tag="rejected"):
     failure: Failure
 
 
+class Reused(Event, frozen=True, tag="reused"):
+    """The output that the job would leave is there already: nothing was run."""
+
+    output: OutputRef
+
+
+class Skipped(Event, frozen=True, tag="skipped"):
+    """A job that this one needs did not pass, or `--fail-fast` stopped the run: `because` of it."""
+
+    failure: Failure
+    because: str
+
+
 class ArtifactsReset(Event, frozen=True, tag="artifacts_reset"):
-    """This attempt's directory on the host exists and is empty."""
+    """This attempt's directory on the host exists and is empty.
+
+    `inputs` are the outputs that the attempt uses, by the names of their jobs.
+    """
 
     artifacts: str
+    inputs: dict[str, OutputRef] = {}
 
 
 class DevicesConfigured(Event, frozen=True, tag="devices_configured"):
@@ -102,14 +141,24 @@ class Running(Event, frozen=True, tag="running"):
     """The runner has started the command."""
 
 
+class Publishing(Event, frozen=True, tag="publishing"):
+    """The command passed, and result and log are on the host. The job's output is not, yet."""
+
+    warnings: tuple[str, ...] = ()
+
+
 class ResultCollected(Event, frozen=True, tag="result_collected"):
-    """The result and the log are on the host. `exit_code` is the command's own."""
+    """The result and the log are on the host. `exit_code` is the command's own.
+
+    `output` is what the job left for others, if it has an `output` and passed.
+    """
 
     outcome: Outcome
     exit_code: int
     message: str
     hint: str = ""
     warnings: tuple[str, ...] = ()
+    output: OutputRef | None = None
 
 
 class Retried(Event, frozen=True, tag="retried"):
@@ -150,10 +199,13 @@ class Failed(Event, frozen=True, tag="failed"):
 AnyEvent = (
     Submitted
     | Rejected
+    | Reused
+    | Skipped
     | ArtifactsReset
     | DevicesConfigured
     | InstanceReady
     | Running
+    | Publishing
     | ResultCollected
     | Retried
     | Restarted
@@ -216,6 +268,8 @@ class WaitFor(enum.StrEnum):
 
     PLACE = "place"  # a slot
     IMAGE = "image"  # the image look-up
+    INPUT = "input"  # the end of a job that it needs
+    OUTPUT = "output"  # another job that makes the same output
     SECRET = "secret"  # a secret that this process cannot read yet  # noqa: S105
 
 
@@ -230,6 +284,13 @@ class Waited(Note, frozen=True, tag="waited"):
     after: str = ""
 
 
+class OutputMissing(Note, frozen=True, tag="output_missing"):
+    """No output has this key, so the job runs. `reason` says what is different from the last."""
+
+    key: str
+    reason: str = ""
+
+
 class UnknownNote(Note, frozen=True, tag="unknown"):
     """A note that only a newer pikaci can read: `kind` is its type, `body` is all of its JSON.
 
@@ -240,7 +301,7 @@ class UnknownNote(Note, frozen=True, tag="unknown"):
     body: bytes
 
 
-WrittenNote = Called | LeaseOpened | LeaseKept | LeaseEnded | Warned | Waited
+WrittenNote = Called | LeaseOpened | LeaseKept | LeaseEnded | Warned | Waited | OutputMissing
 AnyNote = WrittenNote | UnknownNote
 Written = AnyEvent | WrittenNote
 Entry = AnyEvent | AnyNote

@@ -28,9 +28,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     `attempt` counts from 1; `seq` is the number of its last event. `retries` counts the attempts
     that ended in an infrastructure fault, not those that ended because pikaci itself died.
-    `instance`, `image` and `artifacts` belong to the current attempt. `boot` identifies the host's
-    boot from which `monotonic` counts. When the events cannot be read, `damage` says why, and the
-    other fields hold what is known from elsewhere.
+    `instance`, `image`, `artifacts` and `inputs` belong to the current attempt. `needs` and
+    `inputs` are the jobs that it waits for and the outputs that it uses, by name. `boot` identifies
+    the host's boot from which `monotonic` counts. When the events cannot be read, `damage` says
+    why, and the other fields hold what is known from elsewhere.
     """
 
     id: str = ""
@@ -44,7 +45,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     contract: int | None = None
     attempt: int = 0
     retries: int = 0
+    needs: dict[str, str] = {}
+    fresh: bool = False
     artifacts: str | None = None
+    inputs: dict[str, ev.OutputRef] = {}
     instance: str | None = None
     image: ev.ImageRef | None = None
     outcome: Outcome | None = None
@@ -53,6 +57,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
+    output: ev.OutputRef | None = None
     phases: tuple[Phase, ...] = ()
     monotonic: float = 0.0
     boot: str = ""
@@ -87,11 +92,15 @@ _VERDICTS = {
     State.REJECTED: Verdict.REJECTED,
     State.FAILED: Verdict.INFRASTRUCTURE,
     State.CANCELLED: Verdict.CANCELLED,
+    State.REUSED: Verdict.PASSED,
+    State.SKIPPED: Verdict.SKIPPED,
 }
 _ENDINGS = {
     ev.Rejected: Verdict.REJECTED,
     ev.Failed: Verdict.INFRASTRUCTURE,
     ev.Cancelled: Verdict.CANCELLED,
+    ev.Reused: Verdict.PASSED,
+    ev.Skipped: Verdict.SKIPPED,
 }
 _RESULT_KINDS = {Outcome.FAILED: FailureKind.TEST, Outcome.TIMED_OUT: FailureKind.TIMEOUT}
 
@@ -164,11 +173,22 @@ def _learn(job: Job, event: ev.Event) -> Job:
             )
             if isinstance(event, ev.Rejected):
                 return replace(begun, failure=event.failure)
-            return replace(begun, snapshot=event.snapshot, contract=event.contract, attempt=1)
+            return replace(
+                begun,
+                snapshot=event.snapshot,
+                contract=event.contract,
+                attempt=1,
+                needs=event.needs,
+                fresh=event.fresh,
+            )
+        case ev.Reused():
+            return replace(job, output=event.output)
         case ev.ArtifactsReset():
-            return replace(job, artifacts=event.artifacts)
+            return replace(job, artifacts=event.artifacts, inputs=event.inputs)
         case ev.DevicesConfigured():
             return replace(job, instance=event.instance, image=event.image)
+        case ev.Publishing():
+            return replace(job, warnings=event.warnings)
         case ev.ResultCollected():
             kind = _RESULT_KINDS.get(event.outcome)
             return replace(
@@ -178,6 +198,7 @@ def _learn(job: Job, event: ev.Event) -> Job:
                 message=event.message,
                 hint=event.hint,
                 warnings=event.warnings,
+                output=event.output,
                 failure=kind
                 and Failure(
                     kind=kind, phase=State.RUNNING, message=event.message, resolution=event.hint
@@ -186,7 +207,7 @@ def _learn(job: Job, event: ev.Event) -> Job:
         case ev.Retried() | ev.Restarted():
             used = job.retries + isinstance(event, ev.Retried)
             following = replace(job, attempt=job.attempt + 1, retries=used)
-            return replace(following, artifacts=None, instance=None, image=None)
-        case ev.Cancelled() | ev.Failed():
+            return replace(following, artifacts=None, inputs={}, instance=None, image=None)
+        case ev.Cancelled() | ev.Failed() | ev.Skipped():
             return replace(job, failure=event.failure)
     return job

@@ -123,8 +123,11 @@ JOINT: dict[State, frozenset[LeaseState | None]] = {
     State.DEVICES_CONFIGURED: frozenset({_S.MADE}) | _LEAVING,
     State.INSTANCE_READY: frozenset({_S.MADE}) | _LEAVING,
     State.RUNNING: frozenset({_S.MADE}) | _LEAVING,
+    State.PUBLISHING: frozenset({_S.MADE}) | _LEAVING,
     State.CANCELLING: _ANY - {_S.KEPT},
     State.RESULT_COLLECTED: frozenset({_S.MADE, _S.KEPT}) | _LEAVING,
     State.FAILED: _ANY,
     State.CANCELLED: _ANY,
+    State.REUSED: _NONE,
+    State.SKIPPED: _NONE,
 }

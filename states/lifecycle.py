@@ -1,17 +1,19 @@
 """The life of a job. Everything that affects state transitions is in this file.
 
-A job begins as `new`: nothing is known about it. It is submitted or rejected. A submitted job
+A job begins as `new`: nothing is known about it. It is submitted or rejected. A submitted job waits
+for its inputs and for a slot. It ends in `reused` when the output that it would leave is there
+already, and in `skipped` when a job that it needs did not pass. Otherwise it
 passes through five states in a fixed order, and enters each when one effect is known to be done:
 
     artifacts_reset -> devices_configured -> instance_ready -> running -> result_collected
 
 Whether the command passed, failed or timed out, a job whose result is on the host ends in
-`result_collected`. An infrastructure fault ends it in `failed`, unless the command had not started
-and a retry is left: then `retried` leads back to `submitted`, with the next attempt number.
-`restarted` does the same when the process that drove the job died while it made the instance, or so
-long ago that the guest would end itself before the job is done; this uses up no retry. A job can be
-cancelled in every state that is not terminal; it is `cancelling` until its command is known to be
-dead.
+`result_collected`. In between, a job that passed and has an `output` is `publishing` it. An
+infrastructure fault ends it in `failed`, unless the command had not started and a retry is left:
+then `retried` leads back to `submitted`, with the next attempt number. `restarted` does the same
+when the process that drove the job died while it made the instance, or so long ago that the guest
+would end itself before the job is done; this uses up no retry. A job can be cancelled in every
+state that is not terminal; it is `cancelling` until its command is known to be dead.
 
 `TABLE` is the single source. The transitions library is built from it, the diagram in the docs is
 drawn from it, and `step` is the only way in: a legal event returns a new `Job`, any other raises
@@ -38,27 +40,42 @@ class State(enum.StrEnum):
     DEVICES_CONFIGURED = "devices_configured"
     INSTANCE_READY = "instance_ready"
     RUNNING = "running"
+    PUBLISHING = "publishing"
     RESULT_COLLECTED = "result_collected"
     CANCELLING = "cancelling"
     REJECTED = "rejected"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    REUSED = "reused"
+    SKIPPED = "skipped"
 
 
-TERMINAL = frozenset({State.RESULT_COLLECTED, State.REJECTED, State.FAILED, State.CANCELLED})
+TERMINAL = frozenset(
+    {
+        State.RESULT_COLLECTED,
+        State.REJECTED,
+        State.FAILED,
+        State.CANCELLED,
+        State.REUSED,
+        State.SKIPPED,
+    }
+)
 
 _BEFORE_THE_COMMAND = (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED, State.INSTANCE_READY)
-_UNFINISHED = (State.SUBMITTED, *_BEFORE_THE_COMMAND, State.RUNNING)
+_UNFINISHED = (State.SUBMITTED, *_BEFORE_THE_COMMAND, State.RUNNING, State.PUBLISHING)
 
 # (trigger, which is an event's tag; source states; destination)
 TABLE: tuple[tuple[str, tuple[State, ...], State], ...] = (
     ("submitted", (State.NEW,), State.SUBMITTED),
     ("rejected", (State.NEW,), State.REJECTED),
+    ("reused", (State.SUBMITTED,), State.REUSED),
+    ("skipped", (State.SUBMITTED,), State.SKIPPED),
     ("artifacts_reset", (State.SUBMITTED,), State.ARTIFACTS_RESET),
     ("devices_configured", (State.ARTIFACTS_RESET,), State.DEVICES_CONFIGURED),
     ("instance_ready", (State.DEVICES_CONFIGURED,), State.INSTANCE_READY),
     ("running", (State.INSTANCE_READY,), State.RUNNING),
-    ("result_collected", (State.RUNNING,), State.RESULT_COLLECTED),
+    ("publishing", (State.RUNNING,), State.PUBLISHING),
+    ("result_collected", (State.RUNNING, State.PUBLISHING), State.RESULT_COLLECTED),
     ("retried", _BEFORE_THE_COMMAND, State.SUBMITTED),
     ("restarted", (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED), State.SUBMITTED),
     ("cancel_requested", _UNFINISHED, State.CANCELLING),

@@ -70,7 +70,12 @@ def raise_all(found: Iterable[SpecError]) -> None:
     """Raise the mistakes as one error, if there are any."""
     every = tuple(found)
     if every:
-        raise every[0] if len(every) == 1 else SpecErrors(every)
+        raise one_of(every)
+
+
+def one_of(every: Sequence[SpecError]) -> SpecError:
+    """The mistakes, at least one, as one error."""
+    return every[0] if len(every) == 1 else SpecErrors(every)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

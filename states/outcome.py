@@ -24,6 +24,7 @@ class FailureKind(enum.StrEnum):
     INFRASTRUCTURE = "infrastructure"
     CONFIG = "config"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +49,7 @@ class Verdict(enum.StrEnum):
     INFRASTRUCTURE = "infrastructure"
     REJECTED = "rejected"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
     UNFINISHED = "unfinished"
 
 
@@ -58,6 +60,7 @@ EXIT_CODES = {
     Verdict.TIMED_OUT: 3,
     Verdict.INFRASTRUCTURE: 4,
     Verdict.UNFINISHED: 4,
+    Verdict.SKIPPED: 4,  # of a run whose jobs were all skipped; otherwise that of the job before
     Verdict.CANCELLED: 130,
 }
 EXIT_NO_JOBS = 5
@@ -71,6 +74,7 @@ _PRECEDENCE = (
     Verdict.TIMED_OUT,
     Verdict.INFRASTRUCTURE,
     Verdict.UNFINISHED,
+    Verdict.SKIPPED,
     Verdict.PASSED,
 )
 

@@ -120,7 +120,14 @@ def _without_limits(hint: Any, value: Any) -> Any:
     if origin is dict and isinstance(value, dict):
         return {name: _without_limits(args[1], part) for name, part in value.items()}
     if origin in (Union, UnionType) and value is not None:
-        return _without_limits(args[0], value)
+        # At most one of them is an object.
+        is_struct = [isinstance(one, type) and issubclass(one, msgspec.Struct) for one in args]
+        fits = [
+            one
+            for one, is_one in zip(args, is_struct, strict=True)
+            if is_one == isinstance(value, dict)
+        ]
+        return _without_limits(fits[0] if fits else args[0], value)
     return msgspec.convert(value, hint)
 
 

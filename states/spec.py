@@ -90,8 +90,10 @@ RESERVED_PATHS = (
     "/tmp",
     "/usr",
     "/var/lib/pikaci-incus-run",
-    "/workspace",
+    SNAPSHOT_PATH,
 )
+WORKSPACE, ARTIFACTS = "/workspace", "/artifacts"
+IMAGE = "image"  # the `output` of a job whose guest becomes an image
 
 
 class InstanceType(enum.StrEnum):
@@ -101,10 +103,19 @@ class InstanceType(enum.StrEnum):
     VIRTUAL_MACHINE = "virtual-machine"
 
 
-class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An additional read-only directory: `source` on the host, `path` in the guest (absolute)."""
+class OutputOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Stands for the output of another job of the same run, by its name."""
 
-    source: _Path
+    job: JobName
+
+
+class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An additional read-only directory: `path` in the guest (absolute).
+
+    `source` is a directory of the host, or the output of another job.
+    """
+
+    source: _Path | OutputOf
     path: _Path
 
 
@@ -120,8 +131,9 @@ class Deadlines(
     create the instance. `start_secs`: start it; for a VM, until its agent answers. `ready_secs`:
     until the runner and the mounts are there in the guest. `grace_secs`: between TERM and KILL (at
     most 5 s for a cancellation). `run_margin_secs`: time beyond the command's own limit for the
-    guest to report its end. `collect_secs`: fetch result, log and artifacts. `delete_secs`: delete
-    the instance. `daemon_secs`: how long any of these waits for a daemon that does not answer.
+    guest to report its end. `collect_secs`: fetch result, log and artifacts. `publish_secs`: fetch
+    the job's output, or make an image of its guest. `delete_secs`: delete the instance.
+    `daemon_secs`: how long any of these waits for a daemon that does not answer.
     """
 
     reset_secs: _Secs = 60
@@ -132,6 +144,7 @@ class Deadlines(
     grace_secs: Annotated[int, msgspec.Meta(ge=0, le=9999)] = 5
     run_margin_secs: _Secs = 60
     collect_secs: _Secs = 300
+    publish_secs: _Secs = 600
     delete_secs: _Secs = 120
     daemon_secs: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMEOUT_SECS)] = 120
 
@@ -155,9 +168,15 @@ class JobSpec(
     around it. `log_bytes` bounds the log; output beyond it is dropped.
     `env` is public; `secrets` says where the values of other variables come from.
     `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
-    are host directories for the contract's three optional devices. `retries` is how often a job is
-    retried after an infrastructure fault before the command's start. Queued jobs with a higher
-    `priority` start first.
+    are directories for the contract's three optional devices: of the host, or the output of another
+    job. `retries` is how often a job is retried after an infrastructure fault before the command's
+    start. Queued jobs with a higher `priority` start first.
+
+    `needs` are jobs of the same run that must pass first. `output` is what the job leaves for
+    others: a directory of its guest, or "image" for the guest itself. An output is reused while
+    everything that pikaci gives to the job is the same, and it is younger than `max_age_secs`.
+    `sources` are globs of the workspace's files that the job sees, and so depends on; all by
+    default.
     """
 
     command: str
@@ -165,7 +184,7 @@ class JobSpec(
     run_as_root: bool = False
     writable_workspace: bool = False
     description: str = ""
-    image: _Image = "pikaci/dev"
+    image: _Image | OutputOf = "pikaci/dev"
     instance_type: InstanceType = InstanceType.CONTAINER
     cpus: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 2
     memory: _Size = "4GiB"
@@ -177,13 +196,17 @@ class JobSpec(
     env: dict[_EnvName, str] = msgspec.field(default_factory=dict)
     secrets: dict[_EnvName, SecretSource] = msgspec.field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
-    workspace_deps: _Path | None = None
-    workspace_build: _Path | None = None
-    nix_store: _Path | None = None
+    workspace_deps: _Path | OutputOf | None = None
+    workspace_build: _Path | OutputOf | None = None
+    nix_store: _Path | OutputOf | None = None
     mounts: tuple[Mount, ...] = ()
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
     priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
     deadlines: Deadlines = Deadlines()
+    needs: tuple[JobName, ...] = ()
+    sources: tuple[str, ...] | None = None
+    output: _Path | None = None
+    max_age_secs: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 def is_image_name(name: str) -> bool:
@@ -235,10 +258,14 @@ def broken_rules(spec: JobSpec) -> Iterator[SpecError]:
     yield from _check_env(spec.env)
     yield from _check_secrets(spec)
     for index, glob in enumerate(spec.artifacts):
-        yield from _check_glob(f"artifacts[{index}]", glob)
+        yield from _check_glob(f"artifacts[{index}]", glob, "/artifacts", "reports/**/*.xml")
     for key in ("description", "workspace_deps", "workspace_build", "nix_store"):
-        yield from _check_text(key, getattr(spec, key) or "")
+        value = getattr(spec, key)
+        yield from _check_text(key, value if isinstance(value, str) else "")
     yield from _check_mounts(spec.mounts)
+    for index, glob in enumerate(spec.sources or ()):
+        yield from _check_glob(f"sources[{index}]", glob, "the workspace", "src/**/*.py")
+    yield from _check_output(spec)
 
 
 def check_form(spec: JobSpec) -> JobSpec:
@@ -348,13 +375,11 @@ def _check_variable_name(key: str, name: str) -> Iterator[SpecError]:
         yield SpecError(key, problem, allowed=allowed)
 
 
-def _check_glob(key: str, glob: str) -> Iterator[SpecError]:
+def _check_glob(key: str, glob: str, below: str, example: str) -> Iterator[SpecError]:
     yield from _check_text(key, glob)
     if not glob or glob.startswith("/") or ".." in glob.split("/"):
         yield SpecError(
-            key,
-            f"{glob!r} is not a glob below /artifacts",
-            allowed="for example `reports/**/*.xml`",
+            key, f"{glob!r} is not a glob below {below}", allowed=f"for example `{example}`"
         )
 
 
@@ -362,29 +387,74 @@ def _check_mounts(mounts: tuple[Mount, ...]) -> Iterator[SpecError]:
     taken: dict[str, int] = {}
     for index, mount in enumerate(mounts):
         key = f"mounts[{index}].path"
-        yield from _check_text(f"mounts[{index}].source", mount.source)
+        if isinstance(mount.source, str):
+            yield from _check_text(f"mounts[{index}].source", mount.source)
         yield from _check_text(key, mount.path)
         path = mount.path.rstrip("/")
-        reserved = [one for one in RESERVED_PATHS if _covers(one, path) or _covers(path, one)]
-        if not path.startswith("/") or path.startswith("//") or posixpath.normpath(path) != path:
-            yield SpecError(
-                key,
-                f"{mount.path!r} is not a plain absolute path",
-                allowed="an absolute guest path without `.`, `..` or empty parts",
-            )
-        elif reserved:
-            yield SpecError(
-                key,
-                f"{mount.path!r} collides with {reserved[0]}, which belongs to the guest",
-                allowed="a path of your own, for example /mnt/data",
-            )
-        elif path in taken:
+        wrong = list(_check_guest_path(key, mount.path, "/mnt/data"))
+        yield from wrong
+        if not wrong and path in taken:
             yield SpecError(
                 key,
                 f"{mount.path!r} is also the path of mounts[{taken[path]}]",
                 allowed="one mount per path",
             )
         taken[path] = index
+
+
+def _check_guest_path(key: str, written: str, example: str) -> Iterator[SpecError]:
+    """What is wrong with a guest path of the user's own."""
+    path = written.rstrip("/")
+    reserved = [one for one in RESERVED_PATHS if _covers(one, path) or _covers(path, one)]
+    if not path.startswith("/") or path.startswith("//") or posixpath.normpath(path) != path:
+        yield SpecError(
+            key,
+            f"{written!r} is not a plain absolute path",
+            allowed="an absolute guest path without `.`, `..` or empty parts",
+        )
+    elif reserved:
+        yield SpecError(
+            key,
+            f"{written!r} collides with {reserved[0]}, which belongs to the guest",
+            allowed=f"a path of your own, for example {example}",
+        )
+
+
+def _check_output(spec: JobSpec) -> Iterator[SpecError]:
+    if spec.output is None:
+        if spec.max_age_secs is not None:
+            yield SpecError("max_age_secs", "is given without an `output`", allowed="both")
+        return
+    if spec.secrets:
+        # Everybody who can use the output could read what the job wrote of them.
+        yield SpecError(
+            "secrets",
+            "a job with an `output` may have none: the output could hold their values",
+            allowed="a job of its own for what needs them, without an `output`",
+        )
+    yield from _check_text("output", spec.output)
+    path = spec.output.rstrip("/")
+    if spec.output == IMAGE:
+        return
+    if path.startswith(f"{ARTIFACTS}/") and posixpath.normpath(path) == path:
+        return
+    wrong = list(_check_guest_path("output", spec.output, "/venv"))
+    yield from (
+        SpecError(
+            "output",
+            problem.brief,
+            allowed=f'"{IMAGE}", a directory below {ARTIFACTS}, or a path of your own: /venv',
+        )
+        for problem in wrong
+    )
+    for index, mount in enumerate(spec.mounts):
+        at = mount.path.rstrip("/")
+        if not wrong and (_covers(at, path) or _covers(path, at)):
+            yield SpecError(
+                "output",
+                f"{spec.output!r} is where mounts[{index}] is, which is read-only",
+                allowed="a directory that the job can write to",
+            )
 
 
 def _covers(parent: str, path: str) -> bool:

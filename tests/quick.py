@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from orchestrator.fake_incus.fake import EPOCH
-from orchestrator.job import attempts, end, steps
+from orchestrator.job import attempts, end, output, steps
 from orchestrator.journal import file, stamp
 from orchestrator.session import reaper, recovery
 
@@ -38,7 +38,7 @@ def run_quickly(main: Callable[[Path], Awaitable[_T]]) -> _T:
         # Its tables take a fifth of the life of a job, and are always the same.
         patch.setattr(file, "_make", lambda path: path.write_bytes(_empty_journal()))
         patch.setattr(trio.to_thread, "run_sync", _run_sync)
-        for module in (attempts, end, steps, reaper, recovery, stamp):
+        for module in (attempts, end, output, steps, reaper, recovery, stamp):
             patch.setattr(module, "datetime", _WallClock)
         return trio.run(main, Path(base), clock=MockClock(autojump_threshold=0))
 

@@ -58,6 +58,9 @@ def sample_remote_context(**changes: Any) -> PlanContext:
     return msgspec.structs.replace(context, **changes)
 
 
+OUTPUT = ev.OutputRef(key="e" * 64, job="q.1", at=BEGAN, unkeyed=("egress",))
+
+
 def sample_event(kind: type[ev.Event], seq: int, *, job: str = "r.1", **changes: Any) -> Any:
     """An event of this type; one second passes from each to the next."""
     fields: dict[type[ev.Event], dict[str, Any]] = {
@@ -80,6 +83,11 @@ def sample_event(kind: type[ev.Event], seq: int, *, job: str = "r.1", **changes:
         ev.DevicesConfigured: {
             "instance": "pikaci-x",
             "image": ev.ImageRef(alias="pikaci/dev", fingerprint="f" * 64),
+        },
+        ev.Reused: {"output": OUTPUT},
+        ev.Skipped: {
+            "failure": msgspec.structs.replace(FAILURE, kind=FailureKind.SKIPPED),
+            "because": "r.2",
         },
         ev.ResultCollected: {"outcome": Outcome.PASSED, "exit_code": 0, "message": "test passed"},
         ev.Retried: {"failure": FAILURE, "delay_secs": 2.0},
@@ -127,6 +135,8 @@ def sample_note(kind: type[ev.Note] = ev.Called, *, job: str = "r.1") -> Any:
         )
     if kind is ev.Waited:
         return ev.Waited(what=ev.WaitFor.PLACE, duration_ms=200.0, after="r.2", **times)
+    if kind is ev.OutputMissing:
+        return ev.OutputMissing(key="e" * 64, reason="the command changed", **times)
     if kind is ev.UnknownNote:
         body = msgspec.json.encode({"type": "felt", "how": {"deep": 1}, **times})
         return ev.UnknownNote(kind="felt", body=body, **times)

@@ -253,7 +253,8 @@ class Collector:
     def _objection(self, name: str, member: Member) -> str:
         """Why the member is refused; empty if it is not."""
         if member.kind is not Kind.FILE:
-            return "is a link" if member.kind is Kind.LINK else "is not a regular file"
+            is_link = member.kind in (Kind.SYMLINK, Kind.HARD_LINK)
+            return "is a link" if is_link else "is not a regular file"
         path = PurePosixPath(name)
         if not path.parts or path.is_absolute() or ".." in path.parts or str(path) != name:
             return "is not a plain path below the artifact directory"

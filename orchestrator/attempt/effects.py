@@ -6,6 +6,7 @@ How long each may take, how much it may print, and when it is retried is decided
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeGuard
 
 import msgspec
 
@@ -29,9 +30,10 @@ from orchestrator.incus.errors import (
     InstanceBusy,
     OutcomeUnknown,
 )
-from states.spec import InstanceType
+from states.spec import ARTIFACTS, IMAGE, InstanceType
 
 NOT_READY = 75  # the readiness wait's own exit code (EX_TEMPFAIL)
+NO_DIRECTORY = 3  # the job left no directory that can be its output
 NOT_BOOTED = 127  # the wait's commands are missing: at first, a NixOS guest has not even a shell
 
 # A cancelled create gets this long to finish, so that no instance appears unnoticed later.
@@ -75,6 +77,13 @@ while :; do
   [ "$(date +%s)" -lt "$end" ] || { printf '%s' "$missing"; exit 75; }
   sleep 0.02
 done"""
+
+
+# A missing directory is the job's fault: it has an exit code that tar has not. A line is printed,
+# because an empty output would be retried.
+_TREE_SCRIPT = """\
+cd "$1" || { echo missing; exit 3; }
+exec tar --create --file=- --format=gnu --one-file-system --hard-dereference --numeric-owner ."""
 
 
 def create(plan: Plan, *, stdin: Stdin | None = None) -> Effect:
@@ -177,9 +186,15 @@ def runner_stdin(plan: Plan, nonce: str, secrets: Mapping[str, str], *, lease_se
         names.lease_secs: str(lease_secs),
         names.scratch: "1" if plan.scratch else "0",
         names.log_bytes: str(plan.log_bytes),
+        **({names.output: plan.output} if needs_directory(plan.output) else {}),
         names.nonce: nonce,
     }
     return b"".join(f"{key}={value}".encode() + b"\0" for key, value in pairs.items())
+
+
+def needs_directory(output: str | None) -> TypeGuard[str]:
+    """Whether the runner makes the directory of an output; below /artifacts the job does."""
+    return output is not None and output != IMAGE and not output.startswith(f"{ARTIFACTS}/")
 
 
 def follow(plan: Plan, offset: int, *, secs: float | None = None) -> Effect:
@@ -217,6 +232,24 @@ def collect(plan: Plan, guest_command: list[str], *, log_bytes: int = 0) -> Effe
         deadline=Deadline(plan.deadlines.collect_secs, "collect_secs"),
         retry=_patient(plan, EXEC_AWAY_OR_UNKNOWN, silent_tries=SILENT_TRIES),
         max_bytes=ARCHIVE_BYTES + log_bytes,
+    )
+
+
+def fetch_tree(plan: Plan) -> Effect:
+    """Print a tar archive of the directory that is the job's output.
+
+    tar follows no link of the tree, and writes each name of a file that has several as a file.
+    """
+    assert plan.output is not None
+    pack = ("sh", "-c", _TREE_SCRIPT, "pikaci-output", plan.output.rstrip("/"))
+    return _exec(
+        plan,
+        "publish",
+        pack,
+        deadline=Deadline(plan.deadlines.publish_secs, "publish_secs"),
+        retry=_patient(plan, EXEC_AWAY_OR_UNKNOWN, silent_tries=SILENT_TRIES),
+        # Each entry has a header, and long names have more.
+        max_bytes=plan.output_bytes + ARCHIVE_BYTES,
     )
 
 
@@ -285,6 +318,7 @@ def of(plan: Plan) -> list[Effect]:
         collect(plan, []),
         pull_result(plan),
         pull_log(plan, contract().log),
+        *([fetch_tree(plan)] if plan.output not in (None, IMAGE) else []),
         delete(plan),
     ]
 

@@ -74,7 +74,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     `config` and `devices` are passed to Incus's create call. `mounts` are the guest paths that must
     be mounted before the runner starts. `environment` goes to the runner's stdin, and so do the
     values of `secrets`, for which a plan holds only the sources. `timeout_secs` limits the command.
-    At `lease_ends` the guest shuts itself down, and may be deleted.
+    `output` is the directory of the guest, or "image", that the job leaves for others; a directory
+    has at most `output_bytes`. At `lease_ends` the guest shuts itself down, and may be deleted.
     """
 
     host: Host
@@ -93,6 +94,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     secrets: dict[str, SecretSource]
     artifacts: tuple[str, ...]
+    output: str | None
+    output_bytes: int
     log_bytes: int
     deadlines: Deadlines
     lease_ends: datetime
@@ -133,8 +136,27 @@ def nonce(key: str, instance: str) -> str:
     return hmac.new(key.encode(), instance.encode(), hashlib.sha256).hexdigest()[:32]
 
 
+def environment(spec: JobSpec, *, run: str, name: str, commit: str) -> dict[str, str]:
+    """The environment of a job's command, without secrets.
+
+    The run is not in that of a job with an `output`: another run may reuse what it makes.
+    """
+    return {
+        "CI": "true",
+        **spec.env,
+        "PIKACI_JOB": name,
+        "PIKACI_RUN": run if spec.output is None else "",
+        "PIKACI_COMMIT": commit,
+    }
+
+
 def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
-    """The plan of an attempt. `spec` must be checked, and its host paths must be real paths."""
+    """The plan of an attempt.
+
+    `spec` must be checked, its host paths must be real paths, and values must stand for the outputs
+    that it uses (`states.graph.resolved`).
+    """
+    assert isinstance(spec.image, str)
     shares = _shares(spec, context.snapshot)
     return Plan(
         host=context.host,
@@ -150,15 +172,11 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         timeout_secs=spec.timeout_secs,
         run_as_root=spec.run_as_root,
         scratch=spec.scratch,
-        environment={
-            "CI": "true",
-            **spec.env,
-            "PIKACI_JOB": context.name,
-            "PIKACI_RUN": context.run,
-            "PIKACI_COMMIT": context.commit,
-        },
+        environment=environment(spec, run=context.run, name=context.name, commit=context.commit),
         secrets=spec.secrets,
         artifacts=spec.artifacts,
+        output=spec.output,
+        output_bytes=size_in_bytes(spec.disk),
         log_bytes=size_in_bytes(spec.log_bytes),
         deadlines=spec.deadlines,
         lease_ends=context.lease_ends,
@@ -174,6 +192,8 @@ def lease_secs(spec: JobSpec) -> float:
     d = spec.deadlines
     run = _run_secs(spec.timeout_secs, d)
     calls = d.create_secs + d.start_secs + d.ready_secs + d.collect_secs
+    if spec.output is not None:
+        calls += d.publish_secs
     return 2 * calls + run + 5 * d.daemon_secs
 
 
@@ -190,8 +210,13 @@ def _shares(spec: JobSpec, snapshot: str) -> list[tuple[str, str, str]]:
         "pikaci-workspace-build": spec.workspace_build,
     }
     paths = contract().devices
-    shares = [(device, source, paths[device]) for device, source in sources.items() if source]
+    shares = [
+        (device, source, paths[device])
+        for device, source in sources.items()
+        if isinstance(source, str) and source
+    ]
     for index, mount in enumerate(spec.mounts):
+        assert isinstance(mount.source, str)
         shares.append((f"pikaci-mount-{index}", mount.source, mount.path.rstrip("/")))
     return shares
 

@@ -23,27 +23,36 @@ class Kind(enum.Enum):
     """The kind of a member."""
 
     FILE = "a regular file"
-    LINK = "a link"
-    OTHER = "neither a regular file nor a link"
+    DIRECTORY = "a directory"
+    SYMLINK = "a symbolic link"
+    HARD_LINK = "a hard link"
+    OTHER = "a device, a pipe or a sparse file"
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member's header. `name` is unchanged; bytes that are not UTF-8 become surrogates."""
+    """A member's header. `name` is unchanged; bytes that are not UTF-8 become surrogates.
+
+    `modified` is in seconds since the epoch, `target` where a link leads to.
+    """
 
     name: str
     kind: Kind
     size: int
     executable: bool
+    modified: int = 0
+    target: str = ""
 
 
 Sink = Callable[[bytes], None]
 
 _KINDS = {
     **dict.fromkeys((b"0", b"\0", b"7"), Kind.FILE),
-    **dict.fromkeys((b"1", b"2"), Kind.LINK),
-    # A sparse file could expand to any size; directories and devices have only a name.
-    **dict.fromkeys((b"3", b"4", b"5", b"6", b"S"), Kind.OTHER),
+    b"1": Kind.HARD_LINK,
+    b"2": Kind.SYMLINK,
+    b"5": Kind.DIRECTORY,
+    # A sparse file could expand to any size; a device has only a name.
+    **dict.fromkeys((b"3", b"4", b"6", b"S"), Kind.OTHER),
 }
 _LONG_NAME, _LONG_LINK = b"L", b"K"
 
@@ -72,8 +81,9 @@ class TarStream:
         self._left = 0  # bytes left of the current content
         self._padding = 0
         self._sink: Sink | None = None
-        self._long: bytearray | None = None  # a long name, while it arrives
-        self._name: str | None = None  # of the next member
+        self._long: bytearray | None = None  # a long name or target, while it arrives
+        self._long_kind = b""
+        self._longs: dict[bytes, str] = {}  # of the next member
         self._zero_blocks = 0
 
     def feed(self, data: bytes) -> None:
@@ -120,21 +130,19 @@ class TarStream:
         if kind in (_LONG_NAME, _LONG_LINK):
             if not 0 < size <= MAX_NAME_BYTES:
                 raise BadArchive("a header is too large, or empty")
-            if kind == _LONG_NAME:
-                self._long = bytearray()
-                self._begin_content(size, self._long.extend)
-            else:
-                self._begin_content(size, None)
+            self._long, self._long_kind = bytearray(), kind
+            self._begin_content(size, self._long.extend)
             return
         if kind not in _KINDS:
             raise BadArchive(f"it has a member of type {kind.decode('latin-1')!a}")
-        name = self._name if self._name is not None else _short_name(block)
-        self._name = None
+        longs, self._longs = self._longs, {}
         member = Member(
-            name=name,
+            name=longs.get(_LONG_NAME, _short_name(block)),
             kind=_KINDS[kind],
             size=size,
             executable=bool(_number(block[100:108]) & 0o100),
+            modified=_number(block[136:148]),
+            target=longs.get(_LONG_LINK, _text(block[157:257])),
         )
         self._begin_content(size, self._on_member(member))
 
@@ -145,7 +153,7 @@ class TarStream:
 
     def _finish_content(self) -> None:
         if self._long is not None:
-            self._name = _text(bytes(self._long))
+            self._longs[self._long_kind] = _text(bytes(self._long))
             self._long = None
         elif self._sink is not None:
             self._on_end()

@@ -32,6 +32,7 @@ COLOURS = {
     Verdict.INFRASTRUCTURE: YELLOW,
     Verdict.REJECTED: YELLOW,
     Verdict.CANCELLED: YELLOW,
+    Verdict.SKIPPED: YELLOW,
     Verdict.UNFINISHED: YELLOW,
 }
 
@@ -154,9 +155,10 @@ def finished(
 
 
 def _row(row: Row, names: int, width: int, paint: Paint, marks: Marks) -> str:
-    start = f"{'':{MARK}}{pad(shorten(row.name, names, marks.cut), names)} "
     state, secs = f"{row.state:{STATE}}", f"{clock(row.secs):>{CLOCK}}"
-    room = width - 1 - MARK - names - 1 - STATE - 1 - CLOCK - 2
+    names = max(1, names - (len(secs) - CLOCK))  # of a job that takes longer than ten hours
+    start = f"{'':{MARK}}{pad(shorten(row.name, names, marks.cut), names)} "
+    room = width - 1 - MARK - names - 1 - STATE - 1 - len(secs) - 2
     line = ""
     if room >= LEAST_LINE and row.line:
         text = row.line.replace("\t", " ").strip()

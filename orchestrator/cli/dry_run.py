@@ -27,8 +27,9 @@ from orchestrator.mount_points import hidden_mounts
 from orchestrator.settings import open_incus
 from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain, plain_lines
+from states.graph import resolved
 from states.outcome import EXIT_CODES, Verdict
-from states.spec import InstanceType, JobSpec
+from states.spec import IMAGE, InstanceType, JobSpec
 
 # When a dry run's jobs are made, and their runners start: no time passes.
 BEGAN = datetime.fromtimestamp(0, UTC)
@@ -67,7 +68,7 @@ def _plan(name: str, spec: JobSpec, root: StateRoot, lease: timedelta) -> Plan:
         lease_ends=BEGAN + lease,
         ids=local_id_range(Host().remote),
     )
-    plan = make_plan(spec, context)
+    plan = make_plan(resolved(spec, {}), context)
     placeholders = {"user.pikaci.deadline": "<deadline>"}
     if plan.has_own_ids:
         placeholders["security.idmap.base"] = "<first id>"
@@ -89,6 +90,7 @@ def _shown(name: str, plan: Plan) -> str:
         commands.collect(
             plan, collect_command(plan.artifacts, want_log=False, max_log_bytes=most_kept(plan))
         ),
+        *([commands.fetch_tree(plan)] if plan.output not in (None, IMAGE) else []),
         commands.delete(plan),
     ]
     create, *rest = [shlex.join(incus.argv(call)) for call in calls]

@@ -16,6 +16,7 @@ RESERVED = {
     Verdict.UNFINISHED: 241,
     Verdict.REJECTED: 242,
     Verdict.CANCELLED: 243,
+    Verdict.SKIPPED: 244,
 }
 # In place of what a command exits with that could not do its work.
 _RESERVED_FOR = {
@@ -40,7 +41,8 @@ class ExitCodes(enum.StrEnum):
         if report.outcome in (Verdict.PASSED, Verdict.FAILED):
             (job,) = report.jobs
             if job.exit_code is not None:
-                return job.exit_code
+                passed = report.outcome is Verdict.PASSED
+                return job.exit_code or (0 if passed else EXIT_CODES[Verdict.FAILED])
         return RESERVED.get(report.outcome, RESERVED[Verdict.INFRASTRUCTURE])
 
     def guard(self, run: Callable[[], int]) -> int:

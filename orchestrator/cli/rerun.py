@@ -55,11 +55,17 @@ def command(
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.run_request import run_request
     from orchestrator.cli.watch import View
+    from states.graph import with_needed
     from states.outcome import Verdict
 
     root = state_root_of(real_workspace(workspace), state_root)
     with existing_journal(root) as journal:
         jobs = [journal.job(row.id) for row in find_jobs(journal, run_or_job)]
+        every = {job.name: job for job in jobs}
+        if jobs and any(job.needs for job in jobs):
+            # A job that is run again needs the others again; what they left is reused.
+            rows = journal.jobs(run=jobs[0].run)
+            every = {job.name: job for job in (journal.job(row.id) for row in rows)}
     if failed:
         jobs = [job for job in jobs if job.ended and job.verdict is not Verdict.PASSED]
         if not jobs:
@@ -69,6 +75,8 @@ def command(
                 click.echo("null")
             return 0
     view = View(output=output, quiet=quiet, verbose=verbose)
+    specs = {name: job.spec for name, job in every.items() if job.spec is not None}
+    jobs = [every[name] for name in with_needed(specs, [job.name for job in jobs])]
     return run_request(_request(root, jobs), root, view, parallel=parallel, keep_secs=None)
 
 
@@ -76,13 +84,15 @@ def _request(root: StateRoot, jobs: Sequence[Job]) -> Request:
     from orchestrator.job.submission import Request
     from orchestrator.snapshot.snapshot import Snapshot
 
-    first = jobs[0].snapshot
+    seen = [job.snapshot for job in jobs if job.snapshot is not None]
+    # Each job sees all of the workspace's snapshot, or its part of it.
+    first = min(seen, key=lambda snapshot: bool(snapshot.whole), default=None)
     if first is None:
         raise UsageError(
             f"the run {jobs[0].run} was rejected, so it has no snapshot",
             resolution="correct the job file, then use `pikaci run`",
         )
-    path = root.snapshots / first.hash
+    path = root.snapshots / (first.whole or first.hash)
     if not path.is_dir():
         raise UsageError(
             f"the snapshot of the run {jobs[0].run} was deleted",
@@ -91,5 +101,5 @@ def _request(root: StateRoot, jobs: Sequence[Job]) -> Request:
     return Request(
         workspace=Path(jobs[0].workspace),
         specs={job.name: job.spec for job in jobs if job.spec is not None},
-        snapshot=Snapshot(first.hash, path, first.commit, first.dirty),
+        snapshot=Snapshot(path.name, path, first.commit, first.dirty),
     )

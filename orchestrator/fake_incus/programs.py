@@ -12,7 +12,7 @@ import posixpath
 import re
 import shlex
 import tarfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -91,14 +91,33 @@ async def _collect(guest: Guest, command: Exec, process: Process) -> int:
     taken = re.compile(expression, re.DOTALL)
     chosen = [name for name in names if name in files]
     chosen += [name for name in files if taken.fullmatch(name)]
+    process.output.write(_packed({name: files[name] for name in chosen}))
+    return 0
+
+
+async def _output(guest: Guest, command: Exec, process: Process) -> int:
+    """DIRECTORY: print a tar of all files below it."""
+    directory = command.args[0]
+    files = {
+        f".{path.removeprefix(directory)}": content
+        for path, content in sorted(guest.files.items())
+        if path.startswith(f"{directory}/")
+    }
+    if not files:
+        process.output.write(b"missing\n")
+        return 3
+    process.output.write(_packed(files))
+    return 0
+
+
+def _packed(files: Mapping[str, bytes]) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for name in chosen:
+        for name, content in files.items():
             member = tarfile.TarInfo(name)
-            member.size = len(files[name])
-            archive.addfile(member, io.BytesIO(files[name]))
-    process.output.write(packed.getvalue())
-    return 0
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
 
 
 async def _run(guest: Guest, command: Exec, process: Process) -> int:
@@ -135,6 +154,7 @@ PROGRAMS: dict[str, Callable[[Guest, Exec, Process], Awaitable[int]]] = {
     contract().runner: _run,
     "pikaci-ready": _ready,
     "pikaci-collect": _collect,
+    "pikaci-output": _output,
     "sh": _shell,
     **dict.fromkeys(("true", "false", "echo", "sleep", "cat", "tee"), _plain),
 }

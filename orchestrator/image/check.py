@@ -360,7 +360,7 @@ def _plan(
             owner=owner,
             run="check",
             job=secrets.token_hex(8),
-            name=spec.image,
+            name="image-check",
             attempt=1,
             snapshot=str(tree),
             commit="",

@@ -95,10 +95,9 @@ class Attempts:
 
     def _make(self, number: int, image: ImageRef | None, lease_ends: datetime) -> Attempt:
         job, context = self._record.job, self._context
-        assert job.spec is not None
         assert job.snapshot is not None
         plan = make_plan(
-            job.spec,
+            context.resolved(job),
             PlanContext(
                 host=context.host,
                 owner=context.journal.owner,

@@ -12,8 +12,13 @@ from orchestrator.attempt.plan import Host
 from orchestrator.host_paths import MountRule
 from orchestrator.incus import Incus
 from orchestrator.journal import Journal
+from orchestrator.outputs.building import Building
+from orchestrator.outputs.store import OutputStore
 from orchestrator.snapshot.progress import Progress
 from orchestrator.state_root import StateRoot
+from states.graph import resolved
+from states.job import Job
+from states.spec import JobSpec
 
 
 def ignore_log(job: str, chunk: bytes) -> None:
@@ -45,6 +50,23 @@ class Context:
     on_log: Callable[[str, bytes], None] = ignore_log
     on_progress: Callable[[Progress], None] = ignore_progress
     intent: IntentSwitch = field(default_factory=IntentSwitch)
+    building: Building = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "building", Building(self.root.outputs))
+
+    @property
+    def outputs(self) -> OutputStore:
+        """The outputs of the state root."""
+        return OutputStore(self.root.outputs)
+
+    def resolved(self, job: Job) -> JobSpec:
+        """The job's spec, with values for the outputs that its current attempt uses."""
+        assert job.spec is not None
+        tree = self.outputs.tree
+        return resolved(
+            job.spec, {name: ref.fingerprint or str(tree(ref)) for name, ref in job.inputs.items()}
+        )
 
     @property
     def mount_rule(self) -> MountRule:

@@ -14,6 +14,7 @@ from orchestrator.image.store import Images
 from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
 from orchestrator.job.submission import Request, real_path
 from orchestrator.slow_files import look_up
+from orchestrator.snapshot.part import publish_part
 from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.snapshot import Snapshot, publish
 from orchestrator.state_root import StateRoot
@@ -99,7 +100,11 @@ class Publisher:
 
         Raises `DaemonUnreachable` or `IncusMissing` when there is no Incus.
         """
-        images = [(spec.image, spec.instance_type) for spec in request.specs.values()]
+        images = [
+            (spec.image, spec.instance_type)
+            for spec in request.specs.values()
+            if isinstance(spec.image, str)
+        ]
         if request.snapshot is not None:
             await _look_up(self._images, images)
             if not await trio.to_thread.run_sync(request.snapshot.path.is_dir):
@@ -119,6 +124,18 @@ class Publisher:
                     )
                 )
         return results[0]
+
+    async def parts(self, request: Request, whole: Snapshot) -> dict[tuple[str, ...], Snapshot]:
+        """Publish the parts of the snapshot for jobs with `sources`; by these."""
+        user = contract().user
+        wanted = {spec.sources for spec in request.specs.values() if spec.sources is not None}
+        parts = {}
+        for globs in wanted:
+            async with self._limiter:
+                parts[globs] = await publish_part(
+                    whole, self._root.snapshots, globs, owner=(user.uid, user.gid)
+                )
+        return parts
 
 
 async def _look_up(images: Images, wanted: Iterable[tuple[str, InstanceType]]) -> None:

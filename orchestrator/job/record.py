@@ -77,6 +77,10 @@ class Record:
                 ev.Waited(**self.note(), what=what, duration_ms=round(secs * 1000, 3), after=after)
             )
 
+    def output_missing(self, key: str, reason: str) -> None:
+        """Note that the job runs because no output with this key can be reused."""
+        self._journal.note(ev.OutputMissing(**self.note(), key=key, reason=reason))
+
     def warn(self, message: str) -> None:
         """Note something that people should know, but that is not a failure."""
         self._journal.note(ev.Warned(**self.note(), message=message))

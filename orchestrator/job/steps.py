@@ -6,30 +6,31 @@ from there like any other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-
-import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.attempt import reset_artifacts
 from orchestrator.attempt.evidence import NoResult
 from orchestrator.attempt.plan import Plan, lease_secs
 from orchestrator.attempt.result import GuestStatus
+from orchestrator.contract import contract
 from orchestrator.host_paths import directories
 from orchestrator.image.store import Images
 from orchestrator.incus import Stdin
-from orchestrator.incus.retries import limit, retrying
 from orchestrator.job.attempts import Attempts
 from orchestrator.job.context import Context
+from orchestrator.job.image import job_image
+from orchestrator.job.output import JobOutput
 from orchestrator.job.record import Record
+from orchestrator.outputs.tree import BadOutput
 from orchestrator.slow_files import look_up
 from states import events as ev
 from states.errors import PikaciError, SpecError
-from states.events import ImageRef
+from states.events import OutputRef
 from states.lifecycle import State
 from states.outcome import Outcome
-from states.spec import JobSpec
 
 # A guest gets one of some thousand id maps. After this many taken ones, nearly all must be taken.
 MAX_SAME_IDS = 8
@@ -42,7 +43,10 @@ _OUTCOMES = {
 
 
 class Steps:
-    """Performs the effects of a job's states. An `adopted` job obeys today's rules to start."""
+    """Performs the effects of a job's states. An `adopted` job obeys today's rules to start.
+
+    `inputs` returns the outputs that the job uses, by job.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Steps:
         record: Record,
         attempts: Attempts,
         images: Images,
+        inputs: Callable[[], dict[str, OutputRef]],
         *,
         adopted: bool,
     ) -> None:
@@ -57,6 +62,7 @@ class Steps:
         self._record = record
         self._attempts = attempts
         self._images = images
+        self._inputs = inputs
         self._adopted = adopted
         self._same_ids = 0
 
@@ -77,6 +83,8 @@ class Steps:
                 # down too early. Delete it; the new attempt's instance has a new name.
                 await self._attempts.let_go()
                 await self._record.emit(ev.Restarted(**self._record.next()))
+            case State.PUBLISHING:
+                await self._publish()
             case _:
                 await self._run_command()
 
@@ -96,16 +104,23 @@ class Steps:
                 ) from None
         directory = self._context.root.attempt_dir(self._record.job.id, self._record.job.attempt)
         await reset_artifacts(directory, secs=self._record.job.spec.deadlines.reset_secs)
-        await self._record.emit(ev.ArtifactsReset(**self._record.next(), artifacts=str(directory)))
+        await self._record.emit(
+            ev.ArtifactsReset(
+                **self._record.next(), artifacts=str(directory), inputs=self._inputs()
+            )
+        )
 
     async def _create(self) -> None:
         spec = self._record.job.spec
         assert spec is not None
-        image = await retrying(
-            lambda: self._find_image(spec),
-            on=commands.AWAY_OR_UNKNOWN,
-            secs=spec.deadlines.daemon_secs,
-        )
+        resolved = self._context.resolved(self._record.job)
+        image = await job_image(self._images, self._record, resolved)
+        if commands.needs_directory(spec.output) and image.minor < 2:
+            raise PikaciError(
+                f"the image {image.alias} keeps guest contract {contract().version}.{image.minor};"
+                f" output = {spec.output!r} needs 1.2",
+                resolution="build the image anew, or use a directory below /artifacts",
+            )
         if warning := self._images.lacks(image, self._record.job.run):
             self._record.warn(warning)
         keep_secs = self._context.keep_secs or 0
@@ -155,15 +170,6 @@ class Steps:
 
         return stdin
 
-    async def _find_image(self, spec: JobSpec) -> ImageRef:
-        since = trio.current_time()
-        try:
-            with limit("looking up the image", spec.deadlines.image_secs, setting="image_secs"):
-                return await self._images.find(spec.image, spec.instance_type)
-        finally:
-            self._record.waited(ev.WaitFor.IMAGE, since)
-        raise AssertionError("unreachable")
-
     async def _run_command(self) -> None:
         attempt = self._attempts.current()
 
@@ -182,6 +188,10 @@ class Steps:
         if result.status not in _OUTCOMES:
             raise NoResult(f"the runner could not run the command: {result.message}")
         await started()  # a result proves that the command started, even if its first line was lost
+        warnings = tuple(attempt.evidence.warnings)
+        if result.status is GuestStatus.PASSED and attempt.plan.output is not None:
+            await self._record.emit(ev.Publishing(**self._record.next(), warnings=warnings))
+            return
         await self._record.emit(
             ev.ResultCollected(
                 **self._record.next(),
@@ -189,9 +199,24 @@ class Steps:
                 exit_code=result.exit_code,
                 message=result.message,
                 hint=result.hint,
-                warnings=tuple(attempt.evidence.warnings),
+                warnings=warnings,
             )
         )
+
+    async def _publish(self) -> None:
+        record = self._record
+        ended = partial(
+            ev.ResultCollected, **record.next(), exit_code=0, warnings=record.job.warnings
+        )
+        output = JobOutput(self._context, record, self._images)
+        try:
+            ref = await output.publish(self._attempts.current())
+        except BadOutput as bad:
+            message = f"the command passed, but its output cannot be kept: {bad.brief}"
+            event = ended(outcome=Outcome.FAILED, message=message, hint=bad.resolution)
+        else:
+            event = ended(outcome=Outcome.PASSED, message="test passed", output=ref)
+        await record.emit(event)
 
     def _run_secs(self, plan: Plan) -> float:
         """What is left of the host's limit; at least the margin, for a job that is adopted late."""

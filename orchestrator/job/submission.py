@@ -18,8 +18,9 @@ from orchestrator.journal.stamp import boot_id, now
 from orchestrator.snapshot.snapshot import Snapshot
 from states import events as ev
 from states.errors import SpecError
+from states.graph import broken_references, needed
 from states.job import Job
-from states.mistakes import raise_all
+from states.mistakes import one_of, raise_all
 from states.outcome import Failure, FailureKind
 from states.spec import NAME_ALLOWED, NAME_PATTERN, CheckedSpec, JobSpec, Mount, check_form
 
@@ -29,15 +30,17 @@ class Request:
     """A request to run jobs of one workspace. `specs` are by name.
 
     `include` are globs of git-ignored files to put into the snapshot, `exclude` of files to leave
-    out. `key` makes repeated requests one submission, "" for none. A given `snapshot` is used as it
-    is; otherwise the workspace is published. `asked` is a hash of the request, to detect a
-    different request with the same key; `as_sent` sets it.
+    out. The outputs of the jobs `fresh` are made anew. `key` makes repeated requests one
+    submission, "" for none. A given `snapshot` is used as it is; otherwise the workspace is
+    published. `asked` is a hash of the request, to detect a different request with the same key;
+    `as_sent` sets it.
     """
 
     workspace: Path
     specs: Mapping[str, JobSpec]
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
     key: str = ""
     snapshot: Snapshot | None = None
     asked: str = ""
@@ -70,6 +73,11 @@ def judge(request: Request) -> Judged:
         except SpecError as error:
             check_form(spec)
             refused[name] = error
+    if not refused:
+        by_job: dict[str, list[SpecError]] = {}
+        for name, wrong in broken_references(request.specs):
+            by_job.setdefault(name, []).append(wrong)
+        refused = {name: one_of(errors) for name, errors in by_job.items()}
     if not refused:
         checked = {name: _with_real_paths(spec) for name, spec in checked.items()}
         request = replace(request, specs={name: spec.spec for name, spec in checked.items()})
@@ -126,9 +134,14 @@ def _with_real_paths(checked: CheckedSpec) -> CheckedSpec:
     changed = {
         key: os.path.realpath(value)
         for key in DIRECTORY_KEYS
-        if (value := getattr(spec, key)) is not None
+        if isinstance(value := getattr(spec, key), str)
     }
-    mounts = tuple(Mount(os.path.realpath(mount.source), mount.path) for mount in spec.mounts)
+    mounts = tuple(
+        Mount(os.path.realpath(mount.source), mount.path)
+        if isinstance(mount.source, str)
+        else mount
+        for mount in spec.mounts
+    )
     real_spec = msgspec.structs.replace(spec, mounts=mounts, **changed)
     return checked if real_spec == spec else CheckedSpec(real_spec)
 
@@ -157,27 +170,39 @@ def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
     ]
 
 
-def submissions(judged: Judged, run: str, snapshot: Snapshot) -> list[ev.Submitted]:
-    """The first events of the run's jobs, which run on `snapshot`."""
+def submissions(
+    judged: Judged, run: str, snapshot: Snapshot, parts: Mapping[tuple[str, ...], Snapshot]
+) -> list[ev.Submitted]:
+    """The first events of the run's jobs, which run on `snapshot`, or on the part of it for them.
+
+    `parts` are by the jobs' `sources`.
+    """
     request = judged.request
+    ids = {name: f"{run}.{number}" for number, name in enumerate(judged.checked, start=1)}
+
+    def seen(spec: JobSpec) -> ev.SnapshotRef:
+        if spec.sources is not None:
+            return ev.SnapshotRef(hash=parts[spec.sources].hash, whole=snapshot.hash)
+        return ev.SnapshotRef(hash=snapshot.hash, commit=snapshot.commit, dirty=snapshot.dirty)
+
     return [
         ev.Submitted(
-            job=f"{run}.{number}",
+            job=ids[name],
             seq=1,
             run=run,
             name=name,
             spec=checked.spec,
             workspace=str(request.workspace),
             boot=boot_id(),
-            snapshot=ev.SnapshotRef(
-                hash=snapshot.hash, commit=snapshot.commit, dirty=snapshot.dirty
-            ),
+            snapshot=seen(checked.spec),
+            needs={one: ids[one] for one in needed(checked.spec)},
+            fresh=name in request.fresh,
             contract=contract().version,
             key=request.key,
             asked=request.asked,
             **now(),
         )
-        for number, (name, checked) in enumerate(judged.checked.items(), start=1)
+        for name, checked in judged.checked.items()
     ]
 
 
@@ -188,8 +213,9 @@ def as_sent(request: Request) -> Request:
         return request
     asked = {field.name: getattr(request, field.name) for field in fields(request)}
     del asked["key"], asked["asked"]
-    if not request.exclude:
-        del asked["exclude"]  # so that requests hash as they did before there was such a key
+    for name in ("exclude", "fresh"):
+        if not asked[name]:
+            del asked[name]  # so that requests hash as they did before there was such a key
     encoded = msgspec.json.encode(asked, enc_hook=str, order="deterministic")
     return replace(request, asked=hashlib.sha256(encoded).hexdigest())
 

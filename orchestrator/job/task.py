@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import trio
 
@@ -21,6 +21,7 @@ from orchestrator.incus.errors import IncusError
 from orchestrator.job.attempts import Attempts
 from orchestrator.job.context import Context
 from orchestrator.job.end import JobEnd
+from orchestrator.job.preparation import Preparation
 from orchestrator.job.queue import Queue
 from orchestrator.job.record import Record
 from orchestrator.job.steps import Steps
@@ -62,7 +63,15 @@ class JobTask:
         self._adopted = adopted
         self._slot: AbstractAsyncContextManager[None] | None = None
         self._attempts = Attempts(context, self._record, self.intent, leases)
-        self._steps = Steps(context, self._record, self._attempts, images, adopted=adopted)
+        self._preparation = Preparation(context, self._record, images)
+        self._steps = Steps(
+            context,
+            self._record,
+            self._attempts,
+            images,
+            lambda: self._preparation.inputs,
+            adopted=adopted,
+        )
         self._end = JobEnd(context, self._record, self._attempts, self.intent, self.settled)
         self._scope = trio.CancelScope()
 
@@ -74,8 +83,18 @@ class JobTask:
     def enqueue(self) -> None:
         """Queue the job before `run`, which must follow. Slots are granted in order of the calls.
 
-        Without this call, `run` queues the job; but tasks started together run in any order.
+        Without this call, `run` queues the job; but tasks started together run in any order. A job
+        that must be prepared is queued after that.
         """
+        if self._must_prepare:
+            return
+        self._enqueue()
+
+    @property
+    def _must_prepare(self) -> bool:
+        return self.job.state is State.SUBMITTED and self._preparation.is_needed
+
+    def _enqueue(self) -> None:
         since = trio.current_time()
         self._slot = self._queue.slot(
             self.job,
@@ -103,11 +122,15 @@ class JobTask:
         # Not `except Cancelled`: a nursery raises a group of them.
         try:
             with self._scope:
-                if self._slot is None:
-                    self.enqueue()
-                assert self._slot is not None
-                async with self._slot:
-                    await self._live()
+                async with AsyncExitStack() as held:
+                    if self._must_prepare:
+                        await self._prepare(held)
+                    if not self.job.ended:
+                        if self._slot is None:
+                            self._enqueue()
+                        assert self._slot is not None
+                        async with self._slot:
+                            await self._live()
         except Exception as error:
             cause = cause_of(error)
             if isinstance(cause, JournalError | SecretMissing):
@@ -118,6 +141,14 @@ class JobTask:
             if ours:
                 with trio.CancelScope(shield=True):
                     await self._end.perform()
+
+    async def _prepare(self, held: AsyncExitStack) -> None:
+        try:
+            await self._preparation.perform(held)
+        except JournalError:
+            raise
+        except PikaciError as fault:
+            await self._fail(fault)
 
     async def _live(self) -> None:
         while not self.job.ended and self.job.state is not State.CANCELLING:

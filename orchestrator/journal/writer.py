@@ -20,6 +20,7 @@ from orchestrator.journal.file import transaction
 from orchestrator.journal.rows import INSERT_JOB, MOVE_JOB, first_values, next_values
 from states import events as ev
 from states.errors import WritableWorkspace
+from states.job import verdict_of
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(ev.Written)
@@ -64,6 +65,7 @@ class JournalWriter:
         self._lock = trio.Lock()
         self._open_batch: list[_Part] = []
         self._untold: deque[ev.Entry] = deque()
+        self._endings: dict[str, trio.Event] = {}
         self._observers: list[Callable[[ev.Entry], None]] = []
         self.observer_error: Exception | None = None
 
@@ -73,6 +75,13 @@ class JournalWriter:
         An observer that raises is called no more; its error is raised when the journal is closed.
         """
         self._observers.append(observer)
+
+    def ending(self, job: str) -> trio.Event:
+        """Set when this process has written the end of the job.
+
+        Get it before you look whether the job has ended; then you miss nothing.
+        """
+        return self._endings.setdefault(job, trio.Event())
 
     def note(self, entry: ev.AnyNote) -> None:
         """Add a note that may be lost in a crash: it becomes durable with the next append."""
@@ -110,6 +119,10 @@ class JournalWriter:
             self._tell(self._untold.popleft())
 
     def _tell(self, entry: ev.Entry) -> None:
+        if isinstance(entry, ev.Event) and verdict_of(entry) is not None:
+            ending = self._endings.pop(entry.job, None)
+            if ending is not None:
+                ending.set()
         for observer in list(self._observers):
             try:
                 observer(entry)

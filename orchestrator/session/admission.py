@@ -234,8 +234,13 @@ class Admission:
                 warnings |= await look_up(
                     "the directories of a job", partial(hidden_mounts, judged.request.specs)
                 )
+                parts = await self._publisher.parts(judged.request, snapshot)
+                for name, spec in judged.request.specs.items():
+                    if spec.sources is not None:
+                        lines = parts[spec.sources].warnings
+                        warnings |= {f"jobs.{name}.{line}": name for line in lines}
                 started(snapshot)
-                events = submissions(judged, run, snapshot)
+                events = submissions(judged, run, snapshot, parts)
                 await self._jobs.journal.append(*events, *_warnings(events, warnings))
                 submitted = events
         finally:

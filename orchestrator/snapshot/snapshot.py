@@ -12,7 +12,6 @@ copy with another owner or mode is a file of its own. Deleting a snapshot takes 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import secrets
 import shutil
@@ -23,6 +22,7 @@ from pathlib import Path
 import trio
 
 from orchestrator.errors import SnapshotError
+from orchestrator.slow_files import sync_file_system
 from orchestrator.snapshot.content import Access
 from orchestrator.snapshot.files import WorkspaceFiles, workspace_files
 from orchestrator.snapshot.index import UNFINISHED, Index, Seen, read_index, write_index
@@ -98,7 +98,7 @@ def _publish(
     found = tree_hash(tree)
     if not (snapshots / found).exists():
         same = _same(index, tree, snapshots) if index.owner == access.holder else {}
-        found, tree = _copy(root, snapshots, found, tree, access, same, progress)
+        found, tree = publish_tree(root, snapshots, found, tree, access, same, progress)
     if path is not None and not _is_known(tree, found, index):
         seen = {name: one for name, one in tree.items() if isinstance(one, Seen)}
         write_index(path, Index(root, found, access.holder, began, seen))
@@ -127,7 +127,7 @@ def _is_known(tree: dict[bytes, Content], found: str, index: Index) -> bool:
     )
 
 
-def _copy(
+def publish_tree(
     root: bytes,
     snapshots: Path,
     found: str,
@@ -143,7 +143,7 @@ def _copy(
         copied = copy_tree(root, tree, os.fsencode(new), access, same, progress)
         if copied != tree:
             found = tree_hash(copied)  # the workspace changed meanwhile
-        _sync(new)
+        sync_file_system(new)
         try:
             new.rename(snapshots / found)
         except OSError:
@@ -155,13 +155,3 @@ def _copy(
         shutil.rmtree(new, ignore_errors=True)
         raise
     return found, copied
-
-
-def _sync(directory: Path) -> None:
-    """Sync the directory's file system: once, instead of file by file."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            raise OSError(ctypes.get_errno(), "syncfs failed")
-    finally:
-        os.close(descriptor)

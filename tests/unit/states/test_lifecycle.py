@@ -17,6 +17,14 @@ EXPECTED = {
     ("devices_configured", "instance_ready"): "instance_ready",
     ("instance_ready", "running"): "running",
     ("running", "result_collected"): "result_collected",
+    # The output of a job that passed comes between.
+    ("running", "publishing"): "publishing",
+    ("publishing", "result_collected"): "result_collected",
+    ("publishing", "failed"): "failed",
+    ("publishing", "cancel_requested"): "cancelling",
+    # Nothing is run when the output is there, or when a needed job did not pass.
+    ("submitted", "reused"): "reused",
+    ("submitted", "skipped"): "skipped",
     # Another attempt begins anew, and only while the command has not started.
     ("artifacts_reset", "retried"): "submitted",
     ("devices_configured", "retried"): "submitted",
