@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from orchestrator.errors import one_error
 from orchestrator.job.record import Record
 from orchestrator.journal import Journal
 from orchestrator.words import job_word
@@ -18,16 +19,26 @@ LOOK_AGAIN_SECS = 15.0
 
 
 async def needed_jobs(journal: Journal, record: Record) -> dict[str, Job]:
-    """The jobs that this one needs, by name, when all have ended or one has not passed."""
+    """The jobs that this one needs, by name: all of them, or only those until one did not pass."""
     found: dict[str, Job] = {}
-    for name, id in record.job.needs.items():
-        since = trio.current_time()
-        try:
-            found[name] = await _at_its_end(journal, id)
-        finally:
-            record.waited(ev.WaitFor.INPUT, since, after=id)
-        if found[name].verdict is not Verdict.PASSED:
-            break
+    if not record.job.needs:
+        return found
+    since, last = trio.current_time(), ""
+
+    async def wait(name: str, id: str) -> None:
+        nonlocal last
+        job = await _at_its_end(journal, id)
+        found[name], last = job, id
+        if job.verdict is not Verdict.PASSED:
+            nursery.cancel_scope.cancel()
+
+    try:
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                for name, id in record.job.needs.items():
+                    nursery.start_soon(wait, name, id)
+    finally:
+        record.waited(ev.WaitFor.INPUT, since, after=last)
     return found
 
 
