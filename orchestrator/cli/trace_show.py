@@ -39,6 +39,8 @@ WAITS = {
     WaitFor.PLACE.value: "a slot",
     WaitFor.IMAGE.value: "the image to be looked up",
     WaitFor.SECRET.value: "a missing secret",
+    WaitFor.INPUT.value: "jobs that it needs",
+    WaitFor.OUTPUT.value: "another job that makes the same output",
     INCUS: "a retry of an incus command",
     DELAY: "the next attempt after a fault",
     "ready": "the guest to be ready",

@@ -21,7 +21,8 @@ class Preparation:
     """Prepares a submitted job. `inputs` are then the outputs that it uses, by job."""
 
     def __init__(self, context: Context, record: Record, images: Images) -> None:
-        self.inputs: dict[str, OutputRef] = {}
+        # Another attempt at a job that was taken over uses what the one before did.
+        self.inputs: dict[str, OutputRef] = dict(record.job.inputs)
         self._context = context
         self._record = record
         self._images = images

@@ -126,7 +126,7 @@ def effect_of(argv: Sequence[str]) -> str:
     if verb != "exec":
         return verb
     words = argv[argv.index("--") + 1 :]
-    for script in ("ready", "collect"):
+    for script in ("ready", "collect", "output"):
         if f"pikaci-{script}" in words:
             return script
     behind = words[words.index(contract().runner) + 1 :]
