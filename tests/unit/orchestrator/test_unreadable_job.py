@@ -19,8 +19,7 @@ from trio.testing import MockClock
 from orchestrator.attempt.plan import instance_name
 from orchestrator.capacity import Capacity
 from orchestrator.cli import cancel as cli_cancel
-from orchestrator.cli import pikaci
-from orchestrator.cli import resume as cli_resume
+from orchestrator.cli import pikaci, resume_jobs
 from orchestrator.host.doctor import _journal
 from orchestrator.job.queue import Queue
 from orchestrator.journal import JobUnreadable, Journal, open_journal
@@ -290,7 +289,8 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rig], None]:
     """Commands talk to the fake of a rig."""
 
     def use(rig: Rig) -> None:
-        monkeypatch.setattr("orchestrator.settings.open_incus", lambda *_: rig.context.incus)
+        for module in ("settings", "cli.resume_jobs"):
+            monkeypatch.setattr(f"orchestrator.{module}.open_incus", lambda *_: rig.context.incus)
 
     return use
 
@@ -311,7 +311,7 @@ async def test_resume_names_it_and_goes_on(
         await rig.journal.append(sample_event(ev.ArtifactsReset, 2, job="bad.1"))
         change(rig.context.root.journal, damage)
 
-        code = await cli_resume._resume(rig.context.root, "json")
+        code = await resume_jobs._resume(rig.context.root, "json")
 
     out, err = capsys.readouterr()
     outcomes = {run["run"]: (run["outcome"], run["exit_code"]) for run in json.loads(out)}
