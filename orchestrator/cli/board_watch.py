@@ -10,34 +10,26 @@ import trio
 
 from orchestrator.cli import colours
 from orchestrator.cli.board import (
-    ASCII,
-    Marks,
     Row,
     Totals,
     board,
-    finished,
     name_cells,
     pad,
     shorten,
 )
+from orchestrator.cli.ended_text import ended_text
 from orchestrator.cli.lines_watch import MAX_LINE, counted
 from orchestrator.cli.printer import Printer
 from orchestrator.cli.progress_line import describe_progress
 from orchestrator.cli.screen import Screen
 from orchestrator.cli.signals import stopping
-from orchestrator.cli.summary import (
-    describe_news,
-    describe_snapshot,
-    end_text,
-    failure_text,
-    note,
-)
+from orchestrator.cli.style import stdout_style
+from orchestrator.cli.summary import describe_news, describe_snapshot, end_text
 from orchestrator.cli.watched import WatchedRun
 from orchestrator.log_lines import Line, LineSplitter, Place
 from orchestrator.terminal import last_state, plain
 from states import events as ev
 from states.job import Job
-from states.outcome import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.job.submission import Request
@@ -47,6 +39,8 @@ if TYPE_CHECKING:
 # The screen is drawn so often at most, and at least once a second for the clocks.
 FRAME_SECS = 0.1
 CLOCK_SECS = 1.0
+# A run that fails waits so long for the terminal to take the last frame.
+CLEAR_SECS = 1.0
 MANY_LINES = 1000
 # Of what was printed last, so many bytes are looked at.
 LINE_BYTES = 400
@@ -62,11 +56,7 @@ class BoardWatch:
         self._known = WatchedRun()
         self._printer = Printer()
         self._screen = Screen()
-        self._coloured = colours.wanted()
-        self._paint = colours.painter(self._coloured)
-        self._marks = (
-            Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII
-        )
+        self._style = stdout_style()
         self._told: set[str] = set()
         self._lines: dict[str, LineSplitter] = {}
         self._last: dict[str, bytes] = {}
@@ -77,27 +67,39 @@ class BoardWatch:
         self._drawn = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        printing = trio.CancelScope(shield=True)
+
+        async def print_all(*, task_status: trio.TaskStatus[None]) -> None:
+            with printing:
+                await self._printer.run(task_status=task_status)
+
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._printer.run)
+            await nursery.start(print_all)
             task_status.started()
-            while True:
-                await self._draw()
-                with trio.move_on_after(FRAME_SECS):
-                    await self._full.wait()
-                with trio.move_on_after(CLOCK_SECS - FRAME_SECS):
-                    await self._changed.wait()
+            try:
+                while True:
+                    await self._draw()
+                    with trio.move_on_after(FRAME_SECS):
+                        await self._full.wait()
+                    with trio.move_on_after(CLOCK_SECS - FRAME_SECS):
+                        await self._changed.wait()
+            finally:
+                # What comes next is the message of the error that ended the run, if any.
+                with trio.move_on_after(CLEAR_SECS, shield=True):
+                    await self._clear()
+                printing.cancel()
 
     def begin(self, run: str, request: Request) -> None:
         self._known.begin(list(request.specs))
         line = shorten(plain(f"run {run} of {request.workspace}"), self._size()[0] - 1)
-        self._scroll(self._paint(colours.DIM, line))
+        self._scroll(self._style.paint(colours.DIM, line))
 
     def publishing(self, progress: Progress | None) -> None:
         self._progress = describe_progress(progress) if progress is not None else ""
         self._changed.set()
 
     def snapshot(self, snapshot: Snapshot) -> None:
-        self._scroll(self._paint(colours.DIM, describe_snapshot(snapshot)))
+        self._scroll(self._style.paint(colours.DIM, describe_snapshot(snapshot)))
 
     def entry(self, entry: ev.Entry) -> None:
         self._known.entry(entry)
@@ -121,27 +123,15 @@ class BoardWatch:
         if job in self._lines:
             self._scroll_lines(job, list(self._lines.pop(job).end()))
         self._last.pop(job, None)
-        known = self._known.jobs[job]
         width, _ = self._size()
-        told = finished(
-            self._known.name(job),
-            known.verdict,
-            self._known.word(job),
-            self._known.secs(job),
-            names=name_cells(self._known.names, width),
-            width=width,
-            paint=self._paint,
-            marks=self._marks,
-            note=await trio.to_thread.run_sync(note, known),
+        names = name_cells(self._known.names, width)
+        text = await ended_text(
+            self._known, job, self._style, names=names, width=width, log=not self._verbose
         )
-        if known.verdict is not Verdict.PASSED:
-            told += "\n" + await trio.to_thread.run_sync(
-                lambda: failure_text(known, colours=self._coloured, log=not self._verbose)
-            )
-        self._scroll(told.rstrip("\n"))
+        self._scroll(text.rstrip("\n"))
 
     def warn(self, warning: str) -> None:
-        self._scroll(self._paint(colours.YELLOW, plain(f"warning: {warning}")))
+        self._scroll(self._style.paint(colours.YELLOW, plain(f"warning: {warning}")))
 
     def stopping(self) -> None:
         what, kill = counted(self._known.unfinished)
@@ -153,7 +143,7 @@ class BoardWatch:
                 await self.ended(job.id)
         text = end_text(
             jobs,
-            colours=self._coloured,
+            colours=self._style.coloured,
             secs=self._known.run_secs,
             interrupted=interrupted,
             width=self._size()[0],
@@ -169,10 +159,10 @@ class BoardWatch:
     def _scroll_lines(self, job: str, lines: list[Line]) -> None:
         width, _ = self._size()
         names = name_cells(self._known.names, width)
-        name = pad(shorten(self._known.name(job), names, self._marks.cut), names)
+        name = pad(shorten(self._known.name(job), names, self._style.marks.cut), names)
         for line in lines:
-            text = last_state(line.data, colours=self._coloured, most=MAX_LINE)
-            self._scrolled.append(f"{name} | {text}{colours.RESET if self._coloured else ''}")
+            text = last_state(line.data, colours=self._style.coloured, most=MAX_LINE)
+            self._scrolled.append(f"{name} | {text}{colours.RESET if self._style.coloured else ''}")
 
     async def _draw(self, *, last: bool = False) -> None:
         self._changed, self._full = trio.Event(), trio.Event()
@@ -180,6 +170,10 @@ class BoardWatch:
         drawn, self._drawn = self._drawn, trio.Event()
         await self._printer.write(self._screen.frame(scrolled, [] if last else self._board()))
         drawn.set()
+
+    async def _clear(self) -> None:
+        if self._screen.drawn or self._scrolled:
+            await self._draw(last=True)
 
     def _board(self) -> list[str]:
         width, height = self._size()
@@ -209,8 +203,8 @@ class BoardWatch:
             names=name_cells(self._known.names, width),
             width=width,
             height=height - 1 - len(above),
-            paint=self._paint,
-            marks=self._marks,
+            paint=self._style.paint,
+            marks=self._style.marks,
         )
 
     def _last_line(self, job: str) -> str:

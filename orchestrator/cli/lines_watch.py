@@ -8,23 +8,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestrator.cli import colours
-from orchestrator.cli.board import ASCII, Marks, finished, pad, shorten
+from orchestrator.cli.board import pad, shorten
+from orchestrator.cli.ended_text import ended_text
 from orchestrator.cli.printer import Printer, run_printers, write_stderr
 from orchestrator.cli.progress_line import ProgressLine
 from orchestrator.cli.signals import stopping
-from orchestrator.cli.summary import (
-    describe_news,
-    describe_snapshot,
-    end_text,
-    failure_text,
-    note,
-)
+from orchestrator.cli.style import stdout_style
+from orchestrator.cli.summary import describe_news, describe_snapshot, end_text
 from orchestrator.cli.watched import WatchedRun
 from orchestrator.log_lines import Line, LineSplitter, Place
 from orchestrator.terminal import last_state, plain
 from states import events as ev
 from states.job import Job
-from states.outcome import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.job.submission import Request
@@ -49,12 +44,8 @@ class LinesWatch:
         self._known = WatchedRun()
         self._printer = Printer()
         self._messages = Printer(write_stderr)
-        self._coloured = colours.wanted()
+        self._style = stdout_style()
         self._progress = ProgressLine(self._messages.say)
-        self._paint = colours.painter(self._coloured)
-        self._marks = (
-            Marks() if colours.can_print(Marks.passed + Marks.failed + Marks.cut) else ASCII
-        )
         self._names = 1
         self._told: set[str] = set()
         self._lines: dict[str, LineSplitter] = {}
@@ -91,23 +82,9 @@ class LinesWatch:
         self._told.add(job)
         if job in self._lines:
             await self._print_lines(job, list(self._lines.pop(job).end()))
-        known = self._known.jobs[job]
-        line = finished(
-            self._known.name(job),
-            known.verdict,
-            self._known.word(job),
-            self._known.secs(job),
-            names=self._names,
-            width=None,
-            paint=self._paint,
-            marks=self._marks,
-            note=await trio.to_thread.run_sync(note, known),
+        text = await ended_text(
+            self._known, job, self._style, names=self._names, width=None, log=not self.wants_log
         )
-        text = line + "\n"
-        if known.verdict is not Verdict.PASSED:
-            text += await trio.to_thread.run_sync(
-                lambda: failure_text(known, colours=self._coloured, log=not self.wants_log)
-            )
         await self._printer.write(text)
 
     def warn(self, warning: str) -> None:
@@ -121,7 +98,7 @@ class LinesWatch:
             if job.ended and job.id in self._known.jobs and job.id not in self._told:
                 await self.ended(job.id)
         text = end_text(
-            jobs, colours=self._coloured, secs=self._known.run_secs, interrupted=interrupted
+            jobs, colours=self._style.coloured, secs=self._known.run_secs, interrupted=interrupted
         )
         await self._printer.write("\n" + text)
         await self._printer.drain()
@@ -130,11 +107,11 @@ class LinesWatch:
     async def _print_lines(self, job: str, lines: list[Line]) -> None:
         if not lines:
             return
-        name = pad(shorten(self._known.name(job), self._names, self._marks.cut), self._names)
+        name = pad(shorten(self._known.name(job), self._names, self._style.marks.cut), self._names)
         start = f"{name} | "
-        end = colours.RESET if self._coloured else ""
+        end = colours.RESET if self._style.coloured else ""
         text = "".join(
-            f"{start}{last_state(line.data, colours=self._coloured, most=MAX_LINE)}{end}\n"
+            f"{start}{last_state(line.data, colours=self._style.coloured, most=MAX_LINE)}{end}\n"
             for line in lines
         )
         await self._printer.write(text)

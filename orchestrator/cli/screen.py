@@ -15,6 +15,11 @@ class Screen:
     def __init__(self) -> None:
         self._lines = 0
 
+    @property
+    def drawn(self) -> bool:
+        """Whether there are lines that the next frame replaces."""
+        return self._lines > 0
+
     def frame(self, scrolled: Sequence[str], fixed: Sequence[str]) -> str:
         """Write `scrolled` above, where it stays, and `fixed` below it, in place of the last."""
         up = f"\x1b[{self._lines}A" if self._lines else ""

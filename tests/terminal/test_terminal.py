@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,3 +190,17 @@ def test_a_progress_bar_is_one_line(start: Start) -> None:
 
     terminal.read_until(on_screen("build | 99% done"))
     terminal.read_until(on_screen("build", "running", "99% done"))
+
+
+def test_an_error_takes_the_place_of_the_board(start: Start, tmp_path: Path) -> None:
+    """Here the journal is lost while a job runs: what is no longer so does not stay on the screen."""
+    terminal = start(jobs(lint="print started; sleep 1"), "run")
+    terminal.read_until(on_screen("lint", "running"))
+    with sqlite3.connect(tmp_path / "root" / "journal.sqlite3") as journal:
+        journal.execute("DROP TABLE entries")
+
+    code = terminal.wait()
+
+    assert 4 == code
+    assert any(line.startswith("pikaci: ") for line in terminal.shown)
+    assert not any(re.search(r" running |/1 passed", line) for line in terminal.shown)
