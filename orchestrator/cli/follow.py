@@ -10,22 +10,36 @@ import trio
 from orchestrator.cli.summary import RUNNERS_LINE
 from orchestrator.cli.watch import Watch
 from orchestrator.errors import one_error
+from orchestrator.job.handle import LogPiece
 
 _HEAD = RUNNERS_LINE.encode()
 MAX_RUNNERS_LINE = 200
 
 
 class CommandOutput:
-    """Takes a log in pieces, and leaves the runner's first line out."""
+    """Takes a log in pieces, and leaves the runner's first line of each attempt out."""
 
     def __init__(self) -> None:
         self._head: bytes | None = b""  # what may be the runner's line
+        self._attempt = 0
+        self._in_line = False
 
-    def feed(self, piece: bytes) -> bytes:
-        """What the command printed of this piece."""
+    def feed(self, piece: LogPiece) -> bytes:
+        """What the command printed of this piece. Another attempt's output begins a new line."""
+        start = b""
+        if piece.attempt != self._attempt:
+            # What is left of the runner's line of an attempt that ended within it is dropped.
+            self._attempt, self._head = piece.attempt, b""
+            start = b"\n" if self._in_line else b""
+        printed = start + self._without_head(piece.data)
+        if printed:
+            self._in_line = not printed.endswith(b"\n")
+        return printed
+
+    def _without_head(self, data: bytes) -> bytes:
         if self._head is None:
-            return piece
-        head = self._head + piece
+            return data
+        head = self._head + data
         first, end, rest = head.partition(b"\n")
         known = min(len(first), len(_HEAD))
         if first[:known] != _HEAD[:known] or len(first) > MAX_RUNNERS_LINE:
@@ -43,7 +57,7 @@ async def follow(
     jobs: Iterable[str],
     watch: Watch,
     *,
-    log: Callable[[str], AsyncGenerator[bytes, None]],
+    log: Callable[[str], AsyncGenerator[LogPiece, None]],
     until_ended: Callable[[str], Awaitable[object]],
 ) -> None:
     """Give `watch` each job's output; when `until_ended` has returned, tell it of the job's end."""

@@ -84,7 +84,7 @@ async def _run(
             await follow(
                 handles,
                 watch,
-                log=lambda job: handles[job].log(),
+                log=lambda job: handles[job].log_pieces(),
                 until_ended=lambda job: handles[job].wait(),
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,15 +146,22 @@ class JobHandle:
         Starts over when another attempt begins. If the job's events cannot be read, yields the
         existing log.
         """
+        async with aclosing(self.log_pieces(after=after)) as pieces:
+            async for piece in pieces:
+                yield piece.data
+
+    async def log_pieces(self, *, after: int = 0) -> AsyncGenerator[LogPiece, None]:
+        """`log`, in pieces that tell where one attempt's log ends and the next one's begins."""
         job = await self.look()
         while True:
             arrival = self._jobs.arrivals.log(self.id)
             path = self._directory(job.attempt) / "guest.log"
             read = await self._jobs.reading.apart(partial(_read, path, after))
+            for start in range(0, len(read), LOG_BYTES):
+                data = read[start : start + LOG_BYTES]
+                after += len(data)
+                yield LogPiece(max(1, job.attempt), after, data)
             if read:
-                after += len(read)
-                for start in range(0, len(read), LOG_BYTES):
-                    yield read[start : start + LOG_BYTES]
                 continue
             if _is_over(job):
                 return

@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import trio
 
+from orchestrator.job.handle import LogPiece
 from orchestrator.service.types import (
     KEEP_ALIVE_SECS,
     Cancel,
@@ -120,16 +121,17 @@ class Client:
 
     async def entries(self, job: str) -> AsyncIterator[ev.Entry]:
         """A job's entries, each once, until it has ended. Lost connections are restored."""
-        async for data in self._follow(f"/v1/jobs/{job}/events"):
+        async for _, data in self._follow(f"/v1/jobs/{job}/events"):
             yield recorded.decode(data)
 
-    async def log(self, job: str) -> AsyncGenerator[bytes, None]:
+    async def log(self, job: str) -> AsyncGenerator[LogPiece, None]:
         """A job's log, live, each byte once, until the job has ended."""
-        async for data in self._follow(f"/v1/jobs/{job}/log/events"):
-            yield base64.b64decode(data)
+        async for id, data in self._follow(f"/v1/jobs/{job}/log/events"):
+            attempt, _, end = id.partition(b".")
+            yield LogPiece(int(attempt), int(end), base64.b64decode(data))
 
-    async def _follow(self, path: str) -> AsyncIterator[bytes]:
-        """The data of a stream's events, each once, until the service has no more.
+    async def _follow(self, path: str) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Id and data of a stream's events, each once, until the service has no more.
 
         A lost or refused stream is retried for as long as `_post` retries.
         """
@@ -151,7 +153,7 @@ class Client:
                     async for fields in _events(answer):
                         if b"id" in fields:
                             last, came = fields[b"id"], True
-                            yield fields[b"data"]
+                            yield last, fields[b"data"]
             except (httpx.TransportError, ServiceProblem) as error:
                 await self._again(error, clock)
             else:

@@ -148,7 +148,7 @@ class Customer:
 
         async def log() -> None:
             async for piece in client.log(job):
-                told.log += piece
+                told.log += piece.data
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(entries)

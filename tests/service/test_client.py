@@ -45,8 +45,8 @@ class Followed:
             self.entries.append(entry)
 
     async def _read_log(self) -> None:
-        async for chunk in self._client.log(self._job):
-            self.log += chunk
+        async for piece in self._client.log(self._job):
+            self.log += piece.data
 
     def check(self, served: Served) -> None:
         """Each entry and each byte came once, in order."""

@@ -94,7 +94,7 @@ async def test_its_log_and_artifacts_are_there(damage: str, ended: bool) -> None
         listed = (await served.http.get(f"{path}/artifacts")).json()
         one = await served.http.get(f"{path}/artifacts/one")
         async with open_client(served.socket) as client:
-            streamed = b"".join([chunk async for chunk in client.log(job)])
+            streamed = b"".join([piece.data async for piece in client.log(job)])
 
     assert log.endswith("two\n")
     assert log == followed == streamed.decode()
