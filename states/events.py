@@ -191,7 +191,10 @@ class Cancelled(Event, frozen=True, tag="cancelled"):
 
 
 class Failed(Event, frozen=True, tag="failed"):
-    """An infrastructure fault that retries did not fix."""
+    """An infrastructure fault that retries did not fix, or a spec that is no longer accepted.
+
+    The latter is of kind `config`: another version of pikaci accepted the job, which has not begun.
+    """
 
     failure: Failure
 

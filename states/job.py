@@ -85,19 +85,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             return Verdict.INFRASTRUCTURE if self.ended else None
         if self.state is State.RESULT_COLLECTED:
             return Verdict(self.outcome) if self.outcome else None
+        if self.state is State.FAILED:
+            return _verdict_of_failed(self.failure)
         return _VERDICTS.get(self.state)
 
 
 _VERDICTS = {
     State.REJECTED: Verdict.REJECTED,
-    State.FAILED: Verdict.INFRASTRUCTURE,
     State.CANCELLED: Verdict.CANCELLED,
     State.REUSED: Verdict.PASSED,
     State.SKIPPED: Verdict.SKIPPED,
 }
 _ENDINGS = {
     ev.Rejected: Verdict.REJECTED,
-    ev.Failed: Verdict.INFRASTRUCTURE,
     ev.Cancelled: Verdict.CANCELLED,
     ev.Reused: Verdict.PASSED,
     ev.Skipped: Verdict.SKIPPED,
@@ -109,7 +109,15 @@ def verdict_of(event: ev.Event) -> Verdict | None:
     """The verdict that this event gives a job; None if it does not end the job."""
     if isinstance(event, ev.ResultCollected):
         return Verdict(event.outcome)
+    if isinstance(event, ev.Failed):
+        return _verdict_of_failed(event.failure)
     return _ENDINGS.get(type(event))
+
+
+def _verdict_of_failed(failure: Failure | None) -> Verdict:
+    """`rejected` for a job that another version of pikaci accepted: its author must change it."""
+    refused = failure is not None and failure.kind is FailureKind.CONFIG
+    return Verdict.REJECTED if refused else Verdict.INFRASTRUCTURE
 
 
 def step(job: Job, event: ev.Event) -> Job:

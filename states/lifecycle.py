@@ -10,10 +10,13 @@ passes through five states in a fixed order, and enters each when one effect is 
 Whether the command passed, failed or timed out, a job whose result is on the host ends in
 `result_collected`. In between, a job that passed and has an `output` is `publishing` it. An
 infrastructure fault ends it in `failed`, unless the command had not started and a retry is left:
-then `retried` leads back to `submitted`, with the next attempt number. `restarted` does the same
-when the process that drove the job died while it made the instance, or so long ago that the guest
-would end itself before the job is done; this uses up no retry. A job can be cancelled in every
-state that is not terminal; it is `cancelling` until its command is known to be dead.
+then `retried` leads back to `submitted`, with the next attempt number. A job that another version
+of pikaci accepted, and that today's rules refuse before it has begun, ends in `failed` too.
+`restarted` leads back as `retried` does, when the process that drove the job died while it made the
+instance, or so
+long ago that the guest would end itself before the job is done; this uses up no retry. A job can be
+cancelled in every state that is not terminal; it is `cancelling` until its command is known to be
+dead.
 
 `TABLE` is the single source. The transitions library is built from it, the diagram in the docs is
 drawn from it, and `step` is the only way in: a legal event returns a new `Job`, any other raises

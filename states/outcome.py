@@ -66,7 +66,7 @@ EXIT_CODES = {
 EXIT_NO_JOBS = 5
 
 # The verdict of a run is the first of these that one of its jobs has. Rejected comes first, because
-# then no job of the run is started.
+# then no job of the run is started, unless another version of pikaci accepted the run.
 _PRECEDENCE = (
     Verdict.REJECTED,
     Verdict.CANCELLED,

@@ -19,6 +19,10 @@ MAX_NOTED_WORD = 1000
 MIN_WAIT_SECS = 0.01
 
 
+class NoLongerAccepted(PikaciError):
+    """Another version of pikaci accepted the job; this one refuses its spec."""
+
+
 class Record:
     """The job as the journal has it. All entries of a running job are written through this."""
 
@@ -47,10 +51,12 @@ class Record:
         return {"job": self.job.id, **now()}
 
     def failure(self, fault: PikaciError) -> Failure:
-        """An infrastructure fault as a failure in the job's current state."""
+        """A fault as a failure in the job's current state."""
         message = "\n".join(part for part in (fault.brief, fault.details) if part)
         return Failure(
-            kind=FailureKind.INFRASTRUCTURE,
+            kind=FailureKind.CONFIG
+            if isinstance(fault, NoLongerAccepted)
+            else FailureKind.INFRASTRUCTURE,
             phase=self.job.state,
             message=message,
             resolution=fault.resolution,

@@ -23,7 +23,7 @@ from orchestrator.job.attempts import Attempts
 from orchestrator.job.context import Context
 from orchestrator.job.image import job_image
 from orchestrator.job.output import JobOutput
-from orchestrator.job.record import Record
+from orchestrator.job.record import NoLongerAccepted, Record
 from orchestrator.outputs.tree import BadOutput
 from orchestrator.slow_files import look_up
 from states import events as ev
@@ -98,7 +98,7 @@ class Steps:
             try:
                 self._context.journal.judge(self._record.job.id)
             except SpecError as error:
-                raise PikaciError(
+                raise NoLongerAccepted(
                     f"another version of pikaci accepted the job, this one refuses it: {error}",
                     resolution=error.resolution or "change it, and submit it again",
                 ) from None

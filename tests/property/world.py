@@ -327,7 +327,7 @@ class World:
         if known.must_be_refused:
             allowed -= {known.kind.value[2]}
         if known.may_be_refused and job.failure and REFUSAL.fullmatch(job.failure.message):
-            allowed.add(Verdict.INFRASTRUCTURE)
+            allowed.add(Verdict.REJECTED)
         assert job.verdict in allowed, (job.verdict, job.failure)
         log = self.root.attempt_dir(job.id, job.attempt) / "guest.log"
         _, _, lines = (log.read_bytes() if log.exists() else b"").partition(b"\n")

@@ -24,7 +24,7 @@ from orchestrator.service.types import Cancel, JobDocument, SubmitRun
 from orchestrator.slow_files import look_up
 from orchestrator.snapshot.snapshot import Snapshot
 from states import events as ev
-from states.outcome import Verdict
+from states.lifecycle import State
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
             judged, wait=False, started=lambda snapshot: warnings.extend(snapshot.warnings)
         )
     documents = await _documents(orchestrator, run)
-    rejected = [document for document in documents if document.verdict is Verdict.REJECTED]
+    rejected = [document for document in documents if document.state is State.REJECTED]
     if rejected and (failure := rejected[0].failure):
         raise Problem(
             422,

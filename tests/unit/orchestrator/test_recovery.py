@@ -14,13 +14,14 @@ from orchestrator.capacity import Capacity
 from orchestrator.job import steps
 from orchestrator.job.queue import Queue
 from orchestrator.journal.stamp import now
+from orchestrator.report import run_report
 from orchestrator.session import locks, reaper
 from orchestrator.session.recovery import overdue, recover
 from states import events as ev
 from states.ending import Intent
 from states.job import Job
 from states.lifecycle import State
-from states.outcome import Outcome
+from states.outcome import FailureKind, Outcome, Verdict
 from states.spec import JobSpec
 from tests.quick import run_quickly
 from tests.samples import sample_event
@@ -214,6 +215,29 @@ async def test_a_guest_that_would_end_itself_too_early_is_not_started(
         job = rig.journal.job("r.1")
         assert (Outcome.PASSED, 2, 0) == (job.outcome, job.attempt, job.retries)
         assert nothing_left(rig)
+
+
+async def test_a_job_that_today_s_rules_refuse_ends_as_a_rejected_one_does(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """It was accepted by another version: nothing of it is started, and its author is to change it."""
+    async with open_rig(tmp_path) as rig:
+        await rig.submit(JobSpec(command=" "))
+        await go_on(rig)
+        job = rig.journal.job("r.1")
+        row = rig.journal.find("r.1")
+
+    assert (State.FAILED, Verdict.REJECTED) == (job.state, job.verdict)
+    assert row is not None
+    assert Verdict.REJECTED is row.verdict
+    assert job.failure is not None
+    assert (FailureKind.CONFIG, State.SUBMITTED) == (job.failure.kind, job.failure.phase)
+    assert "another version of pikaci accepted the job, this one refuses it: command" in (
+        job.failure.message
+    )
+    assert job.failure.resolution
+    assert 2 == run_report("r", [job]).exit_code
+    assert [] == [call.effect for call in rig.calls]
 
 
 async def test_a_job_that_was_asked_to_cancel_is_finished_off(

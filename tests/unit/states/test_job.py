@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from states import events as ev
 from states.errors import IllegalEvent
-from states.job import Job, fold, step
+from states.job import Job, fold, step, verdict_of
 from states.lifecycle import State
 from states.outcome import EXIT_CODES, FailureKind, Outcome, Verdict, overall
 from tests.samples import FAILURE, PATH, sample_event, sample_life, sample_shell_job
@@ -99,6 +100,18 @@ def test_the_verdict_follows_from_the_end(
 
     assert verdict == job.verdict
     assert (verdict is not None) == job.ended
+
+
+def test_a_job_that_today_s_rules_refuse_is_rejected_though_it_failed() -> None:
+    """Its author must change it; that it was accepted once is in its history."""
+    submitted, failed = sample_life(ev.Submitted, ev.Failed)
+    failure = replace(failed.failure, kind=FailureKind.CONFIG)
+
+    failed = replace(failed, failure=failure)
+    job = fold([submitted, failed])
+
+    assert (State.FAILED, Verdict.REJECTED) == (job.state, job.verdict)
+    assert Verdict.REJECTED is verdict_of(failed)
 
 
 def test_phases_have_start_and_duration_also_when_a_job_fails_half_way() -> None:
