@@ -2,8 +2,8 @@
 
 A job begins as `new`: nothing is known about it. It is submitted or rejected. A submitted job waits
 for its inputs and for a slot. It ends in `reused` when the output that it would leave is there
-already, and in `skipped` when a job that it needs did not pass. Otherwise it
-passes through five states in a fixed order, and enters each when one effect is known to be done:
+already, and in `skipped` when a job that it needs did not pass. Otherwise it passes through five
+states in a fixed order, and enters each when one effect is known to be done:
 
     artifacts_reset -> devices_configured -> instance_ready -> running -> result_collected
 
@@ -13,10 +13,9 @@ infrastructure fault ends it in `failed`, unless the command had not started and
 then `retried` leads back to `submitted`, with the next attempt number. A job that another version
 of pikaci accepted, and that today's rules refuse before it has begun, ends in `failed` too.
 `restarted` leads back as `retried` does, when the process that drove the job died while it made the
-instance, or so
-long ago that the guest would end itself before the job is done; this uses up no retry. A job can be
-cancelled in every state that is not terminal; it is `cancelling` until its command is known to be
-dead.
+instance, or so long ago that the guest would end itself before the job is done; this uses up no
+retry. A job can be cancelled in every state that is not terminal; it is `cancelling` until its
+command is known to be dead.
 
 `TABLE` is the single source. The transitions library is built from it, the diagram in the docs is
 drawn from it, and `step` is the only way in: a legal event returns a new `Job`, any other raises

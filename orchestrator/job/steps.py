@@ -137,6 +137,8 @@ class Steps:
         attempt = self._attempts.current()
         # Only now does Incus mount what the instance was created with.
         other = await attempt.start(stdin=self._when_mounts_hold(b""))
+        for warning in attempt.warnings:
+            self._record.warn(warning)
         if not other:
             await self._record.emit(ev.InstanceReady(**self._record.next()))
             return
@@ -199,7 +201,11 @@ class Steps:
                 exit_code=result.exit_code,
                 message=result.message,
                 hint=result.hint,
+<<<<<<< HEAD
                 warnings=warnings,
+=======
+                warnings=(*attempt.warnings, *attempt.evidence.warnings),
+>>>>>>> 465f5af (A job runs when Incus does not list its instances, with a warning)
             )
         )
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
+from orchestrator.attempt.attempt import LISTED_SECS
 from orchestrator.attempt.id_map import (
     MAP_SIZE,
     MIN_MAPS,
@@ -19,6 +25,7 @@ from orchestrator.attempt.id_map import (
 from orchestrator.attempt.plan import instance_name, make_plan
 from orchestrator.fake_incus import FINGERPRINT, FakeIncus
 from orchestrator.fake_incus.model import Instance
+from orchestrator.incus import Completed
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -123,3 +130,68 @@ async def test_when_nearly_all_ids_are_taken_the_job_says_who_has_them(tmp_path:
     assert job.failure is not None
     assert "stranger of project default uses ids of the last one" in job.failure.message
     assert {} == rig.fake.instances()
+
+
+LISTING = "/1.0/instances?"
+UNKNOWN = "another guest may have ids of this one's id map: "
+
+
+def listing_fails(rig: Rig, how: Callable[[], Awaitable[Completed]]) -> None:
+    """Of what Incus is asked, only the list of all instances is not answered."""
+    spawn = rig.context.incus._spawn
+
+    async def answer(argv: Sequence[str], **options: Any) -> Completed:
+        if any(LISTING in word for word in argv):
+            return await how()
+        return await spawn(argv, **options)
+
+    rig.context.incus._spawn = answer
+
+
+async def refuse() -> Completed:
+    return Completed(("incus",), 1, b"", b"Error: not authorized\n")
+
+
+async def hang() -> Completed:
+    await trio.sleep_forever()
+    raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [(refuse, "not authorized"), (hang, "Incus did not list its instances within 5 s")],
+)
+async def test_a_job_runs_also_when_incus_does_not_list_its_instances(
+    tmp_path: Path,
+    autojump_clock: MockClock,
+    how: Callable[[], Awaitable[Completed]],
+    why: str,
+) -> None:
+    """People read that its ids were not checked: then, and at its end. The wait for it is short."""
+    async with open_rig(tmp_path, ids=FEW) as rig:
+        listing_fails(rig, how)
+        began = trio.current_time()
+        job = await rig.live(PASSES)
+        took = trio.current_time() - began
+        (noted,) = rig.notes(ev.Warned)
+
+    assert (Verdict.PASSED, 1) == (job.verdict, job.attempt)
+    assert [noted.message] == list(job.warnings)
+    assert noted.message.startswith(UNKNOWN)
+    assert why in noted.message
+    assert took < LISTED_SECS + 5
+    assert {} == rig.fake.instances()
+
+
+async def test_a_guest_that_does_not_start_waits_for_no_list(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The fault is the start's."""
+    async with open_rig(tmp_path, ids=FEW) as rig:
+        listing_fails(rig, hang)
+        rig.fake.fail("start", with_error="disk failed")
+        job = await rig.live(msgspec.structs.replace(PASSES, retries=0))
+
+    assert job.failure is not None
+    assert "disk failed" in job.failure.message
+    assert () == job.warnings
