@@ -41,8 +41,11 @@ def _beginning(word: str, names: Iterable[str]) -> list[CompletionItem]:
 def _names(ctx: click.Context) -> list[str]:
     import tomllib
 
+    from orchestrator.cli.options import real_workspace
+    from orchestrator.cli.workspace import JOB_FILE
+
     file, workspace = ctx.params.get("job_file"), ctx.params.get("workspace")
-    path = Path(file) if file else Path(workspace or ".") / "pikaci.toml"
+    path = Path(file) if file else real_workspace(workspace) / JOB_FILE
     with path.open("rb") as opened:
         jobs = tomllib.loads(opened.read(MAX_BYTES).decode())["jobs"]
     given = ctx.params.get("jobs") or ()

@@ -69,7 +69,7 @@ def pikaci() -> None:
     """Run CI jobs in throw-away Incus instances.
 
     \b
-    pikaci run                 run every job of ./pikaci.toml
+    pikaci run                 run every job of pikaci.toml
     pikaci run -- make test    run one command, without a job file
     """
     if os.environ.get(REMOVED_MODE) is not None:

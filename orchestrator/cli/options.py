@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.usage import OneOf
+from orchestrator.cli.workspace import find_workspace
 from orchestrator.errors import UsageError
 from orchestrator.state_root import StateRoot, default_state_root
 
@@ -21,7 +22,8 @@ STATE_ROOT = "PIKACI_STATE_ROOT"
 workspace_option = click.option(
     "--workspace",
     type=click.Path(path_type=Path),
-    help="The directory that jobs see. Default: the current directory.",
+    help="The directory that jobs see. Default: the nearest one with a pikaci.toml, from the"
+    " current directory upwards; without any, the current directory.",
 )
 state_root_option = click.option(
     "--state-root",
@@ -54,8 +56,13 @@ verbose_option = click.option(
 
 
 def real_workspace(workspace: Path | None) -> Path:
-    """The workspace as a real path; `UsageError` when it is no directory."""
-    path = (workspace or Path.cwd()).resolve()
+    """The workspace as a real path, found if none is named.
+
+    `UsageError` when it is no directory, or when `find_workspace` refuses what it finds.
+    """
+    if workspace is None:
+        return find_workspace(Path.cwd())
+    path = workspace.resolve()
     if not path.is_dir():
         raise UsageError(
             f"--workspace {workspace}: there is no such directory",
@@ -71,6 +78,14 @@ def state_root_of(workspace: Path, state_root: Path | None) -> StateRoot:
     last_state_root = root
     if state_root is not None and os.environ.get(STATE_ROOT) != str(state_root):
         root_flags = f" --state-root {shlex.quote(str(state_root))}"
-    elif state_root is None and workspace != Path.cwd().resolve():
+    elif state_root is None and workspace != _found_workspace():
         root_flags = f" --workspace {shlex.quote(str(workspace))}"
     return root
+
+
+def _found_workspace() -> Path | None:
+    """The workspace of a command that names none; None if it is refused."""
+    try:
+        return find_workspace(Path.cwd())
+    except UsageError:
+        return None

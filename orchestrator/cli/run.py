@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from orchestrator.cli.options import (
     workspace_option,
 )
 from orchestrator.cli.usage import OneOf
+from orchestrator.cli.workspace import JOB_FILE
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from orchestrator.state_root import StateRoot
     from states.spec import JobSpec
 
-JOB_FILE = "pikaci.toml"
 AD_HOC_NAME = "command"
 KEEP_SECS = 3600.0
 
@@ -51,8 +52,8 @@ class RunCommand(click.Command):
     "--file",
     "job_file",
     type=click.Path(path_type=Path),
-    help=f"The job file. Default: {JOB_FILE} in the workspace. Without --workspace, its directory"
-    " is the workspace.",
+    help=f"The job file. Default: {JOB_FILE} in the workspace. Without --workspace, the directory"
+    " of the file that is named is the workspace.",
 )
 @workspace_option
 @state_root_option
@@ -93,9 +94,11 @@ def command(
     """Run jobs of the job file (all by default), or one command.
 
     \b
-    pikaci run                  every job of ./pikaci.toml
+    pikaci run                  every job of pikaci.toml
     pikaci run lint test        two of them
     pikaci run -- make check    one command, without a job file
+
+    The job file is that of this directory, or of the nearest one above it.
 
     On a terminal, running jobs are shown below finished ones; -v also shows their output.
     Elsewhere, each line of output is printed after its job's name. The output of a single command
@@ -117,7 +120,8 @@ def command(
         )
         root = state_root_of(tree, state_root)
         if ad_hoc is not None:
-            request = Request(tree, _ad_hoc(ad_hoc, jobs, job_file))
+            below = "" if workspace else os.path.relpath(Path.cwd(), tree)
+            request = Request(tree, _ad_hoc(ad_hoc, jobs, job_file, below))
         else:
             request = _from_file(tree, job_file or tree / JOB_FILE, jobs, root)
         if codes is ExitCodes.COMMAND and len(request.specs) != 1:
@@ -141,8 +145,9 @@ def command(
 
 
 def _ad_hoc(
-    words: list[str], jobs: tuple[str, ...], job_file: Path | None
+    words: list[str], jobs: tuple[str, ...], job_file: Path | None, below: str
 ) -> Mapping[str, JobSpec]:
+    """The command as a job, which begins in the directory `below` the workspace."""
     from states.spec import JobSpec
 
     if jobs or job_file is not None:
@@ -155,11 +160,14 @@ def _ad_hoc(
             "there is no command after `--`", resolution="for example: pikaci run -- make test"
         )
     line = words[0] if len(words) == 1 else shlex.join(words)
+    if below not in ("", "."):
+        line = f"cd -- {shlex.quote(below)}\n{line}"
     try:
         line.encode()
     except UnicodeEncodeError:
         raise UsageError(
-            "the command after `--` is not UTF-8", resolution="put such bytes into a script"
+            "the command after `--`, or the path of this directory, is not UTF-8",
+            resolution="put such bytes into a script, or rename the directory",
         ) from None
     return {AD_HOC_NAME: JobSpec(command=line)}
 

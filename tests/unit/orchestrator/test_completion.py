@@ -25,18 +25,22 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def completed(place: Path, line: str, *, shell: str = "bash", **env: str) -> list[str]:
-    """The words for the last one of a line."""
-    done = run(place, _PIKACI_COMPLETE=f"{shell}_complete", COMP_WORDS=line,
+def completed(
+    place: Path, line: str, *, shell: str = "bash", cwd: Path | None = None, **env: str
+) -> list[str]:
+    """The words for the last one of a line, typed in the directory."""
+    done = run(place, cwd=cwd or place, _PIKACI_COMPLETE=f"{shell}_complete", COMP_WORDS=line,
                COMP_CWORD=str(len(line.split(" ")) - 1), **env)  # fmt: skip
     assert (0, b"") == (done.returncode, done.stderr)
     return [word.partition(",")[2] for word in done.stdout.decode().splitlines() if word]
 
 
-def run(place: Path, *words: str, **env: str) -> subprocess.CompletedProcess[bytes]:
+def run(
+    place: Path, *words: str, cwd: Path | None = None, **env: str
+) -> subprocess.CompletedProcess[bytes]:
     variables = {"PATH": "", "HOME": str(place), "PIKACI_STATE_ROOT": str(place / "root"),
                  "PYTHONPATH": str(Path.cwd()), **env}  # fmt: skip
-    options: dict[str, Any] = {"env": variables, "cwd": place, "capture_output": True}
+    options: dict[str, Any] = {"env": variables, "cwd": cwd or place, "capture_output": True}
     return subprocess.run([sys.executable, "-c", COMMAND, *words], timeout=60, **options)
 
 
