@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.ad_hoc import ad_hoc_job, ad_hoc_options, refuse_flags
 from orchestrator.cli.complete import jobs_of_file
 from orchestrator.cli.options import (
     jobs_option,
@@ -28,9 +27,7 @@ from orchestrator.errors import UsageError
 if TYPE_CHECKING:
     from orchestrator.job.submission import Request
     from orchestrator.state_root import StateRoot
-    from states.spec import JobSpec
 
-AD_HOC_NAME = "command"
 KEEP_SECS = 3600.0
 
 
@@ -76,9 +73,11 @@ class RunCommand(click.Command):
     is_flag=True,
     help="Keep the guest of a job that did not pass for an hour, and say how to enter it.",
 )
+@ad_hoc_options
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     jobs: tuple[str, ...],
     job_file: Path | None,
     workspace: Path | None,
@@ -90,6 +89,7 @@ def command(
     exit_code: str,
     dry_run: bool,
     keep_on_failure: bool,
+    **flags: Any,
 ) -> int:
     """Run jobs of the job file (all by default), or one command.
 
@@ -97,6 +97,7 @@ def command(
     pikaci run                  every job of pikaci.toml
     pikaci run lint test        two of them
     pikaci run -- make check    one command, without a job file
+    pikaci run --timeout 10m --env CI=1 -- make check
 
     The job file is that of this directory, or of the nearest one above it.
 
@@ -120,9 +121,15 @@ def command(
         )
         root = state_root_of(tree, state_root)
         if ad_hoc is not None:
+            if jobs or job_file is not None:
+                raise UsageError(
+                    "job names and --file cannot be combined with a command after `--`",
+                    resolution="use one or the other",
+                )
             below = "" if workspace else os.path.relpath(Path.cwd(), tree)
-            request = Request(tree, _ad_hoc(ad_hoc, jobs, job_file, below))
+            request = Request(tree, ad_hoc_job(ad_hoc, flags, below))
         else:
+            refuse_flags(flags)
             request = _from_file(tree, job_file or tree / JOB_FILE, jobs, root)
         if codes is ExitCodes.COMMAND and len(request.specs) != 1:
             raise UsageError(
@@ -142,34 +149,6 @@ def command(
 
     codes = ExitCodes(exit_code)
     return codes.guard(run)
-
-
-def _ad_hoc(
-    words: list[str], jobs: tuple[str, ...], job_file: Path | None, below: str
-) -> Mapping[str, JobSpec]:
-    """The command as a job, which begins in the directory `below` the workspace."""
-    from states.spec import JobSpec
-
-    if jobs or job_file is not None:
-        raise UsageError(
-            "job names and --file cannot be combined with a command after `--`",
-            resolution="use one or the other",
-        )
-    if not any(word.strip() for word in words):
-        raise UsageError(
-            "there is no command after `--`", resolution="for example: pikaci run -- make test"
-        )
-    line = words[0] if len(words) == 1 else shlex.join(words)
-    if below not in ("", "."):
-        line = f"cd -- {shlex.quote(below)}\n{line}"
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        raise UsageError(
-            "the command after `--`, or the path of this directory, is not UTF-8",
-            resolution="put such bytes into a script, or rename the directory",
-        ) from None
-    return {AD_HOC_NAME: JobSpec(command=line)}
 
 
 def _from_file(tree: Path, path: Path, names: tuple[str, ...], root: StateRoot) -> Request:

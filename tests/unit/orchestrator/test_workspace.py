@@ -109,14 +109,3 @@ def test_the_shell_completes_jobs_of_the_file_above(project: Path) -> None:
     words = completed(project, "pikaci run ", cwd=project / "a" / "b")
 
     assert ["test"] == words
-
-
-def test_a_command_begins_where_it_was_typed() -> None:
-    """The workspace is the project's; the file system of the guest has the same directory."""
-    from orchestrator.cli.run import _ad_hoc
-
-    (spec,) = _ad_hoc(["make", "a b"], (), None, "with space/b").values()
-    assert "cd -- 'with space/b'\nmake 'a b'" == spec.command
-    for here in ("", "."):
-        (spec,) = _ad_hoc(["make"], (), None, here).values()
-        assert "make" == spec.command
