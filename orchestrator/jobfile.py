@@ -17,11 +17,12 @@ import msgspec
 
 from orchestrator.errors import NoJobs, UsageError
 from orchestrator.host_paths import MountRule, directories
+from orchestrator.job_names import matching
 from orchestrator.mount_points import missing_places
 from orchestrator.units import size
 from states.errors import SpecError, mistake_lines
 from states.graph import broken_references, with_needed
-from states.mistakes import did_you_mean, mistakes, shown_value, unknown_keys
+from states.mistakes import mistakes, shown_value, unknown_keys
 from states.spec import NAME_ALLOWED, NAME_PATTERN, JobSpec, SecretSource, broken_rules
 
 SCHEMA = 1
@@ -86,17 +87,12 @@ def select(
 ) -> dict[str, JobSpec]:
     """The named jobs in the order given, without duplicates; all jobs if no name is given.
 
-    Jobs that a named one needs come before it, named or not. The host directories of these jobs get
+    A name with `*`, `?` or `[` is a glob: all jobs that match it, in the order of the file. Jobs
+    that a named one needs come before it, named or not. The host directories of these jobs get
     their real paths, as Incus requires. Raises `UsageError` if a job or a directory does not exist,
-    or `mount_rule` refuses one.
+    a glob matches nothing, or `mount_rule` refuses a directory.
     """
-    unknown = [name for name in dict.fromkeys(names) if name not in job_file.jobs]
-    if unknown:
-        near = {name: did_you_mean(name, job_file.jobs) for name in unknown}
-        raise UsageError(
-            "\n".join(f"{job_file.path}: there is no job {name!r}{near[name]}" for name in unknown),
-            resolution="" if all(near.values()) else f"the jobs are: {', '.join(job_file.jobs)}",
-        )
+    names = matching(names, job_file.jobs, job_file.path)
     rule = mount_rule or MountRule()
     chosen: dict[str, JobSpec] = {}
     found: list[SpecError] = []

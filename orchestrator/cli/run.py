@@ -96,6 +96,7 @@ def command(
     \b
     pikaci run                  every job of pikaci.toml
     pikaci run lint test        two of them
+    pikaci run 'test-*'         those that match; quoted, so that the shell leaves it alone
     pikaci run -- make check    one command, without a job file
     pikaci run --timeout 10m --env CI=1 -- make check
 

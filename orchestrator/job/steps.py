@@ -190,7 +190,7 @@ class Steps:
         if result.status not in _OUTCOMES:
             raise NoResult(f"the runner could not run the command: {result.message}")
         await started()  # a result proves that the command started, even if its first line was lost
-        warnings = tuple(attempt.evidence.warnings)
+        warnings = (*attempt.warnings, *attempt.evidence.warnings)
         if result.status is GuestStatus.PASSED and attempt.plan.output is not None:
             await self._record.emit(ev.Publishing(**self._record.next(), warnings=warnings))
             return
@@ -201,11 +201,7 @@ class Steps:
                 exit_code=result.exit_code,
                 message=result.message,
                 hint=result.hint,
-<<<<<<< HEAD
                 warnings=warnings,
-=======
-                warnings=(*attempt.warnings, *attempt.evidence.warnings),
->>>>>>> 465f5af (A job runs when Incus does not list its instances, with a warning)
             )
         )
 

@@ -133,6 +133,40 @@ def test_jobs_are_selected_by_name(tmp_path: Path) -> None:
     assert "the jobs are: a, bee" == caught.value.resolution
 
 
+def test_jobs_are_selected_by_globs(tmp_path: Path) -> None:
+    """Each once, those of a glob in the order of the file; a name is no glob."""
+    names = ("test-b", "lint", "test-a", "rust/test", "rust/lint")
+    tables = "".join(f'[jobs."{name}"]\ncommand = "x"\n' for name in names)
+    found = load(write(tmp_path, f"schema = 1\n{tables}"))
+
+    assert ["test-b", "test-a"] == list(select(found, ["test-*"]))
+    assert ["test-a", "test-b"] == list(select(found, ["test-a", "test-[ab]"]))
+    assert ["rust/test", "rust/lint"] == list(select(found, ["rust/????"]))
+    assert list(names) == list(select(found, ["*"]))
+
+
+@pytest.mark.parametrize(
+    ("glob", "told", "next_step"),
+    [
+        ("tset-*", "no job matches 'tset-*': did you mean `test-a`?", ""),
+        ("x*", "no job matches 'x*'", "the jobs are: lint, test-a"),
+        ("Test*", "no job matches 'Test*'", ""),
+    ],
+)
+def test_a_glob_that_matches_nothing_is_an_error(
+    tmp_path: Path, glob: str, told: str, next_step: str
+) -> None:
+    """With the nearest name, or all of them."""
+    jobs = 'schema = 1\n[jobs.lint]\ncommand = "x"\n[jobs.test-a]\ncommand = "x"\n'
+    found = load(write(tmp_path, jobs))
+
+    with pytest.raises(UsageError) as refused:
+        select(found, ["lint", glob])
+
+    assert told in refused.value.brief
+    assert next_step in refused.value.resolution
+
+
 def test_secrets_are_merged_and_their_files_are_made_absolute(tmp_path: Path) -> None:
     """From the job file's directory, as a name: a link is followed when the file is read."""
     (tmp_path / "link").symlink_to("elsewhere")
