@@ -5,6 +5,7 @@ All problems with it are one `UsageError`, a line each: file, key, what is wrong
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import tomllib
@@ -149,8 +150,11 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    # Editors write a mark that others do not show; the other encodings all have NUL bytes here.
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
+        raise _bad(path, "is not UTF-8, but UTF-16 or the like", "a TOML file saved as UTF-8")
     try:
-        return tomllib.loads(data.decode())
+        return tomllib.loads(data.removeprefix(codecs.BOM_UTF8).decode())
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise _bad(path, f"is not UTF-8: line {line}", "a TOML file in UTF-8") from None

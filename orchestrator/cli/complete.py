@@ -47,7 +47,7 @@ def _names(ctx: click.Context) -> list[str]:
     file, workspace = ctx.params.get("job_file"), ctx.params.get("workspace")
     path = Path(file) if file else real_workspace(workspace) / JOB_FILE
     with path.open("rb") as opened:
-        jobs = tomllib.loads(opened.read(MAX_BYTES).decode())["jobs"]
+        jobs = tomllib.loads(opened.read(MAX_BYTES).decode("utf-8-sig"))["jobs"]
     given = ctx.params.get("jobs") or ()
     return [name for name in jobs if name not in given and name.isprintable()]
 

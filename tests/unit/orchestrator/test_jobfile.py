@@ -269,12 +269,28 @@ BAD = [
     ("empty", "", "schema is missing"),
     ("not TOML", "schema = = 1", "is not TOML"),
     ("not UTF-8", b"schema = 1 # \xff", "is not UTF-8: line 1"),
+    ("UTF-16", "schema = 1".encode("utf-16"), "is not UTF-8, but UTF-16"),
+    ("UTF-16 without a mark", "schema = 1".encode("utf-16-le"), "is not UTF-8, but UTF-16"),
+    ("UTF-16 big endian", b"\xfe\xff" + "schema = 1".encode("utf-16-be"), "UTF-16 or the like"),
+    ("UTF-32", "schema = 1".encode("utf-32"), "is not UTF-8, but UTF-16 or the like"),
+    ("NUL", b"schema = 1\n\0", "is not TOML"),
+    ("a mark in the middle", "schema = 1\n\ufeff[jobs]", "is not TOML"),
+    ("two marks", "\ufeff\ufeffschema = 1", "is not TOML"),
     ("jobs no table", "schema = 1\njobs = 3", "jobs is 3"),
     ("job no table", "schema = 1\njobs.lint = 3", "jobs.lint is 3"),
     ("include", job("[snapshot]\ninclude = 1"), "snapshot.include"),
     ("exclude", job('[snapshot]\nexclude = ["a", ""]'), "snapshot.exclude"),
     ("too big", b"#" * (2 << 20), "has more than"),
 ]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_file(tmp_path: Path) -> None:
+    """Some editors write it, and nobody sees it; line numbers stay right."""
+    with_mark = load(write(tmp_path, "\ufeff" + job("cpus = 3")))
+
+    assert 3 == with_mark.jobs["lint"].cpus
+    with pytest.raises(UsageError, match="line 2"):
+        loaded(tmp_path, "\ufeffschema = 1\n= 2")
 
 
 @pytest.mark.parametrize(("text", "words"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
