@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
+from jobfile_schema import job_file_schema
 from manpage import man_page
 
 from orchestrator.attempt import effects as commands
@@ -287,9 +288,15 @@ def generated() -> dict[Path, str]:
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             **msgspec.json.schema(kind),
         }
-        made[DOCS / "schema" / name] = json.dumps(schema, indent=2) + "\n"
+        made[DOCS / "schema" / name] = _json(schema)
+    notes = {JobSpec.__name__: KEY_NOTES, Deadlines.__name__: DEADLINE_NOTES}
+    made[DOCS / "schema" / "pikaci.json"] = _json(job_file_schema(notes))
     made[DOCS / "pikaci.1"] = man_page()
     return made
+
+
+def _json(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def main() -> int:
