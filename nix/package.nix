@@ -16,6 +16,7 @@ python3Packages.buildPythonApplication {
       ../LICENSE
       ../README.md
       ../docs/pikaci.1
+      ../docs/schema/pikaci.json
       ../nix/guest
       ../orchestrator
       ../pyproject.toml
