@@ -1,12 +1,13 @@
 """`pikaci run --dry-run`: the plan and the very commands, with nothing made or touched.
 
-Incus is asked how large the host is, as the plan depends on it.
+Incus is asked how large the host is, as the plan depends on it, and for its images and networks.
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -20,9 +21,12 @@ from orchestrator.attempt.id_map import local_id_range
 from orchestrator.attempt.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.attempt.secrets import described
 from orchestrator.errors import UsageError
+from orchestrator.image.store import Images
 from orchestrator.incus import stdin_of
-from orchestrator.job.host_size import HostSizes
-from orchestrator.job.submission import Request, judge
+from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
+from orchestrator.job.host_names import check_host_names
+from orchestrator.job.host_size import HostSizes, Lowered
+from orchestrator.job.submission import Judged, Request, judge
 from orchestrator.mount_points import hidden_mounts
 from orchestrator.settings import open_incus
 from orchestrator.state_root import StateRoot
@@ -43,7 +47,7 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
     judged = judge(request)
     for name, error in judged.refused.items():
         raise UsageError(f"{name}: {error}", details=error.details, resolution=error.resolution)
-    judged, lowered = trio.run(HostSizes(open_incus(Host()), Host()).fit, judged)
+    judged, lowered = trio.run(_ask, judged)
     for warning in lowered | hidden_mounts(judged.request.specs):
         click.echo(f"warning: {plain(warning)}", err=True)
     for name, spec in judged.request.specs.items():
@@ -52,6 +56,14 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
         text = _shown(name, plan)
         click.echo(plain_lines(text) if sys.stdout.isatty() else text)
     return EXIT_CODES[Verdict.PASSED]
+
+
+async def _ask(judged: Judged) -> tuple[Judged, Lowered]:
+    """What a submission asks Incus. Without an Incus the plan is printed too."""
+    incus = open_incus(Host())
+    with suppress(DaemonUnreachable, IncusMissing):
+        await check_host_names(Images(incus), judged.request.specs)
+    return await HostSizes(incus, Host()).fit(judged)
 
 
 def _plan(name: str, spec: JobSpec, root: StateRoot, lease: timedelta) -> Plan:

@@ -180,6 +180,13 @@ def _pool(daemon: Daemon, project: str, name: str, body: Body) -> object:
     return show.pool(name, daemon.store.pool(name))
 
 
+def _networks(daemon: Daemon, project: str, name: str, body: Body) -> object:
+    # A host also shows interfaces of its own, which no guest can name.
+    own = {"name": "lo", "type": "loopback", "managed": False}
+    managed = [{"name": n, "type": "bridge", "managed": True} for n in daemon.store.networks]
+    return [own, *managed]
+
+
 def _resources(daemon: Daemon, project: str, name: str, body: Body) -> object:
     pool = daemon.store.pool(name)
     return {"space": {"total": pool.total_bytes, "used": pool.used_bytes}}
@@ -199,6 +206,7 @@ _ROUTES: tuple[tuple[str, str, Callable[[Daemon, str, str, Body], Any]], ...] = 
     ("GET", "/1.0/instances/([^/]+)", _instance),
     ("PATCH", "/1.0/instances/([^/]+)", _patch_instance),
     ("GET", "/1.0/instances/([^/]+)/state", _state),
+    ("GET", "/1.0/networks", _networks),
     ("GET", "/1.0/profiles", _profiles),
     ("GET", "/1.0/projects", _projects),
     ("GET", "/1.0/projects/([^/]+)", _project),

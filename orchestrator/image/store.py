@@ -19,6 +19,7 @@ from orchestrator.incus import Deadline, Effect, Incus, request
 from orchestrator.incus.errors import IncusError, ProjectNotFound
 from states.errors import PikaciError
 from states.events import ImageRef
+from states.mistakes import did_you_mean
 from states.spec import InstanceType
 
 LOOK_UP_SECS = 30.0
@@ -83,40 +84,52 @@ async def find_image(
 
     Raises `ImageMissing`, `WrongContract` or `WrongType`, each with a command that helps.
     """
-    where = f"project {incus.project} of {incus.remote}"
     try:
         images = await list_images(incus)
     except ProjectNotFound as error:
         raise ImageMissing(
-            f"there is no image {alias}: there is no {where}", resolution=error.resolution
+            f"there is no image {alias}: there is no {_where(incus)}", resolution=error.resolution
         ) from None
+    return choose_image(incus, images, alias, instance_type)
+
+
+def choose_image(
+    incus: Incus, images: Sequence[Image], alias: str, instance_type: InstanceType
+) -> ImageRef:
+    """Return or raise what `find_image` does, for `images` that were listed before."""
     found = [
         image
         for image in images
         if image.has_alias(alias) or (len(alias) >= 12 and image.fingerprint.startswith(alias))
     ]
     if not found:
+        aliases = sorted({known.name for image in images for known in image.aliases})
         raise ImageMissing(
-            f"there is no image {alias} in {where}",
-            resolution="`pikaci image build` builds pikaci/dev; others: `incus image import FILE"
-            f" {incus.remote}: --alias {alias} --project {incus.project}`",
+            f"there is no image {alias} in {_where(incus)}{did_you_mean(alias, aliases)}",
+            resolution="`pikaci image list` shows all; `pikaci image build` builds pikaci/dev;"
+            f" others: `incus image import FILE {incus.remote}: --alias {alias}"
+            f" --project {incus.project}`",
         )
     ours, theirs = str(contract().version), found[0].contract
     if theirs != ours:
         raise WrongContract(
-            f"the image {alias} in {where} has guest contract {theirs or 'none'};"
+            f"the image {alias} in {_where(incus)} has guest contract {theirs or 'none'};"
             f" this pikaci needs version {ours}",
             resolution="`pikaci image build` rebuilds pikaci/dev;"
             f" `pikaci image check {alias}` says what is missing in an image",
         )
     if found[0].type != instance_type:
         raise WrongType(
-            f"the image {alias} in {where} is of type {found[0].type};"
+            f"the image {alias} in {_where(incus)} is of type {found[0].type};"
             f" the job's instance_type is {instance_type}",
             resolution=f'set instance_type = "{found[0].type}" in the job, or name another image:'
             " `pikaci image list` shows the types",
         )
     return ImageRef(alias=alias, fingerprint=found[0].fingerprint, minor=found[0].minor)
+
+
+def _where(incus: Incus) -> str:
+    return f"project {incus.project} of {incus.remote}"
 
 
 class Images:
@@ -127,7 +140,7 @@ class Images:
     """
 
     def __init__(self, incus: Incus) -> None:
-        self._incus = incus
+        self.incus = incus
         self._found: dict[tuple[str, InstanceType], tuple[ImageRef, float]] = {}
         self._lock = trio.Lock()
         self._warned: deque[tuple[str, str]] = deque(maxlen=WARNED_RUNS)
@@ -137,7 +150,7 @@ class Images:
         async with self._lock:
             image, until = self._found.get((alias, instance_type), (None, 0.0))
             if image is None or trio.current_time() >= until:
-                image = await find_image(self._incus, alias, instance_type)
+                image = await find_image(self.incus, alias, instance_type)
                 self._found[alias, instance_type] = image, trio.current_time() + KNOWN_SECS
             return image
 

@@ -1,9 +1,9 @@
-"""Publishes the snapshot for a submission, while its images are looked up."""
+"""Publishes the snapshot for a submission, while its images and networks are looked up."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -11,15 +11,13 @@ import trio
 from orchestrator.contract import contract
 from orchestrator.errors import UsageError, one_error
 from orchestrator.image.store import Images
-from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
+from orchestrator.job.host_names import check_host_names
 from orchestrator.job.submission import Request, real_path
 from orchestrator.slow_files import look_up
 from orchestrator.snapshot.part import publish_part
 from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.snapshot import Snapshot, publish
 from orchestrator.state_root import StateRoot
-from states.errors import PikaciError
-from states.spec import InstanceType
 
 # Each occupies a thread; jobs need threads for their incus commands.
 PUBLISHERS = 4
@@ -96,17 +94,9 @@ class Publisher:
             self._on_progress(progress)
 
     async def prepare(self, request: Request) -> Snapshot:
-        """Return the snapshot for the jobs of the request, after their images were looked up.
-
-        Raises `DaemonUnreachable` or `IncusMissing` when there is no Incus.
-        """
-        images = [
-            (spec.image, spec.instance_type)
-            for spec in request.specs.values()
-            if isinstance(spec.image, str)
-        ]
+        """Return the snapshot for the jobs of the request; errors are also `check_host_names`'s."""
         if request.snapshot is not None:
-            await _look_up(self._images, images)
+            await check_host_names(self._images, request.specs)
             if not await trio.to_thread.run_sync(request.snapshot.path.is_dir):
                 raise UsageError(
                     f"the snapshot {request.snapshot.hash[:12]} no longer exists",
@@ -117,7 +107,7 @@ class Publisher:
         with one_error():
             async with trio.open_nursery() as nursery:
                 # At the same time as the copying, which takes about as long.
-                nursery.start_soon(_look_up, self._images, images)
+                nursery.start_soon(check_host_names, self._images, request.specs)
                 results.append(
                     await self.publish(
                         request.workspace, include=request.include, exclude=request.exclude
@@ -136,13 +126,3 @@ class Publisher:
                     whole, self._root.snapshots, globs, owner=(user.uid, user.gid)
                 )
         return parts
-
-
-async def _look_up(images: Images, wanted: Iterable[tuple[str, InstanceType]]) -> None:
-    for alias, instance_type in dict.fromkeys(wanted):
-        try:
-            await images.find(alias, instance_type)
-        except (DaemonUnreachable, IncusMissing):
-            raise
-        except PikaciError:
-            pass  # the jobs that need the image report it

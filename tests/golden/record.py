@@ -31,9 +31,11 @@ timeout_secs = 1
 command = "echo one; sleep 4; echo two"
 [jobs.short]
 command = "sleep 1"
+[jobs.waiting]
+command = "sleep 15"
 [jobs.infrastructure]
 command = "true"
-image = "no/such"
+image = "golden/gone"
 [jobs.rejected]
 command = "true"
 writable_workspace = true
@@ -53,12 +55,25 @@ def main() -> None:
         def pikaci(*args: str) -> str:
             return start(*args).communicate(timeout=300)[0]
 
+        def incus(*args: str) -> str:
+            argv = ["incus", "image", "alias", *args, "--project=pikaci"]
+            return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
         def record(name: str, *job: str) -> None:
             (TRACES / f"{name}.jsonl").write_text(pikaci("trace", "export", *job))
 
-        for name in ("passed", "failed", "timed_out", "infrastructure", "rejected"):
+        for name in ("passed", "failed", "timed_out", "rejected"):
             pikaci("run", name)
             record(name)
+        # The image is removed while the job is queued.
+        incus("create", "golden/gone", incus("list", "pikaci/dev", "--format=csv").split(",")[1])
+        run = start("run", "waiting", "infrastructure", "--jobs", "1", "--verbose")
+        assert run.stdout is not None
+        while "running" not in run.stdout.readline():
+            pass
+        incus("delete", "golden/gone")
+        run.communicate(timeout=60)
+        record("infrastructure", "infrastructure")
         pikaci("run", "short", "passed", "--jobs", "1")
         waited = next(
             job["id"]
@@ -70,7 +85,7 @@ def main() -> None:
             ("cancelled", signal.SIGINT, "status"),
             ("recovered", signal.SIGKILL, "resume"),
         ):
-            run = start("run", "slow")
+            run = start("run", "slow", "--verbose")
             assert run.stdout is not None
             while "running" not in run.stdout.readline():
                 pass

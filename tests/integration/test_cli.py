@@ -28,6 +28,9 @@ command = "echo broken; exit 7"
 [jobs.slow]
 command = "echo begun; sleep 60"
 timeout_secs = 1
+[jobs.lost]
+command = "python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)'; sleep 20"
+run_as_root = true
 [jobs.imageless]
 command = "true"
 image = "no/such"
@@ -50,9 +53,9 @@ def valid(name: str, document: Any) -> Any:
         (["good"], 0, "passed"),
         (["good", "bad"], 1, "failed"),
         (["slow"], 3, "timed_out"),
-        (["imageless"], 4, "infrastructure"),
-        (["bad", "slow", "imageless"], 1, "failed"),
-        (["slow", "imageless"], 3, "timed_out"),
+        (["lost"], 4, "infrastructure"),
+        (["bad", "slow", "lost"], 1, "failed"),
+        (["slow", "lost"], 3, "timed_out"),
         (["good", "writable"], 2, "rejected"),
     ],
 )
@@ -389,6 +392,31 @@ def test_more_than_the_host_has_is_one_clear_line(pikaci: Command, line: str) ->
         assert 2 == done.returncode
         assert f"pikaci: {key} {value} of the job good is too much: the " in done.stderr
         assert f"-> write at most `{key} = " in done.stderr
+        assert [] == list(pikaci.root.glob("jobs/*"))
+
+
+@pytest.mark.parametrize(
+    ("line", "told", "next_step"),
+    [
+        ('image = "pikaci/dve"', "there is no image pikaci/dve in", "did you mean `pikaci/dev`?"),
+        ('network = "no-such"', "there is no network no-such on local", "-> none, or a managed"),
+        ('instance_type = "virtual-machine"', "is of type container;", '-> set instance_type = "c'),
+    ],
+)
+def test_what_the_host_does_not_have_is_one_clear_line(
+    pikaci: Command, line: str, told: str, next_step: str
+) -> None:
+    """Planned or run, it is refused with exit code 2, and nothing is made."""
+    pikaci.write(JOBS.replace('"echo fine"', f'"echo fine"\n{line}'))
+
+    for options in (["--dry-run"], []):
+        done = pikaci("run", *options, "good")
+
+        assert 2 == done.returncode
+        assert f"pikaci: {line.partition(' =')[0]} of the job good: " in done.stderr
+        assert told in done.stderr
+        assert next_step in done.stderr
+        assert "incus create" not in done.stdout
         assert [] == list(pikaci.root.glob("jobs/*"))
 
 

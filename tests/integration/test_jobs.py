@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from orchestrator.errors import one_error
 from orchestrator.journal import open_journal
 from states import events as ev
+from states.errors import SpecError
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
@@ -373,16 +375,14 @@ async def test_a_mount_that_is_missing_in_the_guest_is_named(runs: Runs) -> None
     assert "within 1 s: the mount /workspace is missing" in job.failure.message
 
 
-async def test_a_missing_image_fails_before_an_instance_is_made(runs: Runs) -> None:
+async def test_a_missing_image_is_refused_before_there_is_a_job(runs: Runs) -> None:
     """The message names alias, project and host, and the command that makes an image."""
-    job = await runs.run_one(JobSpec(command="true", image="no/such"))
+    with pytest.raises(SpecError) as refused, one_error():
+        await runs.run_one(JobSpec(command="true", image="no/such"))
 
-    assert (State.FAILED, None) == (job.state, job.instance)
-    assert job.failure is not None
-    assert FailureKind.INFRASTRUCTURE == job.failure.kind
     for word in ("no/such", "pikaci", "local"):
-        assert word in job.failure.message
-    assert "pikaci image build" in job.failure.resolution
+        assert word in str(refused.value)
+    assert "pikaci image build" in refused.value.resolution
 
 
 async def test_a_mount_source_that_vanishes_is_infrastructure_and_named(runs: Runs) -> None:

@@ -281,6 +281,19 @@ def test_what_was_not_collected_whole_is_no_artifact(tmp_path: Path) -> None:
     assert [] == list_artifacts(tmp_path / "artifacts")
 
 
+@pytest.mark.parametrize("key", ["image", "network"])
+async def test_what_the_host_does_not_have_is_refused(tmp_path: Path, key: str) -> None:
+    """With 422, and no run."""
+    body = {"workspace": str(tmp_path), "jobs": {"a": {"command": "true", key: "no-such"}}}
+    async with open_served() as served:
+        answer = await served.http.post("/v1/runs", json=body)
+
+        told = await problem(answer, 422)
+        assert f"{key} of the job a: there is no {key} no-such" in told["title"]
+        assert told["resolution"]
+        assert [] == served.orchestrator.journal.jobs()
+
+
 async def test_all_mistakes_of_a_submission_are_told_at_once() -> None:
     """In the words of the command line: a line for each in `detail`."""
     body = b'{"workspace": "/", "jobs": {"a": {"command": "x", "timeout": 1, "cpus": 0}}}'

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given, settings
@@ -56,13 +57,18 @@ async def test_jobs_run_beside_each_other_and_each_has_its_end(
 ) -> None:
     """One that fails, or meets a fault, is no concern of the others."""
     async with open_rig(tmp_path) as rig:
+        (image,) = rig.fake.store.images("pikaci").values()
+        alien = msgspec.structs.replace(
+            image, fingerprint="e" * 64, aliases=["of/another/contract"], properties={}
+        )
+        rig.fake.store.images("pikaci")[alien.fingerprint] = alien
         jobs = await run(
             rig,
             workspace,
             {
                 "good": sample_shell_job(command="true"),
                 "bad": sample_shell_job(command="exit 3"),
-                "lost": sample_shell_job(command="true", image="no/such"),
+                "lost": sample_shell_job(command="true", image="of/another/contract"),
             },
         )
 
