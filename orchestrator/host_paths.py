@@ -210,6 +210,12 @@ def _gives_control(source: str, place: _Place | None, controls: Sequence[_Contro
     return ""
 
 
+def file_system_of(path: str) -> str:
+    """The kind of the file system that a path is on (`ext4`, `overlay`); "" if it is not known."""
+    place = _place(os.path.realpath(path), _mounts())
+    return place.kind if place is not None else ""
+
+
 def _covers(parent: str, path: str) -> bool:
     return path == parent or path.startswith(f"{parent.rstrip('/')}/")
 

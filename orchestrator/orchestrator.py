@@ -144,7 +144,7 @@ class Orchestrator:
             root.make()
             if incus is not None:
                 return root, incus, None
-            return root, open_incus(settings.host), local_id_range(settings.host.remote)
+            return root, open_incus(settings.host, root), local_id_range(settings.host.remote)
 
         root, client, ids = await look_up(f"the state root of {settings.workspace}", prepare)
         async with in_thread(open_journal(root.journal)) as journal:

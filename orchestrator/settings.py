@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +53,25 @@ class Settings:
         return StateRoot(self.state_root or default_state_root(self.workspace))
 
 
-def open_incus(host: Host | None = None) -> Incus:
-    """The daemon that jobs run on, with pikaci's own client configuration."""
+def open_incus(host: Host | None = None, root: StateRoot | None = None) -> Incus:
+    """The daemon that jobs run on, with pikaci's own client configuration.
+
+    It is in the user's state directory. With a state `root` elsewhere it is in that: then nothing
+    is written outside of it. A remote host needs the user's: the remotes and keys are there.
+    """
     host = host or Host()
-    return Incus(user_state_dir() / "incus", project=host.project, remote=host.remote)
+    ours = user_state_dir()
+    own = root is not None and host.remote == "local" and not root.path.is_relative_to(ours)
+    conf = (root.path if root is not None and own else ours) / "incus"
+    return Incus(conf, project=host.project, remote=host.remote)
+
+
+@contextmanager
+def incus_to_look(host: Host, root: StateRoot) -> Iterator[Incus]:
+    """An `open_incus` that does not create the state root, for commands that change nothing."""
+    incus = open_incus(host, root)
+    if root.path in incus.conf.parents and not root.path.is_dir():
+        with tempfile.TemporaryDirectory(prefix="pikaci-incus-") as conf:
+            yield Incus(Path(conf), project=host.project, remote=host.remote)
+    else:
+        yield incus

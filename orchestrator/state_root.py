@@ -11,10 +11,15 @@ from orchestrator.errors import UsageError
 
 
 def user_state_dir() -> Path:
-    """The user's state directory for pikaci (XDG_STATE_HOME, or ~/.local/state)."""
+    """The user's state directory for pikaci (XDG_STATE_HOME, or ~/.local/state).
+
+    It need not exist, and a user without a home has one that cannot.
+    """
     base = os.environ.get("XDG_STATE_HOME") or ""
-    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
-    return root / "pikaci"
+    if not base.startswith("/"):
+        home = os.path.expanduser("~")
+        base = f"{home if home.startswith('/') else '/dev/null'}/.local/state"
+    return Path(base) / "pikaci"
 
 
 def default_state_root(workspace: Path) -> Path:

@@ -8,14 +8,23 @@ is not trusted: the same exec checks both types.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.plan import Plan
 from orchestrator.errors import one_error
+from orchestrator.host_paths import file_system_of
 from orchestrator.incus import Incus, Stdin, to_sink
-from orchestrator.incus.errors import AgentAway, AlreadyDone, IncusError, IncusMissing
+from orchestrator.incus.errors import (
+    AgentAway,
+    AlreadyDone,
+    IncusError,
+    IncusMissing,
+    MappingUnsupported,
+)
 from states.errors import PikaciError
 from states.spec import InstanceType
 
@@ -27,6 +36,7 @@ BOOTED_AGAIN_SECS = 0.1
 MAX_LINE_BYTES = 1 << 20
 
 READY = "instance-ready"
+SNAPSHOT_DEVICE = "pikaci-snapshot"
 
 
 class NotReady(PikaciError):
@@ -60,6 +70,8 @@ async def _start(incus: Incus, plan: Plan, announced: _Announced, stdin: Stdin |
         await incus.perform(commands.start(plan, stdin=stdin))
     except AlreadyDone:
         pass  # started by a process that died before it could record it
+    except MappingUnsupported as error:
+        raise await trio.to_thread.run_sync(_with_source, error, plan) from None
     booted_by = trio.current_time() + d.ready_secs
     while True:
         try:
@@ -137,3 +149,18 @@ async def _listen(incus: Incus, plan: Plan, announced: _Announced) -> None:
         # The monitor ends when its daemon does; an announcement may have been missed.
         announced.look()
         await trio.sleep(LISTEN_AGAIN_SECS)
+
+
+def _with_source(error: MappingUnsupported, plan: Plan) -> MappingUnsupported:
+    """The error with the directory that cannot be mounted, and its file system; reads the disk."""
+    found = re.search(r'device mount "([^"]+)"', error.brief)
+    device = found[1] if found else ""
+    source = plan.devices.get(device, {}).get("source", "")
+    kind = file_system_of(source) if source and plan.host.remote == "local" else ""
+    return MappingUnsupported(
+        f"{source or device or 'a directory'} cannot be mounted into a container: its file system"
+        f"{f' ({kind})' if kind else ''} cannot show its files to other user ids",
+        details=error.details,
+        resolution=f"{'name a state root' if device == SNAPSHOT_DEVICE else 'use a directory'} on"
+        " another file system, such as ext4, xfs or btrfs",
+    )

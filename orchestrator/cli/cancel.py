@@ -74,7 +74,7 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool, output: 
         alive = {row.id: row for row in rows if not row.ended}
         unreadable = journal.unreadable(alive)
         jobs = {row.id: row.run for row in alive.values() if row.id not in unreadable}
-        context = Context(root=root, journal=journal, incus=open_incus())
+        context = Context(root=root, journal=journal, incus=open_incus(root=root))
 
         with trio.move_on_after(ASK_SECS):
             await cancel_jobs(context, jobs, tasks=None, reason=REASON, hurry=hurry)

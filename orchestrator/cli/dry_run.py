@@ -28,7 +28,7 @@ from orchestrator.job.host_names import check_host_names
 from orchestrator.job.host_size import HostSizes, Lowered
 from orchestrator.job.submission import Judged, Request, judge
 from orchestrator.mount_points import hidden_mounts
-from orchestrator.settings import open_incus
+from orchestrator.settings import incus_to_look, open_incus
 from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain, plain_lines
 from states.graph import resolved
@@ -47,7 +47,7 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
     judged = judge(request)
     for name, error in judged.refused.items():
         raise UsageError(f"{name}: {error}", details=error.details, resolution=error.resolution)
-    judged, lowered = trio.run(_ask, judged)
+    judged, lowered = trio.run(_ask, judged, root)
     for warning in lowered | hidden_mounts(judged.request.specs):
         click.echo(f"warning: {plain(warning)}", err=True)
     for name, spec in judged.request.specs.items():
@@ -58,12 +58,12 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
     return EXIT_CODES[Verdict.PASSED]
 
 
-async def _ask(judged: Judged) -> tuple[Judged, Lowered]:
+async def _ask(judged: Judged, root: StateRoot) -> tuple[Judged, Lowered]:
     """What a submission asks Incus. Without an Incus the plan is printed too."""
-    incus = open_incus(Host())
-    with suppress(DaemonUnreachable, IncusMissing):
-        await check_host_names(Images(incus), judged.request.specs)
-    return await HostSizes(incus, Host()).fit(judged)
+    with incus_to_look(Host(), root) as incus:
+        with suppress(DaemonUnreachable, IncusMissing):
+            await check_host_names(Images(incus), judged.request.specs)
+        return await HostSizes(incus, Host()).fit(judged)
 
 
 def _plan(name: str, spec: JobSpec, root: StateRoot, lease: timedelta) -> Plan:

@@ -65,7 +65,10 @@ async def _reap(root: StateRoot, dry_run: bool, expired: bool, output: str) -> i
     root.make()
     with open_journal(root.journal) as journal, share_root(root.path):
         context = Context(
-            root=root, journal=journal, incus=open_incus(), ids=local_id_range(Host().remote)
+            root=root,
+            journal=journal,
+            incus=open_incus(root=root),
+            ids=local_id_range(Host().remote),
         )
         late = overdue(context)
         doomed = await (reaper.expired if expired else reaper.unneeded)(context)

@@ -53,7 +53,10 @@ def resume_jobs(root: StateRoot, output: str) -> int:
 async def _resume(root: StateRoot, output: str) -> int:
     with existing_journal(root) as journal, share_root(root.path):
         context = Context(
-            root=root, journal=journal, incus=open_incus(), ids=local_id_range(Host().remote)
+            root=root,
+            journal=journal,
+            incus=open_incus(root=root),
+            ids=local_id_range(Host().remote),
         )
         found = _find(context)
         view = _View(output, found.jobs)

@@ -72,7 +72,7 @@ async def _run(
         context = Context(
             root=root,
             journal=journal,
-            incus=open_incus(),
+            incus=open_incus(root=root),
             ids=local_id_range(Host().remote),
             keep_secs=keep_secs,
             on_progress=watch.publishing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import msgspec
 from orchestrator.attempt.plan import Host
 from orchestrator.contract import contract
 from orchestrator.host.setup import DEV_IMAGE
+from orchestrator.host_paths import file_system_of
 from orchestrator.image.store import find_image
 from orchestrator.incus import Deadline, Incus
 from orchestrator.incus.errors import DaemonUnreachable, PoolNotFound, ProjectNotFound
@@ -34,6 +35,9 @@ CALL_SECS = 20.0
 LOW_POOL_SHARE = 0.1
 LOW_DISK_BYTES = 1 << 30
 MAX_SHOWN = 3
+# File systems that Incus cannot show to a container's user ids (tried: Incus 6.0.4, Linux 6).
+UNMAPPED = frozenset({"overlay"})
+NOTHING: Mapping[str, str] = {}
 # With lower values a host runs about 16 guests with an init system; more die at start.
 SYSCTLS = {
     "fs/inotify/max_user_instances": 8192,
@@ -53,10 +57,17 @@ class Row(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-async def examine(incus: Incus, host: Host, root: StateRoot) -> AsyncIterator[Row]:
-    """Check everything that a job needs, in the order in which it needs it."""
+async def examine(
+    incus: Incus, host: Host, root: StateRoot, mounted: Mapping[str, str] = NOTHING
+) -> AsyncIterator[Row]:
+    """Check everything that a job needs, in the order in which it needs it.
+
+    `mounted` are the host directories that jobs mount, each by its key in the job file.
+    """
     yield _command("git", "apt-get install git")
     yield _state_root(root)
+    for row in _mounts(mounted):
+        yield row
     yield _journal(root)
     command = _command(incus.program, "apt-get install incus-client, or `make setup`")
     yield command
@@ -99,9 +110,21 @@ def _state_root(root: StateRoot) -> Row:
                    "name another with --state-root")  # fmt: skip
     free = shutil.disk_usage(above).free
     found = f"{root.path}, {size(free)} free"
+    if (kind := file_system_of(str(root.path))) in UNMAPPED:
+        found = f"{root.path} is on {kind}, which no container can mount"
+        remedy = "name one on another file system with --state-root"
+        return Row("missing", "state root", found, remedy)
     if free < LOW_DISK_BYTES:
         return Row("warning", "state root", found, "pikaci gc --keep 5")
     return Row("ok", "state root", found)
+
+
+def _mounts(mounted: Mapping[str, str]) -> Iterator[Row]:
+    """The rows for directories that Incus cannot mount into a container."""
+    for key, path in mounted.items():
+        if (kind := file_system_of(path)) in UNMAPPED:
+            found = f"{key}: {path} is on {kind}, which no container can mount"
+            yield Row("missing", "mount", found, "use a directory on another file system")
 
 
 def _journal(root: StateRoot) -> Row:

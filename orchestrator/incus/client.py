@@ -212,14 +212,24 @@ class Incus:
 
     async def _make_conf(self) -> None:
         if not self._conf_is_there:
-            await trio.to_thread.run_sync(
-                lambda: self.conf.mkdir(parents=True, exist_ok=True, mode=0o700)
-            )
+            try:
+                await trio.to_thread.run_sync(
+                    lambda: self.conf.mkdir(parents=True, exist_ok=True, mode=0o700)
+                )
+            except OSError as error:
+                raise IncusMissing(
+                    f"the incus command has no directory for its configuration: {self.conf}:"
+                    f" {error.strerror}",
+                    resolution="set HOME or XDG_STATE_HOME to a directory that you may write to, or"
+                    " name one with --state-root",
+                ) from None
             self._conf_is_there = True
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        return {**inherited, "INCUS_CONF": str(self.conf), "LC_ALL": "C.UTF-8"}
+        # The client makes its cache even if it has nothing to put there.
+        ours = {"INCUS_CONF": str(self.conf), "INCUS_CACHE": str(self.conf / "cache")}
+        return {**inherited, **ours, "LC_ALL": "C.UTF-8"}
 
 
 class _Output:

@@ -136,6 +136,10 @@ class PoolFull(IncusError):
     hint = "`pikaci gc` frees space that pikaci uses; `incus storage info pikaci` shows the pool"
 
 
+class MappingUnsupported(IncusError):
+    """A mounted directory is on a file system whose owners cannot be mapped, such as overlayfs."""
+
+
 class LeftByEarlierDaemon(IncusError):
     """The disk file or directory for a new storage pool exists already, but belongs to no pool."""
 
@@ -174,6 +178,7 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     ("Storage pool not found", PoolNotFound),
     ("Image not found", ImageNotFound),
     ("UNIQUE constraint failed: instances.project_id", NameTaken),
+    ("idmapping abilities are required", MappingUnsupported),
     ("contain an existing filesystem", LeftByEarlierDaemon),
     ("Storage pool directory", LeftByEarlierDaemon),
     ("already exists", NameTaken),

@@ -18,7 +18,9 @@ from orchestrator.attempt.boot import LOOK_AGAIN_SECS, NotReady, boot
 from orchestrator.attempt.plan import Plan, make_plan
 from orchestrator.fake_incus import FakeIncus, Image, words
 from orchestrator.fake_incus.daemon import BOOT_SECS
+from orchestrator.host_paths import file_system_of
 from orchestrator.incus import Call, Completed, Incus
+from orchestrator.incus.errors import MappingUnsupported
 from states.spec import Deadlines, InstanceType, JobSpec
 from tests.samples import sample_remote_context, sample_shell_job
 
@@ -231,3 +233,31 @@ async def test_a_guest_that_begins_without_programs(host: Host, autojump_clock: 
     with pytest.raises(NotReady, match="within 7 s: a shell with mountpoint is missing"):
         await boot(incus, plan)
     assert 7 == pytest.approx(trio.current_time() - began, abs=boot_module.BOOTED_AGAIN_SECS)
+
+
+@pytest.mark.parametrize(
+    ("device", "named", "next_step"),
+    [
+        ("pikaci-snapshot", "snapshot cannot be mounted into a container", "name a state root on"),
+        ("pikaci-other", "pikaci-other cannot be mounted into a container", "use a directory on"),
+    ],
+)
+async def test_a_directory_that_cannot_be_mapped_is_named(
+    host: Host, device: str, named: str, next_step: str
+) -> None:
+    """Incus names the device only, and not what is wrong with its directory."""
+    text = (
+        f'Error: Failed to setup device mount "{device}": idmapping abilities are required but'
+        " aren't supported on system"
+    )
+    plan = await host.created(InstanceType.CONTAINER)
+    host.fake.fail("start", with_error=text.removeprefix("Error: "))
+
+    with pytest.raises(MappingUnsupported) as failed:
+        await boot(host.incus, plan)
+
+    assert named in failed.value.brief
+    assert next_step in failed.value.resolution
+    assert text in failed.value.details
+    if device == "pikaci-snapshot":
+        assert f"({file_system_of(str(host.snapshot))})" in failed.value.brief

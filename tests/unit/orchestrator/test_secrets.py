@@ -339,6 +339,7 @@ async def test_a_client_inherits_only_what_it_needs(
     assert MARK not in had.values()
     assert wanted.items() <= had.items()
     assert str(tmp_path / "conf") == had["INCUS_CONF"]
+    assert str(tmp_path / "conf" / "cache") == had["INCUS_CACHE"]
 
 
 FILE = f"""
