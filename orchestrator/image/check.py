@@ -71,13 +71,23 @@ done
 say localhost "$(getent ahosts localhost 2>&1 | cut -d ' ' -f 1 | sort -u | tr '\n' ' ')"
 if getent hosts "$(cat /proc/sys/kernel/hostname)"; then say name known; else say name unknown; fi
 if touch /dev/shm/{_TOUCHED} 2>&1; then say /dev/shm written; else say /dev/shm refused; fi
+if ! type git 2>&1 || git config --system --get-all safe.directory | grep -qx "$PWD"; then
+  say .git accepted
+else
+  say .git refused
+fi
 exit 7
 """
 
 
-_PROMISES_OF_1_1 = {
-    "resolves localhost and its guest's name": {"localhost": "127.0.0.1 ::1 ", "name": "known"},
-    "has a /dev/shm of its own": {"/dev/shm": "written"},
+# Each with the minor version that it came with.
+_LATER_PROMISES = {
+    "resolves localhost and its guest's name": (
+        1,
+        {"localhost": "127.0.0.1 ::1 ", "name": "known"},
+    ),
+    "has a /dev/shm of its own": (1, {"/dev/shm": "written"}),
+    "can use the snapshot's .git": (2, {".git": "accepted"}),
 }
 
 
@@ -143,6 +153,7 @@ async def check_image(
         tree = Path(directory)
         tree.chmod(0o755)
         (tree / "probe").write_text("probe\n")
+        (tree / ".git").mkdir()
         spec = JobSpec(command="true", image=alias, instance_type=InstanceType(image.type))
         plan = _plan(host, spec, tree, image.fingerprint, owner, ready_secs)
         async with _guest(incus, plan):
@@ -257,14 +268,14 @@ class _Guest:
             tell(Row(f"a job of {who} {promise}", not wrong, ", ".join(wrong)))
         left = await self.exec("sh", "-c", f"ls -d /dev/shm/{_TOUCHED}")
         said["/dev/shm"] = "still there" if left.exit_code == 0 else said.get("/dev/shm", "")
-        for promise, expected in _PROMISES_OF_1_1.items():
+        for promise, (minor, expected) in _LATER_PROMISES.items():
             wrong = [f"{k} is {said.get(k)!r}" for k, v in expected.items() if said.get(k) != v]
             tell(
                 Row(
                     f"a job of {who} {promise}",
                     not wrong,
                     ", ".join(wrong),
-                    claimed=self._minor >= 1,
+                    claimed=self._minor >= minor,
                 )
             )
         ended = (done.exit_code, _verdict(result))

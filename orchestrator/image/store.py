@@ -26,6 +26,11 @@ LOOK_UP_SECS = 30.0
 IMPORT_SECS = 600.0
 KNOWN_SECS = 10.0
 WARNED_RUNS = 1000
+# What guests lack whose image keeps only the minor version before this one.
+_CAME_WITH = {
+    1: "localhost may not resolve, and a job that fills /dev/shm may lose its verdict",
+    2: "git may refuse the `.git` of a snapshot (`git = true`)",
+}
 
 
 class ImageMissing(PikaciError):
@@ -159,10 +164,10 @@ class Images:
         if image.minor >= contract().minor or (run, image.fingerprint) in self._warned:
             return ""
         self._warned.append((run, image.fingerprint))
+        lacking = "; ".join(what for minor, what in _CAME_WITH.items() if minor > image.minor)
         return (
             f"the image {image.alias} keeps guest contract {contract().version}.{image.minor}, not"
-            f" {contract().name}: in its guests localhost may not resolve, and a job that fills"
-            " /dev/shm may lose its verdict; build it anew"
+            f" {contract().name}: in its guests {lacking}; build it anew"
         )
 
 
