@@ -29,7 +29,7 @@ from states.spec import NAME_ALLOWED, NAME_PATTERN, JobSpec, SecretSource, broke
 SCHEMA = 1
 MAX_BYTES = 1 << 20
 TOP_LEVEL = ("schema", "defaults", "jobs", "snapshot")
-_GLOBS = ("include", "exclude")  # the keys of [snapshot]
+_GLOBS = ("include", "exclude")  # keys of [snapshot]
 # Tables whose keys are merged when [defaults] and a job both have them.
 _MERGED = ("env", "secrets", "deadlines")
 
@@ -39,13 +39,15 @@ class JobFile:
     """A parsed job file. Host paths in the specs are absolute.
 
     `include` are globs of git-ignored files to put into the snapshot, `exclude` of files to leave
-    out. `jobs` can contain a job that asks for a writable workspace: it is rejected when it is run.
+    out. With `git`, the snapshot gets a `.git` made by pikaci. `jobs` can contain a job that asks
+    for a writable workspace: it is rejected when it is run.
     """
 
     path: Path
     jobs: Mapping[str, JobSpec]
     include: tuple[str, ...]
     exclude: tuple[str, ...] = ()
+    git: bool = False
 
 
 def load(path: Path) -> JobFile:
@@ -71,7 +73,7 @@ def load(path: Path) -> JobFile:
             jobs[name] = _spec(path, defaults, own)
             wrong = list(_wrong_values(key, jobs[name], own))
         found += wrong
-    found += _wrong_globs(snapshot)
+    found += _wrong_snapshot(snapshot)
     if not found:
         found += [wrong.below(f"jobs.{name}") for name, wrong in broken_references(jobs)]
     _refuse(path, found)
@@ -80,7 +82,7 @@ def load(path: Path) -> JobFile:
             f"{path}: there are no jobs", resolution='add one: [jobs.NAME] command = "..."'
         )
     include, exclude = (tuple(snapshot.get(key, ())) for key in _GLOBS)
-    return JobFile(path, jobs, include, exclude)
+    return JobFile(path, jobs, include, exclude, snapshot.get("git", False))
 
 
 def select(
@@ -206,8 +208,10 @@ def _wrong_values(key: str, spec: JobSpec, own: dict[str, Any]) -> Iterator[Spec
         yield mistake.below(key if its_own else "defaults")
 
 
-def _wrong_globs(table: dict[str, Any]) -> Iterator[SpecError]:
-    yield from unknown_keys(table, _GLOBS, "snapshot")
+def _wrong_snapshot(table: dict[str, Any]) -> Iterator[SpecError]:
+    yield from unknown_keys(table, (*_GLOBS, "git"), "snapshot")
+    if not isinstance(git := table.get("git", False), bool):
+        yield SpecError("snapshot.git", f"is {shown_value(git)}", allowed="true or false")
     for key in _GLOBS:
         globs = table.get(key, [])
         if not isinstance(globs, list) or not all(isinstance(glob, str) and glob for glob in globs):

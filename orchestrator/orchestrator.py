@@ -293,12 +293,15 @@ class Orchestrator:
         *,
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
+        git: bool = False,
     ) -> Snapshot:
         """Publish a snapshot of a workspace; many jobs can then use it.
 
-        `include` are globs of git-ignored files to add, `exclude` of files to leave out.
+        `include` are globs of git-ignored files to add, `exclude` of files to leave out. With
+        `git`, it has a `.git` made by pikaci, at the workspace's commit; `UsageError` if there is
+        none.
         """
-        return await self._admission.publish(workspace, include=include, exclude=exclude)
+        return await self._admission.publish(workspace, include=include, exclude=exclude, git=git)
 
     async def find_submitted(self, request: Request) -> RunHandle | None:
         """The run that was submitted earlier with the request's key; None if there is none.

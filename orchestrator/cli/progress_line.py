@@ -17,7 +17,8 @@ _CLEAR = "\r\x1b[K"
 def describe_progress(progress: Progress) -> str:
     """What is being done to how many files, on one line."""
     if not progress.total:
-        return f"snapshot: {progress.doing} files"
+        what = "git's history" if progress.doing == "packing" else "files"
+        return f"snapshot: {progress.doing} {what}"
     files = f"{progress.files} of {progress.total} files"
     return f"snapshot: {progress.doing} {files}, {size(progress.size)}"
 

@@ -159,4 +159,4 @@ def _from_file(tree: Path, path: Path, names: tuple[str, ...], root: StateRoot) 
 
     loaded = load(path)
     specs = select(loaded, names, mount_rule=MountRule((root.path,)))
-    return Request(tree, specs, include=loaded.include, exclude=loaded.exclude)
+    return Request(tree, specs, include=loaded.include, exclude=loaded.exclude, git=loaded.git)

@@ -137,6 +137,7 @@ async def _submit(client: Client, request: Request) -> RunAnswer:
         jobs=dict(request.specs),
         include=request.include,
         exclude=request.exclude,
+        git=request.git,
         snapshot=ev.SnapshotRef(hash=there.hash, commit=there.commit, dirty=there.dirty)
         if there is not None
         else None,

@@ -83,9 +83,27 @@ class Git:
             success=success,
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that git runs with, apart from those that name directories or files."""
+        return {
+            key: value
+            for key, value in self._env.items()
+            if key not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY")
+        }
+
+    @property
+    def objects(self) -> Path:
+        """The directory of the repository's objects. `KeyError` without a repository."""
+        return Path(self._env["GIT_OBJECT_DIRECTORY"])
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file of git's own directory: one that the real repository also has, as data."""
+        (self._git_dir / name).write_bytes(content)
+
     def check_out(self, commit: str) -> None:
         """Set git's HEAD to this commit."""
-        (self._git_dir / "HEAD").write_text(commit + "\n")
+        self.put("HEAD", f"{commit}\n".encode())
 
     def forget(self, names: list[bytes]) -> None:
         """Use a copy of the index without these entries."""

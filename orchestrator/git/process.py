@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.errors import SnapshotError
 from orchestrator.git.repository import REPAIR, Unreadable
 
 GIT_SECS = 120
+CHECK_SECS = 0.2
 SLOW_SECS = 3  # then look for a pipe that git may be blocked on
 _OPENED = (b".gitattributes", b".gitignore", b"HEAD", b"commondir")
 _SHOWN = 2000  # characters of git's message
@@ -32,9 +34,12 @@ def run_git(
     where: Path,
     stdin: bytes = b"",
     success: tuple[int, ...] = (0,),
+    secs: float | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run git for at most `GIT_SECS`. Errors name `where`.
+    """Run git for at most `secs`, by default `GIT_SECS`. Errors name `where`.
 
+    `check` is called each `CHECK_SECS`; if it raises, git is killed.
     Raises `Unreadable` with git's message if the exit code is not in `success`, and for a pipe that
     git is blocked on.
     """
@@ -54,7 +59,7 @@ def run_git(
         ) from None
     with git:
         try:
-            out, err = _output(git, stdin, where)
+            out, err = _output(git, stdin, where, secs or GIT_SECS, check)
         finally:
             git.kill()  # no effect if it has ended
     if git.returncode not in success:
@@ -62,22 +67,35 @@ def run_git(
     return subprocess.CompletedProcess(git.args, git.returncode, out, err)
 
 
-def _output(git: subprocess.Popen[bytes], stdin: bytes, where: Path) -> tuple[bytes, bytes]:
-    try:
-        return git.communicate(stdin, timeout=SLOW_SECS)
-    except subprocess.TimeoutExpired:
-        if (pipe := _pipe_below(where)) is not None:
-            raise Unreadable(
-                f"{os.fsdecode(pipe)!a}: git's file is not a regular file",
-                resolution="remove it",
-            ) from None
-    try:
-        return git.communicate(timeout=GIT_SECS)
-    except subprocess.TimeoutExpired:
-        raise SnapshotError(
-            f"{where}: git did not end within {GIT_SECS} s",
-            resolution="find out what makes `git status` slow there",
-        ) from None
+def _output(
+    git: subprocess.Popen[bytes],
+    stdin: bytes,
+    where: Path,
+    secs: float,
+    check: Callable[[], None],
+) -> tuple[bytes, bytes]:
+    began = time.monotonic()
+    looked = False
+    while True:
+        try:
+            # Only the first call sends stdin, and later ones must not name any.
+            return git.communicate(stdin, timeout=CHECK_SECS)
+        except subprocess.TimeoutExpired:
+            stdin = b""
+        check()
+        took = time.monotonic() - began
+        if took > SLOW_SECS and not looked:
+            looked = True
+            if (pipe := _pipe_below(where)) is not None:
+                raise Unreadable(
+                    f"{os.fsdecode(pipe)!a}: git's file is not a regular file",
+                    resolution="remove it",
+                )
+        if took > secs:
+            raise SnapshotError(
+                f"{where}: git did not end within {secs:g} s",
+                resolution="find out what makes `git status` slow there",
+            )
 
 
 def _pipe_below(directory: Path) -> bytes | None:

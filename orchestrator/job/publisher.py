@@ -66,6 +66,7 @@ class Publisher:
         *,
         include: tuple[str, ...] = (),
         exclude: tuple[str, ...] = (),
+        git: bool = False,
     ) -> Snapshot:
         """Publish the workspace as it is now."""
         tree = await look_up(
@@ -81,6 +82,7 @@ class Publisher:
                     own=(self._root.path,),
                     include=include,
                     exclude=exclude,
+                    git=git,
                     owner=(contract().user.uid, contract().user.gid),
                     index=self._root.index(tree),
                     progress=progress,
@@ -110,7 +112,10 @@ class Publisher:
                 nursery.start_soon(check_host_names, self._images, request.specs)
                 results.append(
                     await self.publish(
-                        request.workspace, include=request.include, exclude=request.exclude
+                        request.workspace,
+                        include=request.include,
+                        exclude=request.exclude,
+                        git=request.git,
                     )
                 )
         return results[0]

@@ -30,10 +30,10 @@ class Request:
     """A request to run jobs of one workspace. `specs` are by name.
 
     `include` are globs of git-ignored files to put into the snapshot, `exclude` of files to leave
-    out. The outputs of the jobs `fresh` are made anew. `key` makes repeated requests one
-    submission, "" for none. A given `snapshot` is used as it is; otherwise the workspace is
-    published. `asked` is a hash of the request, to detect a different request with the same key;
-    `as_sent` sets it.
+    out. With `git`, the snapshot gets a `.git` made by pikaci. The outputs of the jobs `fresh` are
+    made anew. `key` makes repeated requests one submission, "" for none. A given `snapshot` is used
+    as it is; otherwise the workspace is published. `asked` is a hash of the request, to detect a
+    different request with the same key; `as_sent` sets it.
     """
 
     workspace: Path
@@ -44,6 +44,7 @@ class Request:
     key: str = ""
     snapshot: Snapshot | None = None
     asked: str = ""
+    git: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,9 +214,9 @@ def as_sent(request: Request) -> Request:
         return request
     asked = {field.name: getattr(request, field.name) for field in fields(request)}
     del asked["key"], asked["asked"]
-    for name in ("exclude", "fresh"):
-        if not asked[name]:
-            del asked[name]  # so that requests hash as they did before there was such a key
+    for added in ("exclude", "git", "fresh"):
+        if not asked[added]:
+            del asked[added]  # so that requests hash as they did before there was such a key
     encoded = msgspec.json.encode(asked, enc_hook=str, order="deterministic")
     return replace(request, asked=hashlib.sha256(encoded).hexdigest())
 

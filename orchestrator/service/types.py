@@ -30,14 +30,15 @@ class SubmitRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Jobs of one workspace, a directory on the service's host. All of them see one snapshot of it.
 
     `include` are globs of git-ignored files that the snapshot also gets, `exclude` of files that it
-    leaves out. With the `snapshot` of an earlier run, no new one is made. Host paths in specs must
-    be absolute.
+    leaves out. With `git` it has a `.git` made by pikaci, at the workspace's commit. With the
+    `snapshot` of an earlier run, no new one is made. Host paths in specs must be absolute.
     """
 
     workspace: _Path
     jobs: Annotated[dict[JobName, JobSpec], msgspec.Meta(min_length=1, max_length=MAX_JOBS)]
     include: tuple[_Glob, ...] = ()
     exclude: tuple[_Glob, ...] = ()
+    git: bool = False
     snapshot: SnapshotRef | None = None
 
 

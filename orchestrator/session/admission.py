@@ -115,12 +115,19 @@ class Admission:
         return run
 
     async def publish(
-        self, workspace: Path | None, *, include: tuple[str, ...], exclude: tuple[str, ...]
+        self,
+        workspace: Path | None,
+        *,
+        include: tuple[str, ...],
+        exclude: tuple[str, ...],
+        git: bool = False,
     ) -> Snapshot:
         """Publish a snapshot of the workspace, for later submissions."""
         self._check_open()
         async with submitting(self._jobs.root.snapshots):
-            return await self._publisher.publish(workspace, include=include, exclude=exclude)
+            return await self._publisher.publish(
+                workspace, include=include, exclude=exclude, git=git
+            )
 
     async def find(self, request: Request) -> RunHandle | None:
         """The run that was submitted earlier with the request's key; None if there is none.

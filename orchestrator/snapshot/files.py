@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.errors import UsageError
+from orchestrator.git.history import History
 from orchestrator.git.isolated import Git
 from orchestrator.git.repository import (
     NotARepository,
@@ -23,6 +24,7 @@ from orchestrator.git.repository import (
 )
 from orchestrator.git.settings import UserSettings
 from orchestrator.git.tree import GITLINK, Entry, Tree
+from orchestrator.snapshot.git_dir import history_of
 from orchestrator.snapshot.globs import Exclusion, included
 
 MAX_DEPTH = 400  # nested directories; copying and deleting a tree is recursive
@@ -34,13 +36,15 @@ class WorkspaceFiles:
     """The relative names of all files and links of a workspace, sorted, and their git state.
 
     `commit` is the commit that is checked out; `dirty` says whether the tree differs from it. Both
-    are None outside a repository; before the first commit, only `commit` is None.
+    are None outside a repository; before the first commit, only `commit` is None. `history` is what
+    the snapshot's own `.git` is made from, if it gets one.
     """
 
     names: list[bytes]
     commit: str | None
     dirty: bool | None
     warnings: tuple[str, ...]
+    history: History | None = None
 
 
 def workspace_files(
@@ -49,13 +53,16 @@ def workspace_files(
     own: tuple[Path, ...] = (),
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
+    git: bool = False,
 ) -> WorkspaceFiles:
     """The files that go into a snapshot.
 
     `own` are directories of pikaci's, which stay out; `include` are globs of ignored files to add,
-    `exclude` of files to leave out, whatever else holds for them. Raises `UsageError` for a socket,
-    pipe or device that is not left out, for an invalid glob, and for a tree that is too deep;
-    `SnapshotError` for a repository that cannot be read. Writes nothing to the workspace.
+    `exclude` of files to leave out, whatever else holds for them. With `git`, the history is read
+    too. Raises `UsageError` for a socket, pipe or device that is not left out, for an invalid glob,
+    for a tree that is too deep, and with `git` for a workspace that is not the root of a repository
+    with a commit; `SnapshotError` for a repository that cannot be read. Writes nothing to the
+    workspace.
     """
     root = Path(os.path.realpath(workspace))
     excluded = tuple(
@@ -67,6 +74,7 @@ def workspace_files(
     with tempfile.TemporaryDirectory(prefix="pikaci-git-") as scratch:
         reader = _Reader(root, excluded, left_out, Path(scratch))
         reader.read()
+        history = reader.history() if git else None
     unused = []
     for glob in include:
         added = set(included(root, glob))
@@ -83,7 +91,7 @@ def workspace_files(
     unused += [f"exclude: {glob!r}" for glob in exclude if glob in left_out.unused]
     reader.warnings += [f"snapshot.{one} matches no file" for one in unused]
     dirty = reader.dirty if reader.in_repository else None
-    return WorkspaceFiles(names, reader.commit, dirty, tuple(reader.warnings))
+    return WorkspaceFiles(names, reader.commit, dirty, tuple(reader.warnings), history)
 
 
 @dataclass
@@ -107,9 +115,10 @@ class _Reader:
         self._directories: dict[bytes, bool] = {}
         self._empty: list[bytes] = []
         self._plain: list[bytes] = []
+        self._outer: tuple[Tree, list[Entry]] | None = None
 
     def read(self) -> None:
-        tree, entries = self._first()
+        tree, entries = self._outer = self._first()
         trees = list(self._read(tree, entries))
         while trees:
             tree = trees.pop()
@@ -123,6 +132,23 @@ class _Reader:
                 "submodules without their own repository are treated as plain directories:"
                 f" {_shown(self._plain)}"
             )
+
+    def history(self) -> History:
+        """The history of the workspace's commit, after `read`."""
+        assert self._outer is not None
+        tree, entries = self._outer
+        left_out = frozenset(
+            entry.name
+            for entry in entries
+            if entry.mode
+            and (
+                (entry.sparse and entry.name not in self.names)
+                or (entry.mode == GITLINK and entry.name in self._empty)
+                or (self.excluded and _below(entry.name, self.excluded))
+                or self.left_out.takes(entry.name)
+            )
+        )
+        return history_of(self.root, tree, self.commit, left_out)
 
     def _first(self) -> tuple[Tree, list[Entry]]:
         repository = find_repository(self.root)

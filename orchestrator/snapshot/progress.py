@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass
 class Progress:
-    """What is being done (`listing`, `reading`, `copying`) to how many files.
+    """What is being done (`listing`, `reading`, `copying`, `packing`) to how many files.
 
-    `files` of `total` are done, and had `size` bytes. While files are listed, all are 0.
+    `files` of `total` are done, and had `size` bytes. While files are listed, or
+    git's history is packed, all are 0.
     """
 
     doing: str = "listing"

@@ -25,6 +25,7 @@ from orchestrator.errors import SnapshotError
 from orchestrator.slow_files import sync_file_system
 from orchestrator.snapshot.content import Access
 from orchestrator.snapshot.files import WorkspaceFiles, workspace_files
+from orchestrator.snapshot.git_dir import GitDir, large_history
 from orchestrator.snapshot.index import UNFINISHED, Index, Seen, read_index, write_index
 from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.size import large_warning
@@ -52,19 +53,21 @@ async def publish(
     own: tuple[Path, ...] = (),
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
+    git: bool = False,
     owner: tuple[int, int],
     index: Path | None = None,
     progress: Progress | None = None,
 ) -> Snapshot:
     """Publish the workspace in `snapshots`, unless it is there already.
 
-    `own`, `include` and `exclude` are those of `workspace_files`. `owner` is the (uid, gid) of the
-    job's user in a guest. As root, the files are given to it, with their modes. Otherwise the copy
-    is made readable for everybody, which is safe because `snapshots` is private. The hash covers
-    names, bytes, modes and link targets as they are in the workspace. A file has the time that it
-    had when it first was in a snapshot with these bytes. The file `index` is what this workspace's
-    earlier publishers knew of it; without one, every file is read and copied. `progress` counts
-    meanwhile. A cancellation takes effect between two files, or two pieces of a large one.
+    `own`, `include`, `exclude` and `git` are those of `workspace_files`. With `git`, the snapshot
+    has a `.git` made by pikaci. `owner` is the (uid, gid) of the job's user in a guest. As root,
+    the files are given to it, with their modes. Otherwise the copy is made readable for everybody,
+    which is safe because `snapshots` is private. The hash covers names, bytes, modes and link
+    targets as they are in the workspace. A file has the time that it had when it first was in a
+    snapshot with these bytes. The file `index` is what this workspace's earlier publishers knew of
+    it; without one, every file is read and copied. `progress` counts meanwhile. A cancellation
+    takes effect between two files, or two pieces of a large one.
     """
     progress = progress or Progress()
 
@@ -72,7 +75,7 @@ async def publish(
         try:
             # Before anything is looked at: what is written from now on is not believed later.
             began = time.time_ns()
-            files = workspace_files(workspace, own=own, include=include, exclude=exclude)
+            files = workspace_files(workspace, own=own, include=include, exclude=exclude, git=git)
             return _publish(workspace, snapshots, files, Access(owner), index, began, progress)
         except OSError as error:
             raise SnapshotError(
@@ -95,15 +98,22 @@ def _publish(
     root = os.fsencode(workspace)
     index = read_index(path, workspace) if path is not None else Index(root)
     tree = read_tree(root, files.names, index, progress)
-    found = tree_hash(tree)
+    history = files.history
+    key = history.key if history is not None else b""
+    found = tree_hash(tree, key)
     if not (snapshots / found).exists():
-        same = _same(index, tree, snapshots) if index.owner == access.holder else {}
-        found, tree = publish_tree(root, snapshots, found, tree, access, same, progress)
+        known = index.owner == access.holder
+        same = _same(index, tree, snapshots) if known else {}
+        previous = snapshots / index.snapshot if known else None
+        git_dir = GitDir(history, previous, access, progress) if history is not None else None
+        found, tree = publish_tree(root, snapshots, found, tree, access, same, progress, git_dir)
     if path is not None and not _is_known(tree, found, index):
         seen = {name: one for name, one in tree.items() if isinstance(one, Seen)}
         write_index(path, Index(root, found, access.holder, began, seen))
     warnings = files.warnings
     if (large := large_warning(tree)) is not None:
+        warnings += (large,)
+    if history is not None and (large := large_history(snapshots / found)) is not None:
         warnings += (large,)
     return Snapshot(found, snapshots / found, files.commit, files.dirty, warnings)
 
@@ -135,14 +145,17 @@ def publish_tree(
     access: Access,
     same: dict[bytes, bytes],
     progress: Progress,
+    git_dir: GitDir | None,
 ) -> tuple[str, dict[bytes, Content]]:
     """Publish a tree that was read, and whose hash was `found`; the same of what was copied."""
     new = snapshots / f"{UNFINISHED}{secrets.token_hex(8)}"
     new.mkdir(mode=0o755)
     try:
         copied = copy_tree(root, tree, os.fsencode(new), access, same, progress)
-        if copied != tree:
-            found = tree_hash(copied)  # the workspace changed meanwhile
+        if copied != tree:  # the workspace changed meanwhile
+            found = tree_hash(copied, git_dir.history.key if git_dir is not None else b"")
+        if git_dir is not None:
+            git_dir.make(new)
         sync_file_system(new)
         try:
             new.rename(snapshots / found)

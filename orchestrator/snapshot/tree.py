@@ -22,8 +22,11 @@ _FORMAT = b"pikaci snapshot 1\0"
 Content = Seen | bytes
 
 
-def tree_hash(tree: Mapping[bytes, Content]) -> str:
-    """The hash of the files and links of a tree, in the order of their names."""
+def tree_hash(tree: Mapping[bytes, Content], history: bytes = b"") -> str:
+    """The hash of the files and links of a tree, in the order of their names.
+
+    `history` is the key of what its `.git` is made from; empty for a tree without one.
+    """
     whole = hashlib.sha256(_FORMAT)
     for name, content in tree.items():
         if isinstance(content, bytes):
@@ -32,6 +35,8 @@ def tree_hash(tree: Mapping[bytes, Content]) -> str:
             kind, what = b"file %o" % stat.S_IMODE(content.mode), content.digest
         parts = (len(name), name, len(kind), kind, len(what), what)
         whole.update(b"%d:%b%d:%b%d:%b" % parts)
+    if history:
+        whole.update(b"4:.git7:history%d:%b" % (len(history), history))
     return whole.hexdigest()
 
 

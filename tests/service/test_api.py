@@ -108,6 +108,7 @@ async def test_a_key_is_submitted_once() -> None:
     [
         {"include": ["*.log"]},
         {"exclude": ["*.log"]},
+        {"git": True},
         {"workspace": "/tmp"},
         {"jobs": {"a": {"command": "true", "priority": 1}}},
         {"jobs": {"b": {"command": "true"}}},

@@ -38,6 +38,7 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         asked.jobs,
         include=asked.include,
         exclude=asked.exclude,
+        git=asked.git,
         key=key,
         snapshot=_snapshot_of(orchestrator, asked.snapshot),
     )

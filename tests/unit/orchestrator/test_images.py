@@ -35,7 +35,7 @@ def claim(rig: Rig, minor: str) -> None:
     image.properties["pikaci.contract.minor"] = minor
 
 
-@pytest.mark.parametrize(("minor", "keeps"), [("0", "1.0"), ("", "1.0"), ("-1", "1.0")])
+@pytest.mark.parametrize(("minor", "keeps"), [("0", "1.0"), ("", "1.0"), ("-1", "1.0"), ("1", "1.1")])
 async def test_an_older_image_is_named_once_a_run(
     tmp_path: Path, autojump_clock: MockClock, minor: str, keeps: str
 ) -> None:
@@ -52,8 +52,9 @@ async def test_an_older_image_is_named_once_a_run(
     assert all(job.verdict is Verdict.PASSED for job in jobs)
     (warning,) = warned["r.1"]
     assert f"the image pikaci/dev keeps guest contract {keeps}, not 1.2" in warning
-    assert "localhost" in warning
-    assert [0, 0, 0] == [job.image.minor for job in jobs if job.image]
+    assert ("localhost" in warning) == (keeps == "1.0")
+    assert "git = true" in warning
+    assert [int(keeps[2:])] * 3 == [job.image.minor for job in jobs if job.image]
 
 
 @pytest.mark.parametrize("minor", ["2", "3"])

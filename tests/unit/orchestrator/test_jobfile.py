@@ -280,6 +280,7 @@ BAD = [
     ("job no table", "schema = 1\njobs.lint = 3", "jobs.lint is 3"),
     ("include", job("[snapshot]\ninclude = 1"), "snapshot.include"),
     ("exclude", job('[snapshot]\nexclude = ["a", ""]'), "snapshot.exclude"),
+    ("git", job('[snapshot]\ngit = "yes"'), "snapshot.git is 'yes'; allowed: true or false"),
     ("too big", b"#" * (2 << 20), "has more than"),
 ]
 
