@@ -145,7 +145,7 @@ def publish_tree(
     access: Access,
     same: dict[bytes, bytes],
     progress: Progress,
-    git_dir: GitDir | None,
+    git_dir: GitDir | None = None,
 ) -> tuple[str, dict[bytes, Content]]:
     """Publish a tree that was read, and whose hash was `found`; the same of what was copied."""
     new = snapshots / f"{UNFINISHED}{secrets.token_hex(8)}"

@@ -35,7 +35,9 @@ def claim(rig: Rig, minor: str) -> None:
     image.properties["pikaci.contract.minor"] = minor
 
 
-@pytest.mark.parametrize(("minor", "keeps"), [("0", "1.0"), ("", "1.0"), ("-1", "1.0"), ("1", "1.1")])
+@pytest.mark.parametrize(
+    ("minor", "keeps"), [("0", "1.0"), ("", "1.0"), ("-1", "1.0"), ("1", "1.1")]
+)
 async def test_an_older_image_is_named_once_a_run(
     tmp_path: Path, autojump_clock: MockClock, minor: str, keeps: str
 ) -> None:
