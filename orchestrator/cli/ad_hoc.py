@@ -131,16 +131,23 @@ def _line(words: list[str], below: str) -> str:
             "there is no command after `--`", resolution="for example: pikaci run -- make test"
         )
     line = words[0] if len(words) == 1 else shlex.join(words)
-    if below not in ("", "."):
-        line = f"cd -- {shlex.quote(below)}\n{line}"
-    try:
-        line.encode()
-    except UnicodeEncodeError:
+    if not _is_text(line):
         raise UsageError(
-            "the command after `--`, or the path of this directory, is not UTF-8",
-            resolution="put such bytes into a script, or rename the directory",
-        ) from None
-    return line
+            "the command after `--` is not UTF-8", resolution="put such bytes into a script"
+        )
+    if below in ("", "."):
+        return line
+    if not _is_text(below):
+        raise UsageError("the path of this directory is not UTF-8", resolution="rename it")
+    return f"cd -- {shlex.quote(below)}\n{line}"
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def live(options: Options, root: Path, args: Sequence[str]) -> None:
     client = FakeClient(Path(options.incus), outlives=not options.group) if options.incus else _real
     spawn = WatchedSpawn(client, points)
     incus = Incus(root.parent / "conf", spawn=spawn)
-    settings.open_incus = lambda host=None: incus
+    settings.open_incus = lambda host=None, **options: incus
     if options.unanswered_secs is not None:
         assert "UNANSWERED_CREATE_SECS" in vars(held_lease)
         vars(held_lease)["UNANSWERED_CREATE_SECS"] = options.unanswered_secs

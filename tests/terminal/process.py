@@ -43,7 +43,7 @@ def main() -> None:
     async def on_the_fake(*args: Any) -> int:
         async with FakeIncus.open(guest_script=take_steps) as fake:
             with tempfile.TemporaryDirectory() as conf:
-                vars(run_request)["open_incus"] = lambda: Incus(Path(conf), spawn=fake)
+                vars(run_request)["open_incus"] = lambda **_: Incus(Path(conf), spawn=fake)
                 return await on_incus(*args)
 
     vars(run_request)["_run"] = on_the_fake
