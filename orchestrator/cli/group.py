@@ -11,6 +11,7 @@ REMOVED_MODE = "PIKACI_REMOTE_LINUX_VM_INCUS_MODE"
 
 # name: (module, what `--help` says of it); each module has the command as `command`.
 COMMANDS = {
+    "init": ("init", "Write a first job file for the project that is here."),
     "run": ("run", "Run jobs of the job file, or one command."),
     "status": ("status", "Show the last run, or one run or job."),
     "list": ("list", "List runs and their jobs."),
@@ -69,6 +70,7 @@ def pikaci() -> None:
     """Run CI jobs in throw-away Incus instances.
 
     \b
+    pikaci init                write a pikaci.toml for this project
     pikaci run                 run every job of pikaci.toml
     pikaci run -- make test    run one command, without a job file
     """

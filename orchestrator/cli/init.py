@@ -1,0 +1,122 @@
+"""`pikaci init`: writes a first job file for the project that is here."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.workspace import JOB_FILE
+from orchestrator.errors import UsageError
+
+# What is looked at of a tree: it may be of any size, and nobody vouches for it.
+MOST_FILES = 20_000
+MOST_BYTES = 1 << 20
+DEPTH = 4
+_SKIPPED = {"__pycache__", "build", "dist", "node_modules", "target", "venv"}
+
+
+@click.command("init")
+@click.option(
+    "--workspace",
+    type=click.Path(path_type=Path),
+    help="The directory of the project. Default: the current directory.",
+)
+@click.option("--print", "only_print", is_flag=True, help="Print the file. Write nothing.")
+def command(workspace: Path | None, only_print: bool) -> int:
+    """Write a pikaci.toml for the project that is here.
+
+    It looks at the project's own files (pyproject.toml, package.json, Cargo.toml, go.mod,
+    CMakeLists.txt, configure.ac, Makefile and others), and writes jobs that install what the tests
+    need and run them. Nothing of the project is run, and a file that is there is not changed.
+
+    Exit codes: 0 written, 2 the file is there already, or nothing was recognised.
+    """
+    from orchestrator.init import Tree, detect, write
+    from orchestrator.terminal import plain
+
+    directory = (workspace or Path.cwd()).resolve()
+    if not directory.is_dir():
+        raise UsageError(
+            f"--workspace {workspace}: there is no such directory",
+            resolution="name an existing directory",
+        )
+    file = directory / JOB_FILE
+    if not only_print and os.path.lexists(file):
+        raise _there(file)
+    found = detect(Tree(dict(_read(directory))))
+    if not found.jobs:
+        raise UsageError(
+            f"{directory}: nothing was recognised that says how to test it",
+            details="\n".join(found.notes),
+            resolution="try a command with `pikaci run -- COMMAND`, and put it into a job: see"
+            " docs/job-file.md",
+        )
+    text = write(found)
+    if only_print:
+        click.echo(text, nl=False)
+        return 0
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise _there(file) from None
+    click.echo(f"wrote {plain(str(file))} for {plain(found.kind)}")
+    for job in found.jobs:
+        click.echo(f"  {plain(job.name):10} {plain(job.comment)}")
+    if found.notes:
+        click.echo("not understood:")
+    for note in found.notes:
+        click.echo(f"  {plain(note)}")
+    where = "" if directory == Path.cwd() else f" --workspace {plain(str(directory))}"
+    click.echo(f"-> pikaci run --dry-run{where}    shows what would be done")
+    click.echo(f"-> pikaci run{where}              does it")
+    return 0
+
+
+def _there(file: Path) -> UsageError:
+    return UsageError(
+        f"{file} is there already, and was not changed",
+        resolution="`pikaci init --print` prints what init would write",
+    )
+
+
+def _read(directory: Path) -> Iterator[tuple[str, str]]:
+    """The paths of the tree's files, with the text of those that are worth reading."""
+    from orchestrator.init.tree import READ
+
+    count = 0
+    for above, directories, files in os.walk(directory):
+        below = Path(above).relative_to(directory)
+        directories[:] = sorted(
+            name
+            for name in directories
+            if name not in _SKIPPED and name[0] != "." and len(below.parts) < DEPTH - 1
+        )
+        for name in sorted(files):
+            count += 1
+            if count > MOST_FILES:
+                return
+            path = (below / name).as_posix()
+            wanted = any(fnmatchcase(path, glob) for glob in READ)
+            yield path, _text(directory, path) if wanted else ""
+
+
+def _text(directory: Path, path: str) -> str:
+    """The text of a regular file in the tree; "" for what is none, is larger, or leads outside."""
+    full = directory / path
+    try:
+        if not full.resolve().is_relative_to(directory):
+            return ""
+        # Opening a pipe would wait for a writer.
+        with open(os.open(full, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                return ""
+            data = opened.read(MOST_BYTES + 1)
+    except OSError:
+        return ""
+    return data.decode("utf-8", "replace") if len(data) <= MOST_BYTES else ""
