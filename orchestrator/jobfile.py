@@ -142,7 +142,8 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError:
         raise UsageError(
             f"{path}: no such job file",
-            resolution="write one, name another with --file, or use `pikaci run -- COMMAND`",
+            resolution="`pikaci init` writes one; or name another with --file, or use"
+            " `pikaci run -- COMMAND`",
         ) from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli.workspace import JOB_FILE
+from orchestrator.cli.workspace import JOB_FILE, find_workspace
 from orchestrator.errors import UsageError
 
 # What is looked at of a tree: it may be of any size, and nobody vouches for it.
@@ -72,6 +72,8 @@ def command(workspace: Path | None, only_print: bool) -> int:
         click.echo("not understood:")
     for note in found.notes:
         click.echo(f"  {plain(note)}")
+    if above := _job_file_above(directory):
+        click.echo(f"so far, pikaci used {plain(str(above))} in this directory")
     where = "" if directory == Path.cwd() else f" --workspace {plain(str(directory))}"
     click.echo(f"-> pikaci run --dry-run{where}    shows what would be done")
     click.echo(f"-> pikaci run{where}              does it")
@@ -83,6 +85,15 @@ def _there(file: Path) -> UsageError:
         f"{file} is there already, and was not changed",
         resolution="`pikaci init --print` prints what init would write",
     )
+
+
+def _job_file_above(directory: Path) -> Path | None:
+    """The job file that commands in the directory used before it had one."""
+    try:
+        workspace = find_workspace(directory.parent)
+    except UsageError:
+        return None
+    return file if os.path.lexists(file := workspace / JOB_FILE) else None
 
 
 def _read(directory: Path) -> Iterator[tuple[str, str]]:

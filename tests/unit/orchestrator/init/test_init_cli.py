@@ -59,6 +59,16 @@ def test_a_file_that_is_there_is_not_changed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_a_job_file_further_up_is_named(tmp_path: Path) -> None:
+    """From now on another one is used here."""
+    directory = project(tmp_path, Makefile=MAKEFILE)
+    (tmp_path / "pikaci.toml").write_text("")
+
+    _, out, _ = init(directory)
+
+    assert f"so far, pikaci used {tmp_path}/pikaci.toml in this directory" in out
+
+
 def test_print_writes_nothing(tmp_path: Path) -> None:
     """Also where there is a file, to compare with it."""
     directory = project(tmp_path, Makefile=MAKEFILE)
