@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from orchestrator.git.settings import UserSettings
 from orchestrator.git.tree import GITLINK, Entry, Tree
 from orchestrator.snapshot.git_dir import history_of
 from orchestrator.snapshot.globs import Exclusion, included
+from orchestrator.snapshot.index import Seen
 
 MAX_DEPTH = 400  # nested directories; copying and deleting a tree is recursive
 _SHOWN = 5
@@ -37,7 +38,8 @@ class WorkspaceFiles:
 
     `commit` is the commit that is checked out; `dirty` says whether the tree differs from it. Both
     are None outside a repository; before the first commit, only `commit` is None. `history` is what
-    the snapshot's own `.git` is made from, if it gets one.
+    the snapshot's own `.git` is made from, if it gets one. `listed` are regular files among them,
+    as they were when they were listed.
     """
 
     names: list[bytes]
@@ -45,6 +47,7 @@ class WorkspaceFiles:
     dirty: bool | None
     warnings: tuple[str, ...]
     history: History | None = None
+    listed: Mapping[bytes, Seen] = field(default_factory=dict)
 
 
 def workspace_files(
@@ -91,7 +94,8 @@ def workspace_files(
     unused += [f"exclude: {glob!r}" for glob in exclude if glob in left_out.unused]
     reader.warnings += [f"snapshot.{one} matches no file" for one in unused]
     dirty = reader.dirty if reader.in_repository else None
-    return WorkspaceFiles(names, reader.commit, dirty, tuple(reader.warnings), history)
+    warnings = tuple(reader.warnings)
+    return WorkspaceFiles(names, reader.commit, dirty, warnings, history, reader.listed)
 
 
 @dataclass
@@ -103,6 +107,7 @@ class _Reader:
     left_out: Exclusion
     scratch: Path
     names: set[bytes] = field(default_factory=set)
+    listed: dict[bytes, Seen] = field(default_factory=dict)
     in_repository: bool = False
     commit: str | None = None
     dirty: bool = False
@@ -223,9 +228,12 @@ class _Reader:
         if parent and not self._is_directory(parent):
             return None
         try:
-            return os.lstat(self._base + name).st_mode
+            status = os.lstat(self._base + name)
         except (FileNotFoundError, NotADirectoryError):
             return None  # tracked, but deleted in the tree
+        if stat.S_ISREG(status.st_mode):
+            self.listed[name] = Seen.now(status)
+        return status.st_mode
 
     def _is_directory(self, name: bytes) -> bool:
         """Whether no part of the name is a link: the index may name files behind one."""

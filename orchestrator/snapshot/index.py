@@ -34,8 +34,8 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     digest: bytes
 
     @classmethod
-    def now(cls, status: os.stat_result, digest: bytes) -> Seen:
-        """An entry for a file that had this status before it was read."""
+    def now(cls, status: os.stat_result, digest: bytes = b"") -> Seen:
+        """An entry for a file that had this status before it was read; no digest: it was not."""
         return cls(
             status.st_size,
             status.st_mode,
@@ -45,14 +45,18 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
             digest,
         )
 
-    def fits(self, status: os.stat_result) -> bool:
-        """Whether nothing of the file's status has changed."""
+    def with_digest(self, digest: bytes) -> Seen:
+        """The same file, when it was read."""
+        return Seen(self.size, self.mode, self.modified, self.changed, self.inode, digest)
+
+    def fits(self, now: Seen) -> bool:
+        """Whether nothing of the file's status has changed; the digest does not count."""
         return (
-            self.changed == status.st_ctime_ns
-            and self.modified == status.st_mtime_ns
-            and self.size == status.st_size
-            and self.mode == status.st_mode
-            and self.inode == status.st_ino
+            self.changed == now.changed
+            and self.modified == now.modified
+            and self.size == now.size
+            and self.mode == now.mode
+            and self.inode == now.inode
         )
 
 
@@ -69,10 +73,10 @@ class Index(msgspec.Struct, frozen=True):
     began: int = 0
     files: dict[bytes, Seen] = {}
 
-    def find(self, name: bytes, status: os.stat_result) -> Seen | None:
+    def find(self, name: bytes, now: Seen) -> Seen | None:
         """The entry of a file that has not been written since; None if it must be read."""
         seen = self.files.get(name)
-        if seen is None or not seen.fits(status):
+        if seen is None or not seen.fits(now):
             return None
         settled = max(seen.changed, seen.modified) < self.began - _COARSE_NS
         return seen if settled else None

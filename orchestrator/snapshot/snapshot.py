@@ -97,7 +97,7 @@ def _publish(
 ) -> Snapshot:
     root = os.fsencode(workspace)
     index = read_index(path, workspace) if path is not None else Index(root)
-    tree = read_tree(root, files.names, index, progress)
+    tree = read_tree(root, files.names, index, progress, files.listed)
     history = files.history
     key = history.key if history is not None else b""
     found = tree_hash(tree, key)
