@@ -41,14 +41,32 @@ def missing_places(spec: JobSpec) -> Iterator[SpecError]:
 
 
 def hidden_mounts(specs: Mapping[str, JobSpec]) -> dict[str, str]:
-    """A line for each directory of a job with other mounts below it, and the job's name."""
+    """A line for each directory of a job with other mounts below it, and the job's name.
+
+    Not for those that the job mounts there too, at the same place in the guest.
+    """
     hidden: dict[str, str] = {}
     for name, spec in specs.items():
         for key, source in directories(spec):
-            if found := mounts_below(source):
+            inner = [os.path.join(source, one) for one in _inner_mounts(spec, key)]
+            found = [
+                one
+                for one in mounts_below(source)
+                if not any(f"{one}/".startswith(f"{place}/") for place in inner)
+            ]
+            if found:
                 more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
                 hidden[
                     f"jobs.{name}.{key}: in the guest, {', '.join(found[:_SHOWN])}{more} will be"
                     " empty: other mounts of this host are there, which need their own `mounts`"
                 ] = name
     return hidden
+
+
+def _inner_mounts(spec: JobSpec, key: str) -> list[str]:
+    """Where the job mounts something inside this mount of its own, relative to that."""
+    paths = {f"mounts[{index}].source": mount.path for index, mount in enumerate(spec.mounts)}
+    if key not in paths:
+        return []
+    outer = paths[key].rstrip("/") + "/"
+    return [one.rstrip("/").removeprefix(outer) for one in paths.values() if one.startswith(outer)]

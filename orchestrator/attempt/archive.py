@@ -301,7 +301,7 @@ class Collector:
                 self._refuse(name, reasons[letter])
 
     def _refuse(self, name: str, reason: str) -> None:
-        shown = name if _is_text(name) and _is_printable(name) else ascii(name)[1:-1]
+        shown = name if _is_text(name) and _is_printable(name) else _escape(name)
         if len(self._refused) < MAX_REFUSED:
             self._refused.append(RefusedFile(path=shown[:MAX_NAME_BYTES], reason=reason))
         else:
@@ -354,6 +354,14 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _escape(name: str) -> str:
+    """In ASCII; bytes that are not UTF-8 as in a shell's quotes."""
+    return "".join(
+        f"\\x{ord(one) - 0xDC00:02x}" if "\udc80" <= one <= "\udcff" else ascii(one)[1:-1]
+        for one in name
+    )
 
 
 def _is_printable(name: str) -> bool:

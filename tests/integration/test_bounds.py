@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -88,19 +89,26 @@ cd /artifacts
 truncate -s 1T huge
 echo good >good
 ln good linked
+mkdir -p t/deps
+echo b >t/deps/app-1
+ln t/deps/app-1 t/app
 echo blank >$'a\\u202fb'
 echo latin >$'caf\\351.txt'
 python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")' || mkfifo socket
 """
-    job = await runs.run_one(JobSpec(command=command, image=IMAGE, artifacts=("*",)))
+    job = await runs.run_one(JobSpec(command=command, image=IMAGE, artifacts=("*", "none/*")))
 
     assert Outcome.PASSED == job.outcome
     assert b"good\n" == artifact(job, "good") == artifact(job, "linked")
+    assert b"b\n" == artifact(job, "t/app") == artifact(job, "t/deps/app-1")
     assert b"blank\n" == artifact(job, "a\u202fb")
+    manifest = json.loads((Path(job.artifacts or "") / "manifest.json").read_text())
+    assert ["caf\\xe9.txt", "huge", "socket"] == sorted(one["path"] for one in manifest["refused"])
     assert {
         "not collected: huge is larger than 1 GiB",
-        "not collected: caf\\udce9.txt has a name that is not UTF-8",
+        "not collected: caf\\xe9.txt has a name that is not UTF-8",
         "not collected: socket is not a regular file",
+        "no file below /artifacts matches 'none/*'",
     } == set(job.warnings)
 
 

@@ -48,6 +48,31 @@ def valid(name: str, document: Any) -> Any:
 
 @pytest.mark.incus
 @pytest.mark.parametrize(
+    ("args", "tree"),
+    [
+        (["--file", "../other/jobs.toml"], "other"),
+        (["--file", "../other/jobs.toml", "--workspace", "."], "ws"),
+    ],
+)
+def test_the_workspace_is_the_one_that_is_printed(
+    pikaci: Command, args: list[str], tree: str
+) -> None:
+    """The directory of the job file that `--file` names, unless `--workspace` names another."""
+    other = pikaci.workspace.parent / "other"
+    other.mkdir()
+    (other / "jobs.toml").write_text('schema = 1\n[jobs.list]\ncommand = "ls"\n')
+    for path in (pikaci.workspace, other):
+        (path / f"in-{path.name}").touch()
+
+    done = pikaci("run", *args)
+
+    assert 0 == done.returncode
+    assert f"1 job of {pikaci.workspace.parent / tree}\n" in done.stdout + done.stderr
+    assert ["in-other" in done.stdout, "in-ws" in done.stdout] == [tree == "other", tree == "ws"]
+
+
+@pytest.mark.incus
+@pytest.mark.parametrize(
     ("jobs", "code", "outcome"),
     [
         (["good"], 0, "passed"),

@@ -351,6 +351,26 @@ async def test_scratch_makes_the_workspace_writable_for_the_job_alone(
     assert "hello\n" == (runs.workspace / "hello.txt").read_text()
 
 
+async def test_scratch_refuses_only_to_rename_a_directory_of_the_tree(runs: Runs) -> None:
+    """As documented: `mv` copies it; files, and directories that the job made, are renamed."""
+    (runs.workspace / "d").mkdir()
+    (runs.workspace / "d" / "f").touch()
+    rename = "python3 -c 'import os, sys; os.rename(*sys.argv[1:])'"
+    spec = JobSpec(
+        command=(
+            f"({rename} d e || :) 2>&1 | tail -n 1 | grep -o 'Invalid cross-device link'; mv d e; ls e;"
+            f" {rename} hello.txt h; mkdir made; {rename} made m; ls"
+        ),
+        scratch=True,
+    )
+    job = await runs.run_one(spec)
+
+    assert (Outcome.PASSED, b"Invalid cross-device link\nf\ne\nh\nm\n") == (
+        job.outcome,
+        output_of(job),
+    )
+
+
 async def test_a_read_only_failure_names_the_way_out(runs: Runs) -> None:
     """A command that fails on the read-only workspace is told of `scratch`."""
     job = await runs.run_one(JobSpec(command="touch new"))

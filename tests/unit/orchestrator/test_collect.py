@@ -626,7 +626,7 @@ def test_what_cannot_be_collected_is_refused_by_name(tmp_path: Path) -> None:
     assert {"good": b"g"} == tree(tmp_path)
     assert "" == manifest.problem
     assert {
-        "caf\\udce9.txt": "has a name that is not UTF-8",
+        "caf\\xe9.txt": "has a name that is not UTF-8",
         "rtl\\u202egnp.exe": "has a name that cannot be printed",
         "tab\\tname": "has a name that cannot be printed",
         "c1\\x9b2J": "has a name that cannot be printed",

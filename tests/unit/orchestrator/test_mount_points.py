@@ -86,6 +86,25 @@ def test_mounts_that_a_guest_does_not_get_are_named(
     assert "and 3 more will be empty" in many
 
 
+def test_a_mount_that_the_job_mounts_too_is_not_named(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where a guest would look for it; nor what is below that, which has its own line."""
+    deep, deeper = data / "deep", data / "deep" / "er"
+    mounted(monkeypatch, data, deep, deeper)
+
+    both = job((data, "/data"), (deep, "/data/deep"))
+    elsewhere = job((data, "/data"), (deep, "/data-2/deep"))
+    near = job((data, "/data"), (deep, "/data/de"))
+    all_three = job((data, "/data/"), (deep, "/data/deep/"), (deeper, "/data/deep/er"))
+
+    (line,) = hidden_mounts({"a": both})
+    assert f"jobs.a.mounts[1].source: in the guest, {deeper} will" in line
+    for spec in (elsewhere, near):
+        assert f"in the guest, {deep}, {deeper} will" in next(iter(hidden_mounts({"a": spec})))
+    assert {} == hidden_mounts({"a": all_three})
+
+
 async def test_a_job_has_the_warning(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is there before the job ends, and the job passes all the same."""
     real = host_paths._mounts()
