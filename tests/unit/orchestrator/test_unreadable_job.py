@@ -290,7 +290,9 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rig], None]:
 
     def use(rig: Rig) -> None:
         for module in ("settings", "cli.resume_jobs"):
-            monkeypatch.setattr(f"orchestrator.{module}.open_incus", lambda *_, **__: rig.context.incus)
+            monkeypatch.setattr(
+                f"orchestrator.{module}.open_incus", lambda *_, **__: rig.context.incus
+            )
 
     return use
 
