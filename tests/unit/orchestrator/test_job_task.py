@@ -326,7 +326,7 @@ async def test_cancelled_at_any_call_the_job_is_dead_and_says_so(
                     scope.cancel()
                 return await spawn(argv, **kwargs)
 
-            for incus in (task._attempts._incus, task._steps._images._incus):
+            for incus in (task._attempts._incus, task._steps._images.incus):
                 incus._spawn = counting  # type: ignore[assignment]
             await task.run()
 

@@ -18,7 +18,7 @@ from tests.samples import sample_life
 from tests.unit.orchestrator.test_ending import start
 
 # What they print has a form of its own.
-OTHERS = {"serve", "completion"}
+OTHERS = {"serve", "completion", "init"}
 
 
 def commands(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command]]:
