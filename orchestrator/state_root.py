@@ -49,6 +49,11 @@ class StateRoot:
         return self.indexes / hashlib.sha256(os.fsencode(workspace)).hexdigest()[:32]
 
     @property
+    def certificates(self) -> Path:
+        """The authorities that guests are to trust."""
+        return self.path / "certificates"
+
+    @property
     def locks(self) -> Path:
         return self.path / "locks"
 

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from states.egress import check_egress
 from states.environment import (
     MAX_BYTES,
     MAX_VARIABLE_BYTES,
@@ -85,6 +86,7 @@ RESERVED_PATHS = (
     "/sbin",
     "/staged/linux-rust/workspace-build",
     "/staged/linux-rust/workspace-deps",
+    "/mnt/pikaci-certificates",
     "/mnt/pikaci-nix-store",
     "/sys",
     "/tmp",
@@ -153,6 +155,7 @@ class JobSpec(
 
     Sizes are written as in Incus ("4GiB"). `timeout_secs` bounds the command alone, not the phases
     around it. `log_bytes` bounds the log; output beyond it is dropped.
+    `egress` names the hosts that the job may reach through a proxy, without a network.
     `env` is public; `secrets` says where the values of other variables come from.
     `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
     are host directories for the contract's three optional devices. `retries` is how often a job is
@@ -173,6 +176,7 @@ class JobSpec(
     processes: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 4096
     log_bytes: _Size = "2GiB"
     network: _Network = "none"
+    egress: tuple[str, ...] = ()
     scratch: bool = False
     env: dict[_EnvName, str] = msgspec.field(default_factory=dict)
     secrets: dict[_EnvName, SecretSource] = msgspec.field(default_factory=dict)
@@ -239,6 +243,7 @@ def broken_rules(spec: JobSpec) -> Iterator[SpecError]:
     for key in ("description", "workspace_deps", "workspace_build", "nix_store"):
         yield from _check_text(key, getattr(spec, key) or "")
     yield from _check_mounts(spec.mounts)
+    yield from check_egress(spec.egress, spec.network)
 
 
 def check_form(spec: JobSpec) -> JobSpec:

@@ -14,6 +14,7 @@ from datetime import datetime
 import msgspec
 
 from orchestrator.attempt.id_map import IdRange, id_map_config
+from orchestrator.attempt.outside import outside_variables, reaches_outside
 from orchestrator.contract import contract
 from states.spec import Deadlines, InstanceType, JobSpec, SecretSource, size_in_bytes
 
@@ -53,6 +54,7 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
 
     `fingerprint` is that of the image. `snapshot` is the published snapshot's directory on the
     host. `ids` is the range in which guests get id maps of their own, None for no such maps.
+    `certificates` is the host's directory with the authorities that it trusts, "" for none.
     """
 
     host: Host
@@ -66,6 +68,7 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     lease_ends: datetime
     ids: IdRange | None = None
+    certificates: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +76,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `config` and `devices` are passed to Incus's create call. `mounts` are the guest paths that must
     be mounted before the runner starts. `environment` goes to the runner's stdin, and so do the
-    values of `secrets`, for which a plan holds only the sources. `timeout_secs` limits the command.
-    At `lease_ends` the guest shuts itself down, and may be deleted.
+    values of `secrets`, for which a plan holds only the sources. `egress` has the rules of the
+    job's way out, empty for none. `timeout_secs` limits the command. At `lease_ends`
+    the guest shuts itself down, and may be deleted.
     """
 
     host: Host
@@ -94,6 +98,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     secrets: dict[str, SecretSource]
     artifacts: tuple[str, ...]
     log_bytes: int
+    egress: tuple[str, ...]
     deadlines: Deadlines
     lease_ends: datetime
 
@@ -135,7 +140,7 @@ def nonce(key: str, instance: str) -> str:
 
 def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
     """The plan of an attempt. `spec` must be checked, and its host paths must be real paths."""
-    shares = _shares(spec, context.snapshot)
+    shares = _shares(spec, context)
     return Plan(
         host=context.host,
         instance=instance_name(context.owner, context.job, context.attempt),
@@ -152,6 +157,7 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         scratch=spec.scratch,
         environment={
             "CI": "true",
+            **outside_variables(spec, certificates=bool(context.certificates)),
             **spec.env,
             "PIKACI_JOB": context.name,
             "PIKACI_RUN": context.run,
@@ -160,6 +166,7 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         secrets=spec.secrets,
         artifacts=spec.artifacts,
         log_bytes=size_in_bytes(spec.log_bytes),
+        egress=spec.egress,
         deadlines=spec.deadlines,
         lease_ends=context.lease_ends,
     )
@@ -181,16 +188,19 @@ def _run_secs(timeout_secs: int, deadlines: Deadlines) -> float:
     return timeout_secs + deadlines.grace_secs + deadlines.run_margin_secs
 
 
-def _shares(spec: JobSpec, snapshot: str) -> list[tuple[str, str, str]]:
+def _shares(spec: JobSpec, context: PlanContext) -> list[tuple[str, str, str]]:
     """(device, host directory, guest path) of every read-only mount."""
     sources = {
-        "pikaci-snapshot": snapshot,
+        "pikaci-snapshot": context.snapshot,
         "pikaci-nix-store": spec.nix_store,
         "pikaci-workspace-deps": spec.workspace_deps,
         "pikaci-workspace-build": spec.workspace_build,
     }
     paths = contract().devices
     shares = [(device, source, paths[device]) for device, source in sources.items() if source]
+    if context.certificates and reaches_outside(spec):
+        ours = contract().certificates
+        shares.append((ours.device, context.certificates, ours.path))
     for index, mount in enumerate(spec.mounts):
         shares.append((f"pikaci-mount-{index}", mount.source, mount.path.rstrip("/")))
     return shares

@@ -165,7 +165,7 @@ def furnished() -> Store:
                 aliases=["pikaci/dev"],
                 properties={
                     "pikaci.contract": "1",
-                    "pikaci.contract.minor": "1",
+                    "pikaci.contract.minor": "2",
                     "os": "Debian",
                 },
             )

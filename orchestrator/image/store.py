@@ -19,12 +19,13 @@ from orchestrator.incus import Deadline, Effect, Incus, request
 from orchestrator.incus.errors import IncusError, ProjectNotFound
 from states.errors import PikaciError
 from states.events import ImageRef
-from states.spec import InstanceType
+from states.spec import InstanceType, JobSpec
 
 LOOK_UP_SECS = 30.0
 IMPORT_SECS = 600.0
 KNOWN_SECS = 10.0
 WARNED_RUNS = 1000
+NAMES_MINOR = 1  # from this minor version on, localhost resolves, and /dev/shm is the job's own
 
 
 class ImageMissing(PikaciError):
@@ -119,6 +120,17 @@ async def find_image(
     return ImageRef(alias=alias, fingerprint=found[0].fingerprint, minor=found[0].minor)
 
 
+def needs_egress(image: ImageRef, spec: JobSpec) -> None:
+    """Raise `WrongContract` if the job has `egress`, and its image has no end of a way out."""
+    ours = contract()
+    if spec.egress and image.minor < ours.egress.since:
+        raise WrongContract(
+            f"the image {image.alias} keeps guest contract {ours.version}.{image.minor}; egress"
+            f" needs {ours.version}.{ours.egress.since}",
+            resolution="build it anew: `pikaci image build` rebuilds pikaci/dev",
+        )
+
+
 class Images:
     """A cache of image look-ups, for jobs that start at about the same time.
 
@@ -143,13 +155,14 @@ class Images:
 
     def lacks(self, image: ImageRef, run: str) -> str:
         """What an image of an older minor version lacks: a warning, empty after the run's first."""
-        if image.minor >= contract().minor or (run, image.fingerprint) in self._warned:
+        # What later versions add, only jobs need that ask for it.
+        if image.minor >= NAMES_MINOR or (run, image.fingerprint) in self._warned:
             return ""
         self._warned.append((run, image.fingerprint))
         return (
             f"the image {image.alias} keeps guest contract {contract().version}.{image.minor}, not"
-            f" {contract().name}: in its guests localhost may not resolve, and a job that fills"
-            " /dev/shm may lose its verdict; build it anew"
+            f" {contract().version}.{NAMES_MINOR}: in its guests localhost may not resolve, and a"
+            " job that fills /dev/shm may lose its verdict; build it anew"
         )
 
 

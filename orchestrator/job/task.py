@@ -8,26 +8,30 @@ cancellation, after the job was cancelled, and the errors of a journal that cann
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import trio
 
+from orchestrator.attempt import certificates
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.attempt import Attempt, reset_artifacts
 from orchestrator.attempt.end import end_in_guest
 from orchestrator.attempt.evidence import NoResult
 from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.attempt.lease import HeldLease
+from orchestrator.attempt.outside import reaches_outside
 from orchestrator.attempt.plan import Plan, PlanContext, instance_name, lease_secs, make_plan, nonce
 from orchestrator.attempt.result import GuestStatus
 from orchestrator.attempt.secrets import SecretMissing
+from orchestrator.attempt.way_out import WayOut
 from orchestrator.errors import cause_of, unforeseen
 from orchestrator.host_paths import directories
-from orchestrator.image.store import Images
+from orchestrator.image.store import Images, needs_egress
 from orchestrator.incus import Stdin
 from orchestrator.incus.errors import IncusError
 from orchestrator.incus.retries import limit, retrying
@@ -93,6 +97,8 @@ class JobTask:
         self._scope = trio.CancelScope()
         self._reason = "interrupted"
         self._same_ids = 0
+        # Until this process publishes them, rely on the one that made the guest.
+        self._certificates = str(context.root.certificates)
         self._adopt(leases)
 
     @property
@@ -199,8 +205,12 @@ class JobTask:
             on=commands.AWAY_OR_UNKNOWN,
             secs=spec.deadlines.daemon_secs,
         )
+        needs_egress(image, spec)
         if warning := self._images.lacks(image, self.job.run):
             self._record.warn(warning)
+        if reaches_outside(spec):
+            call = partial(certificates.publish, self._context.root.certificates, os.environ)
+            self._certificates = await look_up("the host's certificates", call)
         keep_secs = self._context.keep_secs or 0
         lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
         number = self.job.attempt
@@ -267,15 +277,24 @@ class JobTask:
             if self.job.state is State.INSTANCE_READY:
                 await self._record.emit(ev.Running(**self._record.next()))
 
-        ended = await attempt.run(
-            started,
-            lambda chunk: self._context.on_log(self.job.id, chunk),
-            running=self.job.state is State.RUNNING,
-            secs=self._run_secs(attempt.plan),
-        )
-        result = await attempt.evidence.collect(ended)
+        async with self._way_out(attempt) as way_out:
+            ended = await attempt.run(
+                started,
+                lambda chunk: self._context.on_log(self.job.id, chunk),
+                running=self.job.state is State.RUNNING,
+                secs=self._run_secs(attempt.plan),
+            )
+            result = await attempt.evidence.collect(ended)
+            if way_out is not None:
+                await way_out.settle()
         if result.status not in _OUTCOMES:
             raise NoResult(f"the runner could not run the command: {result.message}")
+        if way_out is not None and way_out.harm and result.status is not GuestStatus.PASSED:
+            raise NoResult(
+                f"the job had no way out {way_out.harm}; then its command {result.status}"
+                f" ({result.message})",
+                resolution="submit the job again",
+            )
         await started()  # a result proves that the command started, even if its first line was lost
         await self._record.emit(
             ev.ResultCollected(
@@ -287,6 +306,23 @@ class JobTask:
                 warnings=tuple(attempt.evidence.warnings),
             )
         )
+
+    @asynccontextmanager
+    async def _way_out(self, attempt: Attempt) -> AsyncIterator[WayOut | None]:
+        """The way out of a job with `egress`, None for any other."""
+        if not attempt.plan.egress:
+            yield None
+            return
+        way_out = WayOut(
+            attempt.plan,
+            self._incus,
+            f"jobs.{self.job.name}.egress",
+            write=self._record.connected,
+            gap=self._record.gap,
+            warn=self._record.warn,
+        )
+        async with way_out.open(running=self.job.state is State.RUNNING):
+            yield way_out
 
     def _run_secs(self, plan: Plan) -> float:
         """What is left of the host's limit; at least the margin, for a job that is adopted late."""
@@ -316,6 +352,7 @@ class JobTask:
                 fingerprint=image.fingerprint if image else "",
                 lease_ends=lease_ends,
                 ids=context.ids,
+                certificates=self._certificates,
             ),
         )
         return Attempt(

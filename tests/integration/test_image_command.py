@@ -223,7 +223,7 @@ def test_an_image_of_ones_own(tmp_path: Path) -> None:
     row = {"alias": ALIAS, "fingerprint": image["fingerprint"]}
     assert (0, [row]) == (done.returncode, json.loads(done.stdout)), done.stderr
     assert str(image["description"]).endswith(", customized")
-    assert ("1", 1, True) == (image["contract"], image["contract_minor"], image["usable"])
+    assert ("1", 2, True) == (image["contract"], image["contract_minor"], image["usable"])
     asked = (tmp_path / "asked").read_text().removeprefix("--include=").split(",")
     assert {"libssl-dev", "g++-12", "bash", "udhcpc"} <= set(asked)
     assert ["it's /root"] * 2 == [(tmp_path / name).read_text() for name in ("one", "two")]

@@ -129,6 +129,8 @@ def effect_of(argv: Sequence[str]) -> str:
     for script in ("ready", "collect"):
         if f"pikaci-{script}" in words:
             return script
+    if contract().egress.program in words:
+        return "egress"
     behind = words[words.index(contract().runner) + 1 :]
     return behind[0] if behind else "run"
 

@@ -1,0 +1,31 @@
+"""Why a connection does not come about; each is an answer of the proxy."""
+
+from __future__ import annotations
+
+
+class NoConnection(Exception):
+    """The reason is for the client, in one line of ASCII; `status` is that of the answer."""
+
+    status = 502
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Refused(NoConnection):
+    """The job's rules do not allow it."""
+
+    status = 403
+
+
+class NotARequest(NoConnection):
+    """What came is nothing that a proxy can serve."""
+
+    status = 400
+
+
+class TooLate(NoConnection):
+    """It took too long."""
+
+    status = 504
