@@ -73,7 +73,8 @@ class Dialer:
                 leads = "" if address_of(target.host) else f"{address} is "
                 raise Refused(
                     f"egress to {target} is not allowed: {leads}{kind}"
-                    f" that {self._key} does not name"
+                    f" that {self._key} does not name",
+                    address=str(address),
                 )
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 
 class NoConnection(Exception):
-    """The reason is for the client, in one line of ASCII; `status` is that of the answer."""
+    """The reason is for the client, in one line of ASCII; `status` is that of the answer.
+
+    `address` is the one that the name leads to, where that is the reason.
+    """
 
     status = 502
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, address: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.address = address
 
 
 class Refused(NoConnection):

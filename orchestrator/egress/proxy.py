@@ -77,7 +77,7 @@ class Proxy:
                 return False
             return await self._forward(client, request, target, path, proxy, entry)
         except NoConnection as error:
-            entry.reason = error.reason
+            entry.reason, entry.address = error.reason, error.address
             entry.refused = isinstance(error, Refused | NotARequest)
             await client.refuse(error)
         return False
@@ -218,6 +218,7 @@ class _Client:
 
     def __init__(self, stream: GuestStream) -> None:
         self.stream = stream
+        self._is_head = False  # then an answer has no body
         self._wire = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     @property
@@ -240,6 +241,7 @@ class _Client:
             await self.stream.aclose()
             return None
         if isinstance(event, h11.Request):
+            self._is_head = event.method == b"HEAD"
             return event
         await self.stream.aclose()
         return None
@@ -302,7 +304,8 @@ class _Client:
             ]
             reason = error.reason.encode("ascii", "replace")
             await self.send(h11.Response(status_code=error.status, headers=headers, reason=reason))
-            await self.send(h11.Data(data=body))
+            if not self._is_head:
+                await self.send(h11.Data(data=body))
             await self.stream.aclose()
         else:
             await self.stream.abort()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -99,9 +101,6 @@ class Way:
             except OSError:
                 continue
             if str(self.base / "pikaci-egress").encode() in command:
-                import os
-                import signal
-
                 os.kill(int(process.name), signal.SIGKILL)
 
 
