@@ -15,9 +15,11 @@ import msgspec
 from states.errors import PikaciError
 
 _HEAD = struct.Struct(">BII")
-# Of one connection, each side sends at most this much that the other has not passed on yet.
-WINDOW_BYTES = 1 << 18
-MAX_FRAME_BYTES = WINDOW_BYTES
+# Of one connection, each side sends at most this much that the other has not passed on yet. A guest
+# has memory of its own for what comes; the host has all guests' together.
+TO_HOST_BYTES = 1 << 18
+TO_GUEST_BYTES = 1 << 20
+MAX_FRAME_BYTES = TO_HOST_BYTES
 
 
 class Kind(enum.IntEnum):

@@ -1,7 +1,7 @@
 """The host's end of a guest's connections: many streams over one exec's stdin and stdout.
 
 A stalled stream delays no other, and none takes more memory than its window: the sender of a
-direction waits when the receiver has `WINDOW_BYTES` that it has not passed on yet.
+direction waits when the receiver has a whole window that it has not passed on yet.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import msgspec
 import trio
 
 from orchestrator.egress.frames import (
-    WINDOW_BYTES,
+    TO_GUEST_BYTES,
+    TO_HOST_BYTES,
     BadFrame,
     Frames,
     Hello,
@@ -36,7 +37,7 @@ class GuestStream(trio.abc.HalfCloseableStream):
         self._number = number
         self._buffer = bytearray()
         self._unsaid = 0  # bytes that were taken, and the guest does not know of
-        self._credit = WINDOW_BYTES
+        self._credit = TO_GUEST_BYTES
         self._at_end = False
         self._closed = False
         self._changed = trio.Event()
@@ -48,7 +49,7 @@ class GuestStream(trio.abc.HalfCloseableStream):
         data = bytes(self._buffer[: max_bytes or SEND_BYTES])
         del self._buffer[: len(data)]
         self._unsaid += len(data)
-        if self._unsaid >= WINDOW_BYTES // 4 and not self._at_end:
+        if self._unsaid >= TO_HOST_BYTES // 4 and not self._at_end:
             said, self._unsaid = self._unsaid, 0
             await self._link.send(Kind.CREDIT, self._number, said.to_bytes(4, "big"))
         else:
@@ -97,13 +98,13 @@ class GuestStream(trio.abc.HalfCloseableStream):
         match kind:
             case Kind.DATA:
                 self._buffer += data
-                if len(self._buffer) + self._unsaid > WINDOW_BYTES or self._at_end:
+                if len(self._buffer) + self._unsaid > TO_HOST_BYTES or self._at_end:
                     raise BadFrame("the guest sent more of a connection than it may")
             case Kind.EOF:
                 self._at_end = True
             case Kind.CREDIT:
                 self._credit += int.from_bytes(data, "big")
-                if self._credit > WINDOW_BYTES:
+                if self._credit > TO_GUEST_BYTES:
                     raise BadFrame("the guest allows more than it has")
             case Kind.RESET:
                 self._closed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ Feed = Callable[[trio.abc.SendStream], Awaitable[None]]
 
 MAX_STDERR_BYTES = 64 * 1024
 _CHUNK = 64 * 1024
+_WIDE_BYTES = 1 << 20  # as much as the kernel allows by default
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ async def spawn_process(
         env=env,
     )
     stderr = bytearray()
+    if feed is not None:
+        _widen(process)
     try:
         with one_error():
             async with trio.open_nursery() as nursery:
@@ -74,7 +78,7 @@ async def spawn_process(
                 if stdin or feed:
                     nursery.start_soon(_feed, process, stdin, feed, feeding)
                 nursery.start_soon(_read_stderr, process, stderr)
-                await _read_stdout(process, sink)
+                await _read_stdout(process, sink, _CHUNK if feed is None else 4 * _CHUNK)
                 exit_code = await process.wait()
                 if feed is not None:
                     feeding.cancel()
@@ -87,6 +91,16 @@ async def spawn_process(
                 if stream is not None:
                     await trio.aclose_forcefully(stream)
     return Completed(tuple(argv), exit_code, b"", bytes(stderr))
+
+
+def _widen(process: trio.Process) -> None:
+    """Let more wait in the pipes: each full one costs two switches between processes."""
+    for stream in (process.stdin, process.stdout):
+        assert isinstance(stream, trio.lowlevel.FdStream)
+        try:
+            fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _WIDE_BYTES)
+        except OSError:
+            pass  # the user has used up the kernel's memory for pipes: it works without
 
 
 def _kill_group(pid: int) -> None:
@@ -110,9 +124,9 @@ async def _feed(
         pass  # it exited without reading everything: its exit code tells why
 
 
-async def _read_stdout(process: trio.Process, sink: Sink) -> None:
+async def _read_stdout(process: trio.Process, sink: Sink, at_once: int) -> None:
     assert process.stdout is not None
-    while chunk := await process.stdout.receive_some(_CHUNK):
+    while chunk := await process.stdout.receive_some(at_once):
         await sink(bytes(chunk))
 
 
