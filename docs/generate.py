@@ -67,6 +67,7 @@ KEY_NOTES = {
     "network": "`none`, or the name of an Incus network",
     "egress": 'hosts that the job may reach without a network: `["HOST", "*.HOST", "HOST:PORT"]`,'
     ' or `["*"]`; see [egress.md](egress.md)',
+    "host_mirrors": "package indexes and mirrors as the host has them; see [egress.md](egress.md)",
     "log_bytes": "limit of the log; output beyond it is dropped",
     "scratch": "a throw-away writable copy of the workspace, at the same path",
     "env": "variables for the command; public, so no secrets",

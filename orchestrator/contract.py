@@ -70,6 +70,8 @@ class Certificates(msgspec.Struct, frozen=True):
     path: str
     bundle: str
     apt: str
+    apt_mirrors: str
+    sources: str
 
 
 class Contract(msgspec.Struct, frozen=True):

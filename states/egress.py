@@ -29,6 +29,8 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?!(?:[0-9]+|0x[0-9a-f]*)\Z){_LABEL}")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
+# What a network of machines has among itself.
+PRIVATE = ("a private address", "an address of a carrier's network")
 # Where a public name must not lead (IANA's special-purpose registries, RFC 6890). Ranges for
 # documentation are not here: machines in test networks have such addresses.
 _REFUSED = tuple(

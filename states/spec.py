@@ -155,7 +155,8 @@ class JobSpec(
 
     Sizes are written as in Incus ("4GiB"). `timeout_secs` bounds the command alone, not the phases
     around it. `log_bytes` bounds the log; output beyond it is dropped.
-    `egress` names the hosts that the job may reach through a proxy, without a network.
+    `egress` names the hosts that the job may reach through a proxy, without a network. With
+    `host_mirrors` it gets packages from where its host gets them.
     `env` is public; `secrets` says where the values of other variables come from.
     `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
     are host directories for the contract's three optional devices. `retries` is how often a job is
@@ -177,6 +178,7 @@ class JobSpec(
     log_bytes: _Size = "2GiB"
     network: _Network = "none"
     egress: tuple[str, ...] = ()
+    host_mirrors: bool = False
     scratch: bool = False
     env: dict[_EnvName, str] = msgspec.field(default_factory=dict)
     secrets: dict[_EnvName, SecretSource] = msgspec.field(default_factory=dict)
@@ -244,6 +246,12 @@ def broken_rules(spec: JobSpec) -> Iterator[SpecError]:
         yield from _check_text(key, getattr(spec, key) or "")
     yield from _check_mounts(spec.mounts)
     yield from check_egress(spec.egress, spec.network)
+    if spec.host_mirrors and not spec.egress and spec.network == "none":
+        yield SpecError(
+            "host_mirrors",
+            "has no use in a job that reaches nothing outside",
+            allowed="with egress or a network",
+        )
 
 
 def check_form(spec: JobSpec) -> JobSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.contract import contract
@@ -25,10 +25,11 @@ _CERTIFICATE = re.compile(
 )
 
 
-def publish(directory: Path, environment: Mapping[str, str]) -> str:
+def publish(directory: Path, environment: Mapping[str, str], sources: Sequence[str] = ()) -> str:
     """Write this host's authorities into the directory; returns its path, "" if there are none.
 
-    A file that exists is replaced in one step, as running guests may read it. Raises `OSError`.
+    `sources` are apt's lines for jobs with `host_mirrors`. A file that exists is replaced in one
+    step, as running guests may read it. Raises `OSError`.
     """
     bundle = _bundle(environment)
     if not bundle:
@@ -37,10 +38,13 @@ def publish(directory: Path, environment: Mapping[str, str]) -> str:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o755)
     _replace(directory / ours.bundle, bundle)
-    _replace(
-        directory / ours.apt,
-        f'Acquire::https::CaInfo "{ours.path}/{ours.bundle}";\n'.encode(),
-    )
+    settings = f'Acquire::https::CaInfo "{ours.path}/{ours.bundle}";\n'
+    _replace(directory / ours.apt, settings.encode())
+    if sources:
+        _replace(directory / ours.sources, "".join(f"{line}\n" for line in sources).encode())
+        settings += f'Dir::Etc::SourceList "{ours.path}/{ours.sources}";\n'
+        settings += 'Dir::Etc::SourceParts "/dev/null";\n'
+    _replace(directory / ours.apt_mirrors, settings.encode())
     return str(directory)
 
 

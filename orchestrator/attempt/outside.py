@@ -5,6 +5,8 @@ Only jobs with `egress` or a network get any of it. The job's own `env` override
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from orchestrator.contract import contract
 from states.spec import JobSpec
 
@@ -28,8 +30,13 @@ def reaches_outside(spec: JobSpec) -> bool:
     return bool(spec.egress) or spec.network != "none"
 
 
-def outside_variables(spec: JobSpec, *, certificates: bool) -> dict[str, str]:
-    """The variables of a job; `certificates`: the host's are mounted in its guest."""
+def outside_variables(
+    spec: JobSpec, *, certificates: bool, mirrors: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables of a job; `certificates`: the host's are mounted in its guest.
+
+    `mirrors` are those for a job with `host_mirrors`.
+    """
     variables: dict[str, str] = {}
     if spec.egress:
         proxy = dict.fromkeys(_PROXIED, contract().egress.url) | {"no_proxy": _DIRECT}
@@ -38,5 +45,8 @@ def outside_variables(spec: JobSpec, *, certificates: bool) -> dict[str, str]:
         ours = contract().certificates
         variables |= dict.fromkeys(_BUNDLE, f"{ours.path}/{ours.bundle}")
         # apt reads no variable for certificates, but one for a file of settings.
-        variables["APT_CONFIG"] = f"{ours.path}/{ours.apt}"
+        apt = ours.apt_mirrors if spec.host_mirrors else ours.apt
+        variables["APT_CONFIG"] = f"{ours.path}/{apt}"
+    if spec.host_mirrors:
+        variables |= mirrors
     return variables

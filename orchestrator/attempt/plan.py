@@ -55,6 +55,7 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     `fingerprint` is that of the image. `snapshot` is the published snapshot's directory on the
     host. `ids` is the range in which guests get id maps of their own, None for no such maps.
     `certificates` is the host's directory with the authorities that it trusts, "" for none.
+    `mirrors` are variables for a job with `host_mirrors`, which lead to `mirror_hosts`.
     """
 
     host: Host
@@ -69,6 +70,8 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     lease_ends: datetime
     ids: IdRange | None = None
     certificates: str = ""
+    mirrors: dict[str, str] = {}
+    mirror_hosts: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +80,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     `config` and `devices` are passed to Incus's create call. `mounts` are the guest paths that must
     be mounted before the runner starts. `environment` goes to the runner's stdin, and so do the
     values of `secrets`, for which a plan holds only the sources. `egress` has the rules of the
-    job's way out, empty for none. `timeout_secs` limits the command. At `lease_ends`
-    the guest shuts itself down, and may be deleted.
+    job's way out, empty for none; it also leads to `mirror_hosts`. `timeout_secs` limits the
+    command. At `lease_ends` the guest shuts itself down, and may be deleted.
     """
 
     host: Host
@@ -99,6 +102,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: tuple[str, ...]
     log_bytes: int
     egress: tuple[str, ...]
+    mirror_hosts: tuple[str, ...]
     deadlines: Deadlines
     lease_ends: datetime
 
@@ -157,7 +161,9 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         scratch=spec.scratch,
         environment={
             "CI": "true",
-            **outside_variables(spec, certificates=bool(context.certificates)),
+            **outside_variables(
+                spec, certificates=bool(context.certificates), mirrors=context.mirrors
+            ),
             **spec.env,
             "PIKACI_JOB": context.name,
             "PIKACI_RUN": context.run,
@@ -167,6 +173,7 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         artifacts=spec.artifacts,
         log_bytes=size_in_bytes(spec.log_bytes),
         egress=spec.egress,
+        mirror_hosts=context.mirror_hosts if spec.host_mirrors else (),
         deadlines=spec.deadlines,
         lease_ends=context.lease_ends,
     )

@@ -97,7 +97,12 @@ class WayOut:
         from orchestrator.egress.dial import Dialer
         from orchestrator.egress.proxy import Proxy
 
-        dialer = Dialer(Rules(self._plan.egress), HostProxies(os.environ), self._key)
+        dialer = Dialer(
+            Rules(self._plan.egress),
+            HostProxies(os.environ),
+            self._key,
+            mirrors=self._plan.mirror_hosts,
+        )
         return Proxy(dialer, self._ledger).serve
 
     async def _wait_up(self) -> None:

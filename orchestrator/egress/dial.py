@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import trio
@@ -15,7 +16,7 @@ import trio
 from orchestrator.egress.errors import NoConnection, Refused, TooLate
 from orchestrator.egress.host_proxy import HostProxies, HostProxy
 from orchestrator.egress.own_addresses import own_kind
-from states.egress import Address, Rules, address_of, authority, embedded, refused_kind
+from states.egress import PRIVATE, Address, Rules, address_of, authority, embedded, refused_kind
 
 RESOLVE_SECS = 20.0
 CONNECT_SECS = 30.0
@@ -35,16 +36,22 @@ class Target:
 
 
 class Dialer:
-    """Makes the connections of one job; `key` names its rules to people (`jobs.deps.egress`)."""
+    """Makes the connections of one job; `key` names its rules to people (`jobs.deps.egress`).
 
-    def __init__(self, rules: Rules, proxies: HostProxies, key: str) -> None:
+    `mirrors` are places of the host's own settings: they may have private addresses.
+    """
+
+    def __init__(
+        self, rules: Rules, proxies: HostProxies, key: str, *, mirrors: Collection[str] = ()
+    ) -> None:
         self._rules = rules
+        self._mirrors = frozenset(mirrors)
         self._proxies = proxies
         self._key = key
 
     def check(self, target: Target) -> HostProxy | None:
         """The host's proxy for an allowed target, None for none. Raises `Refused`."""
-        if not self._rules.allow(target.host, target.port):
+        if str(target) not in self._mirrors and not self._rules.allow(target.host, target.port):
             raise Refused(f"egress to {target} is not allowed by {self._key}")
         if (literal := address_of(target.host)) is not None:
             self._check_address(target, literal)
@@ -69,7 +76,8 @@ class Dialer:
         if self._rules.name_address(address, target.port):
             return
         for one in (address, *embedded(address)):
-            if kind := refused_kind(one) or own_kind(one):
+            kind = own_kind(one) or refused_kind(one)
+            if kind and not (kind in PRIVATE and str(target) in self._mirrors):
                 leads = "" if address_of(target.host) else f"{address} is "
                 raise Refused(
                     f"egress to {target} is not allowed: {leads}{kind}"

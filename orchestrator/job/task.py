@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -29,6 +30,7 @@ from orchestrator.attempt.plan import Plan, PlanContext, instance_name, lease_se
 from orchestrator.attempt.result import GuestStatus
 from orchestrator.attempt.secrets import SecretMissing
 from orchestrator.attempt.way_out import WayOut
+from orchestrator.egress.host_proxy import HostProxies
 from orchestrator.errors import cause_of, unforeseen
 from orchestrator.host_paths import directories
 from orchestrator.image.store import Images, needs_egress
@@ -36,6 +38,7 @@ from orchestrator.incus import Stdin
 from orchestrator.incus.errors import IncusError
 from orchestrator.incus.retries import limit, retrying
 from orchestrator.job.context import Context
+from orchestrator.job.mirrors import Mirrors, host_mirrors
 from orchestrator.job.queue import Queue
 from orchestrator.job.record import Record
 from orchestrator.journal import JournalError, Lease, NotTheWriter
@@ -99,6 +102,7 @@ class JobTask:
         self._same_ids = 0
         # Until this process publishes them, rely on the one that made the guest.
         self._certificates = str(context.root.certificates)
+        self._mirrors: Mirrors | None = None
         self._adopt(leases)
 
     @property
@@ -208,9 +212,7 @@ class JobTask:
         needs_egress(image, spec)
         if warning := self._images.lacks(image, self.job.run):
             self._record.warn(warning)
-        if reaches_outside(spec):
-            call = partial(certificates.publish, self._context.root.certificates, os.environ)
-            self._certificates = await look_up("the host's certificates", call)
+        await self._look_outside(spec)
         keep_secs = self._context.keep_secs or 0
         lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
         number = self.job.attempt
@@ -260,6 +262,22 @@ class JobTask:
 
         return stdin
 
+    async def _look_outside(self, spec: JobSpec) -> None:
+        """Find out what a job that reaches the outside gets of its host."""
+        if not reaches_outside(spec):
+            return
+        directory = self._context.root.certificates
+
+        def look() -> tuple[Mirrors, str]:
+            if spec.egress:
+                HostProxies(os.environ)  # raises what would fail every connection
+            mirrors = Mirrors()
+            if spec.host_mirrors:
+                mirrors = host_mirrors(os.environ, home=Path.home())
+            return mirrors, certificates.publish(directory, os.environ, mirrors.sources)
+
+        self._mirrors, self._certificates = await look_up("the host's settings", look)
+
     async def _find_image(self, spec: JobSpec) -> ImageRef:
         since = trio.current_time()
         try:
@@ -270,6 +288,12 @@ class JobTask:
         raise AssertionError("unreachable")
 
     async def _run_command(self) -> None:
+        assert self.job.spec is not None
+        if self.job.spec.host_mirrors and self._mirrors is None:
+            # The process that made the guest knew them; this one plans the command anew.
+            await self._look_outside(self.job.spec)
+            lease_ends = self._the_attempt().plan.lease_ends
+            self._attempt = self._make_attempt(self.job.attempt, self.job.image, lease_ends)
         attempt = self._the_attempt()
 
         async def started() -> None:
@@ -353,6 +377,8 @@ class JobTask:
                 lease_ends=lease_ends,
                 ids=context.ids,
                 certificates=self._certificates,
+                mirrors=dict(self._mirrors.variables) if self._mirrors else {},
+                mirror_hosts=self._mirrors.hosts if self._mirrors else (),
             ),
         )
         return Attempt(

@@ -380,6 +380,26 @@ apt-get update -qq && apt-get install -qq --reinstall ca-certificates >/dev/null
     assert printed.splitlines() == [f"{ours.path}/{ours.bundle}", "Read-only", "installed"], printed
 
 
+async def test_the_host_s_mirrors_are_reached_without_an_entry(runs: Runs) -> None:
+    """The same job file works wherever the host's packages come from."""
+    command = """
+apt-get update 2>&1 | grep -c ^Err || :
+apt-get indextargets --format '$(SOURCESENTRY)' | cut -d: -f1 | sort -u
+apt-get download -qq hello && ls hello_*
+"""
+    spec = JobSpec(
+        command=f"cd /tmp; {command}",
+        egress=("other.invalid",),
+        host_mirrors=True,
+        run_as_root=True,
+    )
+    job = await runs.run_one(spec)
+    lines = output_of(job).decode().splitlines()
+    ours = contract().certificates
+    assert ["0", f"{ours.path}/{ours.sources}"] == lines[:2]
+    assert lines[-1].startswith("hello_")
+
+
 async def test_a_cancel_ends_the_connections(runs: Runs) -> None:
     """They are in the trace."""
     ended = Event()

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from orchestrator.egress.dial import Dialer, Target
+from orchestrator.egress.errors import Refused
+from orchestrator.egress.host_proxy import HostProxies
 from orchestrator.egress.ledger import Entry
+from states.egress import Rules
+from states.errors import PikaciError
 from tests.unit.orchestrator.egress_rig import KEY, Way, open_way, read_all, serving
 
 HERE = "127.0.0.1"
@@ -325,3 +330,44 @@ async def test_a_request_that_never_ends_is_given_up(
         (entry,) = await settled(way)
     assert b"HTTP/1.1 504 no whole request came within 0.3 s" in answer
     assert not entry.host
+
+
+def test_a_mirror_of_the_host_may_have_a_private_address_and_no_other() -> None:
+    """The host's own settings lead there; no rule of the job does."""
+    mirrors = ("10.1.2.3:443", "127.0.0.1:443", "169.254.1.1:443")
+    dialer = Dialer(Rules(()), HostProxies({}), KEY, mirrors=mirrors)
+    assert dialer.check(Target("10.1.2.3", 443, tunnel=True)) is None
+    for host, port in [("10.1.2.3", 80), ("127.0.0.1", 443), ("169.254.1.1", 443)]:
+        with pytest.raises(Refused):
+            dialer.check(Target(host, port, tunnel=True))
+
+
+@pytest.mark.parametrize(
+    "url", ["socks5://p.example:1080", "https://p.example", "http://", "http://[x"]
+)
+def test_a_host_s_proxy_of_another_kind_is_refused(url: str) -> None:
+    """The message names the variable, and no password."""
+    with pytest.raises(PikaciError, match="https_proxy") as refused:
+        HostProxies({"HTTPS_PROXY": url.replace("p.example", "me:secret@p.example")})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("direct", "host", "proxied"),
+    [
+        ("", "a.example", True),
+        ("*", "a.example", False),
+        ("a.example", "a.example", False),
+        ("a.example", "b.a.example", False),
+        (".a.example, c", "b.a.example", False),
+        ("a.example", "ba.example", True),
+        ("10.1.2.3", "10.1.2.3", False),
+        ("2.3", "10.1.2.3", True),
+        ("::1", "::1", False),
+    ],
+)
+def test_no_proxy_names_hosts_to_reach_directly(direct: str, host: str, proxied: bool) -> None:
+    """With what is below them, but for addresses."""
+    proxies = HostProxies({"all_proxy": "http://p.example:3128", "no_proxy": direct})
+    found = proxies.of(host, tunnel=True)
+    assert ("p.example:3128" if proxied else "None") == str(found)
