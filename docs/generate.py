@@ -21,6 +21,7 @@ from jobfile_schema import job_file_schema
 from manpage import man_page
 
 from orchestrator.attempt import effects as commands
+from orchestrator.attempt.effects import EGRESS_BYTES
 from orchestrator.attempt.plan import Host, PlanContext, make_plan
 from orchestrator.contract import contract
 from orchestrator.image.build import PACKAGES
@@ -65,6 +66,9 @@ KEY_NOTES = {
     "disk": "size of the guest's root disk",
     "processes": "processes and threads in the guest (containers)",
     "network": "`none`, or the name of an Incus network",
+    "egress": 'hosts that the job may reach without a network: `["HOST", "*.HOST", "HOST:PORT"]`,'
+    ' or `["*"]`; see [egress.md](egress.md)',
+    "host_mirrors": "package indexes and mirrors as the host has them; see [egress.md](egress.md)",
     "log_bytes": "limit of the log; output beyond it is dropped",
     "scratch": "a throw-away writable copy of the workspace, at the same path",
     "env": "variables for the command; public, so no secrets",
@@ -122,7 +126,7 @@ def lease_diagram() -> str:
 
 
 def effects() -> str:
-    """What pikaci does in Incus for a job with default settings."""
+    """What pikaci does in Incus for a job with default settings, and a way out."""
     context = PlanContext(
         host=Host(),
         owner="owner",
@@ -135,7 +139,7 @@ def effects() -> str:
         fingerprint="",
         lease_ends=datetime.fromtimestamp(0, UTC),
     )
-    plan = make_plan(JobSpec(command="true"), context)
+    plan = make_plan(JobSpec(command="true", egress=("*",)), context)
     lines = [
         "| effect | deadline | set by | retried after | for | at most |",
         "|---|---|---|---|---|---|",
@@ -152,7 +156,7 @@ def _effect_row(effect: Effect) -> str:
     setting = f"`{effect.deadline.setting}`" if effect.deadline.setting else ""
     faults = ", ".join(FAULTS[kind] for kind in effect.retry.on)
     patience = f"{effect.retry.secs:g} s" if effect.retry.on else ""
-    size = f"{effect.max_bytes >> 20:,} MiB"
+    size = f"{effect.max_bytes >> 20:,} MiB" if effect.max_bytes < EGRESS_BYTES else ""
     cells = (f"`{effect.name}`", f"{effect.deadline.secs:g} s", setting, faults, patience, size)
     return f"| {' | '.join(cells)} |"
 
@@ -223,7 +227,8 @@ def contract_table() -> str:
     lines = ["| directory | owner | mode |", "|---|---|---|"]
     lines += [f"| `{d.path}` | {d.user}:{d.group} | {d.mode} |" for d in ours.directories]
     lines += ["", "| device | guest path |", "|---|---|"]
-    lines += [f"| `{device}` | `{path}` |" for device, path in ours.devices.items()]
+    devices = {**ours.devices, ours.certificates.device: ours.certificates.path}
+    lines += [f"| `{device}` | `{path}` |" for device, path in devices.items()]
     lines += ["", "| variable | what it is |", "|---|---|"]
     notes = {
         "command": "the shell command, byte for byte",

@@ -17,6 +17,7 @@ contract
 
   # Byte for byte the files that the tests run.
   runnerText = builtins.readFile ./guest/pikaci-incus-run;
+  egressText = builtins.readFile ./guest/pikaci-egress;
   deadlineText = builtins.readFile ./guest/pikaci-deadline;
   readyText = builtins.readFile ./guest/pikaci-ready;
 }

@@ -48,6 +48,33 @@ class Directory(msgspec.Struct, frozen=True):
     mode: str
 
 
+class Egress(msgspec.Struct, frozen=True):
+    """The guest's end of the way out: a program, and the port of its loopback that it listens on.
+
+    Images keep this from the minor version `since` on.
+    """
+
+    program: str
+    port: int
+    since: int = 2
+
+    @property
+    def url(self) -> str:
+        """The proxy, as the job sees it."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+class Certificates(msgspec.Struct, frozen=True):
+    """Where a guest finds the authorities that its host trusts: a device, and files in it."""
+
+    device: str
+    path: str
+    bundle: str
+    apt: str
+    apt_mirrors: str
+    sources: str
+
+
 class Contract(msgspec.Struct, frozen=True):
     """What host and guest may rely on.
 
@@ -67,12 +94,14 @@ class Contract(msgspec.Struct, frozen=True):
     log: str
     result: str
     private: str
+    egress: Egress
+    certificates: Certificates
     image_property: str
     minor_property: str
 
     @property
     def name(self) -> str:
-        """Both versions, for people: "1.1"."""
+        """Both versions, for people: "1.2"."""
         return f"{self.version}.{self.minor}"
 
 

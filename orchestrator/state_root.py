@@ -58,6 +58,11 @@ class StateRoot:
         return self.path / "outputs"
 
     @property
+    def certificates(self) -> Path:
+        """The authorities that guests are to trust."""
+        return self.path / "certificates"
+
+    @property
     def locks(self) -> Path:
         return self.path / "locks"
 

@@ -294,6 +294,40 @@ class OutputMissing(Note, frozen=True, tag="output_missing"):
     reason: str = ""
 
 
+class Connected(Note, frozen=True, tag="connected"):
+    """A connection of the job by its `egress` has ended, or came to nothing; or `count` of them.
+
+    `host` is as the job asked for it, "" for what was no request, "*" for many hosts. `address` is
+    the one connected to. `proxy` is the host's own proxy in between; then only the name was
+    checked. `refused`: by the rules; `reason` says why it came to nothing, or broke. Bytes are
+    counted as the job sent and received them.
+    """
+
+    host: str
+    port: int
+    address: str = ""
+    proxy: str = ""
+    refused: bool = False
+    reason: str = ""
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    duration_ms: float = 0.0
+    count: int = 1
+
+
+class EgressGap(Note, frozen=True, tag="egress_gap"):
+    """The job had no way out for a time, as the process that provides it was gone.
+
+    `cut` connections broke when it went, `late` ones gave up or were told after `daemon_secs`. All
+    are sums over the attempt; `known` is False if the guest could not say.
+    """
+
+    duration_ms: float
+    cut: int
+    late: int
+    known: bool = True
+
+
 class UnknownNote(Note, frozen=True, tag="unknown"):
     """A note that only a newer pikaci can read: `kind` is its type, `body` is all of its JSON.
 
@@ -304,7 +338,17 @@ class UnknownNote(Note, frozen=True, tag="unknown"):
     body: bytes
 
 
-WrittenNote = Called | LeaseOpened | LeaseKept | LeaseEnded | Warned | Waited | OutputMissing
+WrittenNote = (
+    Called
+    | LeaseOpened
+    | LeaseKept
+    | LeaseEnded
+    | Warned
+    | Waited
+    | Connected
+    | EgressGap
+    | OutputMissing
+)
 AnyNote = WrittenNote | UnknownNote
 Written = AnyEvent | WrittenNote
 Entry = AnyEvent | AnyNote

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from states.egress import check_egress
 from states.environment import (
     MAX_BYTES,
     MAX_VARIABLE_BYTES,
@@ -85,6 +86,7 @@ RESERVED_PATHS = (
     "/sbin",
     "/staged/linux-rust/workspace-build",
     "/staged/linux-rust/workspace-deps",
+    "/mnt/pikaci-certificates",
     "/mnt/pikaci-nix-store",
     "/sys",
     "/tmp",
@@ -166,6 +168,8 @@ class JobSpec(
 
     Sizes are written as in Incus ("4GiB"). `timeout_secs` bounds the command alone, not the phases
     around it. `log_bytes` bounds the log; output beyond it is dropped.
+    `egress` names the hosts that the job may reach through a proxy, without a network. With
+    `host_mirrors` it gets packages from where its host gets them.
     `env` is public; `secrets` says where the values of other variables come from.
     `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
     are directories for the contract's three optional devices: of the host, or the output of another
@@ -192,6 +196,8 @@ class JobSpec(
     processes: Annotated[int, msgspec.Meta(ge=16, le=1_000_000)] = 4096
     log_bytes: _Size = "2GiB"
     network: _Network = "none"
+    egress: tuple[str, ...] = ()
+    host_mirrors: bool = False
     scratch: bool = False
     env: dict[_EnvName, str] = msgspec.field(default_factory=dict)
     secrets: dict[_EnvName, SecretSource] = msgspec.field(default_factory=dict)
@@ -266,6 +272,13 @@ def broken_rules(spec: JobSpec) -> Iterator[SpecError]:
     for index, glob in enumerate(spec.sources or ()):
         yield from _check_glob(f"sources[{index}]", glob, "the workspace", "src/**/*.py")
     yield from _check_output(spec)
+    yield from check_egress(spec.egress, spec.network)
+    if spec.host_mirrors and not spec.egress and spec.network == "none":
+        yield SpecError(
+            "host_mirrors",
+            "has no use in a job that reaches nothing outside",
+            allowed="with egress or a network",
+        )
 
 
 def check_form(spec: JobSpec) -> JobSpec:

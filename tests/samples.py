@@ -140,6 +140,10 @@ def sample_note(kind: type[ev.Note] = ev.Called, *, job: str = "r.1") -> Any:
     if kind is ev.UnknownNote:
         body = msgspec.json.encode({"type": "felt", "how": {"deep": 1}, **times})
         return ev.UnknownNote(kind="felt", body=body, **times)
+    if kind is ev.Connected:
+        return ev.Connected(host="a.example", port=443, received_bytes=7, duration_ms=1.5, **times)
+    if kind is ev.EgressGap:
+        return ev.EgressGap(duration_ms=1500.0, cut=1, late=0, **times)
     if kind is ev.Warned:
         return ev.Warned(message="careful", **times)
     return kind(
@@ -181,6 +185,15 @@ def specs(*, writable: bool | None = None) -> st.SearchStrategy[JobSpec]:
         mounts=st.sampled_from([(), (Mount(source="/s", path="/mnt/data"),)]),
         retries=st.integers(0, 10),
         priority=st.integers(-100, 100),
+    ).flatmap(
+        # Without a network a job may have a way out.
+        lambda spec: st.sampled_from(
+            [(), ("*",), ("a.example", "*.b.example:8080", "10.0.0.1")]
+        ).map(
+            lambda egress: (
+                msgspec.structs.replace(spec, egress=egress) if spec.network == "none" else spec
+            )
+        )
     )
 
 

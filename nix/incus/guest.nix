@@ -39,9 +39,15 @@ let
     };
 in
 {
-  # systemPackages puts the runner into /run/current-system/sw/bin, where the host looks.
+  # systemPackages puts our programs into /run/current-system/sw/bin, where the host looks.
   environment.systemPackages = [
     (pkgs.callPackage ./run.nix { })
+    (pkgs.writeTextFile {
+      name = "pikaci-egress";
+      text = contract.egressText;
+      executable = true;
+      destination = "/bin/pikaci-egress";
+    })
   ]
   ++ guest.tools;
 

@@ -49,6 +49,7 @@ STATUS_SECS = 10.0
 LOG_BYTES = 1 << 40
 ARCHIVE_BYTES = (1 << 30) + (64 << 20)
 MONITOR_BYTES = 64 << 20
+EGRESS_BYTES = 1 << 62  # what a job sends to the outside: as much as it likes
 
 # Errors to retry. A call that must not run twice is retried only if it reached no daemon.
 AWAY = (DaemonUnreachable,)
@@ -169,6 +170,18 @@ def run(plan: Plan, stdin: Stdin, *, secs: float | None = None) -> Effect:
         deadline=_run_deadline(plan, secs),
         max_bytes=LOG_BYTES,
         stdin=stdin,
+    )
+
+
+def way_out(plan: Plan) -> Effect:
+    """Carry the guest's connections to its proxy's port over stdin and stdout, until killed."""
+    ours = contract().egress
+    return _exec(
+        plan,
+        "egress",
+        (ours.program, str(ours.port), str(plan.deadlines.daemon_secs)),
+        deadline=_run_deadline(plan, None),
+        max_bytes=EGRESS_BYTES,
     )
 
 
@@ -311,6 +324,7 @@ def of(plan: Plan) -> list[Effect]:
         monitor(plan),
         start(plan),
         ready(plan),
+        *([way_out(plan)] if plan.egress else []),
         run(plan, stdin=stdin_of(bytes)),
         follow(plan, 0),
         cancel(plan),

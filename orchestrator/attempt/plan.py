@@ -14,6 +14,7 @@ from datetime import datetime
 import msgspec
 
 from orchestrator.attempt.id_map import IdRange, id_map_config
+from orchestrator.attempt.outside import outside_variables, reaches_outside
 from orchestrator.contract import contract
 from states.spec import Deadlines, InstanceType, JobSpec, SecretSource, size_in_bytes
 
@@ -53,6 +54,8 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
 
     `fingerprint` is that of the image. `snapshot` is the published snapshot's directory on the
     host. `ids` is the range in which guests get id maps of their own, None for no such maps.
+    `certificates` is the host's directory with the authorities that it trusts, "" for none.
+    `mirrors` are variables for a job with `host_mirrors`, which lead to `mirror_hosts`.
     """
 
     host: Host
@@ -66,6 +69,9 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     lease_ends: datetime
     ids: IdRange | None = None
+    certificates: str = ""
+    mirrors: dict[str, str] = {}
+    mirror_hosts: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,9 +79,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `config` and `devices` are passed to Incus's create call. `mounts` are the guest paths that must
     be mounted before the runner starts. `environment` goes to the runner's stdin, and so do the
-    values of `secrets`, for which a plan holds only the sources. `timeout_secs` limits the command.
-    `output` is the directory of the guest, or "image", that the job leaves for others; a directory
-    has at most `output_bytes`. At `lease_ends` the guest shuts itself down, and may be deleted.
+    values of `secrets`, for which a plan holds only the sources. `egress` has the rules of the
+    job's way out, empty for none; it also leads to `mirror_hosts`. `timeout_secs` limits the
+    command. `output` is the directory of the guest, or "image", that the job leaves for others; a
+    directory has at most `output_bytes`. At `lease_ends` the guest shuts itself down, and may be
+    deleted.
     """
 
     host: Host
@@ -97,6 +105,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     output: str | None
     output_bytes: int
     log_bytes: int
+    egress: tuple[str, ...]
+    mirror_hosts: tuple[str, ...]
     deadlines: Deadlines
     lease_ends: datetime
 
@@ -157,7 +167,7 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
     that it uses (`states.graph.resolved`).
     """
     assert isinstance(spec.image, str)
-    shares = _shares(spec, context.snapshot)
+    shares = _shares(spec, context)
     return Plan(
         host=context.host,
         instance=instance_name(context.owner, context.job, context.attempt),
@@ -172,12 +182,19 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         timeout_secs=spec.timeout_secs,
         run_as_root=spec.run_as_root,
         scratch=spec.scratch,
-        environment=environment(spec, run=context.run, name=context.name, commit=context.commit),
+        environment={
+            **outside_variables(
+                spec, certificates=bool(context.certificates), mirrors=context.mirrors
+            ),
+            **environment(spec, run=context.run, name=context.name, commit=context.commit),
+        },
         secrets=spec.secrets,
         artifacts=spec.artifacts,
         output=spec.output,
         output_bytes=size_in_bytes(spec.disk),
         log_bytes=size_in_bytes(spec.log_bytes),
+        egress=spec.egress,
+        mirror_hosts=context.mirror_hosts if spec.host_mirrors else (),
         deadlines=spec.deadlines,
         lease_ends=context.lease_ends,
     )
@@ -201,10 +218,10 @@ def _run_secs(timeout_secs: int, deadlines: Deadlines) -> float:
     return timeout_secs + deadlines.grace_secs + deadlines.run_margin_secs
 
 
-def _shares(spec: JobSpec, snapshot: str) -> list[tuple[str, str, str]]:
+def _shares(spec: JobSpec, context: PlanContext) -> list[tuple[str, str, str]]:
     """(device, host directory, guest path) of every read-only mount."""
     sources = {
-        "pikaci-snapshot": snapshot,
+        "pikaci-snapshot": context.snapshot,
         "pikaci-nix-store": spec.nix_store,
         "pikaci-workspace-deps": spec.workspace_deps,
         "pikaci-workspace-build": spec.workspace_build,
@@ -215,6 +232,9 @@ def _shares(spec: JobSpec, snapshot: str) -> list[tuple[str, str, str]]:
         for device, source in sources.items()
         if isinstance(source, str) and source
     ]
+    if context.certificates and reaches_outside(spec):
+        ours = contract().certificates
+        shares.append((ours.device, context.certificates, ours.path))
     for index, mount in enumerate(spec.mounts):
         assert isinstance(mount.source, str)
         shares.append((f"pikaci-mount-{index}", mount.source, mount.path.rstrip("/")))

@@ -79,6 +79,7 @@ def _plan(name: str, spec: JobSpec, root: StateRoot, lease: timedelta) -> Plan:
         fingerprint="<fingerprint>",
         lease_ends=BEGAN + lease,
         ids=local_id_range(Host().remote),
+        certificates=str(root.certificates),
     )
     plan = make_plan(resolved(spec, {}), context)
     placeholders = {"user.pikaci.deadline": "<deadline>"}
@@ -98,6 +99,7 @@ def _shown(name: str, plan: Plan) -> str:
         *([] if plan.instance_type is InstanceType.CONTAINER else [commands.monitor(plan)]),
         commands.start(plan),
         commands.ready(plan),
+        *([commands.way_out(plan)] if plan.egress else []),
         commands.run(plan, stdin=stdin_of(bytes)),
         commands.collect(
             plan, collect_command(plan.artifacts, want_log=False, max_log_bytes=most_kept(plan))

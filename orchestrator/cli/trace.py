@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.silence import Silence
     from orchestrator.state_root import StateRoot
     from orchestrator.tracing.timeline import Timeline
-    from states.events import Entry
+    from states.events import Connected, Entry
     from states.job import Job
 
 FORMATS = ("jsonl", "perfetto", "html", "mermaid", "otlp")
@@ -324,6 +324,24 @@ def _read(file: Path) -> bytes:
         ) from None
 
 
+def _connection(entry: Connected) -> str:
+    from orchestrator.units import duration, size
+    from states.egress import authority
+
+    what = authority(entry.host, entry.port) if entry.host else "no request"
+    if entry.count > 1:
+        what = f"{entry.count} connections to {what}"
+    if entry.refused:
+        return f"refused: {what}: {entry.reason}"
+    where = f" ({entry.address})" if entry.address not in ("", entry.host) else ""
+    through = f" through the host's proxy {entry.proxy}, by name only" if entry.proxy else ""
+    why = f": {entry.reason}" if entry.reason else ""
+    return (
+        f"connected: {what}{where}{through}  [{duration(entry.duration_ms / 1000)},"
+        f" {size(entry.sent_bytes)} out, {size(entry.received_bytes)} in]{why}"
+    )
+
+
 def _described(entry: Entry) -> str:
     from orchestrator.terminal import first_line
     from orchestrator.units import duration
@@ -344,6 +362,11 @@ def _described(entry: Entry) -> str:
             return f"    waited for: {entry.what.value}{made_way}  [{took}]"
         case ev.Warned():
             return f"    warning: {entry.message}"
+        case ev.Connected():
+            return f"    {_connection(entry)}"
+        case ev.EgressGap():
+            took = duration(entry.duration_ms / 1000) if entry.known else "an unknown time"
+            return f"    no way out for {took}: {entry.cut} cut, {entry.late} waited in vain"
         case ev.UnknownNote():
             return f"    {entry.kind}: only a newer pikaci can read it"
         case ev.ResultCollected():

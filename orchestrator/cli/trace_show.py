@@ -15,6 +15,7 @@ from orchestrator.cli.board import COLOURS
 from orchestrator.cli.colours import BOLD, DIM, painter
 from orchestrator.log_end import read_log_end
 from orchestrator.terminal import plain
+from orchestrator.tracing.egress_lines import egress_lines
 from orchestrator.tracing.parts import Share
 from orchestrator.tracing.timeline import DELAY, HOST, INCUS, Kind
 from orchestrator.units import duration, seconds
@@ -66,6 +67,9 @@ def show_job(job: JobStory, *, holder: str) -> None:
     _show_path(job, columns)
     if job.silence is not None:
         click.echo(f"  silent {job.silence}")
+    if job.egress is not None:
+        for line in egress_lines(job.egress):
+            click.echo(f"  {line}")
     if holder:
         click.echo(f"  {holder}")
     if job.verdict is not Verdict.PASSED:

@@ -21,7 +21,7 @@ from orchestrator.fake_incus.guest import GuestScript
 from orchestrator.fake_incus.model import Instance, Store, furnished
 from orchestrator.fake_incus.shell import run_handful
 from orchestrator.fake_incus.words import NotFaked, Refused
-from orchestrator.incus import Completed, Sink
+from orchestrator.incus import Completed, Feed, Sink
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # fixed start time of a fake daemon, so that runs are
 # equal
@@ -181,7 +181,13 @@ class FakeIncus:
         self._daemon.delete(self.store.instance(project, name))
 
     async def __call__(
-        self, argv: Sequence[str], *, env: dict[str, str], stdin: bytes, sink: Sink | None
+        self,
+        argv: Sequence[str],
+        *,
+        env: dict[str, str],
+        stdin: bytes,
+        sink: Sink | None,
+        feed: Feed | None = None,
     ) -> Completed:
         collected: list[bytes] = []
 
@@ -193,7 +199,9 @@ class FakeIncus:
         not_faked: NotFaked | None = None
         # As with a real process: a cancellation comes out in a group.
         with one_error():
-            async with trio.open_nursery():
+            async with trio.open_nursery() as nursery:
+                if feed is not None:
+                    nursery.start_soon(feed, _Ignored())
                 try:
                     call = Call(parse(argv[1:]), stdin, sink or collect, errors)
                     exit_code = await self._answer(call)
@@ -201,6 +209,7 @@ class FakeIncus:
                     errors += f"Error: {refused}\n".encode()
                 except NotFaked as error:
                     not_faked = error
+                nursery.cancel_scope.cancel()
         if not_faked is not None:
             raise not_faked
         return Completed(tuple(argv), exit_code, b"".join(collected), bytes(errors))
@@ -280,6 +289,19 @@ class FakeIncus:
         if refused is not None:
             raise refused
         return exit_code
+
+
+class _Ignored(trio.abc.SendStream):
+    """The stdin of a program that reads none of it."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 async def _drop(chunk: bytes) -> None:

@@ -75,6 +75,7 @@ class Guest:
         self.faults = faults
         self.power_off = power_off
         self.takes_exec = instance.type == "container"  # a VM does once its agent runs
+        self.listens = False  # the guest's end of the way out
         self.job: Process | None = None
         self.cancel_job: Callable[[], None] = lambda: None
         self._nursery = nursery

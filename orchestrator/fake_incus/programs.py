@@ -16,9 +16,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import trio
 
 from orchestrator.contract import contract
+from orchestrator.egress import frames
 from orchestrator.fake_incus import runner, shell
 from orchestrator.fake_incus.faults import Kind
 from orchestrator.fake_incus.guest import Guest
@@ -124,6 +126,16 @@ async def _run(guest: Guest, command: Exec, process: Process) -> int:
     return await runner.run(guest, command.args, command.env, command.stdin, process)
 
 
+async def _egress(guest: Guest, command: Exec, process: Process) -> int:
+    """PORT SECS: the guest's end of the way out; no job of the fake connects to anything."""
+    hello = frames.Hello(fresh=not guest.listens, gap_ms=0, cut=0, late=0)
+    guest.listens = True
+    said = frames.frame(frames.Kind.HELLO, 0, msgspec.json.encode(hello))
+    process.output.write(said)
+    await trio.sleep_forever()
+    return 0
+
+
 async def _shell(guest: Guest, command: Exec, process: Process) -> int:
     text = " ".join(command.args)
     return await shell.interpret(text, process.output.write, guest.read, guest.write)
@@ -152,6 +164,7 @@ async def _missing(guest: Guest, command: Exec, process: Process) -> int:
 
 PROGRAMS: dict[str, Callable[[Guest, Exec, Process], Awaitable[int]]] = {
     contract().runner: _run,
+    posixpath.basename(contract().egress.program): _egress,
     "pikaci-ready": _ready,
     "pikaci-collect": _collect,
     "pikaci-output": _output,

@@ -176,6 +176,7 @@ async def _try_promises(guest: _Guest, tell: Tell) -> None:
             f"{user.uid}\n{user.gid}\n{user.group}\n",
         )
     )
+    tell(await guest.leads_out())
     tell(
         await guest.says(
             f"{user.home} of {user.name}:{user.group}",
@@ -293,6 +294,23 @@ class _Guest:
                 _verdict(result) == ("timed_out", 124),
                 str(result),
             )
+        )
+
+    async def leads_out(self) -> Row:
+        """The guest's end of a way out says hello, and listens."""
+        ours = contract().egress
+        # Its stdin must stay open: at the end of it, it takes the host for gone.
+        script = (
+            f"{{ sleep 1 | {ours.program} {ours.port} 1 | tr -dc '[:print:]'; }} 2>&1;"
+            f" : 3<>/dev/tcp/127.0.0.1/{ours.port} && echo ' listens'"
+        )
+        done = await self.exec("bash", "-c", script, prints=True)
+        said = done.stdout.decode("utf-8", "replace")
+        return Row(
+            f"{ours.program} listens for a job with egress",
+            '"fresh": true' in said and "listens" in said,
+            (said + done.stderr.decode("utf-8", "replace")).strip()[:300],
+            claimed=self._minor >= ours.since,
         )
 
     async def collects(self) -> Row:

@@ -19,6 +19,7 @@ RECIPE_PROPERTY = "pikaci.recipe"
 _LIB = "usr/lib/pikaci"
 _UNITS = "usr/lib/systemd/system"
 _RUNNER = "pikaci-incus-run"
+_EGRESS = "pikaci-egress"
 # The same as in the guest without an init system: DHCP on eth0, if there is one.
 _NETWORK = "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\n"
 
@@ -45,8 +46,12 @@ def tmpfiles() -> str:
     """The contract's directories as rules for tmpfiles.d; parents come first."""
     ours = contract()
     rules = [f"d {d.path} {d.mode} {d.user} {d.group} -" for d in ours.directories]
-    # /run is empty at boot, so the runner's own path is a link.
-    return "\n".join([*rules, f"L+ {ours.runner} - - - - /{_LIB}/{_RUNNER}", ""])
+    # /run is empty at boot, so the paths of our programs are links.
+    links = [
+        f"L+ {ours.runner} - - - - /{_LIB}/{_RUNNER}",
+        f"L+ {ours.egress.program} - - - - /{_LIB}/{_EGRESS}",
+    ]
+    return "\n".join([*rules, *links, ""])
 
 
 def _plain_directories() -> str:
@@ -56,13 +61,13 @@ def _plain_directories() -> str:
 BARE = Kind(
     alias="pikaci/dev",
     packages=("udhcpc",),
-    scripts=(_RUNNER, "pikaci-deadline"),
+    scripts=(_RUNNER, _EGRESS, "pikaci-deadline"),
     files={f"{_LIB}/directories": _plain_directories()},
 )
 SYSTEMD = Kind(
     alias="pikaci/systemd",
     packages=("dbus", "systemd", "systemd-resolved", "systemd-sysv"),
-    scripts=(_RUNNER, "pikaci-deadline", "pikaci-ready"),
+    scripts=(_RUNNER, _EGRESS, "pikaci-deadline", "pikaci-ready"),
     units=("pikaci-deadline.service", "pikaci-ready.service"),
     files={
         "usr/lib/tmpfiles.d/pikaci.conf": tmpfiles(),

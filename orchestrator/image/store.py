@@ -20,13 +20,14 @@ from orchestrator.incus.errors import IncusError, ProjectNotFound
 from states.errors import PikaciError
 from states.events import ImageRef
 from states.mistakes import did_you_mean
-from states.spec import InstanceType
+from states.spec import InstanceType, JobSpec
 
 LOOK_UP_SECS = 30.0
 IMPORT_SECS = 600.0
 KNOWN_SECS = 10.0
 WARNED_RUNS = 1000
-# What guests lack whose image keeps only the minor version before this one.
+# What guests lack whose image keeps only the minor version before this one. A job that asks for
+# something newer is refused instead.
 _CAME_WITH = {
     1: "localhost may not resolve, and a job that fills /dev/shm may lose its verdict",
     2: "git may refuse the `.git` of a snapshot (`git = true`)",
@@ -135,6 +136,17 @@ def choose_image(
 
 def _where(incus: Incus) -> str:
     return f"project {incus.project} of {incus.remote}"
+
+
+def needs_egress(image: ImageRef, spec: JobSpec) -> None:
+    """Raise `WrongContract` if the job has `egress`, and its image has no end of a way out."""
+    ours = contract()
+    if spec.egress and image.minor < ours.egress.since:
+        raise WrongContract(
+            f"the image {image.alias} keeps guest contract {ours.version}.{image.minor}; egress"
+            f" needs {ours.version}.{ours.egress.since}",
+            resolution="build it anew: `pikaci image build` rebuilds pikaci/dev",
+        )
 
 
 class Images:

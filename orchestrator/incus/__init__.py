@@ -5,13 +5,14 @@
 
 from orchestrator.incus.client import Call, Incus, Into, to_sink
 from orchestrator.incus.effect import Deadline, Effect, Retry, Stdin, request, stdin_of
-from orchestrator.incus.process import Completed, Sink, Spawn, spawn_process
+from orchestrator.incus.process import Completed, Feed, Sink, Spawn, spawn_process
 
 __all__ = [
     "Call",
     "Completed",
     "Deadline",
     "Effect",
+    "Feed",
     "Incus",
     "Into",
     "Retry",

@@ -28,7 +28,7 @@ from orchestrator.incus.errors import (
     IncusMissing,
     OutputTooLong,
 )
-from orchestrator.incus.process import Completed, Sink, Spawn, spawn_process
+from orchestrator.incus.process import Completed, Feed, Sink, Spawn, spawn_process
 from orchestrator.incus.retries import finish_despite_cancel, retrying
 
 _T = TypeVar("_T")
@@ -117,10 +117,13 @@ class Incus:
         project = f"{mark}project={quote(self.project)}" if in_project else ""
         return f"{self.remote}:{path}{project}"
 
-    async def perform(self, effect: Effect, *, into: Into | None = None) -> Completed:
+    async def perform(
+        self, effect: Effect, *, into: Into | None = None, feed: Feed | None = None
+    ) -> Completed:
         """Run the command to its end, with retries as its retry rule says.
 
-        The output goes `into` a sink opened for each try; without `into` it is returned. Raises a
+        The output goes `into` a sink opened for each try; without `into` it is returned. `feed`
+        writes the command's stdin, after the effect's own, for as long as it runs. Raises a
         subclass of `IncusError`: `DeadlinePassed`, `OutputTooLong`, or the one that `incus_errors`
         derives from stderr. A broken connection is always an error, whatever the exit code.
         Exceptions of a sink or of the effect's `stdin` propagate unchanged. A cancellation kills
@@ -131,7 +134,7 @@ class Incus:
         async def once() -> Completed:
             nonlocal silent
             while True:
-                completed, printed = await self._once(effect, into)
+                completed, printed = await self._once(effect, into, feed)
                 silent += 1
                 if printed or completed.exit_code != 0 or silent >= effect.retry.silent_tries:
                     return completed
@@ -154,7 +157,7 @@ class Incus:
         effect = request(self.path(path, in_project=in_project), deadline=deadline)
 
         async def once() -> _T:
-            completed, _ = await self._once(effect, None)
+            completed, _ = await self._once(effect, None, None)
             try:
                 # For an empty list the command prints nothing.
                 return msgspec.json.decode(completed.stdout.strip() or b"[]", type=kind)
@@ -167,15 +170,19 @@ class Incus:
 
         return await retrying(once, on=retry.on, secs=retry.secs)
 
-    async def _once(self, effect: Effect, into: Into | None) -> tuple[Completed, int]:
+    async def _once(
+        self, effect: Effect, into: Into | None, feed: Feed | None
+    ) -> tuple[Completed, int]:
         """Make one try; returns also how many bytes it printed."""
         if effect.answer_secs:
             return await finish_despite_cancel(
-                lambda: self._try(effect, into), secs=effect.answer_secs
+                lambda: self._try(effect, into, feed), secs=effect.answer_secs
             )
-        return await self._try(effect, into)
+        return await self._try(effect, into, feed)
 
-    async def _try(self, effect: Effect, into: Into | None) -> tuple[Completed, int]:
+    async def _try(
+        self, effect: Effect, into: Into | None, feed: Feed | None
+    ) -> tuple[Completed, int]:
         argv = self.argv(effect)
         output = _Output(argv, effect.max_bytes)
         began: float | None = None
@@ -187,8 +194,13 @@ class Incus:
                 await self._make_conf()
                 began = trio.current_time()
                 async with (into or output.keep)() as sink:
+                    more = {} if feed is None else {"feed": feed}
                     completed = await self._spawn(
-                        argv, env=self._environment(), stdin=stdin, sink=output.bounded(sink)
+                        argv,
+                        env=self._environment(),
+                        stdin=stdin,
+                        sink=output.bounded(sink),
+                        **more,
                     )
             if completed is None:
                 raise _late(effect, argv)

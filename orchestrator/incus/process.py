@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,9 +15,12 @@ import trio
 from orchestrator.errors import one_error
 
 Sink = Callable[[bytes], Awaitable[None]]
+# Writes a process's stdin while it runs, and is cancelled when it ends.
+Feed = Callable[[trio.abc.SendStream], Awaitable[None]]
 
 MAX_STDERR_BYTES = 64 * 1024
 _CHUNK = 64 * 1024
+_WIDE_BYTES = 1 << 20  # as much as the kernel allows by default
 
 
 @dataclass(frozen=True)
@@ -32,36 +36,52 @@ class Completed:
 class Spawn(Protocol):
     """Starts `argv`, feeds `stdin`, passes stdout to `sink`, and waits for the end.
 
-    When cancelled, or when the sink raises, the process group is killed and the process reaped
-    before this returns.
+    After `stdin`, a `feed` may write more for as long as the process runs. When cancelled, or when
+    the sink raises, the process group is killed and the process reaped before this returns.
     """
 
     async def __call__(
-        self, argv: Sequence[str], *, env: dict[str, str], stdin: bytes, sink: Sink
+        self,
+        argv: Sequence[str],
+        *,
+        env: dict[str, str],
+        stdin: bytes,
+        sink: Sink,
+        feed: Feed | None = None,
     ) -> Completed: ...
 
 
 async def spawn_process(
-    argv: Sequence[str], *, env: dict[str, str], stdin: bytes, sink: Sink
+    argv: Sequence[str],
+    *,
+    env: dict[str, str],
+    stdin: bytes,
+    sink: Sink,
+    feed: Feed | None = None,
 ) -> Completed:
     """Run a real process in its own session, so that only pikaci receives a Ctrl-C."""
     process = await trio.lowlevel.open_process(
         list(argv),
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdin=subprocess.PIPE if stdin or feed else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
         env=env,
     )
     stderr = bytearray()
+    if feed is not None:
+        _widen(process)
     try:
         with one_error():
             async with trio.open_nursery() as nursery:
-                if stdin:
-                    nursery.start_soon(_feed, process, stdin)
+                feeding = trio.CancelScope()
+                if stdin or feed:
+                    nursery.start_soon(_feed, process, stdin, feed, feeding)
                 nursery.start_soon(_read_stderr, process, stderr)
-                await _read_stdout(process, sink)
+                await _read_stdout(process, sink, _CHUNK if feed is None else 4 * _CHUNK)
                 exit_code = await process.wait()
+                if feed is not None:
+                    feeding.cancel()
     finally:
         if process.returncode is None:
             _kill_group(process.pid)
@@ -73,6 +93,16 @@ async def spawn_process(
     return Completed(tuple(argv), exit_code, b"", bytes(stderr))
 
 
+def _widen(process: trio.Process) -> None:
+    """Let more wait in the pipes: each full one costs two switches between processes."""
+    for stream in (process.stdin, process.stdout):
+        assert isinstance(stream, trio.lowlevel.FdStream)
+        try:
+            fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _WIDE_BYTES)
+        except OSError:
+            pass  # the user has used up the kernel's memory for pipes: it works without
+
+
 def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
@@ -80,18 +110,23 @@ def _kill_group(pid: int) -> None:
         pass
 
 
-async def _feed(process: trio.Process, data: bytes) -> None:
+async def _feed(
+    process: trio.Process, data: bytes, feed: Feed | None, scope: trio.CancelScope
+) -> None:
     assert process.stdin is not None
     try:
-        async with process.stdin:
-            await process.stdin.send_all(data)
+        with scope:
+            async with process.stdin:
+                await process.stdin.send_all(data)
+                if feed is not None:
+                    await feed(process.stdin)
     except trio.BrokenResourceError:
         pass  # it exited without reading everything: its exit code tells why
 
 
-async def _read_stdout(process: trio.Process, sink: Sink) -> None:
+async def _read_stdout(process: trio.Process, sink: Sink, at_once: int) -> None:
     assert process.stdout is not None
-    while chunk := await process.stdout.receive_some(_CHUNK):
+    while chunk := await process.stdout.receive_some(at_once):
         await sink(bytes(chunk))
 
 

@@ -11,6 +11,7 @@ from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.attempt.lease import HeldLease
 from orchestrator.attempt.plan import Plan, PlanContext, instance_name, make_plan, nonce
 from orchestrator.job.context import Context
+from orchestrator.job.outside import Outside
 from orchestrator.job.record import Record
 from orchestrator.journal import Lease
 from states.ending import Action, release_plan
@@ -26,12 +27,18 @@ class Attempts:
     """
 
     def __init__(
-        self, context: Context, record: Record, intent: IntentSwitch, leases: Sequence[Lease]
+        self,
+        context: Context,
+        record: Record,
+        intent: IntentSwitch,
+        leases: Sequence[Lease],
+        outside: Outside,
     ) -> None:
         self.begun: Attempt | None = None
         self._context = context
         self._record = record
         self._intent = intent
+        self._outside = outside
         self._incus = context.incus.observed(record.called)
         # By attempt: the current one, and earlier ones whose instance may still appear.
         self._leases: dict[int, HeldLease] = {}
@@ -49,6 +56,11 @@ class Attempts:
             job = self._record.job
             self.begun = self._make(job.attempt, job.image, datetime.now(UTC))
         return self.begun
+
+    def plan_again(self) -> None:
+        """Plan the current attempt anew, in its instance, with what is known of the outside now."""
+        job = self._record.job
+        self.begun = self._make(job.attempt, job.image, self.current().plan.lease_ends)
 
     def begin(self, image: ImageRef, lease_ends: datetime) -> tuple[Plan, HeldLease]:
         """Begin the current attempt: its plan, and the lease, which is to be opened."""
@@ -110,6 +122,7 @@ class Attempts:
                 fingerprint=image.fingerprint if image else "",
                 lease_ends=lease_ends,
                 ids=context.ids,
+                **self._outside.of_plan,
             ),
         )
         return Attempt(

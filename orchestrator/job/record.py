@@ -6,6 +6,8 @@ from typing import Any
 
 import trio
 
+from orchestrator.egress.frames import Hello
+from orchestrator.egress.ledger import Entry
 from orchestrator.incus import Call
 from orchestrator.journal import Journal
 from orchestrator.journal.stamp import boot_id, now
@@ -86,6 +88,34 @@ class Record:
     def output_missing(self, key: str, reason: str) -> None:
         """Note that the job runs because no output with this key can be reused."""
         self._journal.note(ev.OutputMissing(**self.note(), key=key, reason=reason))
+
+    def connected(self, entry: Entry) -> None:
+        """Note a connection to the outside, or a number of them."""
+        self._journal.note(
+            ev.Connected(
+                **self.note(),
+                host=entry.host,
+                port=entry.port,
+                address=entry.address,
+                proxy=entry.proxy,
+                refused=entry.refused,
+                reason=entry.reason,
+                sent_bytes=entry.sent_bytes,
+                received_bytes=entry.received_bytes,
+                duration_ms=round(entry.secs * 1000, 3),
+                count=entry.count,
+            )
+        )
+
+    def gap(self, hello: Hello | None) -> None:
+        """Note a time without a way out; `hello` is the guest's word on it, None if it has none."""
+        if hello is None:
+            gap = ev.EgressGap(**self.note(), duration_ms=0, cut=0, late=0, known=False)
+        else:
+            gap = ev.EgressGap(
+                **self.note(), duration_ms=hello.gap_ms, cut=hello.cut, late=hello.late
+            )
+        self._journal.note(gap)
 
     def warn(self, message: str) -> None:
         """Note something that people should know, but that is not a failure."""

@@ -17,12 +17,13 @@ from orchestrator.attempt.plan import Plan, lease_secs
 from orchestrator.attempt.result import GuestStatus
 from orchestrator.contract import contract
 from orchestrator.host_paths import directories
-from orchestrator.image.store import Images
+from orchestrator.image.store import Images, needs_egress
 from orchestrator.incus import Stdin
 from orchestrator.job.attempts import Attempts
 from orchestrator.job.context import Context
 from orchestrator.job.image import job_image
 from orchestrator.job.output import JobOutput
+from orchestrator.job.outside import Outside
 from orchestrator.job.record import NoLongerAccepted, Record
 from orchestrator.outputs.tree import BadOutput
 from orchestrator.slow_files import look_up
@@ -54,6 +55,7 @@ class Steps:
         record: Record,
         attempts: Attempts,
         images: Images,
+        outside: Outside,
         inputs: Callable[[], dict[str, OutputRef]],
         *,
         adopted: bool,
@@ -62,6 +64,7 @@ class Steps:
         self._record = record
         self._attempts = attempts
         self._images = images
+        self._outside = outside
         self._inputs = inputs
         self._adopted = adopted
         self._same_ids = 0
@@ -115,6 +118,7 @@ class Steps:
         assert spec is not None
         resolved = self._context.resolved(self._record.job)
         image = await job_image(self._images, self._record, resolved)
+        needs_egress(image, spec)
         if commands.needs_directory(spec.output) and image.minor < 2:
             raise PikaciError(
                 f"the image {image.alias} keeps guest contract {contract().version}.{image.minor};"
@@ -123,6 +127,7 @@ class Steps:
             )
         if warning := self._images.lacks(image, self._record.job.run):
             self._record.warn(warning)
+        await self._outside.look()
         keep_secs = self._context.keep_secs or 0
         lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
         plan, lease = self._attempts.begin(image, lease_ends)
@@ -173,6 +178,10 @@ class Steps:
         return stdin
 
     async def _run_command(self) -> None:
+        if self._outside.is_unknown:
+            # The process that made the guest knew it; this one plans the command anew.
+            await self._outside.look()
+            self._attempts.plan_again()
         attempt = self._attempts.current()
 
         async def started() -> None:
@@ -180,15 +189,24 @@ class Steps:
             if self._record.job.state is State.INSTANCE_READY:
                 await self._record.emit(ev.Running(**self._record.next()))
 
-        ended = await attempt.run(
-            started,
-            lambda chunk: self._context.on_log(self._record.job.id, chunk),
-            running=self._record.job.state is State.RUNNING,
-            secs=self._run_secs(attempt.plan),
-        )
-        result = await attempt.evidence.collect(ended)
+        async with self._outside.way_out(attempt) as way_out:
+            ended = await attempt.run(
+                started,
+                lambda chunk: self._context.on_log(self._record.job.id, chunk),
+                running=self._record.job.state is State.RUNNING,
+                secs=self._run_secs(attempt.plan),
+            )
+            result = await attempt.evidence.collect(ended)
+            if way_out is not None:
+                await way_out.settle()
         if result.status not in _OUTCOMES:
             raise NoResult(f"the runner could not run the command: {result.message}")
+        if way_out is not None and way_out.harm and result.status is not GuestStatus.PASSED:
+            raise NoResult(
+                f"the job had no way out {way_out.harm}; then its command {result.status}"
+                f" ({result.message})",
+                resolution="submit the job again",
+            )
         await started()  # a result proves that the command started, even if its first line was lost
         warnings = (*attempt.warnings, *attempt.evidence.warnings)
         if result.status is GuestStatus.PASSED and attempt.plan.output is not None:

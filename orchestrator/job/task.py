@@ -21,6 +21,7 @@ from orchestrator.incus.errors import IncusError
 from orchestrator.job.attempts import Attempts
 from orchestrator.job.context import Context
 from orchestrator.job.end import JobEnd
+from orchestrator.job.outside import Outside
 from orchestrator.job.preparation import Preparation
 from orchestrator.job.queue import Queue
 from orchestrator.job.record import Record
@@ -62,13 +63,15 @@ class JobTask:
         self._queue = queue
         self._adopted = adopted
         self._slot: AbstractAsyncContextManager[None] | None = None
-        self._attempts = Attempts(context, self._record, self.intent, leases)
+        outside = Outside(context, self._record)
+        self._attempts = Attempts(context, self._record, self.intent, leases, outside)
         self._preparation = Preparation(context, self._record, images)
         self._steps = Steps(
             context,
             self._record,
             self._attempts,
             images,
+            outside,
             lambda: self._preparation.inputs,
             adopted=adopted,
         )

@@ -52,7 +52,7 @@ def key_parts(
         "command": spec.command,
         "contract": contract,
         "env": dict(environment),
-        "egress": getattr(spec, "egress", ()),
+        "egress": spec.egress,
         "image": input_keys[image.job] if isinstance(image, OutputOf) else fingerprint,
         "inputs": {key: input_keys[job] for key, job in inputs(spec)},
         "instance_type": spec.instance_type,
@@ -81,7 +81,7 @@ def output_key(parts: Mapping[str, str]) -> str:
 
 def unkeyed(spec: JobSpec) -> tuple[str, ...]:
     """What the job can use that its key does not contain, by the keys of the spec."""
-    found = [name for name in ("egress",) if getattr(spec, name, ())]
+    found = ["egress"] if spec.egress else []
     if spec.network != "none":
         found.append("network")
     for key in ("workspace_deps", "workspace_build", "nix_store"):

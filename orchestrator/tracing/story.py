@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from orchestrator.silence import Silence
+from orchestrator.tracing.egress import Egress, egress
 from orchestrator.tracing.parts import Share, afterwards, parts, summed
 from orchestrator.tracing.path import Link, path_of_job, path_of_run
 from orchestrator.tracing.timeline import Kind, Span, Timeline
@@ -45,7 +46,8 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
 
     `path` is the critical path: its steps add up to `secs`. `artifacts` is the directory of the
     last attempt on the host; the log is `guest.log` in it. `silence` is the longest time in which
-    that attempt's command printed nothing, None when it is short or not known.
+    that attempt's command printed nothing, None when it is short or not known. `egress` is what it
+    reached outside, None for a job without that key.
     """
 
     id: str
@@ -66,6 +68,7 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: str | None
     snapshot: SnapshotRef | None
     silence: Silence | None
+    egress: Egress | None = None
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +137,16 @@ def job_story(job: Timeline, *, silence: Silence | None = None) -> JobStory:
         artifacts=job.job.artifacts,
         snapshot=job.job.snapshot,
         silence=silence,
+        egress=egress_of(job),
     )
+
+
+def egress_of(job: Timeline) -> Egress | None:
+    """What the job reached outside, None for a job without `egress`."""
+    rules = job.job.spec.egress if job.job.spec else ()
+    if not rules and not job.connections:
+        return None
+    return egress(rules, job.connections, job.gaps)
 
 
 def run_story(jobs: Sequence[Timeline]) -> RunStory:

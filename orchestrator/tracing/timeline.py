@@ -57,7 +57,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     """One job. `states` are consecutive; `calls` and `waits` are within them.
 
-    `warnings` are the noted ones, without those of the result.
+    `warnings` are the noted ones, without those of the result. `connections` and `gaps` are
+    those of its `egress`.
     """
 
     job: Job
@@ -65,6 +66,8 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     calls: tuple[Span, ...]
     waits: tuple[Span, ...]
     warnings: tuple[str, ...]
+    connections: tuple[ev.Connected, ...] = ()
+    gaps: tuple[ev.EgressGap, ...] = ()
 
     @property
     def id(self) -> str:
@@ -117,6 +120,8 @@ def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> T
     calls: list[Span] = []
     waits: list[Span] = []
     warnings: list[str] = []
+    connections: list[ev.Connected] = []
+    gaps: list[ev.EgressGap] = []
     last: datetime | None = None
     for entry in entries:
         # The clock may be set back; durations must not become negative.
@@ -136,6 +141,10 @@ def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> T
                 waits.append(_wait(entry, last, attempt))
             case ev.Warned():
                 warnings.append(entry.message)
+            case ev.Connected():
+                connections.append(entry)
+            case ev.EgressGap():
+                gaps.append(entry)
     assert last is not None
     if not job.ended:
         states[-1] = msgspec.structs.replace(states[-1], end=max(last, until or last))
@@ -145,6 +154,8 @@ def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> T
         calls=tuple(calls),
         waits=tuple(sorted((*waits, *_again(calls)), key=lambda span: span.begin)),
         warnings=tuple(warnings),
+        connections=tuple(connections),
+        gaps=tuple(gaps),
     )
 
 

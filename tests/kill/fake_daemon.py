@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from orchestrator.fake_incus import FakeIncus
-from orchestrator.incus import Completed, Sink
+from orchestrator.incus import Completed, Feed, Sink
 
 # Longer than a job of the tests takes: what comes late is not swept by the way.
 LATE_SECS = 0.7
@@ -128,10 +128,13 @@ class FakeClient:
         stdin: bytes,
         sink: Sink | None,
         asked: Callable[[], None],
+        feed: Feed | None = None,
     ) -> Completed:
         collected = bytearray()
+        # What reads its stdin until the end ends with its client.
+        outlives = self._outlives and feed is None
         async with await trio.open_unix_socket(self._address) as stream:
-            await stream.send_all(_framed(Asked(list(argv), stdin, self._outlives)))
+            await stream.send_all(_framed(Asked(list(argv), stdin, outlives)))
             asked()
             await stream.send_all(_GO)
             while True:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.contract import contract
-from orchestrator.incus import Completed, Sink
+from orchestrator.incus import Completed, Feed, Sink
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 # {audit event: which of its arguments is the path, or the descriptor, that is changed}
@@ -86,6 +86,7 @@ class AskedSpawn(Protocol):
         stdin: bytes,
         sink: Sink | None,
         asked: Callable[[], None],
+        feed: Feed | None = None,
     ) -> Completed: ...
 
 
@@ -97,7 +98,13 @@ class WatchedSpawn:
         self._points = points
 
     async def __call__(
-        self, argv: Sequence[str], *, env: dict[str, str], stdin: bytes, sink: Sink | None
+        self,
+        argv: Sequence[str],
+        *,
+        env: dict[str, str],
+        stdin: bytes,
+        sink: Sink | None,
+        feed: Feed | None = None,
     ) -> Completed:
         name = f"incus:{effect_of(argv)}"
         reach = self._points.reach
@@ -109,7 +116,12 @@ class WatchedSpawn:
 
         reach(f"{name}:before")
         ended = await self._spawn(
-            argv, env=env, stdin=stdin, sink=sink and seen, asked=partial(reach, f"{name}:during")
+            argv,
+            env=env,
+            stdin=stdin,
+            sink=sink and seen,
+            asked=partial(reach, f"{name}:during"),
+            feed=feed,
         )
         reach(f"{name}:after")
         return ended
@@ -129,6 +141,8 @@ def effect_of(argv: Sequence[str]) -> str:
     for script in ("ready", "collect", "output"):
         if f"pikaci-{script}" in words:
             return script
+    if contract().egress.program in words:
+        return "egress"
     behind = words[words.index(contract().runner) + 1 :]
     return behind[0] if behind else "run"
 

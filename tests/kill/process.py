@@ -21,7 +21,7 @@ import trio
 import orchestrator.cli
 from orchestrator import settings
 from orchestrator.attempt import lease as held_lease
-from orchestrator.incus import Completed, Incus, Sink, spawn_process
+from orchestrator.incus import Completed, Feed, Incus, Sink, spawn_process
 from tests.kill.fake_daemon import FakeClient
 from tests.kill.points import Points, WatchedSpawn, watch_files, watch_journal
 
@@ -69,6 +69,7 @@ async def _real(
     stdin: bytes,
     sink: Sink | None,
     asked: Callable[[], None],
+    feed: Feed | None = None,
 ) -> Completed:
     async def soon() -> None:
         await trio.sleep(DURING_SECS)
@@ -76,7 +77,7 @@ async def _real(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(soon)
-        ended = await spawn_process(argv, env=env, stdin=stdin, sink=sink)
+        ended = await spawn_process(argv, env=env, stdin=stdin, sink=sink, feed=feed)
         nursery.cancel_scope.cancel()
     return ended
 

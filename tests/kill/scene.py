@@ -29,6 +29,7 @@ JOB_FILE = """\
 schema = 1
 
 [jobs.talks]
+egress = {egress}
 command = "echo one; sleep {secs}; echo kept > /artifacts/kept.txt; echo two; exit 3"
 artifacts = ["kept.txt"]
 """
@@ -36,11 +37,16 @@ LINES = [b"one", b"two"]
 ENDINGS = (ev.ResultCollected, ev.Failed, ev.Cancelled, ev.Rejected)
 
 
-def make_workspace(base: Path, *, secs: float) -> Path:
-    """A workspace with a job that takes `secs`, and ends as `Verdict.FAILED`."""
+def make_workspace(base: Path, *, secs: float, egress: bool = False) -> Path:
+    """A workspace with a job that takes `secs`, and ends as `Verdict.FAILED`.
+
+    `egress`: it has a way out, and does not use it.
+    """
     workspace = base / "workspace"
     workspace.mkdir()
-    (workspace / "pikaci.toml").write_text(JOB_FILE.format(secs=secs))
+    (workspace / "pikaci.toml").write_text(
+        JOB_FILE.format(secs=secs, egress='["*"]' if egress else "[]")
+    )
     (workspace / "hello.txt").write_text("hello\n")
     return workspace
 

@@ -135,6 +135,29 @@ async def test_a_run_killed_anywhere_is_resumed(cases: Cases, tmp_path: Path) ->
     assert ({}, {}) == (cases.wrong, cases.missed)
 
 
+@pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
+async def test_a_run_with_a_way_out_killed_anywhere_is_resumed(
+    cases: Cases, tmp_path: Path, group: bool
+) -> None:
+    """It gets its way out again; one that did no harm leaves the verdict as it is."""
+    workspace = make_workspace(tmp_path, secs=0.2, egress=True)
+    points = await reached_by_a_run(cases, workspace)
+    begin, end = points.index("incus:egress:before"), points.index("incus:collect:after")
+    assert {"incus:egress:during", "incus:egress:output"} <= set(points)
+
+    async def resumed(scene: Scene, point: str) -> list[str]:
+        await scene.killed("run", point=point, group=group)
+        await scene.pikaci("resume")
+        found = await scene.faults(Verdict.FAILED)
+        again = "incus:egress:output" in scene.reached("resume")
+        if points.index(point) < points.index("incus:collect:before") and not again:
+            found.append("the way out was not restored")
+        return found
+
+    await cases.try_all(workspace, points[begin:end], resumed)
+    assert ({}, {}) == (cases.wrong, cases.missed)
+
+
 async def test_a_run_killed_with_its_group_is_resumed(cases: Cases, tmp_path: Path) -> None:
     """Then the clients that it had started are dead too, which matters to calls of incus alone."""
     workspace = make_workspace(tmp_path, secs=0.2)

@@ -25,6 +25,8 @@ IMAGE = "pikaci/dev"
         "incus:create:during",
         "incus:start:during",
         "incus:ready:during",
+        "incus:egress:during",
+        "incus:egress:output",
         "incus:run:output",
         "incus:collect:output",
         "journal:result_collected:after",
@@ -40,7 +42,12 @@ async def test_a_run_killed_there_is_resumed(
     await make_alien(incus, alien, image=IMAGE)
     # A daemon on the same machine answers a create that its client died under within seconds.
     scene = Scene(
-        starter, make_workspace(tmp_path, secs=1), tmp_path, incus, alien, unanswered_secs=5
+        starter,
+        make_workspace(tmp_path, secs=1, egress="egress" in point),
+        tmp_path,
+        incus,
+        alien,
+        unanswered_secs=5,
     )
     try:
         await scene.killed("run", point=point, group=group)

@@ -23,12 +23,14 @@ from orchestrator.service.artifacts import list_artifacts
 from orchestrator.service.limits import read_form
 from orchestrator.service.types import Cancel
 from orchestrator.service.web import board
-from orchestrator.service.web.job import Drawing, drawing, settings, steps
+from orchestrator.service.web.job import drawing, settings, steps
 from orchestrator.service.web.rendering import page
 from orchestrator.service.web.same_origin import require_same_origin
 from orchestrator.service.web.static_files import static
 from orchestrator.service.web.summaries import Summaries, summary
-from orchestrator.tracing.timeline import timeline
+from orchestrator.tracing.egress_lines import egress_lines
+from orchestrator.tracing.story import egress_of
+from orchestrator.tracing.timeline import Timeline, timeline
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -144,7 +146,7 @@ class Pages:
         reading = self.orchestrator.reading
         at = await self._at()
         job = await handle.look()
-        drawn = None if job.damage else await self._drawing(job)
+        line = None if job.damage else await self._timeline(job)
         directory = await handle.fetch_directory()
         files = await reading.apart(lambda: list_artifacts(directory / "artifacts"))
         return {
@@ -153,18 +155,19 @@ class Pages:
             "short": summary(job_document(job)),
             "waits_for": handle.waits_for(),
             "steps": steps(job),
-            "drawing": drawn,
+            "drawing": drawing(line) if line else None,
+            "egress": list(egress_lines(found)) if line and (found := egress_of(line)) else [],
             "settings": settings(job.spec) if job.spec else {},
             "artifacts": files[:MAX_ARTIFACTS],
             "more_artifacts": max(0, len(files) - MAX_ARTIFACTS),
             "State": State,
         }
 
-    async def _drawing(self, job: Job) -> Drawing:
+    async def _timeline(self, job: Job) -> Timeline:
         journal = self.orchestrator.journal
         numbered = await self.orchestrator.reading.journal(lambda: journal.entries(job.id))
         now = None if job.ended else datetime.now(UTC)
-        return drawing(timeline((entry for _, entry in numbered), until=now))
+        return timeline((entry for _, entry in numbered), until=now)
 
     async def _page(self, request: Request, template: str, **values: Any) -> Response:
         return await self._render(

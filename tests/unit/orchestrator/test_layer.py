@@ -27,13 +27,14 @@ def test_the_default_image_is_the_one_that_jobs_name() -> None:
 
 
 def test_tmpfiles_make_what_the_contract_wants() -> None:
-    """A rule a directory, parents first, and the runner's path."""
-    *directories, runner = tmpfiles().splitlines()
+    """A rule a directory, parents first, and the paths of the programs."""
+    *directories, runner, egress = tmpfiles().splitlines()
 
     assert [
         f"d {d.path} {d.mode} {d.user} {d.group} -" for d in contract().directories
     ] == directories
     assert f"L+ {contract().runner} - - - - /usr/lib/pikaci/pikaci-incus-run" == runner
+    assert f"L+ {contract().egress.program} - - - - /usr/lib/pikaci/pikaci-egress" == egress
 
 
 @pytest.mark.parametrize("kind", [BARE, SYSTEMD], ids=lambda kind: kind.alias)

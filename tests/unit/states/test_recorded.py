@@ -59,7 +59,7 @@ BEYOND: dict[str, Any] = {
     "retries": 99,
     "priority": 1000,
     "deadlines": {"reset_secs": 0, "prepare_secs": 5},
-    "egress": ["example.org"],
+    "gpus": ["first"],
 }
 
 
@@ -74,7 +74,7 @@ def test_a_value_beyond_today_s_limits_is_read(key: str, kind: type[ev.Event]) -
     assert isinstance(event, kind)
     assert fold([event]).spec is not None
     expected = getattr(msgspec.convert({"command": "true"}, spec.JobSpec), key, None)
-    if key == "egress":
+    if key == "gpus":
         assert not hasattr(event.spec, key)  # type: ignore[attr-defined]
     elif key != "deadlines":
         assert expected != getattr(event.spec, key)  # type: ignore[attr-defined]
@@ -255,7 +255,7 @@ def test_every_old_version_has_a_step() -> None:
 def test_a_recorded_spec_is_judged_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the rules of today, and with every key known."""
     good = sample_event(ev.Submitted, 1)
-    cases = [{"command": "true", "egress": []}, {"command": ""}, {"command": "x", "cpus": 0}]
+    cases = [{"command": "true", "gpus": []}, {"command": ""}, {"command": "x", "cpus": 0}]
 
     assert sample_shell_job() == recorded.judge(recorded.encode(good)).spec
     for kept in cases:

@@ -1,0 +1,83 @@
+"""What a job that reaches the outside gets of its host: certificates, mirrors, and a way out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from orchestrator.attempt import certificates
+from orchestrator.attempt.attempt import Attempt
+from orchestrator.attempt.outside import reaches_outside
+from orchestrator.attempt.way_out import WayOut
+from orchestrator.egress.host_proxy import HostProxies
+from orchestrator.job.context import Context
+from orchestrator.job.mirrors import Mirrors, host_mirrors
+from orchestrator.job.record import Record
+from orchestrator.slow_files import look_up
+from states.lifecycle import State
+
+
+class Outside:
+    """The outside of one job, as far as its spec lets it reach there."""
+
+    def __init__(self, context: Context, record: Record) -> None:
+        self._context = context
+        self._record = record
+        self._mirrors: Mirrors | None = None
+        # Until this process publishes them, rely on the one that made the guest.
+        self._certificates = str(context.root.certificates)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the command's plan needs what only `look` finds."""
+        spec = self._record.job.spec
+        return spec is not None and spec.host_mirrors and self._mirrors is None
+
+    @property
+    def of_plan(self) -> dict[str, Any]:
+        """The fields of a plan's context for it."""
+        mirrors = self._mirrors or Mirrors()
+        return {
+            "certificates": self._certificates,
+            "mirrors": dict(mirrors.variables),
+            "mirror_hosts": mirrors.hosts,
+        }
+
+    async def look(self) -> None:
+        """Find out what the job gets of its host. Raises a `PikaciError` for wrong settings."""
+        spec = self._record.job.spec
+        assert spec is not None
+        if not reaches_outside(spec):
+            return
+        directory = self._context.root.certificates
+
+        def look() -> tuple[Mirrors, str]:
+            if spec.egress:
+                HostProxies(os.environ)  # raises what would fail every connection
+            mirrors = Mirrors()
+            if spec.host_mirrors:
+                mirrors = host_mirrors(os.environ, home=Path.home())
+            return mirrors, certificates.publish(directory, os.environ, mirrors.sources)
+
+        self._mirrors, self._certificates = await look_up("the host's settings", look)
+
+    @asynccontextmanager
+    async def way_out(self, attempt: Attempt) -> AsyncIterator[WayOut | None]:
+        """The way out of a job with `egress`, None for any other."""
+        if not attempt.plan.egress:
+            yield None
+            return
+        record = self._record
+        way_out = WayOut(
+            attempt.plan,
+            self._context.incus.observed(record.called),
+            f"jobs.{record.job.name}.egress",
+            write=record.connected,
+            gap=record.gap,
+            warn=record.warn,
+        )
+        async with way_out.open(running=record.job.state is State.RUNNING):
+            yield way_out
