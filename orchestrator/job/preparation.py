@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import trio
+
 from orchestrator.image.store import Images
 from orchestrator.job.context import Context
 from orchestrator.job.image import job_image
@@ -59,7 +61,11 @@ class Preparation:
         if isinstance(spec.image, str):
             fingerprint = (await job_image(self._images, record, spec)).fingerprint
         parts = output.parts(fingerprint, self.inputs)
-        await held.enter_async_context(self._context.building.alone(output_key(parts)))
+        since = trio.current_time()
+        try:
+            await held.enter_async_context(self._context.building.alone(output_key(parts)))
+        finally:
+            record.waited(ev.WaitFor.OUTPUT, since)
         there = await output.find(parts)
         if there is not None:
             await record.emit(ev.Reused(**record.next(), output=there.ref))

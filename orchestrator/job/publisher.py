@@ -14,6 +14,7 @@ from orchestrator.image.store import Images
 from orchestrator.job.host_names import check_host_names
 from orchestrator.job.submission import Request, real_path
 from orchestrator.slow_files import look_up
+from orchestrator.snapshot.index import read_index
 from orchestrator.snapshot.part import publish_part
 from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.snapshot import Snapshot, publish
@@ -124,10 +125,18 @@ class Publisher:
         """Publish the parts of the snapshot for jobs with `sources`; by these."""
         user = contract().user
         wanted = {spec.sources for spec in request.specs.values() if spec.sources is not None}
+        if not wanted:
+            return {}
+        tree = request.workspace
         parts = {}
-        for globs in wanted:
-            async with self._limiter:
+        async with self._limiter:
+            index = await trio.to_thread.run_sync(read_index, self._root.index(tree), tree)
+            for globs in wanted:
                 parts[globs] = await publish_part(
-                    whole, self._root.snapshots, globs, owner=(user.uid, user.gid)
+                    whole,
+                    self._root.snapshots,
+                    globs,
+                    owner=(user.uid, user.gid),
+                    index=index,
                 )
         return parts

@@ -7,7 +7,8 @@ links to those of the whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,27 +16,34 @@ import trio
 
 from orchestrator.errors import SnapshotError
 from orchestrator.globs import GlobSet
-from orchestrator.snapshot.content import Access
-from orchestrator.snapshot.index import Index
+from orchestrator.snapshot.content import Access, digest
+from orchestrator.snapshot.index import Index, Seen
 from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.snapshot import Snapshot, publish_tree
-from orchestrator.snapshot.tree import read_tree, tree_hash
+from orchestrator.snapshot.tree import Content, tree_hash
 
 _GIT = b".git"
 
 
 async def publish_part(
-    whole: Snapshot, snapshots: Path, globs: tuple[str, ...], *, owner: tuple[int, int]
+    whole: Snapshot,
+    snapshots: Path,
+    globs: tuple[str, ...],
+    *,
+    owner: tuple[int, int],
+    index: Index | None = None,
 ) -> Snapshot:
     """Publish the files of a snapshot that one of the globs matches, or a directory above them.
 
     The part has no commit, and no `.git`: what a job sees of the workspace is all that it depends
-    on. A glob that matches nothing is a warning. `owner` is the (uid, gid) of the job's user.
+    on. A glob that matches nothing is a warning. `owner` is the (uid, gid) of the job's user. With
+    the `index` that was written for the whole snapshot no file is read.
     """
+    digests = index.files if index is not None and index.snapshot == whole.hash else {}
 
     def call() -> Snapshot:
         try:
-            return _publish(whole, snapshots, globs, Access(owner))
+            return _publish(whole, snapshots, globs, Access(owner), digests)
         except OSError as error:
             raise SnapshotError(
                 f"a part of the snapshot {whole.hash[:12]} could not be published: {error}",
@@ -45,17 +53,22 @@ async def publish_part(
     return await trio.to_thread.run_sync(call)
 
 
-def _publish(whole: Snapshot, snapshots: Path, globs: tuple[str, ...], access: Access) -> Snapshot:
+def _publish(
+    whole: Snapshot,
+    snapshots: Path,
+    globs: tuple[str, ...],
+    access: Access,
+    digests: Mapping[bytes, Seen],
+) -> Snapshot:
     root = os.fsencode(whole.path)
     sets = {glob: GlobSet((glob.rstrip("/"),)) for glob in globs}
     unused = set(sets)
-    names = []
-    for name in _names(root):
-        found = [glob for glob, one in sets.items() if one.takes(os.fsdecode(name))]
-        if found:
+    tree: dict[bytes, Content] = {}
+    for name in sorted(_names(root)):
+        shown = os.fsdecode(name)
+        if found := [glob for glob, one in sets.items() if one.takes(shown)]:
             unused.difference_update(found)
-            names.append(name)
-    tree = read_tree(root, sorted(names), Index(root), Progress())
+            tree[name] = _content(root + b"/" + name, digests.get(name))
     part = tree_hash(tree)
     if not (snapshots / part).exists():
         same = {
@@ -74,6 +87,13 @@ def _publish(whole: Snapshot, snapshots: Path, globs: tuple[str, ...], access: A
             if glob in unused
         ),
     )
+
+
+def _content(path: bytes, known: Seen | None) -> Content:
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        return os.readlink(path)
+    return Seen.now(status, known.digest if known is not None else digest(path))
 
 
 def _names(root: bytes) -> Iterator[bytes]:
