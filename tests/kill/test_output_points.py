@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from orchestrator.journal import open_journal
 from orchestrator.outputs.store import OutputStore
@@ -126,3 +127,23 @@ async def test_after_a_death_another_run_uses_or_makes_the_output(
 
     await cases.try_all(workspace, told, run_again)
     assert {} == cases.wrong
+
+
+async def test_two_processes_make_one_output_once(cases: Cases, workspace: Path) -> None:
+    """Started together, one makes it, and the other one waits and uses it."""
+    file = workspace / "pikaci.toml"
+    file.write_text(file.read_text().replace('"echo made', '"sleep 1; echo made'))
+    async with cases.scene(workspace) as scene:
+        codes: list[int] = []
+
+        async def run() -> None:
+            code, _ = await scene.pikaci("run")
+            codes.append(code)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            nursery.start_soon(run)
+
+        assert [0, 0] == codes
+        assert [] == list(faults(scene, 2))
+        assert 3 == len(scene.ran)
