@@ -16,9 +16,10 @@ _CLEAR = "\r\x1b[K"
 
 def describe_progress(progress: Progress) -> str:
     """What is being done to how many files, on one line."""
+    if progress.doing == "packing":
+        return f"snapshot: packing git's history, {size(progress.size)}"
     if not progress.total:
-        what = "git's history" if progress.doing == "packing" else "files"
-        return f"snapshot: {progress.doing} {what}"
+        return f"snapshot: {progress.doing} files"
     files = f"{progress.files} of {progress.total} files"
     return f"snapshot: {progress.doing} {files}, {size(progress.size)}"
 

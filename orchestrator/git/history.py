@@ -62,7 +62,8 @@ def read_history(
     Raises `Unreadable` if git cannot read it.
     """
     shallow = _shallow(repository)
-    git.put("shallow", b"".join(one + b"\n" for one in shallow))
+    if shallow:  # an empty file would keep git from using a commit-graph
+        git.put("shallow", b"".join(one + b"\n" for one in shallow))
     tags = _tags(repository)
     contained: list[tuple[bytes, str]] = []
     if tags:

@@ -75,6 +75,10 @@ class _Git:
         self._tree = tree
         self._git_dir = tree / ".git"
         self._check = check
+        # Not as git's own directory of objects: git writes temporary files to that. In quotes, a
+        # colon in a path separates nothing.
+        escaped = str(history.objects).replace("\\", "\\\\").replace('"', '\\"')
+        self._theirs = f'"{escaped}"'
 
     def run(
         self,
@@ -137,7 +141,7 @@ class _Git:
         try:
             asked = self.run(
                 "merge-base", "--is-ancestor", commit, self._history.commit,
-                success=(0, 1), GIT_OBJECT_DIRECTORY=str(self._history.objects),
+                success=(0, 1), GIT_ALTERNATE_OBJECT_DIRECTORIES=self._theirs,
             )  # fmt: skip
         except Unreadable:
             return False  # the repository does not have it any more
@@ -155,7 +159,7 @@ class _Git:
                 "pack-objects", "--revs", "--quiet", "--non-empty", "--delta-base-offset",
                 str(self._git_dir / "objects" / "pack" / "pack"),
                 stdin="".join(f"{one}\n" for one in revisions).encode(),
-                GIT_OBJECT_DIRECTORY=str(history.objects),
+                GIT_ALTERNATE_OBJECT_DIRECTORIES=self._theirs,
             )  # fmt: skip
         except Unreadable as error:
             raise Unreadable(

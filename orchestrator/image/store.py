@@ -30,7 +30,7 @@ WARNED_RUNS = 1000
 # something newer is refused instead.
 _CAME_WITH = {
     1: "localhost may not resolve, and a job that fills /dev/shm may lose its verdict",
-    2: "git may refuse the `.git` of a snapshot (`git = true`)",
+    2: "the directory of an `output` is not made, and git may refuse the `.git` of a snapshot",
 }
 
 

@@ -7,6 +7,7 @@ its bytes: git may pack the same history differently.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,12 @@ class GitDir:
         A cancellation takes effect within a second.
         """
         self.progress.begin("packing", 0)
-        write_repository(self.history, snapshot, self.previous, trio.from_thread.check_cancelled)
+
+        def check() -> None:
+            trio.from_thread.check_cancelled()
+            self.progress.size = _packed(snapshot)
+
+        write_repository(self.history, snapshot, self.previous, check)
         for directory, _, names in os.walk(snapshot / ".git"):
             self.access.give(os.fsencode(directory), 0o755)
             for name in names:
@@ -72,14 +78,20 @@ class GitDir:
 
 def large_history(snapshot: Path) -> str | None:
     """A warning if the history in a snapshot is larger than `LARGE_BYTES`."""
-    try:
-        with os.scandir(snapshot / ".git" / "objects" / "pack") as packs:
-            whole = sum(pack.stat().st_size for pack in packs)
-    except OSError:
-        return None  # another publisher's, which is being deleted
+    whole = _packed(snapshot)
     if whole <= LARGE_BYTES:
         return None
     return (
         f"the history in the snapshot's .git has {size(whole)}: a shallow clone as the workspace"
         " has less (git clone --depth)"
     )
+
+
+def _packed(snapshot: Path) -> int:
+    """The bytes of a snapshot's packs, also of unfinished ones."""
+    whole = 0
+    with suppress(OSError), os.scandir(snapshot / ".git" / "objects" / "pack") as packs:
+        for pack in packs:
+            with suppress(FileNotFoundError):  # renamed meanwhile
+                whole += pack.stat().st_size
+    return whole

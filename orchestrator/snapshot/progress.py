@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Progress:
     """What is being done (`listing`, `reading`, `copying`, `packing`) to how many files.
 
-    `files` of `total` are done, and had `size` bytes. While files are listed, or
-    git's history is packed, all are 0.
+    `files` of `total` are done, and had `size` bytes. While files are listed, all are 0; while
+    git's history is packed, `size` is that of the packs so far.
     """
 
     doing: str = "listing"

@@ -16,6 +16,7 @@ from orchestrator.cli import run_by_service
 from orchestrator.cli.exit_codes import ExitCodes
 from orchestrator.cli.run_by_service import _run
 from orchestrator.cli.watch import JsonWatch
+from orchestrator.errors import UsageError
 from orchestrator.job.submission import Request
 from orchestrator.service import limits
 from orchestrator.service.client import Client, RunAnswer
@@ -24,6 +25,7 @@ from states.errors import PikaciError
 from states.outcome import Verdict
 from states.spec import JobSpec
 from tests.service.served import Served, open_served
+from tests.unit.orchestrator.workspaces import commit_all
 
 
 async def run(served: Served, command: str) -> int:
@@ -62,6 +64,22 @@ async def test_what_the_snapshot_lacks_is_told_as_without_a_service(
 
     assert 0 == code
     assert "warning: submodules that are not initialised are empty: sub\n" == capfd.readouterr().err
+
+
+async def test_the_snapshot_of_a_service_has_a_git_directory_too() -> None:
+    """If the job file asks for it and there is a commit; else the error is the same as here."""
+    async with open_served() as served:
+        request = Request(Path(served.workspace), {"job": JobSpec(command="true")}, git=True)
+        root = StateRoot(served.socket.parent)
+        with pytest.raises(UsageError, match="needs a git repository"):
+            await _run(request, root, JsonWatch(), ExitCodes.PIKACI)
+        (Path(served.workspace) / "a").touch()
+        commit = commit_all(Path(served.workspace))
+        code = await _run(request, root, JsonWatch(), ExitCodes.PIKACI)
+        (snapshot,) = root.snapshots.iterdir()
+
+        assert 0 == code
+        assert f"{commit}\n" == (snapshot / ".git" / "HEAD").read_text()
 
 
 @pytest.mark.parametrize("answered", [True, False])

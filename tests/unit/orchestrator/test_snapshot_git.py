@@ -13,6 +13,7 @@ import trio
 
 from orchestrator.errors import SnapshotError, UsageError
 from orchestrator.git import own
+from orchestrator.snapshot import git_dir
 from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.snapshot import Snapshot, publish
 from tests.unit.orchestrator.test_snapshot_repositories import READ
@@ -206,6 +207,69 @@ async def test_a_submodule_is_files_without_a_repository(workspace: Path, snapsh
     assert (snapshot.path / "sub" / "x.c").exists()
     assert not (snapshot.path / "sub" / ".git").exists()
     assert "" == seen(snapshot, "status", "--porcelain")
+
+
+async def test_a_submodule_can_be_the_workspace(
+    tagged: Path, snapshots: Path, tmp_path: Path
+) -> None:
+    """Its objects are in the outer repository, whose history stays out."""
+    outer = tmp_path / "outer"
+    fill_inner(tmp_path, "outer")
+    allow = ("-c", "protocol.file.allow=always")
+    git(outer, *allow, "submodule", "--quiet", "add", str(tagged), "sub")
+    snapshot = await publish(outer / "sub", snapshots, git=True, owner=OWNER)
+
+    assert (outer / "sub" / ".git").is_file()
+    assert "v1-1-g" in seen(snapshot, "describe", "--tags")
+    assert "" == seen(snapshot, "fsck", "--full") == seen(snapshot, "status", "--porcelain")
+
+
+async def test_a_partial_clone_is_refused(tagged: Path, snapshots: Path, tmp_path: Path) -> None:
+    """Nothing is fetched; the error says how to get what is missing."""
+    git(tagged, "config", "uploadpack.allowFilter", "true")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--filter=blob:none", f"file://{tagged}", str(clone))
+    with pytest.raises(SnapshotError) as caught:
+        await publish(clone, snapshots, git=True, owner=OWNER)
+    assert "git fetch --refetch --no-filter" in caught.value.resolution
+    assert [] == published(snapshots)
+
+    git(clone, "fetch", "-q", "--refetch", "--no-filter")
+    snapshot = await publish(clone, snapshots, git=True, owner=OWNER)
+    assert "" == seen(snapshot, "fsck", "--full")
+
+
+@pytest.mark.parametrize("name", ["plain", 'a:b "c\\d', "caf\u00e9"])
+async def test_nothing_is_written_to_the_workspace(
+    tagged: Path, snapshots: Path, name: str
+) -> None:
+    """Not even a temporary file: it may be on another file system, or read-only."""
+    workspace = tagged.rename(tagged.with_name(name))
+    git(workspace, "repack", "-q", "-a", "-d")
+
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (workspace / ".git").rglob("*")}
+
+    before = times()
+    snapshot = await publish(workspace, snapshots, git=True, owner=OWNER)
+
+    assert before == times()
+    assert "" == seen(snapshot, "fsck", "--full")
+
+
+async def test_a_large_history_is_a_warning(
+    tagged: Path, snapshots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every run, and not without `git`."""
+    monkeypatch.setattr(git_dir, "LARGE_BYTES", 100)
+    made = await publish(tagged, snapshots, git=True, owner=OWNER)
+    known = await publish(tagged, snapshots, git=True, owner=OWNER)
+    plain = await publish(tagged, snapshots, owner=OWNER)
+
+    assert made.warnings == known.warnings
+    (warning,) = made.warnings
+    assert "the history in the snapshot's .git has" in warning
+    assert () == plain.warnings
 
 
 async def test_only_new_history_is_packed(tagged: Path, snapshots: Path, tmp_path: Path) -> None:

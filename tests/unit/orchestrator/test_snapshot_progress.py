@@ -55,6 +55,8 @@ def test_a_line_says_how_far_it_is() -> None:
 
     assert "snapshot: listing files" == listing
     assert "snapshot: copying 1 of 3 files, 2 KiB" == describe_progress(progress)
+    progress.begin("packing", 0)
+    assert "snapshot: packing git's history, 0 B" == describe_progress(progress)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
