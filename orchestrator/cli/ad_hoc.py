@@ -64,6 +64,12 @@ _OPTIONS = {
         help="For COMMAND: a variable whose value is not recorded. SOURCE is env:VARIABLE or"
         " file:PATH, and env:NAME by default. Repeatable.",
     ),
+    "egress": click.option(
+        "--egress",
+        multiple=True,
+        metavar="HOST",
+        help="For COMMAND: a host that it may reach, or '*' for all. Repeatable.",
+    ),
     "artifacts": click.option(
         "--artifact",
         "artifacts",

@@ -98,7 +98,7 @@ def command(
     pikaci run lint test        two of them
     pikaci run 'test-*'         those that match; quoted, so that the shell leaves it alone
     pikaci run -- make check    one command, without a job file
-    pikaci run --timeout 10m --env CI=1 -- make check
+    pikaci run --timeout 10m --egress '*' -- make check
 
     The job file is that of this directory, or of the nearest one above it.
 

@@ -40,6 +40,7 @@ def test_every_flag_sets_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     full = job(
         *"--image my/dev --timeout 1h30m --memory 8GiB --cpus 3 --env A=1=2 --env HERE".split(),
         *"--secret TOKEN --secret KEY=env:OTHER --secret PEM=file:keys/x".split(),
+        *("--egress", "example.org", "--egress", "*.example.org:8443"),
         *("--artifact", "reports/**", "--artifact", "*.xml", "--scratch", "--root", "--", "make"),
     )
 
@@ -55,6 +56,7 @@ def test_every_flag_sets_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
             "KEY": SecretSource(env="OTHER"),
             "PEM": SecretSource(file=str(Path.cwd() / "keys/x")),
         },
+        egress=("example.org", "*.example.org:8443"),
         artifacts=("reports/**", "*.xml"),
         scratch=True,
         run_as_root=True,
@@ -90,6 +92,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         (["--env", "UID=x"], "--env UID "),
         (["--env", "NOT_THERE"], "--env NOT_THERE: there is no such variable here"),
         (["--env", "A=1", "--secret", "A"], "--secret A is also in `env`"),
+        (["--egress", "http://example.org"], "--egress "),
         (["--artifact", "/etc/*"], "--artifact '/etc/*' is not a glob below /artifacts"),
     ],
 )
