@@ -9,6 +9,44 @@ from states.lifecycle import State
 from states.outcome import Verdict
 
 
+class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One incus command of a job, as `argv`; `effect` is its name in traces."""
+
+    effect: str
+    argv: tuple[str, ...]
+    deadline_secs: float
+
+
+class PlannedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job would do, from `pikaci run --dry-run`.
+
+    `instance` is the document on the stdin of the first call, which creates the instance;
+    `runner_stdin` is what the runner reads, without values of secrets. What only a real run knows
+    stands in angle brackets.
+    """
+
+    name: str
+    image: str
+    timeout_secs: int
+    instance: msgspec.Raw
+    calls: tuple[PlannedCall, ...]
+    runner_stdin: tuple[str, ...]
+
+
+class WrittenJobFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What `pikaci init` wrote, or would write with `--print`: the path, and its text.
+
+    `kind` is what the project was taken for; `jobs` are by name, each with what it is for; `notes`
+    say what was not understood.
+    """
+
+    file: str
+    kind: str
+    jobs: dict[str, str]
+    notes: tuple[str, ...]
+    text: str
+
+
 class CancelledJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job after `pikaci cancel`. `had_ended` if there was nothing to cancel.
 

@@ -20,6 +20,8 @@ from orchestrator.attempt.evidence import most_kept
 from orchestrator.attempt.id_map import local_id_range
 from orchestrator.attempt.plan import Host, Plan, PlanContext, lease_secs, make_plan
 from orchestrator.attempt.secrets import described
+from orchestrator.cli.documents import PlannedCall, PlannedJob
+from orchestrator.cli.output import print_items
 from orchestrator.errors import UsageError
 from orchestrator.image.store import Images
 from orchestrator.incus import stdin_of
@@ -39,10 +41,10 @@ from states.spec import IMAGE, InstanceType, JobSpec
 BEGAN = datetime.fromtimestamp(0, UTC)
 
 
-def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
+def print_plans(request: Request, root: StateRoot, *, keep_secs: float, output: str) -> int:
     """Print every job's plan. What only a real run knows stands in angle brackets.
 
-    `keep_secs` is how long a guest may be kept for debugging.
+    `keep_secs` is how long a guest may be kept for debugging, `output` the form.
     """
     judged = judge(request)
     for name, error in judged.refused.items():
@@ -50,11 +52,14 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float) -> int:
     judged, lowered = trio.run(_ask, judged, root)
     for warning in lowered | hidden_mounts(judged.request.specs):
         click.echo(f"warning: {plain(warning)}", err=True)
-    for name, spec in judged.request.specs.items():
-        lease = timedelta(seconds=lease_secs(spec) + keep_secs)
-        plan = _plan(name, spec, root, lease)
-        text = _shown(name, plan)
-        click.echo(plain_lines(text) if sys.stdout.isatty() else text)
+    planned = [
+        _planned(name, _plan(name, spec, root, timedelta(seconds=lease_secs(spec) + keep_secs)))
+        for name, spec in judged.request.specs.items()
+    ]
+    if not print_items(output, planned):
+        for job in planned:
+            text = _shown(job)
+            click.echo(plain_lines(text) if sys.stdout.isatty() else text)
     return EXIT_CODES[Verdict.PASSED]
 
 
@@ -92,7 +97,7 @@ def _plan(name: str, spec: JobSpec, root: StateRoot, lease: timedelta) -> Plan:
     )
 
 
-def _shown(name: str, plan: Plan) -> str:
+def _planned(name: str, plan: Plan) -> PlannedJob:
     incus = open_incus(plan.host)
     calls = [
         commands.create(plan),
@@ -107,19 +112,32 @@ def _shown(name: str, plan: Plan) -> str:
         *([commands.fetch_tree(plan)] if plan.output not in (None, IMAGE) else []),
         commands.delete(plan),
     ]
-    create, *rest = [shlex.join(incus.argv(call)) for call in calls]
-    document = msgspec.json.format(commands.create_document(plan)).decode()
     placeholders = {key: f"<{described(source)}>" for key, source in plan.secrets.items()}
     stdin = commands.runner_stdin(
         plan, "<nonce>", placeholders, lease_secs=plan.lease_left_secs(BEGAN)
     )
-    shown_stdin = stdin.decode().replace("\0", "\\0")
+    return PlannedJob(
+        name=name,
+        image=plan.image,
+        timeout_secs=plan.timeout_secs,
+        instance=msgspec.Raw(commands.create_document(plan)),
+        calls=tuple(
+            PlannedCall(effect=call.name, argv=incus.argv(call), deadline_secs=call.deadline.secs)
+            for call in calls
+        ),
+        runner_stdin=tuple(stdin.decode().split("\0")[:-1]),
+    )
+
+
+def _shown(job: PlannedJob) -> str:
+    create, *rest = [shlex.join(call.argv) for call in job.calls]
+    stdin = "".join(f"{pair}\\0" for pair in job.runner_stdin)
     lines = [
-        f"# {name}: image {plan.image}, at most {plan.timeout_secs} s",
+        f"# {job.name}: image {job.image}, at most {job.timeout_secs} s",
         f"{create} <<'EOF'",
-        document,
+        msgspec.json.format(bytes(job.instance)).decode(),
         "EOF",
         *rest,
-        f"# on the runner's stdin: {shown_stdin}",
+        f"# on the runner's stdin: {stdin}",
     ]
     return "\n".join(lines) + "\n"

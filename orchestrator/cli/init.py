@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.options import output_option
 from orchestrator.cli.workspace import JOB_FILE, find_workspace
 from orchestrator.errors import UsageError
 
@@ -27,7 +28,8 @@ _SKIPPED = {"__pycache__", "build", "dist", "node_modules", "target", "venv"}
     help="The directory of the project. Default: the current directory.",
 )
 @click.option("--print", "only_print", is_flag=True, help="Print the file. Write nothing.")
-def command(workspace: Path | None, only_print: bool) -> int:
+@output_option
+def command(workspace: Path | None, only_print: bool, output: str) -> int:
     """Write a pikaci.toml for the project that is here.
 
     It looks at the project's own files (pyproject.toml, package.json, Cargo.toml, go.mod,
@@ -36,6 +38,8 @@ def command(workspace: Path | None, only_print: bool) -> int:
 
     Exit codes: 0 written, 2 the file is there already, or nothing was recognised.
     """
+    from orchestrator.cli.documents import WrittenJobFile
+    from orchestrator.cli.output import print_items
     from orchestrator.init import Tree, detect, write
     from orchestrator.terminal import plain
 
@@ -57,14 +61,24 @@ def command(workspace: Path | None, only_print: bool) -> int:
             " docs/job-file.md",
         )
     text = write(found)
+    report = WrittenJobFile(
+        file=str(file),
+        kind=found.kind,
+        jobs={job.name: job.comment for job in found.jobs},
+        notes=tuple(found.notes),
+        text=text,
+    )
     if only_print:
-        click.echo(text, nl=False)
+        if not print_items(output, [report], report):
+            click.echo(text, nl=False)
         return 0
     try:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
         raise _there(file) from None
+    if print_items(output, [report], report):
+        return 0
     click.echo(f"wrote {plain(str(file))} for {plain(found.kind)}")
     for job in found.jobs:
         click.echo(f"  {plain(job.name):10} {plain(job.comment)}")

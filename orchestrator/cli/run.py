@@ -141,7 +141,7 @@ def command(
         if dry_run:
             from orchestrator.cli.dry_run import print_plans
 
-            return print_plans(request, root, keep_secs=keep_secs or 0)
+            return print_plans(request, root, keep_secs=keep_secs or 0, output=output)
         from orchestrator.cli.run_request import run_request
         from orchestrator.cli.watch import View
 

@@ -156,13 +156,16 @@ def _show_entries(journal: Journal, root: StateRoot, row: JobRow) -> None:
     show_default=True,
     help="jsonl: for replay; perfetto: for trace viewers; html: a page; mermaid; otlp: JSON.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Write to a file. Default: stdout.")
+@click.option("--to", type=click.Path(path_type=Path), help="Write to a file. Default: stdout.")
+# Elsewhere this option names a form; the name is kept for those who use it.
+@click.option("--output", "old_to", type=click.Path(path_type=Path), hidden=True)
 def export(
     run_or_job: str | None,
     workspace: Path | None,
     state_root: Path | None,
     form: str,
-    output: Path | None,
+    to: Path | None,
+    old_to: Path | None,
 ) -> int:
     """Write the trace of a job, or of all jobs of a run. Default: the newest run.
 
@@ -174,16 +177,17 @@ def export(
     with existing_journal(root, only_reading=True) as journal:
         rows = find_jobs(journal, run_or_job)
         data, code = _exported(journal, root, [row.id for row in rows], form)
-    if output is None:
+    file = to or old_to
+    if file is None:
         from orchestrator.cli.output import print_document
 
         print_document(data)
         return code
     try:
-        output.write_bytes(data)
+        file.write_bytes(data)
     except OSError as error:
         raise UsageError(
-            f"--output {output} cannot be written: {error.strerror}",
+            f"--to {file} cannot be written: {error.strerror}",
             resolution="name a file that you can write",
         ) from None
     return code

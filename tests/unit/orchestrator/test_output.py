@@ -18,7 +18,7 @@ from tests.samples import sample_life
 from tests.unit.orchestrator.test_ending import start
 
 # What they print has a form of its own.
-OTHERS = {"serve", "completion", "init"}
+OTHERS = {"serve", "completion", "trace export"}
 
 
 def commands(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command]]:
@@ -50,12 +50,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", sorted(ALL.keys() - OTHERS))
 def test_every_command_has_it(name: str) -> None:
-    """With the same words; only `trace export` names a file by it."""
+    """With the same words."""
     (option,) = [param for param in ALL[name].params if param.name == "output"]
 
-    if name != "trace export":
-        assert isinstance(option.type, click.Choice)
-        assert ["human", "json", "jsonl"] == list(option.type.choices)
+    assert isinstance(option.type, click.Choice)
+    assert ["human", "json", "jsonl"] == list(option.type.choices)
 
 
 def test_every_command_is_described_where_it_is_not_imported() -> None:
@@ -67,13 +66,18 @@ def test_every_command_is_described_where_it_is_not_imported() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["list", "status", "cancel --all", "gc", "gc -n", "trace", "trace show", "doctor"],
+    [
+        *("list", "status", "cancel --all", "gc", "gc -n", "trace", "trace show", "doctor"),
+        *("run -n -- true", "init --print"),
+    ],
 )
 def test_a_line_each_is_the_document_in_pieces(root: Path, words: str) -> None:
     """Both are JSON, and nothing else is on stdout."""
 
     def printed(output: str) -> str:
-        stdout, _ = start(root, *words.split(), "--output", output).communicate(timeout=60)
+        command, end, rest = words.partition(" -- ")
+        line = f"{command} --output {output}{end}{rest}"
+        stdout, _ = start(root, *line.split()).communicate(timeout=60)
         return stdout.decode()
 
     document = json.loads(printed("json"))
