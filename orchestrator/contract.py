@@ -56,7 +56,7 @@ class Egress(msgspec.Struct, frozen=True):
 
     program: str
     port: int
-    since: int = 2
+    since: int
 
     @property
     def url(self) -> str:

@@ -17,9 +17,8 @@ def test_the_contract_is_the_same_in_nix(nix: Nix) -> None:
 
     assert ours == {key: theirs[key] for key in ours}
     assert contract() == msgspec.convert(theirs, Contract)
-    assert {"deadlineText", "imageProperties", "readyText", "runnerText", "tmpfilesRules"} == (
-        theirs.keys() - ours.keys()
-    )
+    texts = {"deadlineText", "egressText", "readyText", "runnerText"}
+    assert {"imageProperties", "tmpfilesRules", *texts} == theirs.keys() - ours.keys()
 
 
 def test_the_tmpfiles_rules_make_the_directories(nix: Nix) -> None:
@@ -38,10 +37,10 @@ def test_the_tmpfiles_rules_make_the_directories(nix: Nix) -> None:
 def test_the_scripts_are_byte_for_byte_the_files_that_are_tested(nix: Nix) -> None:
     """What a NixOS image carries is what the runner's tests run."""
     texts = nix.evaluate(
-        "with import ./nix/contract.nix; [ runnerText deadlineText readyText ]",
+        "with import ./nix/contract.nix; [ runnerText egressText deadlineText readyText ]",
     )
 
-    names = ("pikaci-incus-run", "pikaci-deadline", "pikaci-ready")
+    names = ("pikaci-incus-run", "pikaci-egress", "pikaci-deadline", "pikaci-ready")
     assert [(guest_files() / name).read_bytes() for name in names] == [
         text.encode() for text in texts
     ]
