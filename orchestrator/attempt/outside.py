@@ -31,15 +31,15 @@ def reaches_outside(spec: JobSpec) -> bool:
 
 
 def outside_variables(
-    spec: JobSpec, *, certificates: bool, mirrors: Mapping[str, str]
+    spec: JobSpec, guest: str, *, certificates: bool, mirrors: Mapping[str, str]
 ) -> dict[str, str]:
-    """The variables of a job; `certificates`: the host's are mounted in its guest.
+    """The variables of a job in the guest of this name.
 
-    `mirrors` are those for a job with `host_mirrors`.
+    `certificates`: the host's are mounted there. `mirrors` are those for a job with `host_mirrors`.
     """
     variables: dict[str, str] = {}
     if spec.egress:
-        proxy = dict.fromkeys(_PROXIED, contract().egress.url) | {"no_proxy": _DIRECT}
+        proxy = dict.fromkeys(_PROXIED, contract().egress.url) | {"no_proxy": f"{_DIRECT},{guest}"}
         variables |= proxy | {name.upper(): value for name, value in proxy.items()}
     if certificates and reaches_outside(spec):
         ours = contract().certificates

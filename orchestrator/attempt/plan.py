@@ -168,9 +168,10 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
     """
     assert isinstance(spec.image, str)
     shares = _shares(spec, context)
+    instance = instance_name(context.owner, context.job, context.attempt)
     return Plan(
         host=context.host,
-        instance=instance_name(context.owner, context.job, context.attempt),
+        instance=instance,
         instance_type=spec.instance_type,
         image=spec.image,
         fingerprint=context.fingerprint,
@@ -184,7 +185,7 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         scratch=spec.scratch,
         environment={
             **outside_variables(
-                spec, certificates=bool(context.certificates), mirrors=context.mirrors
+                spec, instance, certificates=bool(context.certificates), mirrors=context.mirrors
             ),
             **environment(spec, run=context.run, name=context.name, commit=context.commit),
         },

@@ -86,9 +86,8 @@ class WayOut:
 
     async def settle(self) -> None:
         """Find out whether a gap did harm; `harm` then says which, "" for none."""
-        if not self._up.is_set():
-            with trio.move_on_after(SETTLE_SECS):
-                await self._up.wait()
+        with trio.move_on_after(SETTLE_SECS):
+            await self._wait_up_or_failed()
         if not self._up.is_set():
             self._lost(None)
 
@@ -108,16 +107,19 @@ class WayOut:
     async def _wait_up(self) -> None:
         secs = self._plan.deadlines.ready_secs + self._plan.deadlines.daemon_secs
         with limit("the way out", secs, setting="ready_secs"):
-            async with trio.open_nursery() as nursery:
-
-                async def either(event: trio.Event) -> None:
-                    await event.wait()
-                    nursery.cancel_scope.cancel()
-
-                nursery.start_soon(either, self._up)
-                nursery.start_soon(either, self._failed)
+            await self._wait_up_or_failed()
         if self._failure is not None and not isinstance(self._failure, _GUEST_GONE):
             raise self._failure
+
+    async def _wait_up_or_failed(self) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def either(event: trio.Event) -> None:
+                await event.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(either, self._up)
+            nursery.start_soon(either, self._failed)
 
     async def _keep_up(self, serve: Serve) -> None:
         clock = RetryClock(self._plan.deadlines.daemon_secs)
@@ -148,7 +150,8 @@ class WayOut:
                     )
                     streams.cancel_scope.cancel()
         finally:
-            self._up = trio.Event()
+            if self._up.is_set():
+                self._up = trio.Event()
         said = done.stderr.decode("utf-8", "replace").strip()[-500:]
         if link.hello is None:
             raise NoWayOut(

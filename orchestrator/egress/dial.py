@@ -145,4 +145,4 @@ def _words(error: Exception) -> str:
     # trio's words repeat the address; a resolver's errors have numbers of their own.
     number = error.errno if isinstance(error, OSError) else None
     text = os.strerror(number) if number and number > 0 else _strerror(error)
-    return text.encode("ascii", "replace").decode().replace("\n", " ")
+    return "".join(char if " " <= char <= "~" else "?" for char in text)

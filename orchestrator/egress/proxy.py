@@ -22,7 +22,8 @@ from states.egress import authority, plain_host, split_port
 
 HEAD_SECS = 60.0  # for a request's head; also between requests
 ANSWER_SECS = 600.0  # between two parts of an answer, or in a tunnel whose other half has ended
-MAX_HEAD_BYTES = 1 << 16
+MAX_HEAD_BYTES = 1 << 15
+MAX_LINE_BYTES = 1 << 13  # of a request's first line
 CHUNK = 1 << 16
 
 _ABSOLUTE = re.compile(r"http://([^/?#]*)([/?][^#]*)?(?:#.*)?", re.IGNORECASE)
@@ -56,9 +57,9 @@ class Proxy:
                 try:
                     another = await self._serve_one(client, entry)
                 except* _BROKEN as group:
+                    entry.reason = f"the connection broke: {_plain(str(next(leaves(group))))}"
                     # The client sees an error too, and does not take what came for all there is.
-                    entry.reason = f"the connection broke: {next(leaves(group))}"
-                    await stream.abort()
+                    await client.refuse(NoConnection(entry.reason))
             if not another:
                 return
             client.start_next()
@@ -248,7 +249,7 @@ class _Client:
 
     async def _read_first_line(self) -> None:
         """Refuse at once what is no HTTP: its client may wait for an answer as we wait for it."""
-        while b"\n" not in (came := self._wire.trailing_data[0]) and len(came) < MAX_HEAD_BYTES:
+        while b"\n" not in (came := self._wire.trailing_data[0]) and len(came) < MAX_LINE_BYTES:
             if came and not _FIRST_BYTES.match(came):
                 break
             data = await self.stream.receive_some(CHUNK)
@@ -265,8 +266,7 @@ class _Client:
                     await self.send(h11.InformationalResponse(status_code=100, headers=[]))
                 self._wire.receive_data(await self.stream.receive_some(CHUNK))
         except h11.RemoteProtocolError as error:
-            words = str(error).encode("ascii", "replace").decode()
-            raise NotARequest(f"this is an HTTP proxy: {words}"[:200]) from None
+            raise NotARequest(f"this is an HTTP proxy: {_plain(str(error))}") from None
         return event
 
     async def body(self) -> Any:
@@ -294,15 +294,18 @@ class _Client:
         return bytes(self._wire.trailing_data[0])
 
     async def refuse(self, error: NoConnection) -> None:
-        """Answer with the reason in the first line, as clients show nothing else; then close."""
+        """Answer with the reason in the first line, as clients show nothing else; then close.
+
+        If an answer has begun, the client sees that it broke off.
+        """
         if self._wire.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body = f"{error.reason}\n".encode("ascii", "replace")
+            body = f"{error.reason}\n".encode()
             headers = [
                 ("content-type", "text/plain"),
                 ("content-length", str(len(body))),
                 ("connection", "close"),
             ]
-            reason = error.reason.encode("ascii", "replace")
+            reason = error.reason.encode()
             await self.send(h11.Response(status_code=error.status, headers=headers, reason=reason))
             if not self._is_head:
                 await self.send(h11.Data(data=body))
@@ -326,8 +329,13 @@ def _target(request: h11.Request) -> tuple[Target, bytes]:
     host, port = split_port(place)
     plain = plain_host(host)
     if port is None or not plain or (tunnel and not port):
-        raise NotARequest(f"{place!a} is not a host with a port"[:200])
+        raise NotARequest(f"{_plain(place)} is not a host with a port")
     return Target(plain, port or 80, tunnel), path.encode()
+
+
+def _plain(text: str) -> str:
+    """The text as it can stand in an answer's first line."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text[:200])
 
 
 def _end_to_end(headers: Any) -> Headers:
@@ -366,6 +374,6 @@ async def _ask_for_tunnel(server: trio.SocketStream, target: Target, proxy: Host
     if not isinstance(event, h11.Response) or not 200 <= event.status_code < 300:
         said = ""
         if isinstance(event, h11.Response):
-            said = f": {event.status_code} {event.reason.decode('ascii', 'replace')}"[:200]
+            said = f": {event.status_code} {_plain(event.reason.decode('latin-1'))}"
         raise NoConnection(f"the host's proxy {proxy} does not connect to {target}{said}")
     return bytes(wire.trailing_data[0])

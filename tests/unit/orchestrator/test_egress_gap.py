@@ -254,6 +254,18 @@ async def test_an_exec_that_ends_is_replaced(tmp_path: Path, autojump_clock: Moc
     assert [] == warnings
 
 
+async def test_a_daemon_that_is_down_at_first_is_waited_for(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The job begins when its way out is there."""
+    down = DaemonUnreachable("down")
+    found, gaps, _ = way_out(tmp_path, Execs(down, down, FRESH))
+    with trio.fail_after(10):
+        async with found.open(running=False):
+            await found.settle()
+    assert ([], "") == (gaps, found.harm)
+
+
 async def test_a_guest_without_the_program_is_named(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -133,11 +133,11 @@ async def test_a_client_of_http_1_0_is_served(tmp_path: Path) -> None:
             "CONNECT [::ffff:127.0.0.1]:443",
             "403 egress to [::ffff:7f00:1]:443 is not allowed by",
         ),
-        ("CONNECT 2130706433:443", "400 '2130706433:443' is not a host with a port"),
-        ("CONNECT a.example", "400 'a.example' is not a host with a port"),
-        ("CONNECT u@a.example:443", "400 'u@a.example:443' is not a host with a port"),
-        ("CONNECT a.example:99999", "400 'a.example:99999' is not a host with a port"),
-        ("GET http://u:p@a.example/", "400 'u:p@a.example' is not a host with a port"),
+        ("CONNECT 2130706433:443", "400 2130706433:443 is not a host with a port"),
+        ("CONNECT a.example", "400 a.example is not a host with a port"),
+        ("CONNECT u@a.example:443", "400 u@a.example:443 is not a host with a port"),
+        ("CONNECT a.example:99999", "400 a.example:99999 is not a host with a port"),
+        ("GET http://u:p@a.example/", "400 u:p@a.example is not a host with a port"),
         ("GET /", "400 this is an HTTP proxy: it takes CONNECT HOST:PORT and GET http://HOST/"),
         ("GET https://a.example/", "400 this is an HTTP proxy"),
         ("GET ftp://a.example/", "400 this is an HTTP proxy"),
@@ -208,6 +208,19 @@ async def test_an_answer_that_breaks_off_is_an_error_for_the_client(tmp_path: Pa
         (entry,) = await settled(way)
     assert answer.endswith(b"<reset>")
     assert "broke" in entry.reason
+
+
+async def test_a_server_that_speaks_no_http_is_named(tmp_path: Path) -> None:
+    """The answer has not begun, so the client can be told."""
+
+    async def babble(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"SSH-2.0-x\r\n\r\n")
+        await stream.aclose()
+
+    async with serving(babble) as port, open_way(tmp_path, f"{HERE}:{port}") as way:
+        answer = await way.ask(f"GET http://{HERE}:{port}/ HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 502 the connection broke: ")
 
 
 async def test_a_host_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
