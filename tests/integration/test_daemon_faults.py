@@ -15,6 +15,7 @@ from states.outcome import Outcome
 from states.spec import Deadlines, JobSpec, Mount
 from tests.integration.private_daemon import PrivateDaemon
 from tests.integration.running import Runs, artifact, infrastructure, log_of, output_of
+from tests.integration.test_egress import HERE, Web, server
 
 pytestmark = pytest.mark.incus
 
@@ -74,6 +75,38 @@ async def test_jobs_do_not_notice(
         assert (Outcome.PASSED, ()) == (job.outcome, job.warnings), job.failure
         count = int(artifact(job, "count"))
         assert "".join(f"{n}\n" for n in range(count)).encode() == output_of(job)
+    assert [] == daemon.instances()
+
+
+@pytest.mark.parametrize("fault", [killed, away, stopped])
+async def test_a_way_out_is_restored(
+    daemon: PrivateDaemon, runs: Runs, tmp_path: Path, fault: Fault
+) -> None:
+    """A request that is made while the daemon is away waits for it."""
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    with server(Web, http=True) as port:
+        url = f"http://{HERE}:{port}/"
+        command = f"""
+until [ -e /mnt/gate/open ]; do sleep 0.05; done
+for n in 1 2 3; do curl --noproxy '' -sS -o /dev/null -w '%{{http_code}}\n' {url}; done
+"""
+        spec = JobSpec(
+            command=command,
+            egress=(f"{HERE}:{port}",),
+            mounts=(Mount(source=str(gate), path="/mnt/gate"),),
+        )
+
+        async def when_it_runs(entry: ev.Entry) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fault, daemon)
+                await trio.sleep(AWAY_SECS / 2)
+                (gate / "open").touch()
+
+        job = await runs.run_one(spec, on_running=when_it_runs)
+
+    assert Outcome.PASSED is job.outcome, job.failure
+    assert b"200\n" * 3 == output_of(job)
     assert [] == daemon.instances()
 
 
