@@ -42,6 +42,10 @@ class WrongContract(PikaciError):
     """The image is for another version of the guest contract, or for none."""
 
 
+class NoGuestEnd(PikaciError):
+    """The image is of an older minor version, without the guest's end of a way out."""
+
+
 class WrongType(PikaciError):
     """The image is for containers and the job for a virtual machine, or the other way round."""
 
@@ -139,10 +143,10 @@ def _where(incus: Incus) -> str:
 
 
 def needs_egress(image: ImageRef, spec: JobSpec) -> None:
-    """Raise `WrongContract` if the job has `egress`, and its image has no end of a way out."""
+    """Raise `NoGuestEnd` if the job has `egress`, and its image has no end of a way out."""
     ours = contract()
     if spec.egress and image.minor < ours.egress.since:
-        raise WrongContract(
+        raise NoGuestEnd(
             f"the image {image.alias} keeps guest contract {ours.version}.{image.minor}; egress"
             f" needs {ours.version}.{ours.egress.since}",
             resolution="build it anew: `pikaci image build` rebuilds pikaci/dev",

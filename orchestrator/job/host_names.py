@@ -1,23 +1,28 @@
 """Checks that the images and networks which specs name exist, before anything is submitted.
 
-Both can still be removed before a job begins: then the job ends by an infrastructure fault. When
-Incus cannot tell what there is, nothing is refused.
+And that jobs with `egress` can have a way out: their images have a guest's end of it, and this host
+can go out. Images and networks can still be removed before a job begins: then the job ends by an
+infrastructure fault. When Incus cannot tell what there is, nothing is refused.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from orchestrator.egress.host_proxy import HostProxies
 from orchestrator.image.store import (
     LOOK_UP_SECS,
     Image,
     ImageMissing,
     Images,
+    NoGuestEnd,
     WrongType,
     choose_image,
     list_images,
+    needs_egress,
 )
 from orchestrator.incus import Deadline, Incus
 from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
@@ -37,10 +42,17 @@ class _Network(msgspec.Struct, frozen=True):
 async def check_host_names(images: Images, specs: Mapping[str, JobSpec]) -> None:
     """Raise `SpecError` for images and networks that do not exist, or not of the job's type.
 
-    One query for the images, and one for the networks if there are any. What was found is in
-    `images` then. Raises `DaemonUnreachable` or `IncusMissing` when there is no Incus.
+    Also for images and a host that give a job with `egress` no way out. One query for the images,
+    and one for the networks if there are any. What was found is in `images` then. Raises
+    `DaemonUnreachable` or `IncusMissing` when there is no Incus.
     """
-    raise_all([*await _wrong_images(images, specs), *await _wrong_networks(images.incus, specs)])
+    raise_all(
+        [
+            *await _wrong_images(images, specs),
+            *await _wrong_networks(images.incus, specs),
+            *_wrong_proxy(specs),
+        ]
+    )
 
 
 async def _wrong_images(images: Images, specs: Mapping[str, JobSpec]) -> list[SpecError]:
@@ -48,16 +60,27 @@ async def _wrong_images(images: Images, specs: Mapping[str, JobSpec]) -> list[Sp
     for name, spec in specs.items():
         if isinstance(spec.image, str):  # else another job of the run makes it
             wanted.setdefault((spec.image, spec.instance_type), name)
+    leads_out: dict[tuple[str, InstanceType], str] = {}
+    for name, spec in specs.items():
+        if isinstance(spec.image, str) and spec.egress:
+            leads_out.setdefault((spec.image, spec.instance_type), name)
     found: list[SpecError] = []
     listed: list[Image] | None = None  # once one is missing
     for (alias, instance_type), job in wanted.items():
         try:
             if listed is None:
-                await images.find(alias, instance_type)
+                image = await images.find(alias, instance_type)
             else:
-                choose_image(images.incus, listed, alias, instance_type)
+                image = choose_image(images.incus, listed, alias, instance_type)
+            if (leading := leads_out.get((alias, instance_type))) is not None:
+                job = leading
+                needs_egress(image, specs[job])
         except (DaemonUnreachable, IncusMissing):
             raise
+        except NoGuestEnd as error:
+            found.append(
+                SpecError("egress", f"of the job {job}: {error}", allowed=error.resolution)
+            )
         except (ImageMissing, WrongType) as error:
             try:
                 listed = listed or await list_images(images.incus)
@@ -79,6 +102,17 @@ def _wrong_image(error: PikaciError, job: str, listed: Iterable[Image]) -> SpecE
         allowed=f"the alias or fingerprint of an image ({_listed(there)}); `pikaci image build`"
         " makes pikaci/dev and, with --alias, images of your own",
     )
+
+
+def _wrong_proxy(specs: Mapping[str, JobSpec]) -> list[SpecError]:
+    job = next((name for name, spec in specs.items() if spec.egress), None)
+    if job is None:
+        return []
+    try:
+        HostProxies(os.environ)
+    except PikaciError as error:
+        return [SpecError("egress", f"of the job {job}: {error}", allowed=error.resolution)]
+    return []
 
 
 async def _wrong_networks(incus: Incus, specs: Mapping[str, JobSpec]) -> list[SpecError]:

@@ -27,7 +27,7 @@ from states import events as ev
 from states.outcome import Outcome, Verdict
 from states.spec import Deadlines, JobSpec
 from tests.integration.command import SECS, Command, wait_until
-from tests.integration.running import Runs, infrastructure, output_of
+from tests.integration.running import Runs, output_of
 
 pytestmark = pytest.mark.incus
 
@@ -522,22 +522,6 @@ def test_a_request_waits_no_longer_than_for_a_daemon(pikaci: Command) -> None:
         resumed = pikaci("resume")
     assert b"503" in pikaci.log_lines()
     assert 0 == resumed.returncode
-
-
-async def test_an_image_without_the_guest_s_end_is_refused(runs: Runs, monkeypatch: Any) -> None:
-    """Before an instance is created."""
-    real = runs.incus.query
-
-    async def older(path: str, kind: Any, **options: Any) -> Any:
-        found = await real(path, kind, **options)
-        if "/images" in path:
-            for image in found:
-                image.properties["pikaci.contract.minor"] = "1"
-        return found
-
-    monkeypatch.setattr(type(runs.incus), "query", lambda self, *a, **o: older(*a, **o))
-    job = await runs.run_one(JobSpec(command="true", egress=("*",)))
-    assert infrastructure(job, "egress needs 1.2")
 
 
 async def test_a_deadline_of_a_job_with_egress_is_its_own(runs: Runs) -> None:

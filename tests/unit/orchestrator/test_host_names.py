@@ -55,6 +55,32 @@ async def test_what_is_not_there_is_refused(
         assert {} == fake.instances()
 
 
+async def test_an_image_without_the_guest_s_end_of_a_way_out_is_refused() -> None:
+    """Only for jobs with egress; the others run in it."""
+    async with open_fake() as (orchestrator, fake):
+        (image,) = fake.store.projects["pikaci"].images.values()
+        image.properties["pikaci.contract.minor"] = "1"
+        with pytest.raises(SpecError, match="egress needs 1.2") as error:
+            await orchestrator.submit(JobSpec(command="true", egress=("*",)))
+        handle = await orchestrator.submit(JobSpec(command="true"))
+
+        assert "egress" == error.value.key
+        assert "pikaci image build" in error.value.resolution
+        assert Verdict.PASSED is (await handle.wait()).verdict
+
+
+async def test_a_host_that_goes_out_by_socks_has_no_way_out_for_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Said before anything is submitted, without the password."""
+    monkeypatch.setenv("all_proxy", "socks5://me:secret@p.example:1080")
+    async with open_fake() as (orchestrator, _):
+        with pytest.raises(SpecError, match="not the address of an HTTP proxy") as error:
+            await orchestrator.submit(JobSpec(command="true", egress=("*",)))
+        assert "secret" not in error.value.line()
+        assert [] == orchestrator.journal.jobs()
+
+
 async def test_a_run_is_refused_with_all_that_is_not_there() -> None:
     """Each name once, with the first job that has it; the other jobs do not begin either."""
     async with open_fake() as (orchestrator, _):
