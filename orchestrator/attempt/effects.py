@@ -67,13 +67,14 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/curre
 # polling by the host. At the deadline it prints what is missing.
 _READY_SCRIPT = """\
 command -v mountpoint >/dev/null || exit 127
-end=$(( $(date +%s) + $1 )); runner=$2; shift 2
+end=$(( $(date +%s) + $1 )); runner=$2; listen=$3; shift 3
 while :; do
   missing=
   [ -x "$runner" ] || missing="the runner $runner"
   for path; do
     mountpoint -q "$path" || missing="${missing:-the mount $path}"
   done
+  [ -n "$missing" ] || [ -z "$listen" ] || said=$($listen 2>&1) || missing="the way out ($said)"
   [ -n "$missing" ] || exit 0
   [ "$(date +%s)" -lt "$end" ] || { printf '%s' "$missing"; exit 75; }
   sleep 0.02
@@ -138,9 +139,14 @@ def start(plan: Plan, *, stdin: Stdin | None = None) -> Effect:
 
 
 def ready(plan: Plan) -> Effect:
-    """Wait, in the guest, until the runner is there and every planned mount is mounted."""
+    """Wait, in the guest, until the runner is there and every planned mount is mounted.
+
+    The guest's end of a way out listens then: what comes before its host's end waits.
+    """
     secs = plan.deadlines.ready_secs
-    wait = ("sh", "-c", _READY_SCRIPT, "pikaci-ready", str(secs), contract().runner, *plan.mounts)
+    listen = " ".join(_guest_end(plan, "listen")) if plan.egress else ""
+    given = (str(secs), contract().runner, listen, *plan.mounts)
+    wait = ("sh", "-c", _READY_SCRIPT, "pikaci-ready", *given)
     return _exec(
         plan,
         "ready",
@@ -175,14 +181,18 @@ def run(plan: Plan, stdin: Stdin, *, secs: float | None = None) -> Effect:
 
 def way_out(plan: Plan) -> Effect:
     """Carry the guest's connections to its proxy's port over stdin and stdout, until killed."""
-    ours = contract().egress
     return _exec(
         plan,
         "egress",
-        (ours.program, str(ours.port), str(plan.deadlines.daemon_secs)),
+        _guest_end(plan, "carry"),
         deadline=_run_deadline(plan, None),
         max_bytes=EGRESS_BYTES,
     )
+
+
+def _guest_end(plan: Plan, verb: str) -> tuple[str, ...]:
+    ours = contract().egress
+    return (ours.program, verb, str(ours.port), str(plan.deadlines.daemon_secs))
 
 
 def runner_stdin(plan: Plan, nonce: str, secrets: Mapping[str, str], *, lease_secs: int) -> bytes:

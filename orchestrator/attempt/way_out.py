@@ -21,17 +21,13 @@ from orchestrator.egress.link import Link, Serve
 from orchestrator.errors import one_error
 from orchestrator.incus import Incus, to_sink
 from orchestrator.incus.errors import InstanceNotFound, InstanceNotRunning, OutcomeUnknown
-from orchestrator.incus.retries import RetryClock, limit
+from orchestrator.incus.retries import RetryClock
 from states.egress import Rules
 from states.errors import PikaciError
 
 # After the command's end: for the guest to say what became of connections in a gap.
 SETTLE_SECS = 10.0
 _GUEST_GONE = (InstanceNotFound, InstanceNotRunning)
-
-
-class NoWayOut(PikaciError):
-    """The guest's end of the way out does not start; the message has its reason."""
 
 
 class WayOut:
@@ -62,23 +58,19 @@ class WayOut:
         self._taken_over = False
         self._up = trio.Event()
         self._failed = trio.Event()
-        self._failure: PikaciError | None = None
 
     @asynccontextmanager
     async def open(self, *, running: bool) -> AsyncIterator[None]:
-        """In the block the job has its way out.
+        """In the block the job has its way out, in a guest that is ready: it listens already.
 
-        `running`: the command has started in an earlier process, and the block begins at once;
-        otherwise it begins when the guest listens. Raises what prevents that: an `IncusError`, or
-        `NoWayOut`. If the guest is gone, the block begins: its command tells more.
+        `running`: the command has started in an earlier process. What prevents the way out is a
+        warning, and harm to the job: its connections wait.
         """
         self._taken_over = running
         serve = self._serve()
         with one_error():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_up, serve)
-                if not running:
-                    await self._wait_up()
                 try:
                     yield
                 finally:
@@ -104,13 +96,6 @@ class WayOut:
         )
         return Proxy(dialer, self._ledger).serve
 
-    async def _wait_up(self) -> None:
-        secs = self._plan.deadlines.ready_secs + self._plan.deadlines.daemon_secs
-        with limit("the way out", secs, setting="ready_secs"):
-            await self._wait_up_or_failed()
-        if self._failure is not None and not isinstance(self._failure, _GUEST_GONE):
-            raise self._failure
-
     async def _wait_up_or_failed(self) -> None:
         async with trio.open_nursery() as nursery:
 
@@ -130,10 +115,10 @@ class WayOut:
                 except commands.EXEC_AWAY_OR_UNKNOWN as error:
                     await clock.after(error)
         except PikaciError as failure:
-            self._failure = failure
             self._failed.set()
-            if self._known is not None and not isinstance(failure, _GUEST_GONE):
-                self._warn(f"the job has no way out any more: {failure.brief}")
+            if not isinstance(failure, _GUEST_GONE):
+                details = f" ({failure.details})" if failure.details else ""
+                self._warn(f"the job has no way out: {failure.brief}{details}")
             await trio.sleep_forever()
         finally:
             self._ledger.close()
@@ -154,10 +139,9 @@ class WayOut:
                 self._up = trio.Event()
         said = done.stderr.decode("utf-8", "replace").strip()[-500:]
         if link.hello is None:
-            raise NoWayOut(
-                "the guest's end of the way out does not start",
+            raise PikaciError(
+                "the guest's end of it does not start",
                 details=f"exit code {done.exit_code}: {said}",
-                resolution=f"`pikaci image check {self._plan.image}` tries it",
             )
         raise OutcomeUnknown(f"the exec of the way out ended: {said}")
 

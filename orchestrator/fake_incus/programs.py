@@ -69,8 +69,8 @@ def start(guest: Guest, command: Exec) -> Process:
 
 
 async def _ready(guest: Guest, command: Exec, process: Process) -> int:
-    """SECS RUNNER MOUNT...: wait until everything is there, or print what is missing."""
-    secs, _, *mounts = command.args
+    """SECS RUNNER LISTEN MOUNT...: wait until everything is there, or print what is missing."""
+    secs, _, _, *mounts = command.args
     missing = [f"the mount {mount}" for mount in mounts if mount not in guest.mounts]
     fault = guest.faults.take(Kind.NEVER_READY, targets=("ready",), name=guest.instance.name)
     if fault is not None:
@@ -127,7 +127,7 @@ async def _run(guest: Guest, command: Exec, process: Process) -> int:
 
 
 async def _egress(guest: Guest, command: Exec, process: Process) -> int:
-    """PORT SECS: the guest's end of the way out; no job of the fake connects to anything."""
+    """carry PORT SECS: the guest's end of the way out; no job of the fake connects to anything."""
     hello = frames.Hello(fresh=not guest.listens, gap_ms=0, cut=0, late=0)
     guest.listens = True
     said = frames.frame(frames.Kind.HELLO, 0, msgspec.json.encode(hello))

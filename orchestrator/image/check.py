@@ -301,7 +301,7 @@ class _Guest:
         ours = contract().egress
         # Its stdin must stay open: at the end of it, it takes the host for gone.
         script = (
-            f"{{ sleep 1 | {ours.program} {ours.port} 1 | tr -dc '[:print:]'; }} 2>&1;"
+            f"{{ sleep 1 | {ours.program} carry {ours.port} 1 | tr -dc '[:print:]'; }} 2>&1;"
             f" : 3<>/dev/tcp/127.0.0.1/{ours.port} && echo ' listens'"
         )
         done = await self.exec("bash", "-c", script, prints=True)

@@ -56,6 +56,11 @@ class Way:
         program.write_text(text.replace("/run/pikaci-egress", str(self.base / "run")))
         return program
 
+    def argv(self, verb: str) -> list[str]:
+        """A command line of the guest's program."""
+        program = [sys.executable, "-IS", str(self.program())]
+        return [*program, verb, str(self.port), f"{self.secs:g}"]
+
     async def carry(self, task_status: trio.TaskStatus[Link] = trio.TASK_STATUS_IGNORED) -> None:
         """Be one exec of the guest's program, until it ends."""
         ledger = Ledger(self.entries.append)
@@ -71,7 +76,7 @@ class Way:
             streams.start_soon(greeted)
             try:
                 ended = await spawn_process(
-                    [sys.executable, "-IS", str(self.program()), str(self.port), f"{self.secs:g}"],
+                    self.argv("carry"),
                     env={},
                     stdin=b"",
                     sink=link.feed,

@@ -70,7 +70,7 @@ class Host:
         )
 
     async def ready(self, name: str) -> Completed:
-        script = ("sh", "-c", "wait", "pikaci-ready", "20", RUNNER, "/workspace/snapshot")
+        script = ("sh", "-c", "wait", "pikaci-ready", "20", RUNNER, "", "/workspace/snapshot")
         return await self.exec(name, *script, check=False)
 
     async def job(self, name: str, text: str, timeout_secs: int = 60, **options: Any) -> Completed:
