@@ -93,6 +93,7 @@ class GcReport(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     problems: tuple[str, ...]
     spared: tuple[str, ...]
+    outputs: int
 
 
 class SetupReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,10 +68,11 @@ def command(
     dry_run: bool,
     output: str,
 ) -> int:
-    """Delete logs, artifacts, journal entries and snapshots of old runs.
+    """Delete logs, artifacts, journal entries, snapshots and outputs of old runs.
 
     A run is deleted if it exceeds any of the given limits. A run that has not ended or has an
-    instance is kept, with its snapshot. A run with a job that cannot be read is kept, unless
+    instance is kept, with its snapshot. An output is deleted with the last run that made or used
+    it. A run with a job that cannot be read is kept, unless
     --damaged is given.
 
     Exit codes: 0 done, 4 something could not be deleted.
@@ -100,6 +101,7 @@ def command(
         size=freed.size,
         problems=freed.problems,
         spared=freed.spared,
+        outputs=freed.outputs,
     )
     if not print_items(output, [report], report):
         if freed.spared:
@@ -109,7 +111,7 @@ def command(
             )
         would = "would delete" if dry_run else "deleted"
         click.echo(
-            f"{would} {freed.runs} runs, {freed.jobs} jobs and {freed.snapshots} snapshots:"
-            f" {shown_size(freed.size)}"
+            f"{would} {freed.runs} runs, {freed.jobs} jobs, {freed.snapshots} snapshots and"
+            f" {freed.outputs} outputs: {shown_size(freed.size)}"
         )
     return EXIT_CODES[Verdict.INFRASTRUCTURE] if freed.problems else 0

@@ -91,7 +91,7 @@ class JobOutput:
         )
         incus = self._context.incus.observed(self._record.called)
         assert attempt.plan.output != IMAGE
-        tree = await fetch_tree(incus, attempt.plan, self._store)
+        tree = await fetch_tree(incus, attempt.plan, self._store, run=job.run)
         done = msgspec.structs.replace(record, size=tree.size, entries=tree.entries)
         await trio.to_thread.run_sync(self._store.publish, tree.directory, done, job.run)
         return done.ref

@@ -163,6 +163,6 @@ def _message(entry: ev.Event) -> str:
     match entry:
         case ev.ResultCollected() if entry.outcome is not Outcome.PASSED:
             return entry.message
-        case ev.Rejected() | ev.Failed() | ev.Cancelled():
+        case ev.Rejected() | ev.Failed() | ev.Cancelled() | ev.Skipped():
             return entry.failure.message
     return ""

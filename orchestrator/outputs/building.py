@@ -35,7 +35,7 @@ class Building:
         try:
             async with lock:
                 path = self._directory / f"{LOCK}{key}"
-                while (held := await trio.to_thread.run_sync(_try_lock, path)) is None:
+                while (held := await trio.to_thread.run_sync(try_lock, path)) is None:
                     await trio.sleep(LOOK_AGAIN_SECS)
                 try:
                     yield
@@ -49,8 +49,8 @@ class Building:
                 self._locks[key] = lock, users - 1
 
 
-def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock; None if another process holds it."""
+def try_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock of a key; None if somebody else holds it."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     while True:
         held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -33,9 +33,9 @@ class FetchedTree:
 class _Fetch:
     """One try to fetch a tree. All methods block on the disk."""
 
-    def __init__(self, store: OutputStore, plan: Plan) -> None:
+    def __init__(self, store: OutputStore, plan: Plan, run: str) -> None:
         user = contract().user
-        self.directory = store.begin()
+        self.directory = store.begin(run)
         self.writer = TreeWriter(
             self.directory / TREE,
             access=Access((user.uid, user.gid)),
@@ -53,8 +53,8 @@ class _Fetch:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-async def fetch_tree(incus: Incus, plan: Plan, store: OutputStore) -> FetchedTree:
-    """Fetch the directory that is the job's output.
+async def fetch_tree(incus: Incus, plan: Plan, store: OutputStore, *, run: str) -> FetchedTree:
+    """Fetch the directory that is the output of a job of this run.
 
     Raises `BadOutput` if there is none, or if it is not what it must be; and an `IncusError`.
     Unless this returns, nothing is left of it.
@@ -69,7 +69,7 @@ async def fetch_tree(incus: Incus, plan: Plan, store: OutputStore) -> FetchedTre
     @asynccontextmanager
     async def receive() -> AsyncIterator[Sink]:
         await give_up()  # this may be another try
-        fetch = await trio.to_thread.run_sync(_Fetch, store, plan)
+        fetch = await trio.to_thread.run_sync(_Fetch, store, plan, run)
         tries.append(fetch)
 
         async def sink(chunk: bytes) -> None:

@@ -106,10 +106,13 @@ class OutputStore:
             return {path.name: path.stat().st_mtime for path in used.iterdir()}
         return {}
 
-    def begin(self) -> Path:
-        """A new directory for an output that is being made, with an empty tree."""
+    def begin(self, run: str) -> Path:
+        """A new directory for an output that a job of this run makes, with an empty tree.
+
+        Its name has the run's session, by which garbage collection knows whether the maker lives.
+        """
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        new = self.directory / f"{NEW}{secrets.token_hex(8)}"
+        new = self.directory / f"{NEW}{run}.{secrets.token_hex(8)}"
         new.mkdir(mode=0o700)
         (new / TREE).mkdir()
         (new / USED).mkdir()

@@ -1,4 +1,4 @@
-"""Garbage collection in a state root: runs that have ended, and unused snapshots.
+"""Garbage collection in a state root: runs that have ended, and unused snapshots and outputs.
 
 Links in a state root are deleted, never followed. Directories of jobs that the journal does not
 know (because it was moved away, for example) are kept.
@@ -12,7 +12,7 @@ import secrets
 import shutil
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UsageError
-from orchestrator.journal import JobRow, open_journal
+from orchestrator.journal import JobRow, JournalError, open_journal
 from orchestrator.journal.reader import JournalReader
 from orchestrator.session import locks
 from orchestrator.session.disk_usage import SharedUsage, disk_usage
+from orchestrator.session.gc_outputs import delete_leftovers, output_users, set_outputs_aside
 from orchestrator.session.locks import session_of
 from orchestrator.snapshot.index import UNFINISHED, snapshot_of
 from orchestrator.state_root import StateRoot
+from states import events as ev
 
 _GOING = ".old-"
 
@@ -36,7 +38,7 @@ class Bounds:
     """A run is deleted when it exceeds one of these; None is no bound.
 
     `runs` is how many runs to keep; `age` the maximum time since a run's last job ended; `size` the
-    maximum bytes on disk of all job directories and their snapshots, where a file that several
+    maximum bytes on disk of all job directories, snapshots and outputs, where a file that several
     snapshots have counts once. `damaged`: delete also runs with a job that cannot be read.
     """
 
@@ -60,19 +62,20 @@ class Freed:
     size: int
     problems: tuple[str, ...]
     spared: tuple[str, ...] = ()
+    outputs: int = 0
 
 
 @dataclass(frozen=True)
 class _Run:
     """A run in the journal; `settled` if its jobs and their leases have ended.
 
-    `ended_at` is when its last job entered its state, None if that is not known; `size` is in
-    bytes.
+    `shared` are the names of the snapshots and outputs that it uses. `ended_at` is when its last
+    job entered its state, None if that is not known; `size` is in bytes.
     """
 
     id: str
     directories: Mapping[str, Path]  # by job
-    snapshots: frozenset[str]
+    shared: frozenset[str]
     ended_at: datetime | None
     settled: bool
     size: int
@@ -83,19 +86,20 @@ def collect_garbage(
 ) -> Freed:
     """Delete the runs beyond the bounds, the oldest first, and leftovers.
 
-    Leftovers are snapshots that no kept run uses, that are unfinished, or that a killed gc renamed;
-    indexes of deleted snapshots; and locks and sockets of dead processes. Kept are runs that are
-    not settled, that a live process holds, or that have a job which cannot be read, since somebody
-    may want to examine it. Files are deleted before their journal entries: after a crash in between
-    the journal still knows the rest, and on a full disk `journal` may be read-only.
+    Leftovers are snapshots and outputs that no kept run uses, that are unfinished, or that a killed
+    gc renamed; indexes of deleted snapshots; and locks and sockets of dead processes. Kept are runs
+    that are not settled, that a live process holds, or that have a job which cannot be read, since
+    somebody may want to examine it. Files are deleted before their journal entries: after a crash
+    in between the journal still knows the rest, and on a full disk `journal` may be read-only.
     """
     if not dry_run and not os.access(root.path, os.W_OK):
         raise UsageError(f"{root.path} cannot be written to", resolution="nothing was deleted")
     # First the locks, then the runs: nobody resumes a settled run without a live process.
     snapshots = _entries(root.snapshots)
-    usage = SharedUsage(snapshots)
+    outputs = output_users(root.outputs)
+    usage = SharedUsage([*snapshots, *outputs])
     living = _living(root.locks)
-    runs = _runs(root, journal, damaged=bounds.damaged)
+    runs = _runs(root, journal, outputs, damaged=bounds.damaged)
     known = {run.id for run in runs}
     free = {run.id for run in runs if run.settled} - living
     problems: list[str] = []
@@ -108,8 +112,9 @@ def collect_garbage(
         if dry_run or all(_delete(path, problems) for path in run.directories.values())
     ]
     deleted = {run.id for run in gone}
-    needed = {name for run in runs if run.id not in deleted for name in run.snapshots}
+    needed = {name for run in runs if run.id not in deleted for name in run.shared}
     spare = [path for path in snapshots if path.name not in needed]
+    unused = {path: users for path, users in outputs.items() if path.name not in needed}
     aside: dict[Path, Path] = {}
     with _no_submissions(root.snapshots) as alone:
         # A submission in progress may need a snapshot that no run uses yet.
@@ -120,13 +125,18 @@ def collect_garbage(
     if not dry_run:
         # Submissions need not wait for this. If we are killed here, the next gc deletes the rest.
         spare = [path for path, there in aside.items() if _delete(there, problems)]
+        moved = set_outputs_aside(unused, problems)
+        unused = {path: unused[path] for path, there in moved.items() if _delete(there, problems)}
+        delete_leftovers(
+            root.outputs, root.locks, lambda path: _delete(path, problems), moved.values()
+        )
         _delete_stale_indexes(root)
         if gone:
             with open_journal(root.journal) as writable:
                 writable.forget([job for run in gone for job in run.directories])
         _delete_stale_locks(root.locks, {session_of(run.id) for run in runs if not run.settled})
-    every = {path.name for path in snapshots}
-    kept = every.difference(path.name for path in spare)
+    every = {path.name for path in (*snapshots, *outputs)}
+    kept = every.difference(path.name for path in (*spare, *unused))
     return Freed(
         runs=len(gone),
         jobs=sum(len(run.directories) for run in gone),
@@ -134,6 +144,7 @@ def collect_garbage(
         size=sum(run.size for run in gone) + usage.of(every) - usage.of(kept),
         problems=tuple(problems),
         spared=tuple(spared),
+        outputs=len(unused),
     )
 
 
@@ -152,16 +163,38 @@ def _with_unreadable_jobs(journal: JournalReader, runs: Sequence[_Run]) -> list[
     return [run for run, jobs in rows.items() if any(journal.look(row).damage for row in jobs)]
 
 
-def _runs(root: StateRoot, journal: JournalReader, *, damaged: bool) -> list[_Run]:
-    """All runs, the oldest first. With `damaged`, jobs that cannot be read count as ended."""
+def _runs(
+    root: StateRoot,
+    journal: JournalReader,
+    outputs: Mapping[Path, frozenset[str]],
+    *,
+    damaged: bool,
+) -> list[_Run]:
+    """All runs, the oldest first; `outputs` are those there are, each with the runs that use it.
+
+    With `damaged`, jobs that cannot be read count as ended.
+    """
+    used: dict[str, set[str]] = {}
+    for path, users in outputs.items():
+        for user in users:
+            used.setdefault(user, set()).add(path.name)
     open_jobs = {lease.job for lease in journal.open_leases()}
     open_jobs |= {
         row.id for row in journal.unfinished() if not (damaged and journal.look(row).damage)
     }
-    return [_run(root, run, rows, open_jobs) for run, rows in journal.runs().items()]
+    return [
+        _run(root, run, rows, open_jobs, used.get(run, set()) | _whole(journal, rows[0].id))
+        for run, rows in journal.runs().items()
+    ]
 
 
-def _run(root: StateRoot, run: str, jobs: Sequence[JobRow], open_jobs: Collection[str]) -> _Run:
+def _run(
+    root: StateRoot,
+    run: str,
+    jobs: Sequence[JobRow],
+    open_jobs: Collection[str],
+    shared: Iterable[str],
+) -> _Run:
     times = [job.moved for job in jobs if job.moved is not None]
     # A damaged journal may hold any name; only a plain one is a directory of ours.
     plain = all(
@@ -171,17 +204,26 @@ def _run(root: StateRoot, run: str, jobs: Sequence[JobRow], open_jobs: Collectio
     return _Run(
         id=run,
         directories=directories,
-        snapshots=frozenset(job.snapshot for job in jobs if job.snapshot),
+        shared=frozenset((*(job.snapshot for job in jobs if job.snapshot), *shared)),
         ended_at=max(times, default=None),
         settled=plain and not any(job.id in open_jobs for job in jobs),
         size=sum(map(disk_usage, directories.values())),
     )
 
 
+def _whole(journal: JournalReader, job: str) -> set[str]:
+    """The snapshot that the job's own is a part of, which `pikaci rerun` needs."""
+    with suppress(JournalError):
+        for _, first in journal.entries(job, limit=1):
+            if isinstance(first, ev.Submitted) and first.snapshot.whole:
+                return {first.snapshot.whole}
+    return set()
+
+
 def _beyond(
     bounds: Bounds, runs: Sequence[_Run], free: Collection[str], usage: SharedUsage
 ) -> list[_Run]:
-    """The runs to delete, out of the `free` ones; `usage` is that of the snapshots."""
+    """The runs to delete, out of the `free` ones; `usage` is that of what runs share."""
     first = 0 if bounds.runs is None else len(runs) - bounds.runs
     oldest = datetime.now(UTC) - bounds.age if bounds.age is not None else None
     going = [
@@ -193,14 +235,14 @@ def _beyond(
         return going
     gone = {run.id for run in going}
     left = [run for run in runs if run.id not in gone]
-    users = Counter(name for run in left for name in run.snapshots)
+    users = Counter(name for run in left for name in run.shared)
     jobs = sum(run.size for run in left)
     for run in left:
         if jobs + usage.of(+users) <= bounds.size:
             break
         if run.id in free:
             going.append(run)
-            users.subtract(run.snapshots)
+            users.subtract(run.shared)
             jobs -= run.size
     return going
 

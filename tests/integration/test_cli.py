@@ -323,8 +323,8 @@ def test_gc_frees_all_but_the_newest(pikaci: Command) -> None:
 
     done = pikaci("gc", "--keep", "1")
 
-    assert before.startswith("would delete 2 runs, 2 jobs and 2 snapshots: ")
-    assert done.stdout.startswith("deleted 2 runs, 2 jobs and 2 snapshots: ")
+    assert before.startswith("would delete 2 runs, 2 jobs, 2 snapshots and 0 outputs: ")
+    assert done.stdout.startswith("deleted 2 runs, 2 jobs, 2 snapshots and 0 outputs: ")
     assert 1 == len(os.listdir(pikaci.root / "jobs"))
     assert 1 == len(os.listdir(pikaci.root / "snapshots"))
     assert 1 == len(json.loads(pikaci("list", "--output", "json").stdout))

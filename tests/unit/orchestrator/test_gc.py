@@ -491,11 +491,15 @@ async def test_the_command_says_what_it_freed(ground: Ground) -> None:
     aged = gc_command(ground.root, "--older-than", "36h", "--dry-run")
     sized = gc_command(ground.root, "--max-size", "16K")
 
-    assert (0, "deleted 0 runs, 0 jobs and 0 snapshots: 0 B\n") == old
+    assert (0, "deleted 0 runs, 0 jobs, 0 snapshots and 0 outputs: 0 B\n") == old
     assert 0 == default[0]
-    assert re.fullmatch(r"deleted 1 runs, 1 jobs and 0 snapshots: [0-9.]+ KiB\n", default[1])
+    assert re.fullmatch(
+        r"deleted 1 runs, 1 jobs, 0 snapshots and 0 outputs: [0-9.]+ KiB\n", default[1]
+    )
     assert "would delete 19 runs" in aged[1]
-    assert re.fullmatch(r"deleted 20 runs, 20 jobs and 1 snapshots: [0-9.]+ KiB\n", sized[1])
+    assert re.fullmatch(
+        r"deleted 20 runs, 20 jobs, 1 snapshots and 0 outputs: [0-9.]+ KiB\n", sized[1]
+    )
 
 
 @pytest.mark.parametrize(
