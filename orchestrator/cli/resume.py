@@ -25,7 +25,8 @@ def command(workspace: Path | None, state_root: Path | None, output: str) -> int
     A running job is followed to its end, a finished one's result is collected, and a half-created
     guest is created again. Unneeded instances are deleted.
 
-    A job that has not started and whose secret is missing here is reported and left as it is.
+    A job that has not started and whose secret is missing here is reported and left as it is, and
+    so are the jobs that need it.
 
     The exit codes are those of `pikaci run` for the same jobs. 0 also if there are no such jobs,
     2 if all others passed and some lack a secret.

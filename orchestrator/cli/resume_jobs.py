@@ -14,7 +14,6 @@ import trio
 
 from orchestrator.attempt.id_map import local_id_range
 from orchestrator.attempt.plan import Host
-from orchestrator.attempt.secrets import SecretMissing
 from orchestrator.cli import colours
 from orchestrator.cli.ending import print_error
 from orchestrator.cli.find import existing_journal
@@ -32,7 +31,7 @@ from orchestrator.journal import JobRow
 from orchestrator.report import run_report
 from orchestrator.session import locks, reaper
 from orchestrator.session.locks import share_root
-from orchestrator.session.recovery import left, missing_secret, recover
+from orchestrator.session.recovery import left, not_resumable, recover
 from orchestrator.settings import default_capacity, open_incus
 from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain
@@ -81,13 +80,13 @@ async def _resume(root: StateRoot, output: str) -> int:
 class _Found:
     """What there is to resume. `theirs` are the sessions of live processes, which are skipped.
 
-    `lacking` are the jobs whose secret is missing here, by id.
+    `lacking` are the jobs whose secret is missing here, and those that need them, by id.
     """
 
     theirs: set[str]
     rows: list[JobRow]
     jobs: list[Job]
-    lacking: dict[str, SecretMissing]
+    lacking: dict[str, PikaciError]
 
 
 def _find(context: Context) -> _Found:
@@ -95,7 +94,7 @@ def _find(context: Context) -> _Found:
     theirs = {name for name in left(context).sessions if locks.is_held(directory, name)}
     rows = [row for row in journal.unfinished() if locks.session_of(row.run) not in theirs]
     jobs = [journal.look(row) for row in rows]
-    lacking = {job.id: error for job in jobs if (error := missing_secret(job))}
+    lacking = not_resumable([job for job in jobs if not job.damage])
     return _Found(theirs, rows, jobs, lacking)
 
 

@@ -30,6 +30,7 @@ from orchestrator.session.control import REASON, listening
 from orchestrator.slow_files import in_thread
 from states import events as ev
 from states.ending import Intent
+from states.errors import PikaciError
 from states.job import Job
 from states.lease import taken_over
 from states.lifecycle import State
@@ -87,6 +88,27 @@ def missing_secret(job: Job) -> SecretMissing | None:
     return None
 
 
+def not_resumable(jobs: Collection[Job]) -> dict[str, PikaciError]:
+    """Why this process leaves jobs to another, by id: they have a `missing_secret`, or need such.
+
+    `jobs` are all unfinished jobs of the runs concerned. Blocks on the disk.
+    """
+    found: dict[str, PikaciError] = {
+        job.id: error for job in jobs if (error := missing_secret(job))
+    }
+    while more := {job.id: name for job in jobs if (name := _blocked_by(job, found))}:
+        for id, name in more.items():
+            found[id] = PikaciError(f"it needs the job {name}, which is not resumed")
+    return found
+
+
+def _blocked_by(job: Job, blocked: Collection[str]) -> str:
+    """The name of a needed job that is blocked; "" if there is none, or if the job is too."""
+    if job.id in blocked:
+        return ""
+    return next((name for name, id in job.needs.items() if id in blocked), "")
+
+
 async def recover(
     context: Context,
     queue: Queue,
@@ -100,11 +122,11 @@ async def recover(
 ) -> list[BaseException]:
     """Take over the runs of dead processes; return when their jobs and leases have ended.
 
-    A job with a `missing_secret` whose command has not started is left alone, unless
-    `wait_for_secrets`. `tasks` holds the resumed jobs, by id, while they run. `only` limits this to
-    these job ids. `cancel` cancels the jobs; `hurry`: without a grace period. Cancelling this
-    cancels its jobs, unless the intent is to detach. If the journal is damaged for one job or run,
-    the others continue; the error is passed to `on_fault` at once, and returned.
+    A job with a `missing_secret` whose command has not started is left alone, and so are the jobs
+    that need it, unless `wait_for_secrets`. `tasks` holds the resumed jobs, by id, while they run.
+    `only` limits this to these job ids. `cancel` cancels the jobs; `hurry`: without a grace period.
+    Cancelling this cancels its jobs, unless the intent is to detach. If the journal is damaged for
+    one job or run, the others continue; the error is passed to `on_fault` at once, and returned.
     """
     images = Images(context.incus)
     faults: list[BaseException] = []
@@ -157,6 +179,7 @@ async def _recover_session(
         for error in unreadable.values():
             report(error)
         ready = await trio.to_thread.run_sync(lambda: {job.id for job in jobs if _can_go_on(job)})
+        blocked = await trio.to_thread.run_sync(not_resumable, jobs)
         tasks = {
             job.id: JobTask(
                 context,
@@ -167,7 +190,7 @@ async def _recover_session(
                 adopted=True,
             )
             for job in jobs
-            if cancel or wait_for_secrets or job.id in ready
+            if cancel or wait_for_secrets or _is_started(job) or job.id not in blocked
         }
 
         async def go_on(task: JobTask) -> None:
@@ -223,8 +246,12 @@ async def _wait_for_secret(context: Context, task: JobTask) -> None:
 
 
 def _can_go_on(job: Job) -> bool:
+    return _is_started(job) or missing_secret(job) is None
+
+
+def _is_started(job: Job) -> bool:
     # In a ready guest the runner may have been started already, with the secrets.
-    return job.state not in _BEFORE_THE_RUNNER or missing_secret(job) is None
+    return job.state not in _BEFORE_THE_RUNNER
 
 
 async def end_lease(context: Context, lease: Lease) -> None:

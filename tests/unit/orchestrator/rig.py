@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from orchestrator.capacity import Capacity
 from orchestrator.contract import contract
 from orchestrator.fake_incus import FakeIncus
@@ -38,8 +40,10 @@ class Rig:
         self.context = Context(root=root, journal=journal, incus=incus, **options)
         self.images = Images(incus)
 
-    async def submit(self, spec: JobSpec, *, number: int = 1, run: str = "r") -> JobTask:
-        """A task for a job that was submitted as `run.number`."""
+    async def submit(
+        self, spec: JobSpec, *, number: int = 1, run: str = "r", **changes: Any
+    ) -> JobTask:
+        """A task for a job that was submitted as `run.number`; `changes` go to its first event."""
         event = ev.Submitted(
             job=f"{run}.{number}",
             seq=1,
@@ -51,6 +55,7 @@ class Rig:
             contract=contract().version,
             **now(),
         )
+        event = msgspec.structs.replace(event, **changes)
         (self.context.root.snapshots / SNAPSHOT).mkdir(exist_ok=True)
         await self.journal.append(event)
         return JobTask(self.context, fold([event]), self.images, Queue(Capacity(jobs=1)))

@@ -16,13 +16,13 @@ from orchestrator.job.queue import Queue
 from orchestrator.journal.stamp import now
 from orchestrator.report import run_report
 from orchestrator.session import locks, reaper
-from orchestrator.session.recovery import overdue, recover
+from orchestrator.session.recovery import not_resumable, overdue, recover
 from states import events as ev
 from states.ending import Intent
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome, Verdict
-from states.spec import JobSpec
+from states.spec import JobSpec, SecretSource
 from tests.quick import run_quickly
 from tests.samples import sample_event
 from tests.unit.orchestrator.rig import Rig, open_rig
@@ -359,3 +359,28 @@ async def test_a_result_counts_though_nobody_saw_the_command_start(
         assert (Outcome.FAILED, 3) == (job.outcome, job.exit_code)
         assert b"one" in log_of(rig)
         assert nothing_left(rig)
+
+
+async def test_what_needs_a_job_without_its_secret_is_left_too(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directly or not: nothing waits for ever, and a process that has the secret does all."""
+    monkeypatch.delenv("PIKACI_TEST_TOKEN", raising=False)
+    secret = JobSpec(command="true", secrets={"TOKEN": SecretSource(env="PIKACI_TEST_TOKEN")})
+    plain = JobSpec(command="true")
+    needs = [{}, {"one": "r.1"}, {"two": "r.2"}, {}]
+    async with open_rig(tmp_path) as rig:
+        for number, needed in enumerate(needs, start=1):
+            await rig.submit(secret if number == 1 else plain, number=number, needs=needed)
+
+        with trio.fail_after(3600):
+            await go_on(rig)
+        first = [row.state for row in rig.journal.jobs()]
+        told = not_resumable([rig.journal.job(f"r.{number}") for number in (3, 2, 1)])
+        monkeypatch.setenv("PIKACI_TEST_TOKEN", "x")
+        await go_on(rig)
+
+        assert [State.SUBMITTED] * 3 + [State.RESULT_COLLECTED] == first
+        assert {"r.1", "r.2", "r.3"} == told.keys()
+        assert "it needs the job two, which is not resumed" == str(told["r.3"])
+        assert {Outcome.PASSED} == {rig.journal.job(f"r.{n}").outcome for n in range(1, 5)}
