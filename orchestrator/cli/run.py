@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +30,21 @@ if TYPE_CHECKING:
     from orchestrator.state_root import StateRoot
 
 KEEP_SECS = 3600.0
+FRESH, EVERY = "--fresh", "*"  # no job has that name
 
 
 class RunCommand(click.Command):
-    """Splits the arguments at the first `--`: after it comes a command, not job names."""
+    """Splits the arguments at the first `--`: after it comes a command, not job names.
+
+    A value of `--fresh` follows a `=`: in `--fresh test` the word is the name of a job to run.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--" in args:
             at = args.index("--")
             ctx.meta["ad_hoc"] = args[at + 1 :]
             args = args[:at]
+        args = [f"{FRESH}={EVERY}" if word == FRESH else word for word in args]
         return super().parse_args(ctx, args)
 
 
@@ -58,6 +64,13 @@ class RunCommand(click.Command):
 @output_option
 @quiet_option
 @verbose_option
+@click.option(
+    FRESH,
+    multiple=True,
+    metavar="[=JOB]",
+    help="Make the outputs of the run's jobs anew, or with =JOB that job's, even if they could be"
+    " reused.",
+)
 @click.option(
     "--exit-code",
     type=OneOf(["pikaci", "command"]),
@@ -86,6 +99,7 @@ def command(
     output: str,
     quiet: bool,
     verbose: bool,
+    fresh: tuple[str, ...],
     exit_code: str,
     dry_run: bool,
     keep_on_failure: bool,
@@ -95,7 +109,7 @@ def command(
 
     \b
     pikaci run                  every job of pikaci.toml
-    pikaci run lint test        two of them
+    pikaci run lint test        two of them, and what they need
     pikaci run 'test-*'         those that match; quoted, so that the shell leaves it alone
     pikaci run -- make check    one command, without a job file
     pikaci run --timeout 10m --egress '*' -- make check
@@ -132,6 +146,8 @@ def command(
         else:
             refuse_flags(flags)
             request = _from_file(tree, job_file or tree / JOB_FILE, jobs, root)
+        if fresh:
+            request = replace(request, fresh=_fresh(request, fresh))
         if codes is ExitCodes.COMMAND and len(request.specs) != 1:
             raise UsageError(
                 f"--exit-code command needs one job, and there are {len(request.specs)}",
@@ -150,6 +166,13 @@ def command(
 
     codes = ExitCodes(exit_code)
     return codes.guard(run)
+
+
+def _fresh(request: Request, asked: tuple[str, ...]) -> tuple[str, ...]:
+    from orchestrator.job.submission import with_output
+
+    every = with_output(request.specs) if EVERY in asked else ()
+    return tuple(dict.fromkeys((*every, *(name for name in asked if name != EVERY))))
 
 
 def _from_file(tree: Path, path: Path, names: tuple[str, ...], root: StateRoot) -> Request:

@@ -138,6 +138,7 @@ async def _submit(client: Client, request: Request) -> RunAnswer:
         include=request.include,
         exclude=request.exclude,
         git=request.git,
+        fresh=request.fresh,
         snapshot=ev.SnapshotRef(hash=there.hash, commit=there.commit, dirty=there.dirty)
         if there is not None
         else None,

@@ -65,6 +65,7 @@ def judge(request: Request) -> Judged:
     Raises `UsageError` or `SpecError` for what a journal could not store even as rejected.
     """
     _check_names(request)
+    _check_fresh(request)
     request = as_sent(request)
     checked: dict[str, CheckedSpec] = {}
     refused: dict[str, SpecError] = {}
@@ -83,6 +84,24 @@ def judge(request: Request) -> Judged:
         checked = {name: _with_real_paths(spec) for name, spec in checked.items()}
         request = replace(request, specs={name: spec.spec for name, spec in checked.items()})
     return Judged(request, checked, refused)
+
+
+def with_output(specs: Mapping[str, JobSpec]) -> tuple[str, ...]:
+    """The names of the jobs that have an output."""
+    return tuple(name for name, spec in specs.items() if spec.output is not None)
+
+
+def _check_fresh(request: Request) -> None:
+    there = with_output(request.specs)
+    for name in request.fresh:
+        if name not in there:
+            what = "has no `output`" if name in request.specs else "is not in this run"
+            raise UsageError(
+                f"nothing can be made fresh of the job {name!r}: it {what}",
+                resolution=f"jobs with an output: {', '.join(there)}"
+                if there
+                else "no job of this run has an output",
+            )
 
 
 def _check_names(request: Request) -> None:

@@ -47,8 +47,8 @@ _log = logging.getLogger(__name__)
 class Problem(PikaciError):
     """An error of the service, with its HTTP status."""
 
-    def __init__(self, status: int, brief: str, *, resolution: str = "") -> None:
-        super().__init__(brief, resolution=resolution)
+    def __init__(self, status: int, brief: str, *, details: str = "", resolution: str = "") -> None:
+        super().__init__(brief, details=details, resolution=resolution)
         self.status = status
 
 

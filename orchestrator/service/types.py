@@ -26,12 +26,15 @@ _Path = Annotated[str, msgspec.Meta(pattern="^/", max_length=4096)]
 _Glob = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
-class SubmitRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SubmitRun(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """Jobs of one workspace, a directory on the service's host. All of them see one snapshot of it.
 
     `include` are globs of git-ignored files that the snapshot also gets, `exclude` of files that it
-    leaves out. With `git` it has a `.git` made by pikaci, at the workspace's commit. With the
-    `snapshot` of an earlier run, no new one is made. Host paths in specs must be absolute.
+    leaves out. With `git` it has a `.git` made by pikaci, at the workspace's commit. The outputs of
+    the jobs `fresh` are made anew. With the `snapshot` of an earlier run, no new one is made. Host
+    paths in specs must be absolute.
     """
 
     workspace: _Path
@@ -39,6 +42,7 @@ class SubmitRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     include: tuple[_Glob, ...] = ()
     exclude: tuple[_Glob, ...] = ()
     git: bool = False
+    fresh: tuple[JobName, ...] = ()
     snapshot: SnapshotRef | None = None
 
 

@@ -39,6 +39,7 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         include=asked.include,
         exclude=asked.exclude,
         git=asked.git,
+        fresh=asked.fresh,
         key=key,
         snapshot=_snapshot_of(orchestrator, asked.snapshot),
     )
@@ -53,16 +54,34 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         )
     documents = await _documents(orchestrator, run)
     rejected = [document for document in documents if document.state is State.REJECTED]
-    if rejected and (failure := rejected[0].failure):
-        raise Problem(
-            422,
-            f"jobs.{rejected[0].name}: {failure.message}",
-            resolution=f"{failure.resolution}; the run {run.id} is recorded as rejected",
-        )
+    if rejected:
+        raise _refusal(run.id, rejected)
     about = {"run": run.id, "jobs": len(documents), "key": key, "workspace": asked.workspace}
     _log.info("known run" if known else "submitted run", extra={"about": about})
     return await _json_run(
         orchestrator, run, documents, warnings=warnings, status=200 if known else 201
+    )
+
+
+def _refusal(run: str, rejected: Sequence[JobDocument]) -> Problem:
+    """The answer for a run with rejected jobs: all mistakes, in the words of `pikaci run`."""
+    recorded = f"the run {run} is recorded as rejected"
+    lines: list[str] = []
+    for job in rejected:
+        assert job.failure is not None
+        first, *several = job.failure.message.splitlines()
+        # The refusal of a writable workspace has no key in it.
+        has_key = job.spec is None or not job.spec.writable_workspace
+        for line in several or [f"{first}; allowed: {job.failure.resolution}"]:
+            lines.append(f"jobs.{job.name}{'.' if has_key else ': '}{line}")
+    if len(lines) > 1:
+        return Problem(422, f"{len(lines)} mistakes", details="\n".join(lines), resolution=recorded)
+    failure = rejected[0].failure
+    assert failure is not None
+    return Problem(
+        422,
+        f"jobs.{rejected[0].name}: {failure.message}",
+        resolution=f"{failure.resolution}; {recorded}",
     )
 
 
