@@ -99,7 +99,7 @@ def run_report(run: str, jobs: Sequence[Job], *, interrupted: bool = False) -> R
 
     `interrupted`: the run was cancelled, perhaps before it had a job.
     """
-    verdicts = [job.verdict for job in jobs]
+    verdicts = [job.verdict_for_run for job in jobs]
     outcome = overall([*verdicts, Verdict.CANCELLED] if interrupted else verdicts)
     return RunReport(
         run=run,

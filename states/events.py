@@ -78,7 +78,8 @@ class Submitted(Event, frozen=True, tag="submitted"):
     `key` is the submitter's idempotency key, "" for none: submitting again with the same key does
     not create a second job. `asked` is then a hash of the whole request; journals of older versions
     do not have it. `needs` are the jobs that this one waits for: their ids, by name. `fresh` says
-    that its output is made anew, even if there is one.
+    that its output is made anew, even if there is one; `fail_fast` that the job does not go on
+    when another job of the run does not pass.
     """
 
     run: str
@@ -91,6 +92,7 @@ class Submitted(Event, frozen=True, tag="submitted"):
     asked: str = ""
     needs: dict[str, str] = {}
     fresh: bool = False
+    fail_fast: bool = False
 
 
 class Rejected(Event, frozen=True, tag="rejected"):
@@ -110,7 +112,7 @@ class Reused(Event, frozen=True, tag="reused"):
 
 
 class Skipped(Event, frozen=True, tag="skipped"):
-    """A job that this one needs did not pass, or `--fail-fast` stopped the run: `because` of it."""
+    """The job `because` did not pass: this one needs it, or the run stops at the first such job."""
 
     failure: Failure
     because: str
@@ -179,9 +181,13 @@ class Restarted(Event, frozen=True, tag="restarted"):
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):
-    """The job is to be cancelled; `reason` says who or what asked for it."""
+    """The job is to be cancelled; `reason` says who or what asked for it.
+
+    `because` is the job that did not pass, if the run stops at the first such job.
+    """
 
     reason: str
+    because: str = ""
 
 
 class Cancelled(Event, frozen=True, tag="cancelled"):

@@ -29,8 +29,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     `attempt` counts from 1; `seq` is the number of its last event. `retries` counts the attempts
     that ended in an infrastructure fault, not those that ended because pikaci itself died.
     `instance`, `image`, `artifacts` and `inputs` belong to the current attempt. `needs` and
-    `inputs` are the jobs that it waits for and the outputs that it uses, by name. `boot` identifies
-    the host's boot from which `monotonic` counts. When the events cannot be read, `damage` says
+    `inputs` are the jobs that it waits for and the outputs that it uses, by name. `because` is the
+    job that did not pass, if this one was skipped or cancelled for that. `boot` identifies the
+    host's boot from which `monotonic` counts. When the events cannot be read, `damage` says
     why, and the other fields hold what is known from elsewhere.
     """
 
@@ -47,6 +48,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     needs: dict[str, str] = {}
     fresh: bool = False
+    fail_fast: bool = False
+    because: str = ""
     artifacts: str | None = None
     inputs: dict[str, ev.OutputRef] = {}
     instance: str | None = None
@@ -88,6 +91,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         if self.state is State.FAILED:
             return _verdict_of_failed(self.failure)
         return _VERDICTS.get(self.state)
+
+    @property
+    def verdict_for_run(self) -> Verdict | None:
+        """The verdict as it counts for the run's: `skipped` if another job stopped this one."""
+        stopped = self.verdict is Verdict.CANCELLED and self.because
+        return Verdict.SKIPPED if stopped else self.verdict
 
 
 _VERDICTS = {
@@ -188,6 +197,7 @@ def _learn(job: Job, event: ev.Event) -> Job:
                 attempt=1,
                 needs=event.needs,
                 fresh=event.fresh,
+                fail_fast=event.fail_fast,
             )
         case ev.Reused():
             return replace(job, output=event.output)
@@ -216,6 +226,10 @@ def _learn(job: Job, event: ev.Event) -> Job:
             used = job.retries + isinstance(event, ev.Retried)
             following = replace(job, attempt=job.attempt + 1, retries=used)
             return replace(following, artifacts=None, inputs={}, instance=None, image=None)
-        case ev.Cancelled() | ev.Failed() | ev.Skipped():
+        case ev.Skipped():
+            return replace(job, failure=event.failure, because=event.because)
+        case ev.CancelRequested():
+            return replace(job, because=event.because)
+        case ev.Cancelled() | ev.Failed():
             return replace(job, failure=event.failure)
     return job

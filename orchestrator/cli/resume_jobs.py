@@ -66,7 +66,7 @@ async def _resume(root: StateRoot, output: str) -> int:
         rows = [row for row in (journal.find(row.id) for row in found.rows) if row is not None]
         jobs = [journal.look(row) for row in rows if row.id not in waiting]
         view.end(jobs, nothing=not jobs and not waiting)
-        verdicts = [job.verdict for job in jobs]
+        verdicts = [job.verdict_for_run for job in jobs]
         if work.interrupted:
             verdicts.append(Verdict.CANCELLED)
         undeleted = work.undeleted | _undeleted(context, found.theirs, waiting)

@@ -72,6 +72,11 @@ class RunCommand(click.Command):
     " reused.",
 )
 @click.option(
+    "--fail-fast",
+    is_flag=True,
+    help="Stop at the first job that does not pass: cancel running jobs, skip queued ones.",
+)
+@click.option(
     "--exit-code",
     type=OneOf(["pikaci", "command"]),
     default="pikaci",
@@ -100,6 +105,7 @@ def command(
     quiet: bool,
     verbose: bool,
     fresh: tuple[str, ...],
+    fail_fast: bool,
     exit_code: str,
     dry_run: bool,
     keep_on_failure: bool,
@@ -146,8 +152,7 @@ def command(
         else:
             refuse_flags(flags)
             request = _from_file(tree, job_file or tree / JOB_FILE, jobs, root)
-        if fresh:
-            request = replace(request, fresh=_fresh(request, fresh))
+        request = replace(request, fresh=_fresh(request, fresh), fail_fast=fail_fast)
         if codes is ExitCodes.COMMAND and len(request.specs) != 1:
             raise UsageError(
                 f"--exit-code command needs one job, and there are {len(request.specs)}",

@@ -139,6 +139,7 @@ async def _submit(client: Client, request: Request) -> RunAnswer:
         exclude=request.exclude,
         git=request.git,
         fresh=request.fresh,
+        fail_fast=request.fail_fast,
         snapshot=ev.SnapshotRef(hash=there.hash, commit=there.commit, dirty=there.dirty)
         if there is not None
         else None,

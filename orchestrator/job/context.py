@@ -11,6 +11,7 @@ from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.attempt.plan import Host
 from orchestrator.host_paths import MountRule
 from orchestrator.incus import Incus
+from orchestrator.job.fail_fast import FailFast
 from orchestrator.journal import Journal
 from orchestrator.outputs.building import Building
 from orchestrator.outputs.store import OutputStore
@@ -51,9 +52,11 @@ class Context:
     on_progress: Callable[[Progress], None] = ignore_progress
     intent: IntentSwitch = field(default_factory=IntentSwitch)
     building: Building = field(init=False)
+    fail_fast: FailFast = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "building", Building(self.root.outputs))
+        object.__setattr__(self, "fail_fast", FailFast(self.journal))
 
     @property
     def outputs(self) -> OutputStore:

@@ -23,7 +23,8 @@ CANCELLED_RELEASE_SECS = 30.0
 class JobEnd:
     """Ends a job in any state: cancels it unless it has ended, and releases its instances.
 
-    `reason` is why it is cancelled. `settled` is set when the verdict is in the journal.
+    `reason` is why it is cancelled; `because` is the job that did not pass, if the run stops at the
+    first such job. `settled` is set when the verdict is in the journal.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class JobEnd:
         settled: trio.Event,
     ) -> None:
         self.reason = "interrupted"
+        self.because = ""
         self._keep_secs = context.keep_secs
         self._record = record
         self._attempts = attempts
@@ -68,7 +70,7 @@ class JobEnd:
         record = self._record
         match action:
             case Action.REQUEST:
-                await record.emit(ev.CancelRequested(**record.next(), reason=self.reason))
+                await self._request()
             case Action.KILL:
                 if not await end_in_guest(self._attempts.current(), self._intent):
                     failed.add(action)
@@ -86,6 +88,16 @@ class JobEnd:
                 secs = CANCELLED_RELEASE_SECS if cancelled else float("inf")
                 await lease.do(action, self._intent, secs=secs)
 
+    async def _request(self) -> None:
+        record, because = self._record, self.because
+        if not because or record.job.state is not State.SUBMITTED:
+            await record.emit(
+                ev.CancelRequested(**record.next(), reason=self.reason, because=because)
+            )
+            return
+        failure = Failure(kind=FailureKind.SKIPPED, phase=State.SUBMITTED, message=self.reason)
+        await record.emit(ev.Skipped(**record.next(), failure=failure, because=because))
+
     async def _confirm(self) -> None:
         failure = Failure(
             kind=FailureKind.CANCELLED,
@@ -99,7 +111,6 @@ class JobEnd:
         return job.phases[-2].state if job.state is State.CANCELLING else job.state
 
     def _keeps_guest(self) -> bool:
-        return self._keep_secs is not None and self._record.job.verdict not in (
-            None,
-            Verdict.PASSED,
-        )
+        job = self._record.job
+        failed = job.verdict not in (None, Verdict.PASSED) and not job.because
+        return self._keep_secs is not None and failed

@@ -31,9 +31,10 @@ class Request:
 
     `include` are globs of git-ignored files to put into the snapshot, `exclude` of files to leave
     out. With `git`, the snapshot gets a `.git` made by pikaci. The outputs of the jobs `fresh` are
-    made anew. `key` makes repeated requests one submission, "" for none. A given `snapshot` is used
-    as it is; otherwise the workspace is published. `asked` is a hash of the request, to detect a
-    different request with the same key; `as_sent` sets it.
+    made anew. With `fail_fast` the run stops at the first job that does not pass. `key` makes
+    repeated requests one submission, "" for none. A given `snapshot` is used as it is; otherwise
+    the workspace is published. `asked` is a hash of the request, to detect a different request with
+    the same key; `as_sent` sets it.
     """
 
     workspace: Path
@@ -41,6 +42,7 @@ class Request:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
+    fail_fast: bool = False
     key: str = ""
     snapshot: Snapshot | None = None
     asked: str = ""
@@ -65,7 +67,6 @@ def judge(request: Request) -> Judged:
     Raises `UsageError` or `SpecError` for what a journal could not store even as rejected.
     """
     _check_names(request)
-    _check_fresh(request)
     request = as_sent(request)
     checked: dict[str, CheckedSpec] = {}
     refused: dict[str, SpecError] = {}
@@ -75,6 +76,7 @@ def judge(request: Request) -> Judged:
         except SpecError as error:
             check_form(spec)
             refused[name] = error
+    _check_fresh(request)
     if not refused:
         by_job: dict[str, list[SpecError]] = {}
         for name, wrong in broken_references(request.specs):
@@ -217,6 +219,7 @@ def submissions(
             snapshot=seen(checked.spec),
             needs={one: ids[one] for one in needed(checked.spec)},
             fresh=name in request.fresh,
+            fail_fast=request.fail_fast,
             contract=contract().version,
             key=request.key,
             asked=request.asked,
@@ -233,7 +236,7 @@ def as_sent(request: Request) -> Request:
         return request
     asked = {field.name: getattr(request, field.name) for field in fields(request)}
     del asked["key"], asked["asked"]
-    for added in ("exclude", "git", "fresh"):
+    for added in ("exclude", "git", "fresh", "fail_fast"):
         if not asked[added]:
             del asked[added]  # so that requests hash as they did before there was such a key
     encoded = msgspec.json.encode(asked, enc_hook=str, order="deterministic")

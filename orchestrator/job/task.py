@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 
 import trio
 
@@ -77,6 +77,7 @@ class JobTask:
         )
         self._end = JobEnd(context, self._record, self._attempts, self.intent, self.settled)
         self._scope = trio.CancelScope()
+        self._fail_fast = context.fail_fast
 
     @property
     def job(self) -> Job:
@@ -111,10 +112,19 @@ class JobTask:
         self.intent.rise(Intent.CANCEL_NOW if now else Intent.CANCEL)
         self._scope.cancel()
 
+    def _stop(self, because: str, reason: str) -> None:
+        """Cancel the job, as another one of its run did not pass."""
+        if not self._scope.cancel_called and not self.job.ended:
+            self._end.because = because
+            self.cancel(reason)
+
     async def run(self) -> None:
         """Run until the job has ended and its leases, as far as possible, are released."""
         try:
-            await self._live_and_end()
+            with ExitStack() as held:
+                if self.job.fail_fast:
+                    held.enter_context(self._fail_fast.member(self.job, self._stop))
+                await self._live_and_end()
         except (NotTheWriter, SecretMissing):
             pass  # another process has the job, or will have it, and does the cleanup
         finally:
@@ -126,6 +136,8 @@ class JobTask:
         try:
             with self._scope:
                 async with AsyncExitStack() as held:
+                    if self.job.fail_fast:
+                        await self._fail_fast.look_back(self.job, self._stop)
                     if self._must_prepare:
                         await self._prepare(held)
                     if not self.job.ended:

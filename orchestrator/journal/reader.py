@@ -24,6 +24,7 @@ from states import recorded
 from states.errors import EntryError, PikaciError
 from states.job import Job, Phase, fold
 from states.lifecycle import TABLE, State
+from states.outcome import Verdict
 from states.spec import CheckedSpec
 
 _TYPES = ", ".join(f"'{trigger}'" for trigger, _, _ in TABLE)
@@ -191,6 +192,15 @@ class JournalReader:
     def find(self, job: str) -> JobRow | None:
         """A job by its id."""
         return next(iter(self._job_rows("WHERE id = ?", (job,))), None)
+
+    def first_failed(self, run: str) -> JobRow | None:
+        """The job of a run that was the first to end without passing; skipped ones do not count."""
+        rows = self._select(
+            f"SELECT {COLUMNS} FROM jobs WHERE run = ? AND ended = 1"
+            " AND verdict NOT IN (?, ?) ORDER BY moved_at LIMIT 1",
+            (run, Verdict.PASSED, Verdict.SKIPPED),
+        )
+        return next(map(job_row, rows), None)
 
     def ended(self, job: str) -> bool:
         """Whether a job has ended; False if it is not known."""

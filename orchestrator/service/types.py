@@ -33,8 +33,8 @@ class SubmitRun(
 
     `include` are globs of git-ignored files that the snapshot also gets, `exclude` of files that it
     leaves out. With `git` it has a `.git` made by pikaci, at the workspace's commit. The outputs of
-    the jobs `fresh` are made anew. With the `snapshot` of an earlier run, no new one is made. Host
-    paths in specs must be absolute.
+    the jobs `fresh` are made anew. `fail_fast` stops the run at the first job that does not pass.
+    With the `snapshot` of an earlier run, no new one is made. Host paths in specs must be absolute.
     """
 
     workspace: _Path
@@ -43,6 +43,7 @@ class SubmitRun(
     exclude: tuple[_Glob, ...] = ()
     git: bool = False
     fresh: tuple[JobName, ...] = ()
+    fail_fast: bool = False
     snapshot: SnapshotRef | None = None
 
 

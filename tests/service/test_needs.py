@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.capacity import Capacity
 from orchestrator.cli.exit_codes import ExitCodes
 from orchestrator.cli.run_by_service import _run
 from orchestrator.cli.watch import JsonWatch
@@ -120,3 +121,18 @@ async def test_the_command_asks_the_service_for_it(capfd: pytest.CaptureFixture[
         states = [row.state for row in served.orchestrator.journal.jobs() if row.name == "deps"]
 
     assert [State.RESULT_COLLECTED, State.REUSED, State.RESULT_COLLECTED] == states
+
+
+async def test_a_run_stops_at_the_first_failure(capfd: pytest.CaptureFixture[str]) -> None:
+    """If the request asks for that, and as `pikaci run --fail-fast` asks for it."""
+    specs = {name: JobSpec(command="fail") for name in ("one", "two")}
+    async with open_served(guest_script=script, capacity=Capacity(jobs=1)) as served:
+        jobs = {name: {"command": "fail"} for name in specs}
+        first = await ended(served, await post(served, jobs, fail_fast=True))
+        request = Request(Path(served.workspace), specs, fail_fast=True)
+        code = await _run(request, StateRoot(served.socket.parent), JsonWatch(), ExitCodes.PIKACI)
+        verdicts = [row.verdict for row in served.orchestrator.journal.jobs()]
+
+    assert 1 == code
+    assert ["failed", "skipped"] == [job["verdict"] for job in first]
+    assert ["failed", "skipped"] * 2 == verdicts

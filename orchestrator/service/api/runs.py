@@ -40,6 +40,7 @@ async def submit(orchestrator: Orchestrator, request: Request) -> Response:
         exclude=asked.exclude,
         git=asked.git,
         fresh=asked.fresh,
+        fail_fast=asked.fail_fast,
         key=key,
         snapshot=_snapshot_of(orchestrator, asked.snapshot),
     )

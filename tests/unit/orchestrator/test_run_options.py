@@ -80,3 +80,13 @@ def test_fresh_for_what_has_no_output_here_is_refused(
         run(*words)
 
     assert [] == asked
+
+
+@pytest.mark.parametrize("words", [(), ("--fail-fast",)])
+def test_a_run_stops_at_the_first_failure_if_that_is_asked_for(
+    asked: list[Request], words: tuple[str, ...]
+) -> None:
+    """The request says so."""
+    run(*words)
+
+    assert [bool(words)] == [request.fail_fast for request in asked]
