@@ -386,6 +386,10 @@ class Orchestrator:
         """The current job, without reading the journal; None if this process does not drive it."""
         return self._driver.known(job)
 
+    def waits_for(self, job: str) -> str:
+        """What a job waits for before it can start, in words; empty if nothing."""
+        return self._jobs.waits_for(job)
+
     def fault(self, job: str) -> Exception | None:
         """The error that made this process lose a job (of the journal, or a bug), or None."""
         return self._driver.fault(job)

@@ -7,8 +7,11 @@ use the names of states and verdicts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from orchestrator.units import NOW, age
+from states.events import OutputRef
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -58,3 +61,34 @@ def verdict_or_state(verdict: Verdict | None, state: State) -> str:
     if state is State.REUSED:
         return STATES[state]
     return VERDICTS[verdict] if verdict else STATES[state]
+
+
+def which_ended(word: str) -> str:
+    """What a job did, by its `job_word`, as a relative clause: `which failed`."""
+    return f"which {_CLAUSES.get(word, word)}"
+
+
+_CLAUSES = {
+    VERDICTS[Verdict.INFRASTRUCTURE]: "had an infrastructure fault",
+    VERDICTS[Verdict.CANCELLED]: "was cancelled",
+    VERDICTS[Verdict.REJECTED]: "was rejected",
+    VERDICTS[Verdict.SKIPPED]: "was skipped",
+    DAMAGED: "cannot be read",
+}
+
+
+def made_by(output: OutputRef) -> str:
+    """Which run made an output, and how long ago."""
+    since = age((datetime.now(UTC) - output.at).total_seconds())
+    ago = "just now" if since == NOW else f"{since} ago"
+    return f"made by {output.job.rpartition('.')[0]} {ago}"
+
+
+def beyond_key(output: OutputRef) -> str:
+    """What the job that made the output could use that no key contains; "" if nothing."""
+    if not output.unkeyed:
+        return ""
+    *first, last = output.unkeyed
+    names = f"{', '.join(first)} and {last}" if first else last
+    verb = "are not parts" if first else "is not part"
+    return f"also used {names}, which {verb} of its key"

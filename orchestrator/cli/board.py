@@ -32,7 +32,7 @@ COLOURS = {
     Verdict.INFRASTRUCTURE: YELLOW,
     Verdict.REJECTED: YELLOW,
     Verdict.CANCELLED: YELLOW,
-    Verdict.SKIPPED: YELLOW,
+    Verdict.SKIPPED: CYAN,
     Verdict.UNFINISHED: YELLOW,
 }
 
@@ -44,12 +44,15 @@ class Marks:
     passed: str = "\N{CHECK MARK}"
     failed: str = "\N{BALLOT X}"
     other: str = "!"
+    skipped: str = "-"
     cut: str = "\N{HORIZONTAL ELLIPSIS}"
 
     def of(self, verdict: Verdict | None) -> str:
         """The mark of a verdict; a job without one could not be read."""
         if verdict is Verdict.PASSED:
             return self.passed
+        if verdict is Verdict.SKIPPED:
+            return self.skipped
         return self.failed if verdict in (Verdict.FAILED, Verdict.TIMED_OUT) else self.other
 
 
@@ -68,13 +71,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Totals:
-    """Numbers of jobs; `secs` is how long the run has taken."""
+    """Numbers of jobs; `secs` is how long the run has taken.
+
+    Of those that passed, the outputs of `reused` jobs were there already. `queued` jobs wait for a
+    slot, `waiting` ones for jobs that they need: for `needed`, if that is one job for all of them.
+    """
 
     jobs: int
     ended: Counter[Verdict]
     running: int
     queued: int
     secs: float
+    reused: int = 0
+    waiting: int = 0
+    needed: str = ""
 
 
 def clock(secs: float) -> str:
@@ -138,16 +148,19 @@ def board(
 
 
 def finished(
-    name: str, verdict: Verdict | None, word: str, secs: float, *, names: int, width: int | None,
+    name: str, verdict: Verdict | None, word: str, secs: float | None, *, names: int,
+    width: int | None,
     paint: Paint, marks: Marks, note: str = "",
 ) -> str:  # fmt: skip
     """The line of a job that has ended; of any length when `width` is None.
 
-    `word` says how it ended; that it passed is said by the mark.
+    `word` says how it ended; that it passed is said by the mark. `secs` is None if it did not run.
     """
     colour = COLOURS.get(verdict, YELLOW) if verdict else YELLOW
-    said = ", ".join(filter(None, ["" if verdict is Verdict.PASSED else word, note]))
-    start = f"{pad(shorten(name, names, marks.cut), names)} {duration(secs):>{SPENT}}"
+    between = ": " if verdict is Verdict.SKIPPED else ", "
+    said = between.join(filter(None, ["" if word == VERDICTS[Verdict.PASSED] else word, note]))
+    spent = "" if secs is None else duration(secs)
+    start = f"{pad(shorten(name, names, marks.cut), names)} {spent:>{SPENT}}"
     if width is not None:
         room = width - 1 - MARK - names - 1 - SPENT - 2
         said = said if cell_len(said) <= room else "" if room < LEAST_LINE else said[:room]
@@ -168,6 +181,7 @@ def _row(row: Row, names: int, width: int, paint: Paint, marks: Marks) -> str:
 
 def _totals(totals: Totals, room: int, paint: Paint) -> str:
     passed = f"{totals.ended[Verdict.PASSED]}/{totals.jobs} passed"
+    passed += f" ({totals.reused} reused)" if totals.reused else ""
     ended = [
         (COLOURS[verdict], f"{totals.ended[verdict]} {VERDICTS[verdict]}")
         for verdict in Verdict
@@ -176,6 +190,9 @@ def _totals(totals: Totals, room: int, paint: Paint) -> str:
     parts = [(GREEN if totals.ended[Verdict.PASSED] else "", passed), *ended]
     parts += [("", f"{totals.running} running")] if totals.running else []
     parts += [("", f"{totals.queued} queued")] if totals.queued else []
+    if totals.waiting:
+        needed = shorten(totals.needed, NAME) if totals.needed else "other jobs"
+        parts.append(("", f"{totals.waiting} waiting for {needed}"))
     parts.append(("", clock(totals.secs)))
     while len(parts) > 2 and cell_len(", ".join(text for _, text in parts)) > room:
         del parts[-2]

@@ -189,12 +189,16 @@ class BoardWatch:
         ]
         ended = self._known.ended
         jobs = max(len(self._known.names), len(self._known.jobs))
+        waiting = self._known.waiting
         totals = Totals(
             jobs=jobs,
             ended=ended,
             running=len(running),
-            queued=jobs - sum(ended.values()) - len(running),
+            queued=jobs - sum(ended.values()) - len(running) - len(waiting),
             secs=self._known.run_secs,
+            reused=self._known.reused,
+            waiting=len(waiting),
+            needed=waiting[0] if len(set(waiting)) == 1 else "",
         )
         above = [shorten(self._progress, width - 1)] if self._progress else []
         return above + board(

@@ -23,12 +23,12 @@ async def ended_text(
         run.name(job),
         known.verdict,
         run.word(job),
-        run.secs(job),
+        run.spent(job),
         names=names,
         width=width,
         paint=style.paint,
         marks=style.marks,
-        note=await trio.to_thread.run_sync(note, known),
+        note=await trio.to_thread.run_sync(note, known, run.built(job)),
     )
     text += "\n"
     if known.verdict is not Verdict.PASSED:

@@ -15,8 +15,9 @@ from orchestrator.cli.board import ASCII, COLOURS, Marks
 from orchestrator.cli.table import Column, table
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import age, duration
-from orchestrator.words import DAMAGED, VERDICTS, job_word
+from orchestrator.words import DAMAGED, STATES, VERDICTS, beyond_key, job_word, made_by
 from states.job import Job
+from states.lifecycle import State
 from states.outcome import Verdict
 
 if TYPE_CHECKING:
@@ -42,20 +43,38 @@ def print_runs(
 
 def print_jobs(jobs: Sequence[Job]) -> None:
     """A line for each job: its state, its time in the queue and since, and why it did not pass."""
-    why = [first_line(job.damage or (job.failure.message if job.failure else "")) for job in jobs]
+    unfinished = {job.id for job in jobs if not job.ended}
+    why = [_why(job, unfinished) for job in jobs]
     codes = [COLOURS.get(job.verdict, "") if job.verdict else "" for job in jobs]
     columns = [
         Column("JOB", [job.id for job in jobs], gives=2),
         Column("NAME", [plain(job.name) for job in jobs], 4, least=8, stay=True, middle=True),
         Column("STATE", [job_word(job) for job in jobs], 5, least=8, stay=True, codes=codes),
         Column("QUEUED", [duration(job.queued_ms / 1000) for job in jobs], gives=3, right=True),
-        Column("TIME", [duration(job.run_ms / 1000) for job in jobs], right=True),
+        Column("TIME", [_spent(job) for job in jobs], right=True),
         Column("WHY", why, gives=1, least=10),
     ]
     if not any(why):
         del columns[-1]
     for line in table(columns, _width(), _paint(), _dots()):
         click.echo(line)
+
+
+def _why(job: Job, unfinished: Collection[str]) -> str:
+    """Why a job did not pass, who made what it reuses, or which job it waits for."""
+    if job.damage or job.failure:
+        return first_line(job.damage or (job.failure.message if job.failure else ""))
+    if job.state is State.REUSED and job.output is not None:
+        said = ", ".join(filter(None, (made_by(job.output), beyond_key(job.output))))
+        return first_line(said)
+    if job.state is State.SUBMITTED:
+        rest = [name for name, id in job.needs.items() if id in unfinished]
+        return first_line(f"waits for {', '.join(rest)}") if rest else ""
+    return first_line(beyond_key(job.output)) if job.output is not None else ""
+
+
+def _spent(job: Job) -> str:
+    return "" if job.state in (State.REUSED, State.SKIPPED) else duration(job.run_ms / 1000)
 
 
 def _run_columns(
@@ -95,7 +114,8 @@ def _counts(rows: Sequence[JobRow], unreadable: Collection[str], *, narrow: bool
     words = Counter(DAMAGED if row.id in unreadable else job_word(row) for row in rows)
     passed = VERDICTS[Verdict.PASSED]
     if narrow:
-        return f"{words[passed]}/{len(rows)} {passed}"
+        reused = words[STATES[State.REUSED]]
+        return f"{words[passed] + reused}/{len(rows)} {passed}"
     last = [passed] if passed in words else []
     return ", ".join(
         f"{words[word]} {word}" for word in [*(word for word in words if word != passed), *last]

@@ -19,7 +19,7 @@ from orchestrator.settings import open_incus
 from orchestrator.silence import timeout_note
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import duration, size
-from orchestrator.words import STATES, VERDICTS, job_word
+from orchestrator.words import STATES, VERDICTS, beyond_key, job_word, made_by
 from states.events import Entry, LeaseKept, Retried
 from states.job import Job
 from states.lifecycle import State
@@ -57,8 +57,23 @@ def _describe_kept(lease: LeaseKept) -> str:
     return f"guest kept until {lease.deadline.astimezone():%H:%M}; open a shell with: {shell}"
 
 
-def note(job: Job) -> str:
-    """What is to be said of a job beside its time: how many artifacts it left. Reads the disk."""
+def note(job: Job, built: str | None = None) -> str:
+    """What is to be said of a job beside its time. Reads the disk.
+
+    That is how many artifacts it left, and what there is to know of its output; `built` says why it
+    made that. Of a skipped job it is the reason.
+    """
+    if job.verdict is Verdict.SKIPPED:
+        return plain(next(iter(reason(job)), ""))
+    said = [_artifacts(job)]
+    if job.output is not None:
+        made = f"built: {built}" if built else "built"
+        said += [made_by(job.output) if job.state is State.REUSED else made]
+        said += [beyond_key(job.output)]
+    return plain(", ".join(filter(None, said)))
+
+
+def _artifacts(job: Job) -> str:
     if not job.artifacts:
         return ""
     try:
@@ -90,6 +105,8 @@ def whole_reason(job: Job) -> list[str]:
 
 def failure_text(job: Job, *, colours: bool, log: bool) -> str:
     """The reason of a job that did not pass, and with `log` its last lines. Reads the disk."""
+    if job.verdict is Verdict.SKIPPED:
+        return ""  # its line has the reason, and nothing ran
     paint = painter(colours)
     text = "".join(f"    {line}\n" for line in whole_reason(job))
     if log and job.artifacts and job.state is not State.REJECTED:
@@ -125,7 +142,8 @@ def end_text(
     text += _counts(jobs, paint(BOLD, "no job ran") if not jobs else "", colours=colours)
     text += f" in {duration(secs)}" if secs is not None else ""
     text += (", interrupted" if interrupted else "") + "\n"
-    failed = [job for job in jobs if job.verdict is not Verdict.PASSED]
+    failed = [job for job in jobs if job.verdict not in (Verdict.PASSED, Verdict.SKIPPED)]
+    failed = failed or [job for job in jobs if job.verdict is Verdict.SKIPPED]
     names = name_cells([plain(job.name) for job in failed], None) if failed else 0
     if width is not None:
         names = min(names, max(NAME, width // 2))
@@ -150,18 +168,20 @@ def summary(jobs: Sequence[Job], *, colours: bool, interrupted: bool = False) ->
     text = ""
     for job in jobs:
         if job.verdict is not Verdict.PASSED:
-            text += painter(colours)(BOLD, plain(f"{job.name}: {job_word(job)}")) + "\n"
+            said = f"{job.name}: {job_word(job)}"
+            said += f": {note(job)}" if job.verdict is Verdict.SKIPPED else ""
+            text += painter(colours)(BOLD, plain(said)) + "\n"
             text += failure_text(job, colours=colours, log=True) + "\n"
     return text + end_text(jobs, colours=colours, interrupted=interrupted)
 
 
 def _counts(jobs: Sequence[Job], none: str, *, colours: bool) -> str:
-    """`25 passed, 3 failed`."""
+    """`25 passed, 1 reused, 3 failed`."""
     paint = painter(colours)
+    reused = sum(job.state is State.REUSED for job in jobs)
     count = Counter(job.verdict or Verdict.UNFINISHED for job in jobs)
-    shown = [
-        paint(BOLD + COLOURS[verdict], f"{count[verdict]} {VERDICTS[verdict]}")
-        for verdict in Verdict
-        if count[verdict]
-    ]
+    count[Verdict.PASSED] -= reused
+    numbers = [(VERDICTS[verdict], count[verdict], COLOURS[verdict]) for verdict in Verdict]
+    numbers.insert(1, (STATES[State.REUSED], reused, COLOURS[Verdict.PASSED]))
+    shown = [paint(BOLD + colour, f"{number} {word}") for word, number, colour in numbers if number]
     return ", ".join(shown) or none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from orchestrator.terminal import plain
 from orchestrator.words import job_word
@@ -16,6 +17,7 @@ from states.outcome import Verdict
 # The calls that end when the job's command does; `attempt/effects.py` has them.
 COMMAND_EFFECTS = frozenset({"run", "follow"})
 COLLECTING = "collecting"
+_NO_SLOT = (State.SUBMITTED, State.REJECTED, State.REUSED, State.SKIPPED)
 
 
 class WatchedRun:
@@ -27,6 +29,7 @@ class WatchedRun:
         self.began = time.monotonic()
         self._collecting: set[str] = set()  # jobs whose command has ended
         self._slots: dict[str, float] = {}  # when jobs got their slots, by the monotonic clock
+        self._missing: dict[str, str] = {}  # why jobs make their outputs
 
     def begin(self, names: Sequence[str]) -> None:
         """These are the jobs of the run."""
@@ -36,12 +39,13 @@ class WatchedRun:
         """Learn what happened."""
         if isinstance(entry, ev.Event):
             job = self.jobs[entry.job] = step(self.jobs.get(entry.job, Job()), entry)
-            if job.state not in (State.SUBMITTED, State.REJECTED):
+            if job.state not in _NO_SLOT:
                 self._slots.setdefault(job.id, entry.monotonic)
-
             self._collecting.discard(entry.job)
         elif isinstance(entry, ev.Called) and entry.effect in COMMAND_EFFECTS:
             self._collecting.add(entry.job)
+        elif isinstance(entry, ev.OutputMissing):
+            self._missing[entry.job] = entry.reason
 
     def word(self, job: str) -> str:
         """What is being done for a job, or its verdict."""
@@ -53,6 +57,16 @@ class WatchedRun:
     def name(self, job: str) -> str:
         """The name of a job."""
         return plain(self.jobs[job].name)
+
+    def built(self, job: str) -> str | None:
+        """Why a job made its output, "" if that is the first one; None if it made none."""
+        known = self.jobs[job]
+        made = known.output is not None and known.state is State.RESULT_COLLECTED
+        return self._missing.get(job, "") if made else None
+
+    def spent(self, job: str) -> float | None:
+        """`secs` of a job that has ended; None if it did not run."""
+        return None if self.jobs[job].state in _NO_SLOT else self.secs(job)
 
     def secs(self, job: str) -> float:
         """Seconds since a job got its slot, until its end if it has ended; 0 in the queue."""
@@ -76,6 +90,24 @@ class WatchedRun:
     def ended(self) -> Counter[Verdict]:
         """How many jobs ended how."""
         return Counter(job.verdict for job in self.jobs.values() if job.verdict is not None)
+
+    @property
+    def reused(self) -> int:
+        """How many jobs have an output that was there already."""
+        return sum(job.state is State.REUSED for job in self.jobs.values())
+
+    @property
+    def waiting(self) -> list[str]:
+        """For each job that waits for others, the name of the first of them."""
+        found = []
+        for job in self.jobs.values():
+            if job.state is State.SUBMITTED and job.needs:
+                rest = (name for name, id in job.needs.items() if not self._has_ended(id))
+                found += [plain(name) for name in islice(rest, 1)]
+        return found
+
+    def _has_ended(self, job: str) -> bool:
+        return job in self.jobs and self.jobs[job].ended
 
     @property
     def unfinished(self) -> int:

@@ -30,12 +30,16 @@ _log = logging.getLogger(__name__)
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of this process's jobs. `ended` counts verdicts since its start."""
+    """Numbers of this process's jobs. `ended` counts verdicts since its start.
+
+    `queued` jobs wait for a slot, `waiting` ones for jobs that they need, or for their output.
+    """
 
     queued: int
     running: int
     ended: dict[Verdict, int]
     oldest_queued_secs: float
+    waiting: int = 0
 
 
 class Driver:
@@ -112,6 +116,7 @@ class Driver:
             running=len(self._queue.held),
             ended=dict(self._ended),
             oldest_queued_secs=max(0.0, age),
+            waiting=sum(task.is_preparing for task in self.tasks.values()),
         )
 
     async def take_up_lost(self) -> None:

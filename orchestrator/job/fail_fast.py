@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import trio
 
 from orchestrator.journal import Journal
-from orchestrator.words import verdict_or_state
+from orchestrator.words import verdict_or_state, which_ended
 from states import events as ev
 from states.job import Job, verdict_of
 from states.lifecycle import State
@@ -60,4 +60,4 @@ class FailFast:
 
 
 def _reason(name: str, word: str) -> str:
-    return f"the run stopped at the job {name}: {word}"
+    return f"the run stopped at {name}, {which_ended(word)}"

@@ -202,7 +202,7 @@ class JobHandle:
 
     def waits_for(self) -> str:
         """What the job waits for before it can start, in words; empty if nothing."""
-        return self._jobs.queue.waits_for(self.id)
+        return self._jobs.waits_for(self.id)
 
     def _directory(self, attempt: int) -> Path:
         return self._jobs.root.attempt_dir(self.id, max(1, attempt))

@@ -15,6 +15,7 @@ from orchestrator.job.reading import Reading
 from orchestrator.journal import JobRow, Journal
 from orchestrator.state_root import StateRoot
 from states.job import Job
+from states.lifecycle import State
 
 # Other readers run after each batch of this many jobs.
 READ_AT_ONCE = 20
@@ -74,6 +75,16 @@ class Jobs:
     def handles(self, run: str, jobs: Iterable[str]) -> RunHandle:
         """The handle of a run whose jobs are known."""
         return RunHandle(run, tuple(JobHandle(self, job) for job in jobs))
+
+    def waits_for(self, id: str) -> str:
+        """What a job of this process waits for before it can start, in words; empty if nothing."""
+        job = self.driver.known(id)
+        if job is None or job.state is not State.SUBMITTED:
+            return ""
+        rest = [name for name, needed in job.needs.items() if self.driver.drives(needed)]
+        if rest and id not in self.queue:
+            return f"the job{'s' if len(rest) > 1 else ''} {', '.join(rest)}"
+        return self.queue.waits_for(id)
 
     async def find_job(self, id: str) -> JobHandle:
         """`job`, without blocking the loop."""

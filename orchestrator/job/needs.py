@@ -7,7 +7,7 @@ import trio
 from orchestrator.errors import one_error
 from orchestrator.job.record import Record
 from orchestrator.journal import Journal
-from orchestrator.words import job_word
+from orchestrator.words import job_word, which_ended
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State
@@ -62,5 +62,5 @@ def skipped_because(name: str, job: Job) -> Failure:
     return Failure(
         kind=FailureKind.SKIPPED,
         phase=State.SUBMITTED,
-        message=f"it needs the job {name}: {job_word(job)}",
+        message=f"needs {name}, {which_ended(job_word(job))}",
     )

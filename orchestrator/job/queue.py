@@ -125,6 +125,9 @@ class Queue:
         finally:
             self._leave(slot)
 
+    def __contains__(self, job: str) -> bool:
+        return job in self._queued or job in self._held
+
     @property
     def queued(self) -> int:
         """How many jobs are queued."""

@@ -58,6 +58,7 @@ class JobTask:
         adopted: bool = False,
     ) -> None:
         self.settled = trio.Event()
+        self.is_preparing = False  # it waits for jobs that it needs, or for its output
         self.intent = IntentSwitch(context.intent)
         self._record = Record(context.journal, job)
         self._queue = queue
@@ -158,12 +159,15 @@ class JobTask:
                     await self._end.perform()
 
     async def _prepare(self, held: AsyncExitStack) -> None:
+        self.is_preparing = True
         try:
             await self._preparation.perform(held)
         except JournalError:
             raise
         except PikaciError as fault:
             await self._fail(fault)
+        finally:
+            self.is_preparing = False
 
     async def _live(self) -> None:
         while not self.job.ended and self.job.state is not State.CANCELLING:

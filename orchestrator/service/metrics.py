@@ -27,6 +27,7 @@ from orchestrator.orchestrator import Orchestrator
 from states import events as ev
 from states.errors import PikaciError
 from states.job import Job, fold, step
+from states.lifecycle import State
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PHASE_SECS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600, 10_800)
@@ -50,6 +51,11 @@ class Metrics(Collector):
             "pikaci_jobs_ended",
             "Jobs that ended, by verdict and kind of failure",
             ("verdict", "kind"),
+            registry=registry,
+        )
+        self._reused = Counter(
+            "pikaci_outputs_reused",
+            "Jobs that passed without running, as their output was there already",
             registry=registry,
         )
         self._phases = Histogram(
@@ -83,8 +89,11 @@ class Metrics(Collector):
         """Yield the gauges; the registry calls this, in `render`'s thread."""
         found = self._statistics
         jobs = GaugeMetricFamily(
-            "pikaci_jobs", "Jobs that are queued, and that have a slot", labels=("state",)
+            "pikaci_jobs",
+            "Jobs that wait for others, that are queued, and that have a slot",
+            labels=("state",),
         )
+        jobs.add_metric(("waiting",), found.waiting)
         jobs.add_metric(("queued",), found.queued)
         jobs.add_metric(("running",), found.running)
         yield jobs
@@ -148,6 +157,8 @@ class Metrics(Collector):
         else:
             kind = job.failure.kind.value if job.failure else ""
             self._ended.labels(job.verdict.value, kind).inc()
+            if job.state is State.REUSED:
+                self._reused.inc()
 
     def _events(self, last: ev.Event) -> Iterator[ev.Event]:
         for _, entry in self._orchestrator.journal.entries(last.job):

@@ -131,7 +131,9 @@ async def test_the_queue_shows_its_depth_and_age() -> None:
     """As they are at the time of the request."""
     async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
         metrics = Metrics(orchestrator)
-        assert {("queued",): 0, ("running",): 0} == await figures(metrics, "pikaci_jobs")
+        assert {("waiting",): 0, ("queued",): 0, ("running",): 0} == await figures(
+            metrics, "pikaci_jobs"
+        )
         assert {(): 0} == await figures(metrics, "pikaci_queue_oldest_seconds")
 
         first, second = [await orchestrator.submit(SLEEPS) for _ in range(2)]

@@ -2,7 +2,8 @@
 
     python -m tests.terminal.process run --jobs 4
 
-A job's command is a line of steps: `print TEXT`, `sleep SECS`, `exit CODE`, between semicolons.
+A job's command is a line of steps: `print TEXT`, `sleep SECS`, `write PATH`, `exit CODE`, between
+semicolons.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ async def take_steps(command: GuestCommand) -> GuestOutcome:
             command.print(rest.encode().decode("unicode_escape").encode("latin-1") + b"\n")
         elif verb == "sleep":
             await trio.sleep(float(rest))
+        elif verb == "write":
+            command.write(rest, b"made")
         elif verb == "exit":
             return GuestOutcome(int(rest))
         else:

@@ -204,3 +204,67 @@ def test_an_error_takes_the_place_of_the_board(start: Start, tmp_path: Path) -> 
     assert 4 == code
     assert any(line.startswith("pikaci: ") for line in terminal.shown)
     assert not any(re.search(r" running |/1 passed", line) for line in terminal.shown)
+
+
+OUTPUTS = """
+schema = 1
+[jobs.deps]
+command = "sleep 1; write /artifacts/out/lib"
+output = "/artifacts/out"
+sources = ["wanted"]
+workspace_build = "."
+[jobs.test]
+command = "print tested"
+workspace_deps = { job = "deps" }
+[jobs.bad]
+command = "sleep 1; exit 3"
+[jobs.after]
+command = "print never"
+needs = ["bad"]
+[jobs.last]
+command = "print never"
+needs = ["after"]
+"""
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_outputs_and_what_is_skipped(start: Start, tmp_path: Path, columns: int) -> None:
+    """What waits for jobs, what was reused and from where, why it was built, why it was skipped."""
+    (tmp_path / "workspace").mkdir()
+    wanted = tmp_path / "workspace" / "wanted"
+    wanted.write_text("1")
+    first = start(OUTPUTS, "run", columns=columns)
+    first.read_until(on_screen("2 running, 3 waiting for other jobs"))
+    assert 1 == first.wait()
+    again = start(OUTPUTS, "run", columns=columns)
+    again.wait()
+    wanted.write_text("2")
+    built = start(OUTPUTS, "run", "deps", "test", columns=columns)
+    built.read_until(on_screen("1 running, 1 waiting for deps"))
+    assert 0 == built.wait()
+
+    lines = [re.sub(r" {2,}", "  ", line) for line in again.all_lines]
+    beyond = ", also used workspace_build, which is not part of its key" if columns == 200 else ""
+    run = first.all_lines[0].split()[1]
+    reused = next(line for line in lines if line.startswith("\u2713 deps"))
+    assert reused.startswith(f"\u2713 deps  reused, made by {run} ")
+    assert reused.endswith(beyond)
+    assert "- after  skipped: needs bad, which failed" in lines
+    assert "- last  skipped: needs after, which was skipped" in lines
+    assert any(re.match(r"1 passed, 1 reused, 1 failed, 2 skipped in ", line) for line in lines)
+    assert 1 == sum("pikaci logs" in line for line in lines)
+    told = next(line for line in built.all_lines if line.startswith("\u2713 deps"))
+    assert re.search(rf"\d s  built: wanted changed{beyond}", told)
+
+
+def test_outputs_in_lines(start: Start) -> None:
+    """The same without a board, in one line for each job, whatever its width."""
+    start(OUTPUTS, "run", "-q").wait()
+    lines = start(OUTPUTS, "run", "-q", NO_COLOR="1", columns=200)
+    lines.wait()
+
+    shown = lines.all_lines
+    assert any(
+        re.match(r". deps +reused, made by \w+ (just now|\d+ s ago), also", x) for x in shown
+    )
+    assert any(line.endswith("skipped: needs bad, which failed") for line in shown)

@@ -91,7 +91,7 @@ def log_cancel(jobs: list[str], asked: Cancel) -> None:
 
 def document(orchestrator: Orchestrator, job: Job) -> JobDocument:
     """The document of a job, with what it waits for in this service."""
-    return job_document(job, orchestrator.queue.waits_for(job.id))
+    return job_document(job, orchestrator.waits_for(job.id))
 
 
 async def job_of(orchestrator: Orchestrator, request: Request) -> JobHandle:

@@ -67,7 +67,7 @@ async def test_running_jobs_are_cancelled_and_queued_ones_skipped(
     failed = jobs["fails"].id
     assert ["", failed, failed, failed] == [jobs[name].because for name in specs]
     said = jobs["runs"].failure, jobs["queued"].failure
-    assert all(one and "the run stopped at the job fails: failed" in one.message for one in said)
+    assert all(one and "the run stopped at fails, which failed" in one.message for one in said)
     report = run_report(handle.id, list(jobs.values()))
     assert (Verdict.FAILED, 1) == (report.outcome, report.exit_code)
     assert Verdict.PASSED is elsewhere.verdict

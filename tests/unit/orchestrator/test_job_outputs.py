@@ -116,7 +116,7 @@ async def test_what_needs_a_job_that_did_not_pass_is_skipped(workspace: Path) ->
     assert jobs["deps"].id == jobs["test"].needs["deps"]
     failure = jobs["after"].failure
     assert failure is not None
-    assert "it needs the job test: skipped" == failure.message
+    assert "needs test, which was skipped" == failure.message
 
 
 async def test_an_output_is_made_anew_when_asked_for(workspace: Path) -> None:
@@ -189,3 +189,25 @@ async def test_a_reference_that_leads_nowhere_is_refused(workspace: Path) -> Non
     assert jobs["test"].failure is not None
     assert "which does not exist" in jobs["test"].failure.message
     assert [] == ran
+
+
+async def test_what_a_job_waits_for_is_told(workspace: Path) -> None:
+    """A job that waits for another is not queued for a slot yet."""
+    after = JobSpec(command="true", needs=("deps", "other"))
+    specs = {"other": JobSpec(command="slow"), "deps": DEPS, "test": TEST, "after": after}
+    async with open_fake(guest_script=script, capacity=Capacity(jobs=1)) as (orchestrator, _):
+        handle = await orchestrator.submit_run(Request(workspace, specs))
+        jobs = dict(zip(specs, handle.jobs, strict=True))
+        with trio.fail_after(60):
+            while not orchestrator.statistics().queued:
+                await trio.sleep(0.01)
+        waits = {name: job.waits_for() for name, job in jobs.items()}
+        numbers = orchestrator.statistics()
+        await handle.wait()
+        afterwards = [job.waits_for() for job in handle.jobs]
+
+    assert ("the job deps", "the jobs deps, other") == (waits["test"], waits["after"])
+    assert waits["deps"].startswith("a slot: ")
+    assert "" == waits["other"]
+    assert (2, 1, 1) == (numbers.waiting, numbers.queued, numbers.running)
+    assert [""] * 4 == afterwards
