@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
 import msgspec
 
 from orchestrator.attempt.archive import CollectedFile, RefusedFile
+from orchestrator.outputs.store import OutputRecord
 from states.lifecycle import State
 from states.outcome import Verdict
 
@@ -94,6 +98,46 @@ class GcReport(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     spared: tuple[str, ...]
     outputs: int
+
+
+class OutputDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """An output: `tree` or `image`, made by `job` at the time `at`; `size` is in bytes, of a tree.
+
+    `name` and `workspace` are the job's. `unkeyed` is what the job could use that the key does not
+    contain. `runs` made or used the output, at `last_use` for the last time.
+    """
+
+    key: str
+    kind: str
+    job: str
+    name: str
+    workspace: str
+    at: datetime
+    size: int
+    entries: int
+    fingerprint: str
+    unkeyed: tuple[str, ...]
+    runs: tuple[str, ...]
+    last_use: datetime | None
+
+    @classmethod
+    def of(cls, record: OutputRecord, uses: Mapping[str, float]) -> OutputDocument:
+        """The document of a record; `uses` are the times of runs' uses, in seconds."""
+        last = max(uses.values(), default=None)
+        return cls(
+            key=record.key,
+            kind="image" if record.fingerprint else "tree",
+            job=record.job,
+            name=record.name,
+            workspace=record.workspace,
+            at=record.at,
+            size=record.size,
+            entries=record.entries,
+            fingerprint=record.fingerprint,
+            unkeyed=record.unkeyed,
+            runs=tuple(sorted(uses)),
+            last_use=None if last is None else datetime.fromtimestamp(last, UTC),
+        )
 
 
 class SetupReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ COMMANDS = {
     "list": ("list", "List runs and their jobs."),
     "logs": ("logs", "Print a job's log, or lines of it; -f follows it."),
     "artifacts": ("artifacts", "List the artifacts of a job, or copy them."),
+    "outputs": ("outputs", "List what jobs left for other jobs."),
     "trace": ("trace", "Show what happened to a job, and when."),
     "cancel": ("cancel", "Cancel jobs."),
     "rerun": ("rerun", "Run jobs of an earlier run again."),

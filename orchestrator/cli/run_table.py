@@ -56,6 +56,11 @@ def print_jobs(jobs: Sequence[Job]) -> None:
     ]
     if not any(why):
         del columns[-1]
+    print_table(columns)
+
+
+def print_table(columns: Sequence[Column]) -> None:
+    """Print columns, as wide as the terminal is."""
     for line in table(columns, _width(), _paint(), _dots()):
         click.echo(line)
 

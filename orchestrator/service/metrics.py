@@ -90,13 +90,17 @@ class Metrics(Collector):
         found = self._statistics
         jobs = GaugeMetricFamily(
             "pikaci_jobs",
-            "Jobs that wait for others, that are queued, and that have a slot",
+            "Jobs that are queued, and that have a slot",
             labels=("state",),
         )
-        jobs.add_metric(("waiting",), found.waiting)
         jobs.add_metric(("queued",), found.queued)
         jobs.add_metric(("running",), found.running)
         yield jobs
+        yield GaugeMetricFamily(
+            "pikaci_jobs_waiting",
+            "Jobs that wait for jobs that they need, or for their output",
+            value=found.waiting,
+        )
         yield GaugeMetricFamily(
             "pikaci_queue_oldest_seconds",
             "How long the oldest queued job has been waiting; 0 if none is queued",

@@ -9,7 +9,8 @@ from pathlib import Path
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestrator import Capacity, JobSpec, Orchestrator, SpecError
+from orchestrator import Capacity, JobSpec, Orchestrator, Request, SpecError
+from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.job.handle import JobHandle
 from orchestrator.journal.stamp import now
 from orchestrator.service.metrics import Metrics
@@ -131,9 +132,7 @@ async def test_the_queue_shows_its_depth_and_age() -> None:
     """As they are at the time of the request."""
     async with open_fake(capacity=Capacity(jobs=1)) as (orchestrator, _):
         metrics = Metrics(orchestrator)
-        assert {("waiting",): 0, ("queued",): 0, ("running",): 0} == await figures(
-            metrics, "pikaci_jobs"
-        )
+        assert {("queued",): 0, ("running",): 0} == await figures(metrics, "pikaci_jobs")
         assert {(): 0} == await figures(metrics, "pikaci_queue_oldest_seconds")
 
         first, second = [await orchestrator.submit(SLEEPS) for _ in range(2)]
@@ -196,3 +195,33 @@ async def test_a_job_that_has_ended_takes_no_memory() -> None:
             await orchestrator.submit_and_wait(JobSpec(command=command))
 
         assert {} == metrics._jobs
+
+
+async def test_reused_and_waiting_jobs_are_counted() -> None:
+    """A reused job has passed; one that waits for another is not queued."""
+
+    async def script(command: GuestCommand) -> GuestOutcome:
+        command.write("/artifacts/out/file", b"")
+        if command.text == "slow":
+            await trio.sleep_forever()
+        return GuestOutcome()
+
+    made = JobSpec(command="make", output="/artifacts/out", sources=())
+    async with open_fake(guest_script=script) as (orchestrator, _):
+        metrics = Metrics(orchestrator)
+        for _ in range(3):
+            await orchestrator.submit_and_wait(made)
+        specs = {"slow": JobSpec(command="slow"), "after": JobSpec(command="x", needs=("slow",))}
+        request = Request(orchestrator.root.path.parent / "workspace", specs)
+        run = await orchestrator.submit_run(request)
+        with trio.fail_after(30):
+            while not run.jobs[1].waits_for():
+                await trio.lowlevel.checkpoint()
+        reused = await figures(metrics, "pikaci_outputs_reused_total")
+        ended = await figures(metrics, "pikaci_jobs_ended_total")
+        waiting = await figures(metrics, "pikaci_jobs_waiting")
+        await orchestrator.cancel([job.id for job in run.jobs], now=True)
+
+    assert {(): 2} == reused
+    assert {("", "passed"): 3} == ended
+    assert {(): 1} == waiting
