@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from states.events import ImageRef, SnapshotRef
+from states.events import ImageRef, OutputRef, SnapshotRef
 from states.job import Job, Phase
 from states.lifecycle import State
 from states.outcome import EXIT_CODES, Failure, Outcome, Verdict, overall
@@ -22,9 +22,12 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     `job` equals `name`, and `attempts` equals `attempt`, for readers of either key. `verdict` is
     how the job ended; `outcome` and `exit_code` are those of the command. `waits_for` says what a
     queued job waits for; empty if nothing, or if unknown, as outside of the process that runs it.
-    `queued_ms` is the time in the queue, `run_ms` the time from then to the last event.
-    `artifacts` is a directory, `log` a file. `damaged` says why the job's events cannot be read;
-    then most other values are unknown.
+    `queued_ms` is the time in the queue, `run_ms` the time from then to the last event. `artifacts`
+    is a directory, `log` a file. `damaged` says why the job's events cannot be read; then most
+    other values are unknown. `needs` are the jobs that this one waits for, by name: their ids.
+    `inputs` are the outputs that the attempt uses, by the names of those jobs; `output` is what the
+    job left, or reused. `because` is the job that did not pass, if this one was skipped or
+    cancelled for that.
     """
 
     id: str
@@ -52,6 +55,10 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     log: str | None
     spec: JobSpec | None
     damaged: str | None = None
+    needs: dict[str, str] = {}
+    inputs: dict[str, OutputRef] = {}
+    output: OutputRef | None = None
+    because: str | None = None
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +98,10 @@ def job_document(job: Job, waits_for: str = "") -> JobDocument:
         log=f"{job.artifacts}/guest.log" if job.artifacts else None,
         spec=job.spec,
         damaged=job.damage or None,
+        needs=job.needs,
+        inputs=job.inputs,
+        output=job.output,
+        because=job.because or None,
     )
 
 

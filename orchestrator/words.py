@@ -77,6 +77,23 @@ _CLAUSES = {
 }
 
 
+def output_lines(job: Job, missing: str | None = None) -> list[str]:
+    """What there is to know of the outputs that a job used, and of its own.
+
+    `missing` says why its own was not reused, if that is known.
+    """
+    lines = []
+    for name, output in job.inputs.items():
+        said = ", ".join(filter(None, (made_by(output), beyond_key(output))))
+        lines.append(f"input {name}: {said}")
+    if job.output is not None:
+        how = f"reused, {made_by(job.output)}" if job.state is State.REUSED else "built"
+        if how == "built" and missing:
+            how = f"built, as {missing}"
+        lines.append(f"output: {', '.join(filter(None, (how, beyond_key(job.output))))}")
+    return lines
+
+
 def made_by(output: OutputRef) -> str:
     """Which run made an output, and how long ago."""
     since = age((datetime.now(UTC) - output.at).total_seconds())

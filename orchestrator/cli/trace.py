@@ -87,6 +87,7 @@ def show(
     from orchestrator.cli.trace_read import read_each, timeline_of
     from orchestrator.cli.trace_show import show_job, show_run
     from orchestrator.tracing.story import JobStory, RunStory, job_story, run_story
+    from orchestrator.words import output_lines
 
     output = "json" if as_json else output
     root = state_root_of(real_workspace(workspace), state_root)
@@ -108,7 +109,8 @@ def show(
     if print_items(output, [story] if isinstance(story, JobStory) else story.jobs, story):
         return code
     if isinstance(story, JobStory):
-        show_job(story, holder="" if story.verdict else _holder(root, story.run))
+        holder = "" if story.verdict else _holder(root, story.run)
+        show_job(story, holder=holder, told=output_lines(jobs[0].job, jobs[0].missing))
     else:
         show_run(story, everything=verbose)
     return code
@@ -361,7 +363,9 @@ def _described(entry: Entry) -> str:
         case ev.LeaseKept():
             return f"    lease_kept {entry.instance} until {entry.deadline.isoformat()}"
         case ev.Waited():
-            made_way = f" (freed by {entry.after})" if entry.after else ""
+            freed = entry.what is ev.WaitFor.PLACE
+            after = f"freed by {entry.after}" if freed else f"until {entry.after} ended"
+            made_way = f" ({after})" if entry.after else ""
             took = duration(entry.duration_ms / 1000)
             return f"    waited for: {entry.what.value}{made_way}  [{took}]"
         case ev.Warned():
@@ -371,11 +375,19 @@ def _described(entry: Entry) -> str:
         case ev.EgressGap():
             took = duration(entry.duration_ms / 1000) if entry.known else "an unknown time"
             return f"    no way out for {took}: {entry.cut} cut, {entry.late} waited in vain"
+        case ev.OutputMissing():
+            why = f": {entry.reason}" if entry.reason else ""
+            return f"    no output can be reused{why}  [key {entry.key[:12]}]"
+        case ev.Reused():
+            return f"reused: output {entry.output.key[:12]}, made by {entry.output.job}"
+        case ev.ArtifactsReset() if entry.inputs:
+            used = (f"{name} of {one.job}" for name, one in entry.inputs.items())
+            return f"artifacts_reset: uses {', '.join(used)}"
         case ev.UnknownNote():
             return f"    {entry.kind}: only a newer pikaci can read it"
         case ev.ResultCollected():
             return f"result_collected: {entry.message}"
-        case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried():
+        case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried() | ev.Skipped():
             return f"{ev.tag(type(entry))}: {first_line(entry.failure.message)}"
         case _:
             return ev.tag(type(entry))

@@ -8,7 +8,7 @@ import click
 
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import duration, seconds
-from orchestrator.words import job_word
+from orchestrator.words import job_word, output_lines
 
 if TYPE_CHECKING:
     from orchestrator.tracing.difference import Difference, Row
@@ -26,6 +26,8 @@ def show_difference(found: Difference) -> None:
             f"{letter}  {plain(job.name)} ({plain(job.id)}): {job_word(job.job)},"
             f" {duration(secs)}, attempts: {max(1, job.job.attempt)}"
         )
+        for line in output_lines(job.job, job.missing):
+            click.echo(f"   {plain(line)}")
     click.echo()
     if not found.same_outcome:
         click.echo("  different outcomes:")

@@ -49,13 +49,18 @@ WAITS = {
 OWN_WORK = "pikaci's own work"
 
 
-def show_job(job: JobStory, *, holder: str) -> None:
-    """What happened to a job. `holder` is who drives one that has not ended, in words."""
+def show_job(job: JobStory, *, holder: str, told: Sequence[str] = ()) -> None:
+    """What happened to a job. `holder` is who drives one that has not ended, in words.
+
+    `told` are lines about the outputs that it used, and its own.
+    """
     paint = painter(_colours())
     columns = _columns()
     title = f"{plain(job.name)}  {verdict_or_state(job.verdict, job.state)}"
     title += f" {'after' if job.verdict else 'for'} {duration(job.secs)}"
     click.echo(paint(BOLD, title) + paint(DIM, f"   job {job.id}, run {job.run}"))
+    for line in told:
+        click.echo(f"  {_clip(plain(line), columns - 2)}")
     for state in job.states:
         if state.attempt > 1 and state.state == State.SUBMITTED:
             click.echo(f"  attempt {state.attempt}, as: {_clip(plain(state.detail), columns - 18)}")
@@ -91,7 +96,14 @@ def _show_state(job: JobStory, state: StateStory) -> None:
             click.echo(_part(part))
 
 
-_ENDS = (State.RESULT_COLLECTED, State.REJECTED, State.FAILED, State.CANCELLED)
+_ENDS = (
+    State.RESULT_COLLECTED,
+    State.REJECTED,
+    State.FAILED,
+    State.CANCELLED,
+    State.REUSED,
+    State.SKIPPED,
+)
 
 
 def _part(part: Share) -> str:
@@ -99,7 +111,8 @@ def _part(part: Share) -> str:
     if part.kind is Kind.WAIT:
         words = [f"waits for {WAITS[part.name]}"]
     if part.after:
-        words.append(f"(freed by {part.after})")
+        freed = part.name == WaitFor.PLACE
+        words.append(f"(freed by {part.after})" if freed else f"(until {part.after} ended)")
     if part.count > 1 and part.kind is not Kind.HOST:
         words.append(f"({part.count} times)")
     if part.failed:
@@ -193,7 +206,7 @@ def show_run(run: RunStory, *, everything: bool) -> None:
         click.echo(f" {mark}{name}  {paint(colour, verdict)} {seconds(job.secs)}  |{bar}|")
     if len(shown) < len(run.jobs):
         click.echo(f"  ... and {len(run.jobs) - len(shown)} more: --verbose shows them")
-    click.echo(paint(DIM, "  . waits for a slot   # runs   * on the critical path"))
+    click.echo(paint(DIM, "  . waits for a slot or for jobs   # runs   * on the critical path"))
     _show_run_path(run, columns)
     click.echo(paint(DIM, f"  one job: pikaci trace {run.jobs[0].id}; all jobs as a page:"))
     click.echo(paint(DIM, f"    pikaci trace export {run.run} --format html --output run.html"))

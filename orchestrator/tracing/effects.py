@@ -13,6 +13,7 @@ OF_STATE = {
     State.DEVICES_CONFIGURED: "start",
     State.INSTANCE_READY: "run",
     State.RUNNING: "run",
+    State.PUBLISHING: "publish",
     State.CANCELLING: "cancel",
 }
 

@@ -14,7 +14,8 @@ from orchestrator.tracing.parts import Share, afterwards, parts, summed
 from orchestrator.tracing.path import Link, path_of_run
 from orchestrator.tracing.timeline import Kind, Span, Timeline
 from orchestrator.units import duration
-from orchestrator.words import job_word
+from orchestrator.words import job_word, output_lines
+from states.events import WaitFor
 
 # No scripts: nothing that a job printed can run as one.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -180,8 +181,8 @@ def _job(job: Timeline, clock: _Clock, on_path: set[str]) -> str:
 def _dense(job: Timeline, clock: _Clock, on_path: set[str], longest: float) -> str:
     own = _own(job)
     bars = ""
-    if job.place is not None:
-        bars += clock.bar(job.place, "wait", _hint(job, job.place))
+    if job.held_up is not None:
+        bars += clock.bar(job.held_up, "wait", _hint(job, job.held_up))
     bars += clock.bar(own, f"block {_class(job)}", _hint(job, own))
     near = _Clock(own.begin, own.end)
     near.secs = max(longest, 0.001)
@@ -199,7 +200,7 @@ def _dense(job: Timeline, clock: _Clock, on_path: set[str], longest: float) -> s
 
 def _own(job: Timeline) -> Span:
     """From when the job got its slot to its verdict."""
-    begin = job.place.end if job.place is not None else job.begin
+    begin = job.held_up.end if job.held_up is not None else job.begin
     return Span(
         name=job.name, kind=Kind.STATE, begin=min(begin, job.settled), end=job.settled, attempt=1
     )
@@ -210,8 +211,13 @@ def _name(job: Timeline) -> str:
     word = f'<span class="{_class(job)}">{escape(job_word(job.job))}</span>'
     return (
         f'<div class="name">{escape(job.name)} {word}'
-        f' <small class="num">{escape(job.id)}, {duration(secs)}</small></div>'
+        f' <small class="num">{escape(job.id)}, {duration(secs)}</small>{_outputs(job)}</div>'
     )
+
+
+def _outputs(job: Timeline) -> str:
+    told = output_lines(job.job, job.missing)
+    return f' <small class="soft">{escape("; ".join(told))}</small>' if told else ""
 
 
 def _failure(job: Timeline) -> str:
@@ -229,7 +235,8 @@ def _hint(job: Timeline, span: Span) -> str:
     head = f"{span.name}: {duration(span.secs)}"
     begin = f"from {duration((span.begin - job.begin).total_seconds())}"
     attempt = f"attempt {span.attempt}" if job.job.attempt > 1 else ""
-    made_way = f"{span.after} freed the slot" if span.after else ""
+    after = "freed the slot" if span.name == WaitFor.PLACE else "ended"
+    made_way = f"{span.after} {after}" if span.after else ""
     first = ", ".join(part for part in (head, begin, attempt, made_way) if part)
     told = [text[:300] for text in (span.detail, span.error) if text]
     return "\n".join((first, *told))

@@ -49,6 +49,10 @@ def _job(job: Timeline) -> Iterator[dict[str, Any]]:
         "pikaci.attempts": max(1, job.job.attempt),
         "pikaci.snapshot": job.job.snapshot.hash if job.job.snapshot else "",
         "pikaci.exit_code": "" if job.job.exit_code is None else job.job.exit_code,
+        "pikaci.needs": " ".join(job.job.needs.values()),
+        "pikaci.inputs": " ".join(output.key for output in job.job.inputs.values()),
+        "pikaci.output": job.job.output.key if job.job.output else "",
+        "pikaci.output_missing": job.missing or "",
     }
     yield _span(_whole(job.name, job.begin, job.end, ok=ok, error=error), path, about)
     inside: dict[int, tuple[str, ...]] = {}

@@ -29,7 +29,7 @@ def parts(job: Timeline, state: Span) -> list[Span]:
     ]
     cut = _cut(state, inside)
     if not job.job.ended and _lasts(job, state) and cut and cut[-1].kind is Kind.HOST:
-        cut[-1] = msgspec.structs.replace(cut[-1], **_going_on(state))
+        cut[-1] = msgspec.structs.replace(cut[-1], **_going_on(job, state))
     return cut
 
 
@@ -45,9 +45,12 @@ def _lasts(job: Timeline, state: Span) -> bool:
     return state is last or (both and state.attempt == last.attempt)
 
 
-def _going_on(state: Span) -> dict[str, object]:
+def _going_on(job: Timeline, state: Span) -> dict[str, object]:
     if state.name == State.SUBMITTED:
-        return {"name": WaitFor.PLACE.value, "kind": Kind.WAIT, "detail": STILL}
+        done = {wait.name for wait in job.waits}
+        inputs = bool(job.job.needs) and WaitFor.INPUT not in done
+        what = WaitFor.INPUT if inputs else WaitFor.PLACE
+        return {"name": what.value, "kind": Kind.WAIT, "detail": STILL}
     return {"name": OF_STATE[State(state.name)], "kind": Kind.CALL, "detail": STILL}
 
 

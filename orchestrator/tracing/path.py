@@ -49,12 +49,15 @@ def path_of_job(job: Timeline) -> list[Share]:
 
 
 def path_of_run(jobs: Sequence[Timeline]) -> list[Link]:
-    """The links from the first submission to the run's end: each job freed the slot of the next."""
+    """The links from the first submission to the run's end: each job held up the next.
+
+    It had the slot, or it was needed.
+    """
     by_id = {job.id: job for job in jobs}
     job: Timeline | None = max(jobs, key=lambda job: job.settled)
     links: list[Link] = []
     while job is not None and all(link.id != job.id for link in links):
-        place = job.place
+        place = job.held_up
         before = by_id.get(place.after) if place is not None else None
         alone = place is not None and before is None
         links.append(

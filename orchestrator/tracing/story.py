@@ -15,7 +15,7 @@ from orchestrator.tracing.egress import Egress, egress
 from orchestrator.tracing.parts import Share, afterwards, parts, summed
 from orchestrator.tracing.path import Link, path_of_job, path_of_run
 from orchestrator.tracing.timeline import Kind, Span, Timeline
-from states.events import SnapshotRef
+from states.events import OutputRef, SnapshotRef
 from states.lifecycle import State
 from states.outcome import Failure, Verdict
 
@@ -47,7 +47,9 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     `path` is the critical path: its steps add up to `secs`. `artifacts` is the directory of the
     last attempt on the host; the log is `guest.log` in it. `silence` is the longest time in which
     that attempt's command printed nothing, None when it is short or not known. `egress` is what it
-    reached outside, None for a job without that key.
+    reached outside, None for a job without that key. `needs` are the jobs that this one waited for,
+    `inputs` the outputs that it used, by name. `missing` says why its `output` was not reused but
+    made, "" if it had none before.
     """
 
     id: str
@@ -69,6 +71,10 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: SnapshotRef | None
     silence: Silence | None
     egress: Egress | None = None
+    needs: dict[str, str] = {}
+    inputs: dict[str, OutputRef] = {}
+    output: OutputRef | None = None
+    missing: str | None = None
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +144,10 @@ def job_story(job: Timeline, *, silence: Silence | None = None) -> JobStory:
         snapshot=job.job.snapshot,
         silence=silence,
         egress=egress_of(job),
+        needs=job.job.needs,
+        inputs=job.job.inputs,
+        output=job.job.output,
+        missing=job.missing,
     )
 
 
@@ -184,6 +194,6 @@ def _ready(part: Span) -> bool:
 
 def _begun(job: Timeline) -> datetime:
     """When it got its slot; now, if it still waits for it."""
-    if job.place is not None:
-        return job.place.end
+    if job.held_up is not None:
+        return job.held_up.end
     return job.settled if job.job.state is State.SUBMITTED else job.begin

@@ -16,6 +16,7 @@ from states.outcome import Failure, Verdict
 
 # Names of waits and parts, in addition to the values of `WaitFor`.
 INCUS, DELAY, HOST = "incus", "delay", "host"
+_HOLD_UP = (ev.WaitFor.PLACE, ev.WaitFor.INPUT, ev.WaitFor.OUTPUT)
 
 
 class Kind(enum.StrEnum):
@@ -32,8 +33,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
     For a call, `command` is the incus command in short, `detail` the full command, and `error`
     Incus's error. For a state, `detail` is the message of the event that entered it, on one line.
-    `ok` is False for a fault. `after` is the job that freed the slot after a wait. `continued` is
-    the rest of a call that another one was cut out of.
+    `ok` is False for a fault. `after` is the job that ended a wait: it freed the slot, or was
+    needed. `continued` is the rest of a call that another one was cut out of.
     """
 
     name: str
@@ -58,7 +59,8 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     """One job. `states` are consecutive; `calls` and `waits` are within them.
 
     `warnings` are the noted ones, without those of the result. `connections` and `gaps` are
-    those of its `egress`.
+    those of its `egress`. `missing` says why no output could be reused, "" if the job had none
+    before; None if nothing is known of that.
     """
 
     job: Job
@@ -68,6 +70,7 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     connections: tuple[ev.Connected, ...] = ()
     gaps: tuple[ev.EgressGap, ...] = ()
+    missing: str | None = None
 
     @property
     def id(self) -> str:
@@ -93,6 +96,12 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     def place(self) -> Span | None:
         """Its last wait for a slot."""
         return next((wait for wait in self.waits[::-1] if wait.name == ev.WaitFor.PLACE), None)
+
+    @property
+    def held_up(self) -> Span | None:
+        """Its last wait for a slot, for jobs that it needs, or for its output."""
+        waits = [wait for wait in self.waits if wait.name in _HOLD_UP]
+        return max(waits, key=lambda wait: wait.end, default=None)
 
     @property
     def begin(self) -> datetime:
@@ -122,6 +131,7 @@ def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> T
     warnings: list[str] = []
     connections: list[ev.Connected] = []
     gaps: list[ev.EgressGap] = []
+    missing: str | None = None
     last: datetime | None = None
     for entry in entries:
         # The clock may be set back; durations must not become negative.
@@ -145,6 +155,8 @@ def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> T
                 connections.append(entry)
             case ev.EgressGap():
                 gaps.append(entry)
+            case ev.OutputMissing():
+                missing = entry.reason
     assert last is not None
     if not job.ended:
         states[-1] = msgspec.structs.replace(states[-1], end=max(last, until or last))
@@ -156,6 +168,7 @@ def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> T
         warnings=tuple(warnings),
         connections=tuple(connections),
         gaps=tuple(gaps),
+        missing=missing,
     )
 
 
@@ -227,8 +240,13 @@ def _told(entry: ev.Event) -> str:
     match entry:
         case ev.ResultCollected():
             text = entry.message
-        case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried():
+        case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried() | ev.Skipped():
             text = entry.failure.message
+        case ev.Reused():
+            text = f"made by {entry.output.job}"
+        case ev.ArtifactsReset() if entry.inputs:
+            used = (f"{name} of {output.job}" for name, output in entry.inputs.items())
+            text = f"uses {', '.join(used)}"
         case ev.CancelRequested():
             text = entry.reason
         case ev.Restarted():
