@@ -386,6 +386,11 @@ class Orchestrator:
         """The current job, without reading the journal; None if this process does not drive it."""
         return self._driver.known(job)
 
+    @property
+    def preparing(self) -> list[str]:
+        """The jobs of this process that wait for jobs that they need, or for their output."""
+        return [id for id, task in self._driver.tasks.items() if task.is_preparing]
+
     def waits_for(self, job: str) -> str:
         """What a job waits for before it can start, in words; empty if nothing."""
         return self._jobs.waits_for(job)

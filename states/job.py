@@ -11,7 +11,7 @@ import msgspec
 from states import events as ev
 from states.errors import IllegalEvent
 from states.lifecycle import TERMINAL, State, destination
-from states.outcome import Failure, FailureKind, Outcome, Verdict
+from states.outcome import Failure, FailureKind, Outcome, Verdict, counted
 from states.spec import JobSpec
 
 
@@ -95,8 +95,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def verdict_for_run(self) -> Verdict | None:
         """The verdict as it counts for the run's: `skipped` if another job stopped this one."""
-        stopped = self.verdict is Verdict.CANCELLED and self.because
-        return Verdict.SKIPPED if stopped else self.verdict
+        return counted(self.verdict, self.because)
 
 
 _VERDICTS = {

@@ -79,6 +79,14 @@ _PRECEDENCE = (
 )
 
 
+def counted(verdict: Verdict | None, because: str | None) -> Verdict | None:
+    """The verdict of a job as it counts for the run's.
+
+    A job that was cancelled because of another one that did not pass counts as skipped.
+    """
+    return Verdict.SKIPPED if because and verdict is Verdict.CANCELLED else verdict
+
+
 def overall(verdicts: Iterable[Verdict | None]) -> Verdict:
     """The verdict of a run from those of its jobs; None stands for a job that has not ended.
 

@@ -6,20 +6,29 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.web.summaries import Summaries, Summary
 from orchestrator.words import DAMAGED, STATES, VERDICTS
 from states.lifecycle import State
-from states.outcome import Verdict, overall
+from states.outcome import Verdict, counted, overall
 
 RUNS = 30
 MAX_SHOWN = 60
 MAX_WAITING = 10
 MAX_MESSAGES = 3
 # Shown first, if not all jobs of a run fit.
-_URGENT = ("damaged", "failed", "timed_out", "infrastructure", "rejected", "cancelled", "running")
+_URGENT = (
+    "damaged",
+    "failed",
+    "timed_out",
+    "infrastructure",
+    "rejected",
+    "cancelled",
+    "running",
+    "skipped",
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,10 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Now:
-    """The current jobs. `more` is how many are queued beyond those in `waiting`."""
+    """The current jobs. `waiting` ones wait for a slot, or for jobs that they need.
+
+    `more` is how many do beyond those.
+    """
 
     running: tuple[Summary, ...]
     waiting: tuple[Waiting, ...]
@@ -72,14 +84,18 @@ async def now(orchestrator: Orchestrator, summaries: Summaries) -> Now:
     """The current jobs of this service."""
     queue = orchestrator.queue
     held = [slot.job for slot in queue.held]
-    waiting = [slot.job for slot in islice(queue.waiting(), MAX_WAITING)]
-    more = queue.queued - len(waiting)
+    preparing = orchestrator.preparing
+    queued = (slot.job for slot in queue.waiting())
+    waiting = list(islice(chain(queued, preparing), MAX_WAITING))
+    more = queue.queued + len(preparing) - len(waiting)
     found = {job.id: job for job in await summaries([*held, *waiting])}
     running = [found[job] for job in held if job in found]
     return Now(
         # A job that has ended holds its slot until its guest is gone.
         running=tuple(sorted((job for job in running if job.end is None), key=_age)),
-        waiting=tuple(Waiting(found[job], queue.waits_for(job)) for job in waiting if job in found),
+        waiting=tuple(
+            Waiting(found[job], orchestrator.waits_for(job)) for job in waiting if job in found
+        ),
         more=more,
     )
 
@@ -98,7 +114,9 @@ def run(jobs: Sequence[Summary], *, most: int = MAX_SHOWN) -> Run:
     if len(jobs) > most:
         shown = sorted(jobs, key=lambda job: _URGENT.index(job.mark) if job.mark in _URGENT else 9)
     counts = Counter(job.mark for job in jobs)
-    bad = [job for job in jobs if job.message]
+    bad = sorted(
+        (job for job in jobs if job.message), key=lambda job: job.verdict is Verdict.SKIPPED
+    )
     return Run(
         id=first.run,
         mark=mark,
@@ -119,7 +137,7 @@ def run(jobs: Sequence[Summary], *, most: int = MAX_SHOWN) -> Run:
 def _verdict(jobs: Sequence[Summary]) -> tuple[str, str]:
     if any(job.mark == DAMAGED for job in jobs):
         return DAMAGED, DAMAGED
-    verdicts = [job.verdict for job in jobs if job.verdict is not None]
+    verdicts = [counted(job.verdict, job.because) for job in jobs if job.verdict is not None]
     if len(verdicts) == len(jobs):
         verdict = overall(verdicts)
         return verdict.value, VERDICTS[verdict]

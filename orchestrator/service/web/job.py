@@ -22,7 +22,7 @@ from states.spec import JobSpec
 WIDTH = 1000
 _NARROWEST = 2.0
 _TICKS = 4
-_PATH = (
+_PATH: tuple[State, ...] = (
     State.SUBMITTED,
     State.ARTIFACTS_RESET,
     State.DEVICES_CONFIGURED,
@@ -82,9 +82,12 @@ def steps(job: Job) -> tuple[Step, ...]:
     kind = "end" if job.ended else "now"
     since = None if job.ended else last.entered_at
     found.append(Step(job_word(job), kind, last.state, since=since))
-    if not job.ended and last.state in _PATH:
+    path = _PATH
+    if job.spec is not None and job.spec.output is not None:
+        path = (*_PATH[:-1], State.PUBLISHING, _PATH[-1])
+    if not job.ended and last.state in path:
         found += [
-            Step(STATES[state], "next", state) for state in _PATH[_PATH.index(last.state) + 1 :]
+            Step(STATES[state], "next", state) for state in path[path.index(last.state) + 1 :]
         ]
     return tuple(found)
 

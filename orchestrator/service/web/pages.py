@@ -157,6 +157,7 @@ class Pages:
             "steps": steps(job),
             "drawing": drawing(line) if line else None,
             "egress": list(egress_lines(found)) if line and (found := egress_of(line)) else [],
+            "missing": line.missing if line else None,
             "settings": settings(job.spec) if job.spec else {},
             "artifacts": files[:MAX_ARTIFACTS],
             "more_artifacts": max(0, len(files) - MAX_ARTIFACTS),

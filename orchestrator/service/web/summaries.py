@@ -23,6 +23,8 @@ MAX_MESSAGE = 300
 class Summary:
     """A job on the board. `mark` names its shape and colour, `word` is the text.
 
+    `because` is the job that did not pass, if this one was skipped or cancelled for that.
+
     `begin` is when it got its slot, None before; `message` says on one line why it did not pass.
     """
 
@@ -40,6 +42,12 @@ class Summary:
     workspace: str
     commit: str
     dirty: bool
+    because: str = ""
+
+    @property
+    def ran(self) -> bool:
+        """Whether it has begun, or may yet."""
+        return self.state not in (State.REUSED, State.SKIPPED)
 
     @property
     def secs(self) -> float | None:
@@ -69,6 +77,7 @@ def summary(job: JobDocument) -> Summary:
         workspace=job.workspace,
         commit=(job.snapshot.commit or "")[:12] if job.snapshot else "",
         dirty=bool(job.snapshot and job.snapshot.dirty),
+        because=job.because or "",
     )
 
 
@@ -76,6 +85,8 @@ def mark(job: JobDocument) -> str:
     """The name of a job's shape and colour: from its verdict, or its state."""
     if job.damaged:
         return DAMAGED
+    if job.state is State.REUSED:
+        return STATES[job.state]
     if job.verdict is not None:
         return job.verdict.value
     if job.state in (State.SUBMITTED, State.CANCELLING):

@@ -119,13 +119,13 @@ function trail(root, element) {
 
 const SIGNS = {
   passed: "✓", failed: "✗", timed_out: "✗", infrastructure: "▲", rejected: "✗", cancelled: "–",
-  cancelling: "–", damaged: "▲", running: "●", queued: "○",
+  cancelling: "–", damaged: "▲", running: "●", queued: "○", reused: "✓", skipped: "–",
 };
 
 export function sign(mark, words) {
   document.title = `${SIGNS[mark] ?? ""} ${words} · pikaci`.trim();
   const name = mark === "passed" || mark === "running" ? mark
-    : mark === "queued" || mark === "quiet" ? "quiet" : "failed";
+    : mark === "reused" ? "passed" : ["queued", "quiet", "skipped"].includes(mark) ? "quiet" : "failed";
   const href = new URL(`./icon-${name}.svg`, import.meta.url).pathname;
   if (icon.getAttribute("href") !== href) icon.setAttribute("href", href);
 }
