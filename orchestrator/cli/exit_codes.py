@@ -16,7 +16,6 @@ RESERVED = {
     Verdict.UNFINISHED: 241,
     Verdict.REJECTED: 242,
     Verdict.CANCELLED: 243,
-    Verdict.SKIPPED: 244,
 }
 # In place of what a command exits with that could not do its work.
 _RESERVED_FOR = {
