@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -26,6 +27,15 @@ def jobs_of_file(ctx: click.Context, _: click.Parameter, word: str) -> list[Comp
         return []
 
 
+def outputs_of_file(ctx: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
+    """The names of its jobs that have an output."""
+    try:
+        jobs = _jobs(ctx)
+        return _beginning(word, (name for name in _names(ctx) if "output" in jobs[name]))
+    except Exception:
+        return []
+
+
 def jobs_and_runs(ctx: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
     """Names of recent jobs and runs; ids of jobs once a run is named."""
     try:
@@ -39,6 +49,11 @@ def _beginning(word: str, names: Iterable[str]) -> list[CompletionItem]:
 
 
 def _names(ctx: click.Context) -> list[str]:
+    given = ctx.params.get("jobs") or ()
+    return [name for name in _jobs(ctx) if name not in given and name.isprintable()]
+
+
+def _jobs(ctx: click.Context) -> dict[str, Any]:
     import tomllib
 
     from orchestrator.cli.options import real_workspace
@@ -47,9 +62,8 @@ def _names(ctx: click.Context) -> list[str]:
     file, workspace = ctx.params.get("job_file"), ctx.params.get("workspace")
     path = Path(file) if file else real_workspace(workspace) / JOB_FILE
     with path.open("rb") as opened:
-        jobs = tomllib.loads(opened.read(MAX_BYTES).decode("utf-8-sig"))["jobs"]
-    given = ctx.params.get("jobs") or ()
-    return [name for name in jobs if name not in given and name.isprintable()]
+        jobs: dict[str, Any] = tomllib.loads(opened.read(MAX_BYTES).decode("utf-8-sig"))["jobs"]
+    return jobs
 
 
 def _recent(ctx: click.Context, *, ids: bool) -> list[str]:

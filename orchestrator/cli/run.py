@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.ad_hoc import ad_hoc_job, ad_hoc_options, refuse_flags
-from orchestrator.cli.complete import jobs_of_file
+from orchestrator.cli.complete import jobs_of_file, outputs_of_file
 from orchestrator.cli.options import (
     jobs_option,
     output_option,
@@ -68,6 +68,7 @@ class RunCommand(click.Command):
     FRESH,
     multiple=True,
     metavar="[=JOB]",
+    shell_complete=outputs_of_file,
     help="Make the outputs of the run's jobs anew, or with =JOB that job's, even if they could be"
     " reused.",
 )

@@ -51,6 +51,7 @@ class Runs:
         on_running: Callable[[ev.Entry], Awaitable[None]] | None = None,
         settled: bool = True,
         parallel: int = 4,
+        fail_fast: bool = False,
     ) -> dict[str, Job]:
         """Run the specs as one run; the jobs by name.
 
@@ -65,7 +66,7 @@ class Runs:
                 incus=self.incus if change is None else self._bent(change),
                 ids=local_id_range("local"),
             )
-            request = Request(workspace=self.workspace, specs=specs)
+            request = Request(workspace=self.workspace, specs=specs, fail_fast=fail_fast)
             async with trio.open_nursery() as nursery:
                 if on_running is not None:
                     start = partial(nursery.start_soon, on_running)

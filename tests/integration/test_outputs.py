@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
+from orchestrator.report import run_report
 from states.lifecycle import State
 from states.outcome import Verdict
 from states.spec import JobSpec, Mount, OutputOf
@@ -100,3 +102,22 @@ async def test_what_is_no_tree_makes_its_job_fail(runs: Runs, command: str, word
 
     assert (Verdict.FAILED, Verdict.SKIPPED) == (jobs["deps"].verdict, jobs["use"].verdict)
     assert words in jobs["deps"].message
+
+
+async def test_a_run_stops_at_its_first_failure(runs: Runs) -> None:
+    """Guests that run are killed, with what their jobs printed; queued jobs have none."""
+    specs = {
+        "runs": JobSpec(command="echo begun; sleep 600"),
+        "fails": JobSpec(command="sleep 2; exit 3"),
+        "queued": JobSpec(command="true"),
+    }
+    began = trio.current_time()
+    jobs = await runs.run(specs, parallel=2, fail_fast=True)
+
+    assert trio.current_time() - began < 60
+    assert ["cancelled", "failed", "skipped"] == [jobs[name].verdict for name in specs]
+    assert b"begun\n" in output_of(jobs["runs"])
+    failure = jobs["runs"].failure
+    assert failure is not None
+    assert "cancelled: the run stopped at fails, which failed" == failure.message
+    assert 1 == run_report("r", [*jobs.values()]).exit_code

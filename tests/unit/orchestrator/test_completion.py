@@ -51,6 +51,8 @@ def test_jobs_of_the_file_are_completed(place: Path) -> None:
     assert ["lint", "list-all"] == completed(place, "pikaci run li")
     assert ["list-all", "test"] == completed(place, "pikaci run lint ")
     assert ["deploy"] == completed(place, "pikaci run --file other.toml ")
+    (place / "outputs.toml").write_text('[jobs.lint]\n[jobs.lib]\noutput = "/artifacts/l"\n')
+    assert ["lib"] == completed(place, "pikaci run --file outputs.toml --fresh=l")
     assert "run" in completed(place, "pikaci r")
     assert ["jsonl"] == completed(place, "pikaci list --output jsonl")
 
