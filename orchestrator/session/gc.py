@@ -289,18 +289,26 @@ def _delete_stale_locks(directory: Path, needed: Collection[str]) -> None:
     """Delete locks and sockets of dead processes, except for runs that recovery will take over."""
     for run in {path.name.removesuffix(".sock") for path in _entries(directory)}.difference(needed):
         lock, socket = directory / run, directory / f"{run}.sock"
-        if os.path.lexists(lock) and not stat.S_ISREG(lock.lstat().st_mode):
+        if _kind(lock) not in (None, stat.S_IFREG):
             continue
         # `try_hold` deletes the lock when it ends, and fails on a full disk.
         with suppress(OSError), locks.try_hold(directory, run) as held:
-            if held and os.path.lexists(socket) and stat.S_ISSOCK(socket.lstat().st_mode):
+            if held and _kind(socket) == stat.S_IFSOCK:
                 socket.unlink()
 
 
 def _living(directory: Path) -> set[str]:
     """The sessions whose locks live processes hold."""
-    files = [path for path in _entries(directory) if stat.S_ISREG(path.lstat().st_mode)]
+    files = [path for path in _entries(directory) if _kind(path) == stat.S_IFREG]
     return {path.name for path in files if locks.is_held(directory, path.name)}
+
+
+def _kind(path: Path) -> int | None:
+    """The type of a file, as in `stat`; None if it is gone, as when a process has just ended."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except FileNotFoundError:
+        return None
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -209,7 +209,7 @@ async def test_runs_that_come_and_go_under_gc_always_have_their_input(tmp_path: 
         nursery.cancel_scope.cancel()
 
     assert {Verdict.PASSED} == set(ended)
-    assert {State.RESULT_COLLECTED, State.REUSED} == set(makers)
+    assert {State.RESULT_COLLECTED} <= set(makers) <= {State.RESULT_COLLECTED, State.REUSED}
     assert sum(one.outputs for one in freed) > 1
     assert not any(one.problems for one in freed)
 
