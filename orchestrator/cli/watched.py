@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 
 from orchestrator.terminal import plain
 from orchestrator.words import job_word
@@ -52,6 +51,8 @@ class WatchedRun:
         known = self.jobs[job]
         if known.state is State.RUNNING and job in self._collecting:
             return COLLECTING
+        if needed := self._needed(known):
+            return f"waiting for {needed}"
         return job_word(known)
 
     def name(self, job: str) -> str:
@@ -99,12 +100,14 @@ class WatchedRun:
     @property
     def waiting(self) -> list[str]:
         """For each job that waits for others, the name of the first of them."""
-        found = []
-        for job in self.jobs.values():
-            if job.state is State.SUBMITTED and job.needs:
-                rest = (name for name, id in job.needs.items() if not self._has_ended(id))
-                found += [plain(name) for name in islice(rest, 1)]
-        return found
+        return [name for job in self.jobs.values() if (name := self._needed(job))]
+
+    def _needed(self, job: Job) -> str:
+        """The name of the first job that this one waits for; "" if there is none."""
+        if job.state is not State.SUBMITTED:
+            return ""
+        rest = (name for name, id in job.needs.items() if not self._has_ended(id))
+        return plain(next(rest, ""))
 
     def _has_ended(self, job: str) -> bool:
         return job in self.jobs and self.jobs[job].ended
