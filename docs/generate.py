@@ -74,6 +74,8 @@ KEY_NOTES = {
     "env": "variables for the command; public, so no secrets",
     "secrets": 'variables from the host: `{ env = "NAME" }` or `{ file = "path" }`; see below',
     "artifacts": "globs below `/artifacts` of files to collect, however the job ends",
+    "junit": "globs below `/artifacts` of test reports, which are collected too; see"
+    " [tests.md](tests.md)",
     "workspace_deps": "host directory, or `{ job = NAME }`, at `/staged/linux-rust/workspace-deps`",
     "workspace_build": "the same, at `/staged/linux-rust/workspace-build`",
     "nix_store": "the same, at `/mnt/pikaci-nix-store`",

@@ -14,6 +14,7 @@ from states.job import Job, Phase
 from states.lifecycle import State
 from states.outcome import EXIT_CODES, Failure, Outcome, Verdict, overall
 from states.spec import JobSpec
+from states.testcases import CaseReport
 
 
 class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     other values are unknown. `needs` are the jobs that this one waits for, by name: their ids.
     `inputs` are the outputs that the attempt uses, by the names of those jobs; `output` is what the
     job left, or reused. `because` is the job that did not pass, if this one was skipped or
-    cancelled for that.
+    cancelled for that. `tests` is what the job's test reports say.
     """
 
     id: str
@@ -59,6 +60,7 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, OutputRef] = {}
     output: OutputRef | None = None
     because: str | None = None
+    tests: CaseReport | None = None
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +104,7 @@ def job_document(job: Job, waits_for: str = "") -> JobDocument:
         inputs=job.inputs,
         output=job.output,
         because=job.because or None,
+        tests=job.tests,
     )
 
 

@@ -15,6 +15,7 @@ from states.events import OutputRef
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
+from states.testcases import CaseReport, tests
 
 if TYPE_CHECKING:
     from orchestrator.journal import JobRow
@@ -109,3 +110,13 @@ def beyond_key(output: OutputRef) -> str:
     names = f"{', '.join(first)} and {last}" if first else last
     verb = "are not parts" if first else "is not part"
     return f"also used {names}, which {verb} of its key"
+
+
+def describe_tests(report: CaseReport | None) -> str:
+    """`78 tests`, `78 tests (2 skipped)`, `3 of 617 tests failed`; "" without a report."""
+    if report is None:
+        return ""
+    if report.not_passed:
+        return f"{report.not_passed} of {tests(report.total)} failed"
+    skipped = f" ({report.skipped} skipped)" if report.skipped else ""
+    return f"{tests(report.total)}{skipped}"

@@ -18,6 +18,7 @@ import msgspec
 
 from states.outcome import Failure, Outcome
 from states.spec import JobSpec
+from states.testcases import CaseReport
 
 
 class SnapshotRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,12 +148,14 @@ class Publishing(Event, frozen=True, tag="publishing"):
     """The command passed, and result and log are on the host. The job's output is not, yet."""
 
     warnings: tuple[str, ...] = ()
+    tests: CaseReport | None = None
 
 
 class ResultCollected(Event, frozen=True, tag="result_collected"):
     """The result and the log are on the host. `exit_code` is the command's own.
 
-    `output` is what the job left for others, if it has an `output` and passed.
+    `output` is what the job left for others, if it has an `output` and passed. `tests` is what its
+    test reports say, None if it left none.
     """
 
     outcome: Outcome
@@ -161,6 +164,7 @@ class ResultCollected(Event, frozen=True, tag="result_collected"):
     hint: str = ""
     warnings: tuple[str, ...] = ()
     output: OutputRef | None = None
+    tests: CaseReport | None = None
 
 
 class Retried(Event, frozen=True, tag="retried"):

@@ -13,6 +13,7 @@ from states.errors import IllegalEvent
 from states.lifecycle import TERMINAL, State, destination
 from states.outcome import Failure, FailureKind, Outcome, Verdict, counted
 from states.spec import JobSpec
+from states.testcases import CaseReport, failure_lines, headline
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +62,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
     output: ev.OutputRef | None = None
+    tests: CaseReport | None = None
     phases: tuple[Phase, ...] = ()
     monotonic: float = 0.0
     boot: str = ""
@@ -126,6 +128,16 @@ def _verdict_of_failed(failure: Failure | None) -> Verdict:
     """`rejected` for a job that another version of pikaci accepted: its author must change it."""
     refused = failure is not None and failure.kind is FailureKind.CONFIG
     return Verdict.REJECTED if refused else Verdict.INFRASTRUCTURE
+
+
+def why(event: ev.ResultCollected) -> str:
+    """Why a command did not pass, in one line: the tests that failed, if a report names them."""
+    failed = headline(event.tests) if event.outcome is Outcome.FAILED else ""
+    return f"{failed} (exit code {event.exit_code})" if failed else event.message
+
+
+def _why_tests(event: ev.ResultCollected) -> list[str]:
+    return failure_lines(event.tests) if event.outcome is Outcome.FAILED else []
 
 
 def step(job: Job, event: ev.Event) -> Job:
@@ -205,7 +217,7 @@ def _learn(job: Job, event: ev.Event) -> Job:
         case ev.DevicesConfigured():
             return replace(job, instance=event.instance, image=event.image)
         case ev.Publishing():
-            return replace(job, warnings=event.warnings)
+            return replace(job, warnings=event.warnings, tests=event.tests)
         case ev.ResultCollected():
             kind = _RESULT_KINDS.get(event.outcome)
             return replace(
@@ -216,9 +228,13 @@ def _learn(job: Job, event: ev.Event) -> Job:
                 hint=event.hint,
                 warnings=event.warnings,
                 output=event.output,
+                tests=event.tests,
                 failure=kind
                 and Failure(
-                    kind=kind, phase=State.RUNNING, message=event.message, resolution=event.hint
+                    kind=kind,
+                    phase=State.RUNNING,
+                    message="\n".join((why(event), *_why_tests(event))),
+                    resolution=event.hint,
                 ),
             )
         case ev.Retried() | ev.Restarted():

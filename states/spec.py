@@ -171,10 +171,11 @@ class JobSpec(
     `egress` names the hosts that the job may reach through a proxy, without a network. With
     `host_mirrors` it gets packages from where its host gets them.
     `env` is public; `secrets` says where the values of other variables come from.
-    `artifacts` are globs below `/artifacts`. `workspace_deps`, `workspace_build` and `nix_store`
-    are directories for the contract's three optional devices: of the host, or the output of another
-    job. `retries` is how often a job is retried after an infrastructure fault before the command's
-    start. Queued jobs with a higher `priority` start first.
+    `artifacts` are globs below `/artifacts`; `junit` are others, of test reports.
+    `workspace_deps`, `workspace_build` and `nix_store` are directories for the contract's three
+    optional devices: of the host, or the output of another job. `retries` is how often a job is
+    retried after an infrastructure fault before the command's start. Queued jobs with a higher
+    `priority` start first.
 
     `needs` are jobs of the same run that must pass first. `output` is what the job leaves for
     others: a directory of its guest, or "image" for the guest itself. An output is reused while
@@ -202,6 +203,7 @@ class JobSpec(
     env: dict[_EnvName, str] = msgspec.field(default_factory=dict)
     secrets: dict[_EnvName, SecretSource] = msgspec.field(default_factory=dict)
     artifacts: tuple[str, ...] = ()
+    junit: tuple[str, ...] = ()
     workspace_deps: _Path | OutputOf | None = None
     workspace_build: _Path | OutputOf | None = None
     nix_store: _Path | OutputOf | None = None
@@ -265,6 +267,8 @@ def broken_rules(spec: JobSpec) -> Iterator[SpecError]:
     yield from _check_secrets(spec)
     for index, glob in enumerate(spec.artifacts):
         yield from _check_glob(f"artifacts[{index}]", glob, "/artifacts", "reports/**/*.xml")
+    for index, glob in enumerate(spec.junit):
+        yield from _check_glob(f"junit[{index}]", glob, "/artifacts", "junit.xml")
     for key in ("description", "workspace_deps", "workspace_build", "nix_store"):
         value = getattr(spec, key)
         yield from _check_text(key, value if isinstance(value, str) else "")

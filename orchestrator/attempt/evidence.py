@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from orchestrator.attempt.archive import (
     write_manifest,
 )
 from orchestrator.attempt.diagnosis import look_at_failure
+from orchestrator.attempt.junit import read_reports
 from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile
 from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.result import GuestResult, GuestStatus, parse_result
@@ -41,6 +42,7 @@ from orchestrator.incus.errors import (
 from orchestrator.incus.instances import instance_status
 from orchestrator.log_times import times_path
 from states.errors import PikaciError
+from states.testcases import Case, CaseReport, case_report
 
 STOPPING_SECS = 10.0
 
@@ -52,13 +54,17 @@ class NoResult(PikaciError):
 class Evidence:
     """The evidence of one attempt, in `directory` on the host.
 
-    `warnings` say what could not be collected."""
+    `warnings` say what could not be collected. `cases` are those of its test reports, and `tests`
+    is a summary of them, None if there is no report."""
 
     def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
         self.plan = plan
         self.directory = directory
         self.log = directory / "guest.log"
         self.warnings: list[str] = []
+        self.cases: Sequence[Case] = ()
+        self.tests: CaseReport | None = None
+        self._collected: tuple[str, ...] = ()
         self._incus = incus
         self._nonce = nonce
 
@@ -87,6 +93,7 @@ class Evidence:
                 resolution=f"`pikaci image check {self.plan.image}` tries the image's runner",
             )
         await trio.to_thread.run_sync(self._store, collector.result or b"")
+        await trio.to_thread.run_sync(self._read_tests)
         if log_bytes > self.plan.log_bytes:
             self.warnings.append(f"the log was cut off at log_bytes = {self.plan.log_bytes}")
         if not result.log_complete:
@@ -121,6 +128,7 @@ class Evidence:
         def finish() -> None:
             manifest = collector.finish()
             write_manifest(self.directory, manifest)
+            self._collected = tuple(file.path for file in manifest.files)
             self._warn(manifest)
 
         @asynccontextmanager
@@ -167,6 +175,12 @@ class Evidence:
             self.warnings.append(f"not all artifacts were collected: {manifest.problem}")
         for glob in unmatched(self.plan.artifacts, manifest):
             self.warnings.append(f"no file below /artifacts matches {glob!r}")
+
+    def _read_tests(self) -> None:
+        reports = read_reports(self.directory / "artifacts", self._collected, self.plan.junit)
+        self.warnings += reports.warnings
+        if reports.found:
+            self.cases, self.tests = reports.cases, case_report(reports.cases)
 
     def _store(self, result: bytes) -> None:
         """Sync result and log to the disk, before the journal says that they are there."""

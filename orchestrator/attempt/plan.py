@@ -81,7 +81,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     be mounted before the runner starts. `environment` goes to the runner's stdin, and so do the
     values of `secrets`, for which a plan holds only the sources. `egress` has the rules of the
     job's way out, empty for none; it also leads to `mirror_hosts`. `timeout_secs` limits the
-    command. `output` is the directory of the guest, or "image", that the job leaves for others; a
+    command. `artifacts` are globs of all files to collect, `junit` those of test reports. `output`
+    is the directory of the guest, or "image", that the job leaves for others; a
     directory has at most `output_bytes`. At `lease_ends` the guest shuts itself down, and may be
     deleted.
     """
@@ -102,6 +103,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     secrets: dict[str, SecretSource]
     artifacts: tuple[str, ...]
+    junit: tuple[str, ...]
     output: str | None
     output_bytes: int
     log_bytes: int
@@ -190,7 +192,8 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
             **environment(spec, run=context.run, name=context.name, commit=context.commit),
         },
         secrets=spec.secrets,
-        artifacts=spec.artifacts,
+        artifacts=tuple(dict.fromkeys((*spec.artifacts, *spec.junit))),
+        junit=spec.junit,
         output=spec.output,
         output_bytes=size_in_bytes(spec.disk),
         log_bytes=size_in_bytes(spec.log_bytes),

@@ -19,7 +19,7 @@ from orchestrator.settings import open_incus
 from orchestrator.silence import timeout_note
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import duration, size
-from orchestrator.words import STATES, VERDICTS, beyond_key, job_word, made_by
+from orchestrator.words import STATES, VERDICTS, beyond_key, describe_tests, job_word, made_by
 from states.events import Entry, LeaseKept, Retried
 from states.job import Job
 from states.lifecycle import State
@@ -60,12 +60,12 @@ def _describe_kept(lease: LeaseKept) -> str:
 def note(job: Job, built: str | None = None) -> str:
     """What is to be said of a job beside its time. Reads the disk.
 
-    That is how many artifacts it left, and what there is to know of its output; `built` says why it
-    made that. Of a skipped job it is the reason.
+    That is how many tests it ran and artifacts it left, and what there is to know of its output;
+    `built` says why it made that. Of a skipped job it is the reason.
     """
     if job.verdict is Verdict.SKIPPED:
         return plain(next(iter(reason(job)), ""))
-    said = [_artifacts(job)]
+    said = [describe_tests(job.tests), _artifacts(job)]
     if job.output is not None:
         made = f"built: {built}" if built else "built"
         said += [made_by(job.output) if job.state is State.REUSED else made]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -15,6 +16,7 @@ from states import events as ev
 from states.errors import PikaciError
 from states.job import Job, step
 from states.outcome import Failure, FailureKind
+from states.testcases import Case
 
 MAX_NOTED_WORD = 1000
 # Shorter waits are not worth a note.
@@ -32,13 +34,13 @@ class Record:
         self.job = job
         self._journal = journal
 
-    async def emit(self, *entries: ev.Entry) -> None:
-        """Make the entries durable, then apply the events to the job."""
+    async def emit(self, *entries: ev.Entry, cases: Sequence[Case] = ()) -> None:
+        """Make the entries and the test cases durable, then apply the events to the job."""
         job = self.job
         for entry in entries:
             if isinstance(entry, ev.Event):
                 job = step(job, entry)
-        await self._journal.append(*entries)
+        await self._journal.append(*entries, cases=cases)
         self.job = job
 
     def next(self) -> dict[str, Any]:

@@ -210,23 +210,29 @@ class Steps:
         await started()  # a result proves that the command started, even if its first line was lost
         warnings = (*attempt.warnings, *attempt.evidence.warnings)
         if result.status is GuestStatus.PASSED and attempt.plan.output is not None:
-            await self._record.emit(ev.Publishing(**self._record.next(), warnings=warnings))
-            return
-        await self._record.emit(
-            ev.ResultCollected(
+            event: ev.AnyEvent = ev.Publishing(
+                **self._record.next(), warnings=warnings, tests=attempt.evidence.tests
+            )
+        else:
+            event = ev.ResultCollected(
                 **self._record.next(),
                 outcome=_OUTCOMES[result.status],
                 exit_code=result.exit_code,
                 message=result.message,
                 hint=result.hint,
                 warnings=warnings,
+                tests=attempt.evidence.tests,
             )
-        )
+        await self._record.emit(event, cases=attempt.evidence.cases)
 
     async def _publish(self) -> None:
         record = self._record
         ended = partial(
-            ev.ResultCollected, **record.next(), exit_code=0, warnings=record.job.warnings
+            ev.ResultCollected,
+            **record.next(),
+            exit_code=0,
+            warnings=record.job.warnings,
+            tests=record.job.tests,
         )
         output = JobOutput(self._context, record, self._images)
         try:

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from orchestrator.journal.case_rows import CASE_COLUMNS, case_of
 from orchestrator.journal.errors import JobUnreadable, JournalDamaged, reading
 from orchestrator.journal.rows import COLUMNS, LONG_AGO, JobRow, Lease, job_row
 from states import events as ev
@@ -26,6 +27,7 @@ from states.job import Job, Phase, fold
 from states.lifecycle import TABLE, State
 from states.outcome import Verdict
 from states.spec import CheckedSpec
+from states.testcases import Case, CaseOutcome
 
 _TYPES = ", ".join(f"'{trigger}'" for trigger, _, _ in TABLE)
 _LEADS_TO = " ".join(f"WHEN '{trigger}' THEN '{state}'" for trigger, _, state in TABLE)
@@ -181,6 +183,21 @@ class JournalReader:
         """
         (found,) = self._select("SELECT body FROM entries WHERE job = ? AND seq = 1", (job,))
         return recorded.judge(found[0])
+
+    def cases(
+        self, job: str, *, outcomes: Sequence[CaseOutcome] = (), after: int = 0, limit: int = -1
+    ) -> list[tuple[int, Case]]:
+        """A job's test cases after number `after`, with their numbers, in the order of its reports.
+
+        With `outcomes` only those that ended so. At most `limit` of them, unless it is negative.
+        """
+        rows = self._select(
+            f"SELECT {CASE_COLUMNS} FROM tests WHERE job = ? AND number > ?"
+            + (f" AND outcome IN ({', '.join('?' * len(outcomes))})" if outcomes else "")
+            + " ORDER BY number LIMIT ?",
+            (job, after, *outcomes, limit),
+        )
+        return [(row[0], case_of(row[1:])) for row in rows]
 
     # Lists, from columns.
 

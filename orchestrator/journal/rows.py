@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from states import events as ev
-from states.job import verdict_of
+from states.job import verdict_of, why
 from states.lifecycle import TABLE, TERMINAL, State
 from states.outcome import Outcome, Verdict
 
@@ -162,7 +162,7 @@ def _moved(entry: ev.Event) -> tuple[State, Verdict | None, bool, str, str]:
 def _message(entry: ev.Event) -> str:
     match entry:
         case ev.ResultCollected() if entry.outcome is not Outcome.PASSED:
-            return entry.message
+            return why(entry)
         case ev.Rejected() | ev.Failed() | ev.Cancelled() | ev.Skipped():
             return entry.failure.message
     return ""

@@ -15,12 +15,14 @@ from pathlib import Path
 import msgspec
 import trio
 
+from orchestrator.journal.case_rows import INSERT_CASE, case_values
 from orchestrator.journal.errors import NotTheWriter, mapped_errors
 from orchestrator.journal.file import transaction
 from orchestrator.journal.rows import INSERT_JOB, MOVE_JOB, first_values, next_values
 from states import events as ev
 from states.errors import WritableWorkspace
 from states.job import verdict_of
+from states.testcases import Case
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(ev.Written)
@@ -30,12 +32,13 @@ _OF_LEASES = (ev.LeaseOpened, ev.LeaseKept, ev.LeaseEnded)
 
 @dataclass
 class _Part:
-    """The entries of one call: all are written, or none.
+    """The entries of one call, with test cases of their job: all are written, or none.
 
     They are `durable` when their commit has returned; `error` says why they were not written.
     """
 
     entries: tuple[ev.Entry, ...]
+    cases: Sequence[Case] = ()
     durable: bool = False
     error: Exception | None = None
     bodies: tuple[bytes, ...] = field(init=False)
@@ -87,16 +90,17 @@ class JournalWriter:
         """Add a note that may be lost in a crash: it becomes durable with the next append."""
         self._open_batch.append(_Part((entry,)))
 
-    async def append(self, *entries: ev.Entry) -> None:
+    async def append(self, *entries: ev.Entry, cases: Sequence[Case] = ()) -> None:
         """Return when the entries, and all notes before them, are durable.
 
+        So are then the test `cases` of the job of the entries, instead of any that it had.
         Raises `NotTheWriter` if another process has written an event with the same number, and
         `JournalUnwritable` if nothing can be written; then none of the entries is stored. Shielded
         from cancellation, so that the outcome is always known. If an interrupt breaks off a write
         that several calls share, each call writes its own entries again.
         """
         batch = self._open_batch
-        mine = _Part(entries)
+        mine = _Part(entries, cases)
         batch.append(mine)
         with trio.CancelScope(shield=True):
             async with self._lock:
@@ -147,6 +151,8 @@ class JournalWriter:
         try:
             for entry, body in zip(part.entries, part.bodies, strict=True):
                 self._insert(entry, body)
+            if part.cases:
+                self._insert_cases(part.entries[0].job, part.cases)
         except sqlite3.IntegrityError:
             # Only this part fails: what others appended at the same time is written.
             self._connection.execute("ROLLBACK TO part")
@@ -195,6 +201,10 @@ class JournalWriter:
             case ev.LeaseEnded():
                 execute("UPDATE leases SET ended = 1 WHERE instance = ?", (note.instance,))
 
+    def _insert_cases(self, job: str, cases: Sequence[Case]) -> None:
+        self._connection.execute("DELETE FROM tests WHERE job = ?", (job,))
+        self._connection.executemany(INSERT_CASE, case_values(job, cases))
+
     def _run_of(self, key: str) -> str | None:
         # On the writing connection, which waits for other processes' uncommitted writes.
         found = self._connection.execute("SELECT run FROM jobs WHERE key = ?", (key,)).fetchone()
@@ -205,5 +215,6 @@ class JournalWriter:
         with mapped_errors(self._path), transaction(self._connection):
             for job in jobs:
                 self._connection.execute("DELETE FROM entries WHERE job = ?", (job,))
+                self._connection.execute("DELETE FROM tests WHERE job = ?", (job,))
                 self._connection.execute("DELETE FROM leases WHERE job = ? AND ended = 1", (job,))
                 self._connection.execute("DELETE FROM jobs WHERE id = ?", (job,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
@@ -131,10 +131,10 @@ async def test_a_job_that_cannot_be_written_of_ends_none_beside_it(
     async with open_rig(tmp_path) as rig:
         append = rig.journal.append
 
-        async def refuse(*entries: ev.Entry) -> None:
+        async def refuse(*entries: ev.Entry, **more: Any) -> None:
             if any(isinstance(e, ev.ResultCollected) and e.job == "r.1" for e in entries):
                 raise JournalError("no room")
-            await append(*entries)
+            await append(*entries, **more)
 
         monkeypatch.setattr(rig.journal, "append", refuse)
         specs = {

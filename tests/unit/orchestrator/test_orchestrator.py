@@ -392,10 +392,10 @@ async def test_a_fault_of_the_journal_is_raised_for_who_waits_alone(
     async with open_fake() as (orchestrator, _):
         append = orchestrator.journal.append
 
-        async def refuse(*entries: ev.Entry) -> None:
+        async def refuse(*entries: ev.Entry, **more: Any) -> None:
             if any(isinstance(e, ev.Running) and e.job == unlucky.id for e in entries):
                 raise JournalError("no room")
-            await append(*entries)
+            await append(*entries, **more)
 
         monkeypatch.setattr(orchestrator.journal, "append", refuse)
         unlucky = await orchestrator.submit(PASSES)

@@ -1,0 +1,146 @@
+"""The tests of a job, from its report to what people read, on the fake Incus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.summary import end_text, note, reason
+from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
+from orchestrator.report import job_document
+from states import events as ev
+from states.job import fold
+from states.outcome import Verdict
+from states.spec import JobSpec
+from states.testcases import CaseOutcome
+from tests.unit.orchestrator.rig import open_rig
+
+REPORT = b"""<testsuite name="s">
+<testcase classname="c" name="test_a" time="2"/>
+<testcase classname="c" name="test_b" time="0.5"><failure message="assert 1 == 2"/></testcase>
+<testcase classname="c" name="test_c" time="1"><error message="no \x20
+ database"/></testcase>
+<testcase classname="c" name="test_d"><skipped/></testcase>
+</testsuite>"""
+GOOD = b"<testsuite><testcase name='a'/><testcase name='b'/></testsuite>"
+# The exit code of a job and its report, by its command.
+JOBS = {
+    "fail": (1, REPORT),
+    "anyway": (0, REPORT),
+    "pass": (0, GOOD),
+    "bad": (0, b"<testsuite>"),
+    "other": (7, GOOD),
+}
+
+
+async def script(command: GuestCommand) -> GuestOutcome:
+    code, report = JOBS[command.text]
+    return GuestOutcome(exit_code=code, artifacts={"out/junit.xml": report})
+
+
+def spec(command: str, **keys: object) -> JobSpec:
+    return JobSpec(command=command, **{"junit": ("**/junit.xml",), **keys})  # type: ignore[arg-type]
+
+
+async def test_failed_tests_are_the_reason(tmp_path: Path) -> None:
+    """In the row of lists, in the document and on the terminal; the exit code stands beside it."""
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        job = await rig.live(spec("fail"))
+        (row,) = rig.journal.jobs()
+
+    line = "2 of 4 tests failed: test_b, test_c (exit code 1)"
+    assert (Verdict.FAILED, "test command exited with 1") == (job.verdict, job.message)
+    assert [line, "  test_b: assert 1 == 2", "  test_c: no database"] == reason(job)[:3]
+    assert line == row.message
+    assert f"  job  {line}\n" in end_text([job], colours=False)
+    document = job_document(job)
+    assert document.failure is not None and document.failure.message.startswith(line)
+    assert document.tests is not None
+    assert (4, 1, 1, 1, 1, 3.5) == (
+        document.tests.total,
+        document.tests.passed,
+        document.tests.failed,
+        document.tests.errors,
+        document.tests.skipped,
+        document.tests.secs,
+    )
+    assert ["test_a", "test_c", "test_b"] == [case.name for case in document.tests.slowest]
+
+
+async def test_a_job_that_passed_counts_its_tests(tmp_path: Path) -> None:
+    """In one line, with its artifacts; the report was collected with the job's key alone."""
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        job = await rig.live(spec("pass"))
+
+    assert "2 tests, 1 artifact" == note(job)
+    assert () == job.warnings
+
+
+async def test_a_report_among_the_artifacts_is_found(tmp_path: Path) -> None:
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        job = await rig.live(spec("pass", junit=(), artifacts=("out/**",)))
+
+    assert job.tests is not None
+    assert 2 == job.tests.total
+
+
+@pytest.mark.parametrize(
+    ("command", "verdict", "said"),
+    [
+        ("anyway", Verdict.PASSED, "2 of 4 tests failed, 1 artifact"),
+        ("other", Verdict.FAILED, "2 tests, 1 artifact"),
+        ("bad", Verdict.PASSED, "1 artifact"),
+    ],
+)
+async def test_a_report_changes_no_verdict(
+    tmp_path: Path, command: str, verdict: Verdict, said: str
+) -> None:
+    """A command that passed has passed; one that failed for another reason says so."""
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        job = await rig.live(spec(command))
+
+    assert verdict is job.verdict
+    assert said == note(job)
+    if command == "other":
+        assert ["test command exited with 7"] == reason(job)[:1]
+    if command == "bad":
+        (warning,) = job.warnings
+        assert warning.startswith("the test report out/junit.xml cannot be read: no element found")
+
+
+async def test_the_tests_of_a_job_with_an_output_are_known_before_the_output(
+    tmp_path: Path,
+) -> None:
+    """They are in the event before, and in that of the end; their rows are there once."""
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        await rig.live(spec("pass", output="/artifacts/out"))
+        events = [entry for entry in rig.entries() if isinstance(entry, ev.Event)]
+        cases = rig.journal.cases("r.1")
+
+    tests = {type(e): e.tests for e in events if isinstance(e, (ev.Publishing, ev.ResultCollected))}
+    assert [2, 2] == [report.total for report in tests.values() if report]
+    assert 2 == len(cases)
+    assert fold(events).tests == tests[ev.ResultCollected]
+
+
+async def test_the_journal_has_each_test(tmp_path: Path) -> None:
+    """In the order of the report; by outcome, in pages; until gc forgets the job."""
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        await rig.live(spec("fail"))
+        every = rig.journal.cases("r.1")
+        failed = rig.journal.cases("r.1", outcomes=[CaseOutcome.FAILED, CaseOutcome.ERROR])
+        page = rig.journal.cases("r.1", after=1, limit=2)
+        rig.journal.forget(["r.1"])
+        left = rig.journal.cases("r.1")
+
+    assert [(1, "test_a"), (2, "test_b"), (3, "test_c"), (4, "test_d")] == [
+        (number, case.name) for number, case in every
+    ]
+    assert [2, 3] == [number for number, _ in failed] == [number for number, _ in page]
+    assert ("c", 0.5, "assert 1 == 2") == (
+        failed[0][1].suite,
+        failed[0][1].secs,
+        failed[0][1].message,
+    )
+    assert [] == left
