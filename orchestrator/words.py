@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from orchestrator.units import NOW, age
+from orchestrator.units import NOW, age, duration
 from states.events import OutputRef
 from states.job import Job
 from states.lifecycle import State
@@ -120,3 +120,18 @@ def describe_tests(report: CaseReport | None) -> str:
         return f"{report.not_passed} of {tests(report.total)} failed"
     skipped = f" ({report.skipped} skipped)" if report.skipped else ""
     return f"{tests(report.total)}{skipped}"
+
+
+def case_lines(report: CaseReport | None) -> list[str]:
+    """How many tests a job had, how long they took, and which of them took longest."""
+    if report is None:
+        return []
+    counts = (
+        (report.failed, "failed"),
+        (report.errors, "had an error"),
+        (report.skipped, "skipped"),
+    )
+    said = [f"{number} {word}" for number, word in counts if number]
+    lines = [f"{', '.join([tests(report.total), *said])}; together {duration(report.secs)}"]
+    slowest = [f"{case.name} {duration(case.secs)}" for case in report.slowest]
+    return lines + ([f"slowest tests: {', '.join(slowest)}"] if slowest else [])

@@ -132,8 +132,7 @@ def _verdict_of_failed(failure: Failure | None) -> Verdict:
 
 def why(event: ev.ResultCollected) -> str:
     """Why a command did not pass, in one line: the tests that failed, if a report names them."""
-    failed = headline(event.tests) if event.outcome is Outcome.FAILED else ""
-    return f"{failed} (exit code {event.exit_code})" if failed else event.message
+    return (headline(event.tests) if event.outcome is Outcome.FAILED else "") or event.message
 
 
 def _why_tests(event: ev.ResultCollected) -> list[str]:

@@ -15,10 +15,11 @@ from orchestrator.cli.board import ASCII, COLOURS, Marks
 from orchestrator.cli.table import Column, table
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import age, duration
-from orchestrator.words import DAMAGED, STATES, VERDICTS, beyond_key, job_word, made_by
+from orchestrator.words import DAMAGED, STATES, VERDICTS, beyond_key, case_lines, job_word, made_by
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
+from states.testcases import failure_lines
 
 if TYPE_CHECKING:
     from orchestrator.journal import JobRow
@@ -57,6 +58,12 @@ def print_jobs(jobs: Sequence[Job]) -> None:
     if not any(why):
         del columns[-1]
     print_table(columns)
+
+
+def print_tests(job: Job) -> None:
+    """The first tests of a job that failed, how many it had, and the slowest."""
+    for line in (*failure_lines(job.tests), *case_lines(job.tests)):
+        click.echo(plain(line))
 
 
 def print_table(columns: Sequence[Column]) -> None:

@@ -32,7 +32,7 @@ def command(
     """
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.output import print_items
-    from orchestrator.cli.run_table import print_jobs
+    from orchestrator.cli.run_table import print_jobs, print_tests
     from orchestrator.report import job_document, run_report
     from orchestrator.session import locks
 
@@ -41,6 +41,8 @@ def command(
         jobs = [journal.look(row) for row in find_jobs(journal, run_or_job)]
     if output == "human":
         print_jobs(jobs)
+        if run_or_job and len(jobs) == 1:
+            print_tests(jobs[0])
         session = locks.session_of(jobs[0].run)
         if not all(job.ended for job in jobs) and not locks.is_held(root.locks, session):
             click.echo(f"the process that ran it is gone\n-> pikaci resume{options.root_flags}")

@@ -93,7 +93,8 @@ def reason(job: Job) -> list[str]:
     during = ""
     if job.verdict is Verdict.INFRASTRUCTURE and job.failure.phase in STATES:
         during = f" (while {STATES[State(job.failure.phase)]})"
-    lines = [f"{plain(first)}{during}", *(f"  {plain(line)}" for line in rest)]
+    code = f" (exit code {job.exit_code})" if job.exit_code and first != job.message else ""
+    lines = [f"{plain(first)}{during}{code}", *(f"  {plain(line)}" for line in rest)]
     return lines + ([f"-> {plain(job.failure.resolution)}"] if job.failure.resolution else [])
 
 

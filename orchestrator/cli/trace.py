@@ -87,7 +87,7 @@ def show(
     from orchestrator.cli.trace_read import read_each, timeline_of
     from orchestrator.cli.trace_show import show_job, show_run
     from orchestrator.tracing.story import JobStory, RunStory, job_story, run_story
-    from orchestrator.words import output_lines
+    from orchestrator.words import case_lines, output_lines
 
     output = "json" if as_json else output
     root = state_root_of(real_workspace(workspace), state_root)
@@ -110,7 +110,9 @@ def show(
         return code
     if isinstance(story, JobStory):
         holder = "" if story.verdict else _holder(root, story.run)
-        show_job(story, holder=holder, told=output_lines(jobs[0].job, jobs[0].missing))
+        job = jobs[0].job
+        told = [*output_lines(job, jobs[0].missing), *case_lines(job.tests)]
+        show_job(story, holder=holder, told=told)
     else:
         show_run(story, everything=verbose)
     return code

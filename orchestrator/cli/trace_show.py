@@ -52,7 +52,7 @@ OWN_WORK = "pikaci's own work"
 def show_job(job: JobStory, *, holder: str, told: Sequence[str] = ()) -> None:
     """What happened to a job. `holder` is who drives one that has not ended, in words.
 
-    `told` are lines about the outputs that it used, and its own.
+    `told` are lines about the outputs that it used, its own, and its tests.
     """
     paint = painter(_colours())
     columns = _columns()

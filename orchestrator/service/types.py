@@ -16,6 +16,7 @@ from states.job import verdict_of
 from states.lifecycle import TABLE, State
 from states.outcome import Verdict
 from states.spec import JobName, JobSpec
+from states.testcases import Case, CaseReport
 
 MAX_JOBS = 1000
 # A stream sends something at least this often.
@@ -92,6 +93,18 @@ class Artifacts(msgspec.Struct, frozen=True, kw_only=True):
     """The artifacts of a job's current attempt."""
 
     artifacts: tuple[Artifact, ...]
+
+
+class Tests(msgspec.Struct, frozen=True, kw_only=True):
+    """The tests of a job, in the order of its reports.
+
+    `report` is a summary of all, null if the job left no report. `next` is the `after` of the next
+    page; null on the last page.
+    """
+
+    report: CaseReport | None
+    tests: tuple[Case, ...]
+    next: int | None
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from orchestrator.tracing.timeline import Kind, Span, Timeline
 from states.events import OutputRef, SnapshotRef
 from states.lifecycle import State
 from states.outcome import Failure, Verdict
+from states.testcases import CaseReport
 
 
 class StateStory(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +50,7 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     that attempt's command printed nothing, None when it is short or not known. `egress` is what it
     reached outside, None for a job without that key. `needs` are the jobs that this one waited for,
     `inputs` the outputs that it used, by name. `missing` says why its `output` was not reused but
-    made, "" if it had none before.
+    made, "" if it had none before. `tests` is what its test reports say.
     """
 
     id: str
@@ -75,6 +76,7 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, OutputRef] = {}
     output: OutputRef | None = None
     missing: str | None = None
+    tests: CaseReport | None = None
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +150,7 @@ def job_story(job: Timeline, *, silence: Silence | None = None) -> JobStory:
         inputs=job.job.inputs,
         output=job.job.output,
         missing=job.missing,
+        tests=job.job.tests,
     )
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from orchestrator.tracing.effects import command_of
 from states import events as ev
-from states.job import Job, step
+from states.job import Job, step, why
 from states.outcome import Failure, Verdict
 
 # Names of waits and parts, in addition to the values of `WaitFor`.
@@ -239,7 +239,7 @@ def _again(calls: Sequence[Span]) -> list[Span]:
 def _told(entry: ev.Event) -> str:
     match entry:
         case ev.ResultCollected():
-            text = entry.message
+            text = why(entry)
         case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried() | ev.Skipped():
             text = entry.failure.message
         case ev.Reused():

@@ -23,6 +23,7 @@ from orchestrator.service.api.log import (
     log_place,
 )
 from orchestrator.service.api.runs import cancel_run, get_run, submit
+from orchestrator.service.api.tests import TestsQuery, tests
 from orchestrator.service.follow import EVENT_STREAM
 from orchestrator.service.types import (
     Artifacts,
@@ -32,6 +33,7 @@ from orchestrator.service.types import (
     Place,
     RunDocument,
     SubmitRun,
+    Tests,
 )
 
 _Handler = Callable[[Orchestrator, Request], Awaitable[Response]]
@@ -72,5 +74,6 @@ OPERATIONS = (
     Operation("GET", "/v1/jobs/{job}/log/place", log_place, Place, query=PlaceQuery),
     Operation("GET", "/v1/jobs/{job}/artifacts", artifacts, Artifacts),
     Operation("GET", "/v1/jobs/{job}/artifacts/{path:path}", artifact, "application/octet-stream"),
+    Operation("GET", "/v1/jobs/{job}/tests", tests, Tests, query=TestsQuery),
     Operation("GET", "/v1/statistics", statistics, Statistics),
 )

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from orchestrator.service.web.static_files import version
 from orchestrator.terminal import plain, plain_lines
 from orchestrator.units import NOW, age, duration, size
-from orchestrator.words import STATES, VERDICTS, beyond_key
+from orchestrator.words import STATES, VERDICTS, beyond_key, describe_tests
 
 # Even if the output of a job were not escaped, it could not run, load or send anything.
 POLICY = (
@@ -51,6 +51,7 @@ def _environment() -> jinja2.Environment:
         duration=duration,
         size=size,
         beyond_key=beyond_key,
+        describe_tests=describe_tests,
         word=lambda name: VERDICTS.get(name) or STATES.get(name, name),
         plain=plain,
         lines=plain_lines,

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.run_table import print_jobs, print_tests
 from orchestrator.cli.summary import end_text, note, reason
+from orchestrator.cli.trace_show import show_job
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.report import job_document
+from orchestrator.tracing.story import job_story
+from orchestrator.tracing.timeline import timeline
+from orchestrator.words import case_lines
 from states import events as ev
 from states.job import fold
 from states.outcome import Verdict
@@ -49,13 +54,14 @@ async def test_failed_tests_are_the_reason(tmp_path: Path) -> None:
         job = await rig.live(spec("fail"))
         (row,) = rig.journal.jobs()
 
-    line = "2 of 4 tests failed: test_b, test_c (exit code 1)"
+    why = "2 of 4 tests failed: test_b, test_c"
+    line = f"{why} (exit code 1)"
     assert (Verdict.FAILED, "test command exited with 1") == (job.verdict, job.message)
     assert [line, "  test_b: assert 1 == 2", "  test_c: no database"] == reason(job)[:3]
-    assert line == row.message
+    assert why == row.message
     assert f"  job  {line}\n" in end_text([job], colours=False)
     document = job_document(job)
-    assert document.failure is not None and document.failure.message.startswith(line)
+    assert document.failure is not None and document.failure.message.startswith(why)
     assert document.tests is not None
     assert (4, 1, 1, 1, 1, 3.5) == (
         document.tests.total,
@@ -144,3 +150,29 @@ async def test_the_journal_has_each_test(tmp_path: Path) -> None:
         failed[0][1].message,
     )
     assert [] == left
+
+
+async def test_status_and_trace_tell_of_the_tests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Why the job failed, once with its exit code; the messages, and what was slow."""
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        job = await rig.live(spec("fail"))
+        line = timeline(rig.entries())
+
+    print_jobs([job])
+    print_tests(job)
+    show_job(job_story(line), holder="", told=case_lines(job.tests))
+
+    out = capsys.readouterr().out
+    status, trace = out.split("job  failed after")
+    assert "2 of 4 tests failed: test_b, test_c\n" in status
+    lines = ["test_b: assert 1 == 2", "test_c: no database", COUNTS, SLOWEST]
+    assert lines == status.splitlines()[-4:]
+    assert f"  {COUNTS}\n  {SLOWEST}\n" in trace
+    assert "  in running: 2 of 4 tests failed: test_b, test_c (exit code 1)\n" in trace
+    assert "    test_b: assert 1 == 2\n    test_c: no database\n" in trace
+
+
+COUNTS = "4 tests, 1 failed, 1 had an error, 1 skipped; together 3.5 s"
+SLOWEST = "slowest tests: test_a 2.0 s, test_c 1.0 s, test_b 500 ms"
