@@ -1,7 +1,7 @@
 """Reads test reports in the JUnit XML format, without trusting them.
 
-The guest wrote them. So there is no document type and thus no entity, and bytes, elements, depth
-and time are limited. The format has no standard; what is read is what pytest, GoogleTest,
+The guest wrote them. So there is no document type and thus no entity; bytes, elements, names,
+depth and time are limited. The format has no standard; what is read is what pytest, GoogleTest,
 cargo-nextest, go-junit-report, jest-junit, CTest and Surefire have in common: `testcase` elements
 with a name and a time, and in them `failure`, `error` or `skipped`.
 """
@@ -28,12 +28,14 @@ MAX_CASES = 100_000
 MAX_ELEMENTS = 2_000_000
 MAX_DEPTH = 64
 MAX_TAG_BYTES = 1 << 20
+MAX_TAGS = 1000  # different names of elements and attributes: expat keeps them all
 MAX_PROLOG_BYTES = 4096
 READ_SECS = 30.0
 # Of a failure is kept, in characters; and of how many failures.
 MAX_MESSAGE = 2048
 MAX_MESSAGES = 200
 MAX_NAME = 500
+MAX_KEPT = 16 << 20  # characters of all cases together
 
 _PIECE = 1 << 16
 _ROOTS = ("testsuites", "testsuite")
@@ -119,6 +121,7 @@ class _Budget:
     files: int = 0
     elements: int = 0
     messages: int = 0
+    kept: int = 0
     in_report: bool = False
 
 
@@ -166,6 +169,8 @@ class _Reader:
             self._parser.Parse(piece, False)
             if fed - self._parser.CurrentByteIndex > MAX_TAG_BYTES:
                 raise UnreadableReport(f"it has a tag of more than {size(MAX_TAG_BYTES)}")
+            if len(self._parser.intern) > MAX_TAGS:
+                raise UnreadableReport(f"it has more than {MAX_TAGS} names of tags and attributes")
         self._parser.Parse(b"", True)
 
     def _use(self, read: int) -> None:
@@ -243,16 +248,18 @@ class _Reader:
             raise _Full(f"they have more than {MAX_CASES} test cases")
         _, suite, file = self._suites[-1] if self._suites else (0, "", "")
         self._case = None
-        self._reports.cases.append(
-            Case(
-                name=attributes.get("name", "")[:MAX_NAME],
-                suite=(attributes.get("classname") or suite)[:MAX_NAME],
-                file=(attributes.get("file") or file)[:MAX_NAME],
-                outcome=self._outcome,
-                secs=_secs(attributes.get("time", "")),
-                message=self._message,
-            )
+        case = Case(
+            name=attributes.get("name", "")[:MAX_NAME],
+            suite=(attributes.get("classname") or suite)[:MAX_NAME],
+            file=(attributes.get("file") or file)[:MAX_NAME],
+            outcome=self._outcome,
+            secs=_secs(attributes.get("time", "")),
+            message=self._message,
         )
+        self._budget.kept += len(case.name) + len(case.suite) + len(case.file) + len(case.message)
+        if self._budget.kept > MAX_KEPT:
+            raise _Full(f"names and messages of their tests have more than {size(MAX_KEPT)}")
+        self._reports.cases.append(case)
 
 
 def _secs(text: str) -> float:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.attempt import junit
 from orchestrator.attempt.junit import Reports, read_reports
+from orchestrator.terminal import plain
 from states.testcases import Case, CaseOutcome, case_report
 
 PASSED, FAILED, ERROR, SKIPPED = CaseOutcome
@@ -275,6 +281,16 @@ def test_nothing_after_a_document_type_reaches_the_parser(
         (f"<testsuite><a b='{'x' * (3 << 20)}'/></testsuite>", "it has a tag of more than 1 MiB"),
         ("<testsuite>" + " " * (17 << 20) + "</testsuite>", "it is larger than 16 MiB"),
         ("", "no element found: line 1, column 0"),
+        (
+            f"<testsuite>{''.join(f'<a{n}/>' for n in range(1001))}</testsuite>",
+            "it has more than 1000 names of tags and attributes",
+        ),
+        (
+            f"<testsuite>{''.join(f'<a b{n}=_/>' for n in range(1001))}</testsuite>".replace(
+                "_", "''"
+            ),
+            "it has more than 1000 names of tags and attributes",
+        ),
     ],
 )
 def test_a_report_that_cannot_be_read_is_a_warning(tmp_path: Path, text: str, why: str) -> None:
@@ -295,6 +311,7 @@ def test_a_report_that_cannot_be_read_is_a_warning(tmp_path: Path, text: str, wh
         ("MAX_ELEMENTS", 5, "they have more than 5 elements"),
         ("MAX_FILES", 1, "there are more than 1"),
         ("MAX_BYTES", 80, "they have more than 80 B together"),
+        ("MAX_KEPT", 3, "names and messages of their tests have more than 3 B"),
         ("READ_SECS", -1.0, "reading them takes more than -1 s"),
     ],
 )
@@ -335,3 +352,28 @@ def test_odd_times_are_none(tmp_path: Path, text: str) -> None:
     reports = read(tmp_path, junit=f"<testsuite><testcase name='a' time='{text}'/></testsuite>")
 
     assert [0.0] == [case.secs for case in reports.cases]
+
+
+ENCODINGS = ["utf-8", "utf-16", "utf-16-le", "latin-1", "koi8-r", "cp037", "utf-7", "utf-32"]
+PIECES = [*re.findall(r"<[^>]*>|[^<]+", PYTEST + BOMB), "\0", "\ud800", "\u202e", "]]>", "&#0;"]
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=30).map("".join),
+    st.sampled_from(ENCODINGS),
+    st.sampled_from(ENCODINGS),
+    st.booleans(),
+)
+def test_no_bytes_hurt(text: str, encoding: str, declared: str, asked: bool) -> None:
+    """Whatever a file has in it: cases that can be stored, or one line that says why not."""
+    data = f"<?xml version='1.0' encoding='{declared}'?>{text}".encode(
+        encoding,
+        "surrogatepass" if encoding.startswith("utf") and encoding != "utf-7" else "replace",
+    )
+    with tempfile.TemporaryDirectory() as place:
+        reports = read(Path(place), ["*.xml"] if asked else [], junit=data)
+
+    assert reports.cases == msgspec.json.decode(msgspec.json.encode(reports.cases), type=list[Case])
+    assert all(line == plain(line) and "\n" not in line for line in reports.warnings)
+    assert len(reports.warnings) <= 1
+    assert reports.found or reports.warnings or not asked
