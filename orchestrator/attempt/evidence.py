@@ -54,8 +54,8 @@ class NoResult(PikaciError):
 class Evidence:
     """The evidence of one attempt, in `directory` on the host.
 
-    `warnings` say what could not be collected. `cases` are those of its test reports, and `tests`
-    is a summary of them, None if there is no report."""
+    `warnings` say what could not be collected. After `read_tests`, `cases` are those of its test
+    reports, and `tests` is a summary of them, None if there is no report."""
 
     def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
         self.plan = plan
@@ -93,7 +93,6 @@ class Evidence:
                 resolution=f"`pikaci image check {self.plan.image}` tries the image's runner",
             )
         await trio.to_thread.run_sync(self._store, collector.result or b"")
-        await trio.to_thread.run_sync(self._read_tests)
         if log_bytes > self.plan.log_bytes:
             self.warnings.append(f"the log was cut off at log_bytes = {self.plan.log_bytes}")
         if not result.log_complete:
@@ -106,6 +105,22 @@ class Evidence:
             seen = await look_at_failure(self._incus, self.plan, result)
             result = msgspec.structs.replace(result, hint=seen or result.hint)
         return result
+
+    async def read_tests(self) -> None:
+        """Read the test reports among the collected artifacts; what is wrong is a warning.
+
+        A cancellation does not wait for the thread: a report may be made to be slow.
+        """
+        reports = await trio.to_thread.run_sync(
+            read_reports,
+            self.directory / "artifacts",
+            self._collected,
+            self.plan.junit,
+            abandon_on_cancel=True,
+        )
+        self.warnings += reports.warnings
+        if reports.found:
+            self.cases, self.tests = reports.cases, case_report(reports.cases)
 
     async def _collect(self, *, want_log: bool) -> tuple[Collector, int]:
         """Collect; return the collector, and the size of the host's log after it."""
@@ -175,12 +190,6 @@ class Evidence:
             self.warnings.append(f"not all artifacts were collected: {manifest.problem}")
         for glob in unmatched(self.plan.artifacts, manifest):
             self.warnings.append(f"no file below /artifacts matches {glob!r}")
-
-    def _read_tests(self) -> None:
-        reports = read_reports(self.directory / "artifacts", self._collected, self.plan.junit)
-        self.warnings += reports.warnings
-        if reports.found:
-            self.cases, self.tests = reports.cases, case_report(reports.cases)
 
     def _store(self, result: bytes) -> None:
         """Sync result and log to the disk, before the journal says that they are there."""

@@ -30,7 +30,7 @@ MAX_DEPTH = 64
 MAX_TAG_BYTES = 1 << 20
 MAX_TAGS = 1000  # different names of elements and attributes: expat keeps them all
 MAX_PROLOG_BYTES = 4096
-READ_SECS = 30.0
+READ_SECS = 10.0
 # Of a failure is kept, in characters; and of how many failures.
 MAX_MESSAGE = 2048
 MAX_MESSAGES = 200

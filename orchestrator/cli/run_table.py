@@ -63,7 +63,7 @@ def print_jobs(jobs: Sequence[Job]) -> None:
 def print_tests(job: Job) -> None:
     """The first tests of a job that failed, how many it had, and the slowest."""
     for line in (*failure_lines(job.tests), *case_lines(job.tests)):
-        click.echo(plain(line))
+        click.echo(f"  {plain(line)}")
 
 
 def print_table(columns: Sequence[Column]) -> None:

@@ -207,6 +207,7 @@ class Steps:
                 f" ({result.message})",
                 resolution="submit the job again",
             )
+        await attempt.evidence.read_tests()
         await started()  # a result proves that the command started, even if its first line was lost
         warnings = (*attempt.warnings, *attempt.evidence.warnings)
         if result.status is GuestStatus.PASSED and attempt.plan.output is not None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
+import trio
 
+from orchestrator.attempt import evidence
+from orchestrator.attempt.evidence import Evidence
+from orchestrator.attempt.junit import Reports
+from orchestrator.attempt.plan import make_plan
 from orchestrator.cli.run_table import print_jobs, print_tests
 from orchestrator.cli.summary import end_text, note, reason
 from orchestrator.cli.trace_show import show_job
@@ -18,7 +24,8 @@ from states import events as ev
 from states.job import fold
 from states.outcome import Verdict
 from states.spec import JobSpec
-from states.testcases import CaseOutcome
+from states.testcases import Case, CaseOutcome
+from tests.samples import sample_remote_context
 from tests.unit.orchestrator.rig import open_rig
 
 REPORT = b"""<testsuite name="s">
@@ -152,6 +159,31 @@ async def test_the_journal_has_each_test(tmp_path: Path) -> None:
     assert [] == left
 
 
+async def test_a_slow_report_does_not_hold_a_cancellation_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that reads it is left to itself, and what it found is dropped."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def read(*words: object) -> Reports:
+        begun.set()
+        goes_on.wait(30)
+        return Reports(cases=[Case(name="late", outcome=CaseOutcome.PASSED)], found=True)
+
+    monkeypatch.setattr(evidence, "read_reports", read)
+    async with open_rig(tmp_path) as rig:
+        plan = make_plan(JobSpec(command="true"), sample_remote_context())
+        left = Evidence(plan, tmp_path, rig.context.incus, "")
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(left.read_tests)
+                await trio.to_thread.run_sync(begun.wait, 10)
+                nursery.cancel_scope.cancel()
+        goes_on.set()
+
+    assert ((), None) == (left.cases, left.tests)
+
+
 async def test_status_and_trace_tell_of_the_tests(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,7 +200,7 @@ async def test_status_and_trace_tell_of_the_tests(
     status, trace = out.split("job  failed after")
     assert "2 of 4 tests failed: test_b, test_c\n" in status
     lines = ["test_b: assert 1 == 2", "test_c: no database", COUNTS, SLOWEST]
-    assert lines == status.splitlines()[-4:]
+    assert [f"  {each}" for each in lines] == status.splitlines()[-4:]
     assert f"  {COUNTS}\n  {SLOWEST}\n" in trace
     assert "  in running: 2 of 4 tests failed: test_b, test_c (exit code 1)\n" in trace
     assert "    test_b: assert 1 == 2\n    test_c: no database\n" in trace
