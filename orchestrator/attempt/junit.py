@@ -35,6 +35,7 @@ READ_SECS = 10.0
 MAX_MESSAGE = 2048
 MAX_MESSAGES = 200
 MAX_NAME = 500
+MAX_WARNINGS = 10
 MAX_KEPT = 16 << 20  # characters of all cases together
 
 _PIECE = 1 << 16
@@ -53,8 +54,8 @@ class UnreadableReport(Exception):
     """A report cannot be read; the text says why."""
 
 
-class NoReport(Exception):
-    """An XML file of another kind; the text is the name of its root element."""
+# Besides malformed XML: encodings that Python does not know, and the host's own disk.
+_UNREADABLE = (expat.ExpatError, LookupError, ValueError, OSError)
 
 
 @dataclass
@@ -67,17 +68,17 @@ class Reports:
 
 
 def read_reports(directory: Path, paths: Sequence[str], globs: Sequence[str]) -> Reports:
-    """Read the reports among the files in `directory`: those that match a glob, and others.
+    """Read the reports among the files in `directory`: those that match a glob.
 
-    Others are the `*.xml` whose root element is that of a report; what is wrong with a file that is
-    none is of no interest. Blocks, for at most `READ_SECS` and one piece of a file.
+    Without globs those are the `*.xml` whose root element is that of a report; what is wrong with
+    another file is of no interest. Blocks, for at most `READ_SECS` and one piece of a file.
     """
     wanted = GlobSet(tuple(globs))
     budget = _Budget()
     reports = Reports()
+    unread = 0
     for path in sorted(paths):
-        asked = bool(globs) and wanted.takes(path)
-        if not asked and not path.endswith(".xml"):
+        if not (wanted.takes(path) if globs else path.endswith(".xml")):
             continue
         before = len(reports.cases)
         try:
@@ -85,27 +86,23 @@ def read_reports(directory: Path, paths: Sequence[str], globs: Sequence[str]) ->
                 _Reader(file, budget, reports).read()
             reports.found = True
         except _Full as full:
-            reports.found = True
+            reports.found = reports.found or budget.in_report
             reports.warnings.append(f"not all test reports were read: {full}")
             break
-        except NoReport as root:
-            if asked:
-                what = plain(f"the root element is {str(root)[:100]!r}")
-                reports.warnings.append(f"{path} is not a JUnit report: {what}")
-        except UnreadableReport as error:
+        except (UnreadableReport, *_UNREADABLE) as error:
             del reports.cases[before:]
-            if asked or budget.in_report:
-                reports.warnings.append(f"the test report {path} was not read: {error}")
-        except (expat.ExpatError, LookupError, ValueError) as error:
-            # The latter two are of encodings that Python does not know.
-            del reports.cases[before:]
-            if asked or budget.in_report:
-                what = plain(str(error)[:200])
-                reports.warnings.append(f"the test report {path} cannot be read: {what}")
-        except OSError as error:
-            del reports.cases[before:]
-            reports.warnings.append(f"the test report {path} cannot be read: {error.strerror}")
+            if globs or budget.in_report:
+                unread += 1
+                if unread <= MAX_WARNINGS:
+                    reports.warnings.append(f"the test report {path} was not read: {_why(error)}")
+    if unread > MAX_WARNINGS:
+        reports.warnings.append(f"{unread - MAX_WARNINGS} more test reports were not read")
     return reports
+
+
+def _why(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return plain((text or "")[:200])
 
 
 class _Full(Exception):
@@ -208,7 +205,7 @@ class _Reader:
 
     def _begin(self, root: str) -> None:
         if root not in _ROOTS:
-            raise NoReport(root)
+            raise UnreadableReport(f"it is no JUnit report: its root element is {root!r}")
         self._budget.in_report = True
         self._budget.files += 1
         if self._budget.files > MAX_FILES:

@@ -119,7 +119,7 @@ async def test_a_report_changes_no_verdict(
         assert ["test command exited with 7"] == reason(job)[:1]
     if command == "bad":
         (warning,) = job.warnings
-        assert warning.startswith("the test report out/junit.xml cannot be read: no element found")
+        assert warning.startswith("the test report out/junit.xml was not read: no element found")
 
 
 async def test_the_tests_of_a_job_with_an_output_are_known_before_the_output(
