@@ -31,6 +31,7 @@ from orchestrator.incus.errors import (
     AgentAway,
     AlreadyDone,
     DaemonUnreachable,
+    GuestDiskFull,
     IncusError,
     InstanceBusy,
     OutcomeUnknown,
@@ -40,13 +41,14 @@ from orchestrator.service.api.operations import OPERATIONS
 from states import lease
 from states.events import Written
 from states.lifecycle import TABLE, TERMINAL, State
-from states.spec import MIN_MEMORY, MIN_PROCESSES, Deadlines, JobSpec
+from states.spec import IMAGE, MIN_MEMORY, MIN_PROCESSES, Deadlines, JobSpec
 
 FAULTS: dict[type[IncusError], str] = {
     DaemonUnreachable: "no daemon answers",
     AgentAway: "no agent answers",
     OutcomeUnknown: "the connection broke off",
     InstanceBusy: "the instance is busy",
+    GuestDiskFull: "its disk is full",
     AlreadyDone: "it is just being deleted",
 }
 
@@ -141,16 +143,18 @@ def effects() -> str:
         fingerprint="",
         lease_ends=datetime.fromtimestamp(0, UTC),
     )
-    plan = make_plan(JobSpec(command="true", egress=("*",)), context)
+    outputs = (None, "/artifacts/x", IMAGE)
+    specs = [JobSpec(command="true", egress=("*",), output=output) for output in outputs]
     lines = [
         "| effect | deadline | set by | retried after | for | at most |",
         "|---|---|---|---|---|---|",
     ]
     seen = set()
-    for effect in commands.of(plan):
-        if effect.name not in seen:
-            seen.add(effect.name)
-            lines.append(_effect_row(effect))
+    for spec in specs:
+        for effect in commands.of(make_plan(spec, context)):
+            if effect.name not in seen:
+                seen.add(effect.name)
+                lines.append(_effect_row(effect))
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 import msgspec
 
+from orchestrator.attempt.clean import clean_command
 from orchestrator.attempt.plan import Plan
 from orchestrator.contract import contract
 from orchestrator.incus.effect import (
@@ -20,12 +21,14 @@ from orchestrator.incus.effect import (
     Effect,
     Retry,
     Stdin,
+    request,
     stdin_of,
 )
 from orchestrator.incus.errors import (
     AgentAway,
     AlreadyDone,
     DaemonUnreachable,
+    GuestDiskFull,
     IncusError,
     InstanceBusy,
     OutcomeUnknown,
@@ -44,6 +47,8 @@ CANCEL_CALL_SECS = 5.0  # for the exec around the runner's grace period
 PULL_LOG_SECS = 60.0
 PULL_RESULT_SECS = 10.0
 STATUS_SECS = 10.0
+CLEAN = "user.pikaci.clean"  # of an instance whose guest was made new
+CLEAN_SECS = 120.0  # a disk may be full of small files
 # Output bounds. The log's copy has its own, lower bound; an archive also holds the log, if wanted;
 # a monitor reports on the whole project.
 LOG_BYTES = 1 << 40
@@ -276,6 +281,53 @@ def fetch_tree(plan: Plan) -> Effect:
     )
 
 
+def clean(plan: Plan) -> Effect:
+    """Make the guest new, and print its size, before it becomes an image. It may run twice."""
+    return _exec(
+        plan,
+        "clean",
+        clean_command(plan),
+        deadline=Deadline(CLEAN_SECS),
+        retry=Retry(silent_tries=SILENT_TRIES),
+    )
+
+
+def mark_clean(plan: Plan) -> Effect:
+    """Note on the instance that its guest is new: after a crash it need not be started again."""
+    path = f"{plan.host.remote}:/1.0/instances/{plan.instance}?project={plan.host.project}"
+    return request(
+        path,
+        method="PATCH",
+        body={"config": {CLEAN: "true"}},
+        deadline=Deadline(STATUS_SECS),
+        max_bytes=SHORT_BYTES,
+    )
+
+
+def stop(plan: Plan) -> Effect:
+    """Stop the guest by force: the contents of an image come from a guest that has stopped."""
+    return Effect(
+        name="stop",
+        args=("stop", "--quiet", "--force", _instance(plan)),
+        deadline=Deadline(plan.deadlines.delete_secs, "delete_secs"),
+        retry=Retry(on=(InstanceBusy, GuestDiskFull), secs=plan.deadlines.daemon_secs),
+    )
+
+
+def publish_image(plan: Plan, properties: Mapping[str, str]) -> Effect:
+    """Make an image of the stopped guest, with these properties.
+
+    Uncompressed: compressing takes longer than all the rest, and images stay on this host.
+    """
+    pairs = (f"{key}={value}" for key, value in properties.items())
+    remote = f"{plan.host.remote}:"
+    return Effect(
+        name="publish image",
+        args=("publish", "--quiet", "--compression", "none", _instance(plan), remote, *pairs),
+        deadline=Deadline(plan.deadlines.publish_secs, "publish_secs"),
+    )
+
+
 def guest_command(
     plan: Plan,
     argv: tuple[str, ...],
@@ -317,13 +369,16 @@ def delete(plan: Plan) -> Effect:
 def delete_instance(instance: str, *, deadline: Deadline, daemon_secs: float) -> Effect:
     """Stop an instance by force and delete it; its name includes the remote.
 
-    Retries while the daemon is down, or the instance is still being created or deleted.
+    Retries while the daemon is down, the instance is still being created or
+    deleted, or its disk is full.
     """
     return Effect(
         name="delete",
         args=("delete", "--quiet", "--force", instance),
         deadline=deadline,
-        retry=Retry(on=(*AWAY_OR_UNKNOWN, InstanceBusy, AlreadyDone), secs=daemon_secs),
+        retry=Retry(
+            on=(*AWAY_OR_UNKNOWN, InstanceBusy, AlreadyDone, GuestDiskFull), secs=daemon_secs
+        ),
     )
 
 
@@ -342,9 +397,18 @@ def of(plan: Plan) -> list[Effect]:
         collect(plan, []),
         pull_result(plan),
         pull_log(plan, contract().log),
-        *([fetch_tree(plan)] if plan.output not in (None, IMAGE) else []),
+        *publish(plan),
         delete(plan),
     ]
+
+
+def publish(plan: Plan) -> list[Effect]:
+    """The effects that publish the job's output, in order; none if it has no output."""
+    if plan.output is None:
+        return []
+    if plan.output == IMAGE:
+        return [clean(plan), mark_clean(plan), stop(plan), publish_image(plan, {})]
+    return [fetch_tree(plan)]
 
 
 def _run_deadline(plan: Plan, secs: float | None) -> Deadline:

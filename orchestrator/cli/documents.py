@@ -98,6 +98,7 @@ class GcReport(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     spared: tuple[str, ...]
     outputs: int
+    images: int
 
 
 class OutputDocument(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,7 +35,7 @@ from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain, plain_lines
 from states.graph import resolved
 from states.outcome import EXIT_CODES, Verdict
-from states.spec import IMAGE, InstanceType, JobSpec
+from states.spec import InstanceType, JobSpec
 
 # When a dry run's jobs are made, and their runners start: no time passes.
 BEGAN = datetime.fromtimestamp(0, UTC)
@@ -109,7 +109,7 @@ def _planned(name: str, plan: Plan) -> PlannedJob:
         commands.collect(
             plan, collect_command(plan.artifacts, want_log=False, max_log_bytes=most_kept(plan))
         ),
-        *([commands.fetch_tree(plan)] if plan.output not in (None, IMAGE) else []),
+        *commands.publish(plan),
         commands.delete(plan),
     ]
     placeholders = {key: f"<{described(source)}>" for key, source in plan.secrets.items()}

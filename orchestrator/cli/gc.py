@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,11 @@ from orchestrator.cli.options import (
     state_root_option,
     workspace_option,
 )
+
+if TYPE_CHECKING:
+    from orchestrator.image.store import Image
+    from orchestrator.journal.reader import JournalReader
+    from orchestrator.state_root import StateRoot
 
 KEEP_RUNS = 20
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -72,8 +79,8 @@ def command(
 
     A run is deleted if it exceeds any of the given limits. A run that has not ended or has an
     instance is kept, with its snapshot. An output is deleted with the last run that made or used
-    it. A run with a job that cannot be read is kept, unless
-    --damaged is given.
+    it, an image by Incus: without a daemon images are left. A run with a job that cannot be read is
+    kept, unless --damaged is given.
 
     Exit codes: 0 done, 4 something could not be deleted.
     """
@@ -91,7 +98,9 @@ def command(
     with existing_journal(root, only_reading=True) as journal:
         bounds = Bounds(runs=keep, age=older_than, size=max_size, damaged=damaged)
         freed = collect_garbage(root, journal, bounds, dry_run=dry_run)
-    for problem in freed.problems:
+        images, left = _collect_images(root, journal, dry_run=dry_run)
+    problems = (*freed.problems, *left)
+    for problem in problems:
         click.echo(f"pikaci: {plain(problem)}", err=True)
     report = GcReport(
         dry_run=dry_run,
@@ -99,9 +108,10 @@ def command(
         jobs=freed.jobs,
         snapshots=freed.snapshots,
         size=freed.size,
-        problems=freed.problems,
+        problems=problems,
         spared=freed.spared,
         outputs=freed.outputs,
+        images=len(images),
     )
     if not print_items(output, [report], report):
         if freed.spared:
@@ -114,4 +124,27 @@ def command(
             f"{would} {freed.runs} runs, {freed.jobs} jobs, {freed.snapshots} snapshots and"
             f" {freed.outputs} outputs: {shown_size(freed.size)}"
         )
-    return EXIT_CODES[Verdict.INFRASTRUCTURE] if freed.problems else 0
+        if images:
+            total = shown_size(sum(image.size for image in images))
+            click.echo(f"{would} {len(images)} images: {total} of Incus's own disk")
+    return EXIT_CODES[Verdict.INFRASTRUCTURE] if problems else 0
+
+
+def _collect_images(
+    root: StateRoot, journal: JournalReader, *, dry_run: bool
+) -> tuple[list[Image], list[str]]:
+    """The images that were, or would be, deleted; and why others are left."""
+    from orchestrator.outputs.store import OutputStore
+
+    if not OutputStore(root.outputs).has_images():
+        return [], []  # no daemon is needed
+    import trio
+
+    from orchestrator.incus.errors import IncusError
+    from orchestrator.session.gc_images import collect_images
+    from orchestrator.settings import open_incus
+
+    try:
+        return trio.run(partial(collect_images, open_incus(), root, journal, dry_run=dry_run)), []
+    except IncusError as error:
+        return [], [f"images that jobs left were not deleted: {error.brief}"]

@@ -62,7 +62,11 @@ def _run(directory: Path, argv: Sequence[str]) -> Completed:
             return trio.run(_answer, store, argv, stdin)
     # An exec may take long, and must not hold the lock.
     with _state(directory) as store:
-        pass
+        before = {
+            (name, instance.name): set(instance.files)
+            for name, project in store.projects.items()
+            for instance in project.instances.values()
+        }
     completed = trio.run(_answer, store, argv, stdin)
     with _state(directory) as now:
         for name, project in store.projects.items():
@@ -70,6 +74,8 @@ def _run(directory: Path, argv: Sequence[str]) -> Completed:
                 known = now.projects.get(name, Project()).instances.get(instance.name)
                 if known is not None and known.created_at == instance.created_at:
                     known.files |= instance.files
+                    for gone in before[name, instance.name] - instance.files.keys():
+                        known.files.pop(gone, None)
     return completed
 
 

@@ -40,6 +40,7 @@ FLAGS: dict[str, dict[str, bool]] = {
     "info": {},
     "query": {"request": True, "X": True, "data": True, "d": True, "wait": False, "raw": False},
     "file pull": {},
+    "publish": {"compression": True, "alias": True, "force": False},
     "image list": {"format": True, "f": True, "columns": True, "c": True},
     "image import": {"alias": True, "reuse": False, "public": False},
     "image delete": {},

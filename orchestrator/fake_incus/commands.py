@@ -20,6 +20,7 @@ COMMANDS: dict[str, Handler] = {
     "info": instances.info,
     "file pull": instances.pull,
     "query": rest.query,
+    "publish": instances.publish,
     "image list": library.image_list,
     "image import": library.image_import,
     "image delete": library.image_delete,

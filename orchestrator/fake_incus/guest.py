@@ -96,6 +96,13 @@ class Guest:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
         self.files[path] = content
 
+    def remove(self, *paths: str) -> None:
+        """Delete files and directories of the guest."""
+        for path in paths:
+            for known in [*self.files]:
+                if known == path or known.startswith(f"{path}/"):
+                    del self.files[known]
+
     def _mount(self, path: str) -> str | None:
         above = [mount for mount in self.mounts if path.startswith(f"{mount}/")]
         return max(above, key=len, default=None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from orchestrator.fake_incus import programs, rules, show, words
 from orchestrator.fake_incus.daemon import Call, Daemon, local
-from orchestrator.fake_incus.model import Instance
+from orchestrator.fake_incus.model import Image, Instance
 from orchestrator.fake_incus.words import NotFaked, Refused
 
 
@@ -48,6 +49,7 @@ async def create(daemon: Daemon, call: Call) -> int:
         },
         profiles=list(profiles),
         created_at=daemon.now().isoformat(),
+        files=dict(image.files),
     )
     rules.check_instance(daemon.store, instance)
     instance.config = {
@@ -97,6 +99,38 @@ async def delete(daemon: Daemon, call: Call) -> int:
         if instance.status == "Running" and not call.command.flag("force"):
             raise Refused(words.MUST_STOP_FIRST)
         daemon.delete(instance)
+    return 0
+
+
+async def publish(daemon: Daemon, call: Call) -> int:
+    """`publish NAME REMOTE: KEY=VALUE...`: an image of a stopped instance."""
+    name, *more = call.command.args
+    pairs = dict(word.split("=", 1) for word in more if "=" in word)
+    instance = daemon.store.instance(call.command.project, local(name))
+    if instance.status == "Running":
+        raise Refused(words.MUST_STOP_TO_PUBLISH)
+    images = daemon.store.images(call.command.project)
+    published = Image(
+        fingerprint="",
+        # Those of the image that it was made from, unless they are given.
+        properties={
+            **{
+                key.removeprefix("image."): value
+                for key, value in instance.config.items()
+                if key.startswith("image.")
+            },
+            **pairs,
+        },
+        type=instance.type,
+        size=sum(map(len, instance.files.values())),
+        uploaded_at=daemon.now().isoformat(),
+        files=dict(instance.files),
+    )
+    # Not of the contents alone: Incus puts the time into an image.
+    content = repr((instance.name, len(images), published)).encode()
+    published.fingerprint = hashlib.sha256(content).hexdigest()
+    images[published.fingerprint] = published
+    await call.say(f"Instance published with fingerprint: {published.fingerprint}")
     return 0
 
 

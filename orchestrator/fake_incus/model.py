@@ -21,7 +21,10 @@ _T = TypeVar("_T")
 
 
 class Image(msgspec.Struct):
-    """An image in a project. `type` is "container" or "virtual-machine"."""
+    """An image in a project. `type` is "container" or "virtual-machine".
+
+    `files` are those that instances from it have at first.
+    """
 
     fingerprint: str
     aliases: list[str] = []
@@ -29,6 +32,7 @@ class Image(msgspec.Struct):
     type: str = "container"
     size: int = 0
     uploaded_at: str = "2026-01-01T00:00:00Z"
+    files: dict[str, bytes] = {}
 
 
 class Instance(msgspec.Struct):

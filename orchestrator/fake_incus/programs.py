@@ -64,7 +64,9 @@ def recognise(argv: tuple[str, ...], stdin: bytes) -> Exec:
 
 def start(guest: Guest, command: Exec) -> Process:
     """Start the command in the guest."""
-    program = PROGRAMS.get(command.program, _missing)
+    # A file under a program's path is one that a job has put there.
+    replaced = command.program in guest.files
+    program = _missing if replaced else PROGRAMS.get(command.program, _missing)
     return guest.start(partial(program, guest, command))
 
 
@@ -109,6 +111,25 @@ async def _output(guest: Guest, command: Exec, process: Process) -> int:
         process.output.write(b"missing\n")
         return 3
     process.output.write(_packed(files))
+    return 0
+
+
+async def _clean(guest: Guest, command: Exec, process: Process) -> int:
+    """PRIVATE ARTIFACTS TARGET USER MOUNT...: delete what a job left, and print what is there."""
+    private, artifacts, target, _, *mounts = command.args
+    for mount in mounts:
+        guest.mounts.pop(mount, None)
+    guest.remove(private, artifacts, target, "/tmp", "/var/tmp", "/var/log")
+    size = sum(map(len, guest.files.values()))
+    process.output.write(f"{size}\t/ {len(guest.files)}\t/\n".encode())
+    return 0
+
+
+async def _remove(guest: Guest, command: Exec, process: Process) -> int:
+    paths = [word for word in command.args if not word.startswith("-")]
+    guest.remove(*paths)
+    if contract().private in paths:
+        guest.job = None
     return 0
 
 
@@ -168,6 +189,8 @@ PROGRAMS: dict[str, Callable[[Guest, Exec, Process], Awaitable[int]]] = {
     "pikaci-ready": _ready,
     "pikaci-collect": _collect,
     "pikaci-output": _output,
+    "pikaci-clean": _clean,
+    "rm": _remove,
     "sh": _shell,
     **dict.fromkeys(("true", "false", "echo", "sleep", "cat", "tee"), _plain),
 }

@@ -28,6 +28,9 @@ AGENT_AWAY = "VM agent isn't currently running"
 ALREADY_RUNNING = "The instance is already running"
 ALREADY_STOPPED = "The instance is already stopped"
 MUST_STOP_FIRST = "The instance is currently running, stop it first or pass --force"
+MUST_STOP_TO_PUBLISH = (
+    "The instance is currently running. Use --force to have it stopped and restarted"
+)
 BUSY_CREATING = 'Instance is busy running a "create" operation'
 NO_FILE = "file does not exist"
 NO_NETWORK_NOTE = (

@@ -10,9 +10,8 @@ import io
 import secrets
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -22,18 +21,21 @@ from orchestrator.attempt import effects as commands
 from orchestrator.attempt.archive import LOG, RESULT, collect_command
 from orchestrator.attempt.boot import NotReady, boot
 from orchestrator.attempt.plan import Host, Plan, PlanContext, make_plan
-from orchestrator.attempt.result import GuestResult, parse_result
+from orchestrator.attempt.result import GuestResult
 from orchestrator.contract import contract
 from orchestrator.image.store import ImageMissing, list_images
-from orchestrator.incus import Completed, Deadline, Incus, stdin_of
-from orchestrator.incus.errors import DeadlinePassed, InstanceBusy, InstanceNotFound
-from orchestrator.incus.instances import instance_status, list_instances
+from orchestrator.image.trial import (
+    CALL_SECS,
+    LEASE,
+    OWNER,
+    READY_SECS,
+    TrialGuest,
+    sweep_trials,
+    trial_guest,
+)
+from orchestrator.incus import Deadline, Incus, stdin_of
+from orchestrator.incus.instances import instance_status
 from states.spec import InstanceType, JobSpec
-
-CALL_SECS = 60.0
-LEASE = timedelta(minutes=10)
-READY_SECS = 30
-OWNER = "image-check"
 
 ODD = "a 'b'\n$c \"d\""  # text that careless quoting would break
 JOB_VARIABLES = {
@@ -126,13 +128,13 @@ async def check_image(
     and to shut itself down. Raises `ImageMissing`, or an `IncusError` if the guest cannot be
     created or deleted.
     """
-    image = next((image for image in await list_images(incus) if image.has_alias(alias)), None)
+    image = next((image for image in await list_images(incus) if image.is_called(alias)), None)
     if image is None:
         raise ImageMissing(
             f"there is no image {alias} in project {incus.project} of {incus.remote}",
             resolution="`pikaci image list` shows the images",
         )
-    await _sweep(incus, owner)
+    await sweep_trials(incus, owner)
     ours = contract()
     tell(
         Row(
@@ -156,7 +158,7 @@ async def check_image(
         (tree / ".git").mkdir()
         spec = JobSpec(command="true", image=alias, instance_type=InstanceType(image.type))
         plan = _plan(host, spec, tree, image.fingerprint, owner, ready_secs)
-        async with _guest(incus, plan):
+        async with trial_guest(incus, plan):
             try:
                 await boot(incus, plan)
             except NotReady as error:
@@ -210,27 +212,16 @@ def _verdict(result: GuestResult | str) -> tuple[str, int] | None:
     return (result.status, result.exit_code) if isinstance(result, GuestResult) else None
 
 
-class _Guest:
+class _Guest(TrialGuest):
     def __init__(self, incus: Incus, plan: Plan, minor: int) -> None:
-        self._incus = incus
-        self.plan = plan
+        super().__init__(incus, plan)
         self._minor = minor
-
-    async def exec(self, *argv: str, prints: bool = False) -> Completed:
-        """Run a command in the guest; `prints` says that it always prints something."""
-        effect = commands.guest_command(self.plan, argv, secs=CALL_SECS, prints=prints)
-        return await self._incus.perform(effect)
 
     async def says(self, subject: str, script: str, expected: str) -> Row:
         done = await self.exec("sh", "-c", script, prints=True)
         said = done.stdout.decode("utf-8", "replace")
         seen = (said or done.stderr.decode("utf-8", "replace")).strip()
         return Row(subject, said == expected, seen)
-
-    async def reset(self) -> None:
-        # A guest is meant for one job: between two, delete what the runner left.
-        ours = contract()
-        await self.exec("rm", "-rf", ours.private, ours.log, ours.result)
 
     async def refuses(self, missing: str, rest: dict[str, str]) -> Row:
         await self.reset()
@@ -258,7 +249,8 @@ class _Guest:
             "cannot write to the snapshot": {"snapshot": "refused"},
             "finds certificates": dict.fromkeys(("SSL_CERT_FILE", "NIX_SSL_CERT_FILE"), "there"),
         }
-        done, result = await self._job(_PROBE, as_root=as_root, environment={"odd": ODD})
+        await self.reset()
+        done, result = await self.job(_PROBE, as_root=as_root, environment={"odd": ODD})
         said = dict(
             line.removeprefix("probe:").partition("=")[::2]
             for line in done.stdout.decode("utf-8", "replace").splitlines()
@@ -287,7 +279,8 @@ class _Guest:
                 f"exit code {done.exit_code}, {result}",
             )
         )
-        _, result = await self._job("sleep 60", as_root=as_root, timeout_secs=1)
+        await self.reset()
+        _, result = await self.job("sleep 60", as_root=as_root, timeout_secs=1)
         tell(
             Row(
                 f"a job of {who} past its timeout is timed_out",
@@ -334,48 +327,17 @@ class _Guest:
         )
         status, secs = "Running", self.plan.deadlines.ready_secs
         with trio.move_on_after(secs):
-            await self._incus.perform(effect)
+            await self.incus.perform(effect)
             while status != "Stopped":
                 await trio.sleep(0.1)
                 status = await instance_status(
-                    self._incus, plan.instance, deadline=Deadline(CALL_SECS)
+                    self.incus, plan.instance, deadline=Deadline(CALL_SECS)
                 )
         return Row(
             "the guest shuts itself down when the runner's lease ends",
             status == "Stopped",
             f"{secs} s later it is {status.lower()}",
         )
-
-    async def _job(
-        self,
-        command: str,
-        *,
-        as_root: bool,
-        timeout_secs: int = 30,
-        environment: dict[str, str] | None = None,
-    ) -> tuple[Completed, GuestResult | str]:
-        await self.reset()
-        nonce = secrets.token_hex(8)
-        plan = msgspec.structs.replace(
-            self.plan,
-            command=command,
-            run_as_root=as_root,
-            timeout_secs=timeout_secs,
-            environment=environment or {},
-            deadlines=msgspec.structs.replace(self.plan.deadlines, grace_secs=1),
-        )
-        lease_secs = int(LEASE.total_seconds())
-        effect = commands.run(
-            plan,
-            secs=CALL_SECS,
-            stdin=stdin_of(lambda: commands.runner_stdin(plan, nonce, {}, lease_secs=lease_secs)),
-        )
-        try:
-            done = await self._incus.perform(effect)
-        except DeadlinePassed as error:
-            return Completed(effect.args, 1, b"", b""), error.brief
-        shown = await self.exec("cat", contract().result, prints=True)
-        return done, parse_result(shown.stdout, nonce)
 
 
 def _plan(
@@ -399,36 +361,3 @@ def _plan(
     )
     deadlines = msgspec.structs.replace(plan.deadlines, ready_secs=ready_secs)
     return msgspec.structs.replace(plan, deadlines=deadlines)
-
-
-@asynccontextmanager
-async def _guest(incus: Incus, plan: Plan) -> AsyncIterator[None]:
-    """The instance of the plan, deleted at the end of the block."""
-    try:
-        # Shielded: an unanswered create could still make the guest after our delete.
-        with trio.CancelScope(shield=True):
-            await incus.perform(commands.create(plan))
-        yield
-    finally:
-        with trio.CancelScope(shield=True):
-            await _delete(incus, plan.instance)
-
-
-async def _delete(incus: Incus, instance: str) -> None:
-    # An instance still being created after a create that timed out is left to the next sweep.
-    effect = commands.delete_instance(
-        incus.name(instance), deadline=Deadline(CALL_SECS), daemon_secs=CALL_SECS
-    )
-    with suppress(InstanceNotFound, InstanceBusy):
-        await incus.perform(effect)
-
-
-async def _sweep(incus: Incus, owner: str) -> None:
-    """Delete the guests of killed checks, whose deadlines are past."""
-    now = datetime.now(UTC)
-    for instance in await list_instances(incus):
-        tags = instance.config
-        if tags.get("user.pikaci.owner") == owner:
-            ends = datetime.fromisoformat(tags["user.pikaci.deadline"])
-            if ends < now:
-                await _delete(incus, instance.name)

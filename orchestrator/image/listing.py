@@ -18,7 +18,8 @@ _TYPES = {"container": "container", "virtual-machine": "vm"}
 class ImageRow(msgspec.Struct, frozen=True):
     """An image: `size` in bytes; `usable` if this pikaci supports its contract version.
 
-    `contract` is that version, `contract_minor` the minor one; None and 0 if it claims none.
+    `contract` is that version, `contract_minor` the minor one; None and 0 if it claims none. An
+    image that is a job's output has the `job` that made it, its name, and the `key` of the output.
     """
 
     aliases: list[str]
@@ -30,6 +31,9 @@ class ImageRow(msgspec.Struct, frozen=True):
     size: int
     uploaded_at: datetime
     description: str
+    job: str | None
+    job_name: str | None
+    key: str | None
 
 
 def rows(images: Sequence[Image]) -> list[ImageRow]:
@@ -46,6 +50,9 @@ def rows(images: Sequence[Image]) -> list[ImageRow]:
             size=image.size,
             uploaded_at=image.uploaded_at,
             description=image.properties.get("description", ""),
+            job=image.origin.job if image.origin else None,
+            job_name=image.origin.name if image.origin else None,
+            key=image.origin.key if image.origin else None,
         )
         for image in sorted(images, key=lambda image: image.uploaded_at, reverse=True)
     ]
@@ -56,7 +63,7 @@ def table(found: Sequence[ImageRow], now: datetime | None = None) -> str:
     if not found:
         return "there are no images; `pikaci image build` builds one"
     now = now or datetime.now(UTC)
-    names = [plain(", ".join(row.aliases)) or "-" for row in found]
+    names = [plain(", ".join(row.aliases) or _made_by(row)) for row in found]
     width = max(24, *map(len, names))
     lines = [
         f"{'ALIAS':{width}}  {'FINGERPRINT':12}  {'TYPE':9}  {'CONTRACT':9} {'SIZE':>8}  {'AGE':>6}"
@@ -70,4 +77,11 @@ def table(found: Sequence[ImageRow], now: datetime | None = None) -> str:
         )
     if not all(row.usable for row in found):
         lines.append(f"(no): this pikaci needs version {contract().version} of the guest contract")
+    if any(row.job and not row.aliases for row in found):
+        lines.append("NAME (JOB): the output of a job; `pikaci gc` deletes it when no run needs it")
     return "\n".join(lines)
+
+
+def _made_by(row: ImageRow) -> str:
+    """What stands for the alias of an image that has none."""
+    return f"{row.job_name} ({row.job})" if row.job else "-"

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from orchestrator.contract import contract
+from orchestrator.image.origin import Origin, origin_of
 from orchestrator.incus import Deadline, Effect, Incus, request
 from orchestrator.incus.errors import IncusError, ProjectNotFound
 from states.errors import PikaciError
@@ -79,6 +80,15 @@ class Image(msgspec.Struct):
         """Whether this is one of the image's aliases."""
         return any(known.name == alias for known in self.aliases)
 
+    def is_called(self, name: str) -> bool:
+        """Whether this is one of its aliases, or begins its fingerprint with 12 or more digits."""
+        return self.has_alias(name) or (len(name) >= 12 and self.fingerprint.startswith(name))
+
+    @property
+    def origin(self) -> Origin | None:
+        """The job whose output it is; None for any other image."""
+        return origin_of(self.properties)
+
 
 async def list_images(incus: Incus) -> list[Image]:
     """All images of the project, in one call."""
@@ -107,11 +117,7 @@ def choose_image(
     incus: Incus, images: Sequence[Image], alias: str, instance_type: InstanceType
 ) -> ImageRef:
     """Return or raise what `find_image` does, for `images` that were listed before."""
-    found = [
-        image
-        for image in images
-        if image.has_alias(alias) or (len(alias) >= 12 and image.fingerprint.startswith(alias))
-    ]
+    found = [image for image in images if image.is_called(alias)]
     if not found:
         aliases = sorted({known.name for image in images for known in image.aliases})
         raise ImageMissing(
@@ -226,7 +232,7 @@ async def import_image(
         look(next(image for image in images if image.fingerprint == fingerprint))
     except PikaciError:
         if not known:
-            await _delete(incus, fingerprint)
+            await delete_image(incus, fingerprint)
         raise
     old = next((image for image in images if image.has_alias(alias)), None)
     aliases = "/1.0/images/aliases"
@@ -236,8 +242,8 @@ async def import_image(
     elif old.fingerprint != fingerprint:
         # Not with the client's --alias, which deletes the alias and then creates it again.
         await _send(incus, "PUT", f"{aliases}/{quote(alias, safe='')}", target)
-        if len(old.aliases) == 1:
-            await _delete(incus, old.fingerprint)
+        if len(old.aliases) == 1 and old.origin is None:
+            await delete_image(incus, old.fingerprint)
     return fingerprint
 
 
@@ -266,7 +272,8 @@ async def _upload(incus: Incus, files: Sequence[Path]) -> None:
             ) from None
 
 
-async def _delete(incus: Incus, fingerprint: str) -> None:
+async def delete_image(incus: Incus, fingerprint: str) -> None:
+    """Delete an image. Instances made from it stay as they are."""
     await incus.perform(
         Effect(
             name="image delete",

@@ -140,6 +140,16 @@ class MappingUnsupported(IncusError):
     """A mounted directory is on a file system whose owners cannot be mapped, such as overlayfs."""
 
 
+class GuestDiskFull(IncusError):
+    """Incus could not note something on the instance's own disk, which is full.
+
+    It says so when it has stopped the guest; the next call does the rest.
+    """
+
+    retryable = True
+    says = "the guest's disk is full: "
+
+
 class LeftByEarlierDaemon(IncusError):
     """The disk file or directory for a new storage pool exists already, but belongs to no pool."""
 
@@ -194,6 +204,7 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     ("no space left on device", PoolFull),
     ("No space left on device", PoolFull),
     ("Disk quota exceeded", PoolFull),
+    ("disk quota exceeded", GuestDiskFull),
     ("don't have the needed permissions", NotPermitted),
     ("not authorized", NotPermitted),
     ("permission denied", NotPermitted),

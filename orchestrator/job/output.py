@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
 import trio
 
 from orchestrator.attempt.attempt import Attempt
+from orchestrator.attempt.effects import AWAY_OR_UNKNOWN
 from orchestrator.attempt.plan import environment
 from orchestrator.contract import contract
-from orchestrator.image.store import ImageMissing, Images
+from orchestrator.image.derived import make_image
+from orchestrator.image.origin import Origin
+from orchestrator.image.smoke import BadImage
+from orchestrator.image.store import Image, ImageMissing, find_image
+from orchestrator.incus.retries import retrying
 from orchestrator.job.context import Context
 from orchestrator.job.record import Record
 from orchestrator.outputs.fetch import fetch_tree
 from orchestrator.outputs.key import difference, key_parts, output_key, unkeyed
 from orchestrator.outputs.store import MAX_FILES, OutputRecord
+from orchestrator.outputs.tree import BadOutput
 from orchestrator.snapshot.content import digest
 from states.events import OutputRef
 from states.job import Job
@@ -29,10 +36,10 @@ MAX_LISTED_BYTES = 16 << 20
 class JobOutput:
     """The output of one job that has one."""
 
-    def __init__(self, context: Context, record: Record, images: Images) -> None:
+    def __init__(self, context: Context, record: Record) -> None:
         self._context = context
         self._record = record
-        self._images = images
+        self._incus = context.incus.observed(record.called)
         self._store = context.outputs
 
     @property
@@ -89,12 +96,31 @@ class JobOutput:
             sources=await trio.to_thread.run_sync(self._files),
             unkeyed=unkeyed(job.spec),
         )
-        incus = self._context.incus.observed(self._record.called)
-        assert attempt.plan.output != IMAGE
-        tree = await fetch_tree(incus, attempt.plan, self._store, run=job.run)
-        done = msgspec.structs.replace(record, size=tree.size, entries=tree.entries)
-        await trio.to_thread.run_sync(self._store.publish, tree.directory, done, job.run)
+        before = await trio.to_thread.run_sync(self._store.made_by, record.key, job.id)
+        if before is not None:  # by a process that died before it could say so
+            return before.ref
+        if attempt.plan.output == IMAGE:
+            image = await self._make_image(attempt, record)
+            done = msgspec.structs.replace(record, fingerprint=image.fingerprint, size=image.size)
+            directory = await trio.to_thread.run_sync(self._store.begin, job.run)
+        else:
+            tree = await fetch_tree(self._incus, attempt.plan, self._store, run=job.run)
+            done = msgspec.structs.replace(record, size=tree.size, entries=tree.entries)
+            directory = tree.directory
+        await trio.to_thread.run_sync(self._store.publish, directory, done, job.run)
         return done.ref
+
+    async def _make_image(self, attempt: Attempt, record: OutputRecord) -> Image:
+        job = self._job
+        assert job.image is not None
+        origin = Origin(
+            owner=self._context.journal.owner, key=record.key, job=job.id, name=job.name
+        )
+        await trio.to_thread.run_sync(self._store.note_images)
+        try:
+            return await make_image(self._incus, attempt.plan, origin, minor=job.image.minor)
+        except BadImage as bad:
+            raise BadOutput(bad.brief, details=bad.details, resolution=bad.resolution) from None
 
     async def _objection(self, record: OutputRecord) -> str:
         """Why the output is not reused, "" if it can be."""
@@ -107,7 +133,12 @@ class JobOutput:
             return f"the last one is older than max_age_secs = {most}"
         if record.fingerprint:
             try:
-                await self._images.find(record.fingerprint, job.spec.instance_type)
+                # Not from the cache, which may have an image that was just deleted.
+                await retrying(
+                    partial(find_image, self._incus, record.fingerprint, job.spec.instance_type),
+                    on=AWAY_OR_UNKNOWN,
+                    secs=job.spec.deadlines.daemon_secs,
+                )
             except ImageMissing:
                 return "the last one's image was deleted"
         return ""

@@ -56,7 +56,7 @@ class Preparation:
         }
         if spec.output is None:
             return
-        output = JobOutput(self._context, record, self._images)
+        output = JobOutput(self._context, record)
         fingerprint = ""  # of an image that is an input, the key has that input's key
         if isinstance(spec.image, str):
             fingerprint = (await job_image(self._images, record, spec)).fingerprint

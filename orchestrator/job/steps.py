@@ -228,22 +228,26 @@ class Steps:
 
     async def _publish(self) -> None:
         record = self._record
-        ended = partial(
-            ev.ResultCollected,
-            **record.next(),
-            exit_code=0,
-            warnings=record.job.warnings,
-            tests=record.job.tests,
-        )
-        output = JobOutput(self._context, record, self._images)
+        output: OutputRef | None = None
+        outcome, message, hint = Outcome.PASSED, "test passed", ""
         try:
-            ref = await output.publish(self._attempts.current())
+            publication = JobOutput(self._context, record)
+            output = await publication.publish(self._attempts.current())
         except BadOutput as bad:
+            outcome, hint = Outcome.FAILED, bad.resolution
             message = f"the command passed, but its output cannot be kept: {bad.brief}"
-            event = ended(outcome=Outcome.FAILED, message=message, hint=bad.resolution)
-        else:
-            event = ended(outcome=Outcome.PASSED, message="test passed", output=ref)
-        await record.emit(event)
+        await record.emit(
+            ev.ResultCollected(
+                **record.next(),
+                outcome=outcome,
+                exit_code=0,
+                message=message,
+                hint=hint,
+                warnings=record.job.warnings,
+                output=output,
+                tests=record.job.tests,
+            )
+        )
 
     def _run_secs(self, plan: Plan) -> float:
         """What is left of the host's limit; at least the margin, for a job that is adopted late."""

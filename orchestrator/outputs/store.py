@@ -19,12 +19,13 @@ from orchestrator.slow_files import sync_file_system
 from states.events import OutputRef
 
 NEW = ".new-"
+_IMAGES = ".images"  # there since the first image was made
 RECORD, TREE, USED = "output.json", "tree", "used"
 MAX_FILES = 2000  # of the workspace, that a record lists
 
 
 class OutputRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an output; `size` in bytes, of a tree.
+    """What is known of an output; `size` in bytes.
 
     `name` and `workspace` are the maker's. `parts` are those of the key, `sources` the hashes of
     the workspace's files that the maker saw, if they are few. `unkeyed` is what the maker could use
@@ -84,6 +85,10 @@ class OutputStore:
         found = [record for path in self._named(f"{key}.*") if (record := read_record(path))]
         return max(found, key=lambda record: record.at, default=None)
 
+    def made_by(self, key: str, job: str) -> OutputRecord | None:
+        """The output with this key that this job made; None if there is none."""
+        return read_record(self.directory / directory_name(key, job))
+
     def last_of(self, workspace: str, name: str) -> OutputRecord | None:
         """The newest output of the job with this name; None if there is none."""
         mine = [one for one in self.all() if (one.workspace, one.name) == (workspace, name)]
@@ -105,6 +110,15 @@ class OutputStore:
         with suppress(OSError):
             return {path.name: path.stat().st_mtime for path in used.iterdir()}
         return {}
+
+    def note_images(self) -> None:
+        """Note that there may be images in Incus from now on, which only a daemon can delete."""
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        (self.directory / _IMAGES).touch()
+
+    def has_images(self) -> bool:
+        """Whether an image was ever made, even if none became an output."""
+        return (self.directory / _IMAGES).exists()
 
     def begin(self, run: str) -> Path:
         """A new directory for an output that a job of this run makes, with an empty tree.

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from orchestrator.image.derived import delete_unneeded
+from orchestrator.journal import open_journal
 from tests.integration.command import Command
 from tests.integration.lab import lab as lab
 from tests.integration.private_daemon import daemon as daemon
@@ -17,6 +19,15 @@ def runs(tmp_path: Path) -> Iterator[Runs]:
     made = Runs(tmp_path)
     yield made
     assert [] == trio.run(made.instances)
+
+
+@pytest.fixture
+def images(runs: Runs) -> Iterator[None]:
+    """No image that a job of `runs` left outlives the test."""
+    yield
+    with open_journal(runs.root.journal) as journal:
+        owner = journal.owner
+    trio.run(delete_unneeded, runs.incus, owner, lambda origin, fingerprint: False)
 
 
 @pytest.fixture

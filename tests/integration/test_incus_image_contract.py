@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.incus.errors import (
     IncusError,
+    InstanceNotFound,
 )
 from tests.integration.lab import IMAGE, Lab, on_the_program_too, said
 
@@ -144,3 +145,51 @@ async def test_import_refuses_what_is_no_image(lab: Lab, tmp_path: Path) -> None
         with pytest.raises(IncusError) as error:
             await lab.run("image", "import", "--quiet", str(tmp_path / name), "local:")
         assert problem == said(error)
+
+
+@on_the_program_too
+async def test_a_stopped_instance_becomes_an_image(lab: Lab) -> None:
+    """With its files and the given properties, and with nothing of its config and devices."""
+    name = await lab.started(config={"user.mine": "1"})
+    await lab.exec(name, "sh", "-c", "echo kept > /usr/local/kept")
+    properties = (f"made.by={lab.owner}", "description=x = y")
+    publish = ("publish", "--quiet", "--compression", "none", f"local:{name}", "local:")
+    with pytest.raises(IncusError) as running:
+        await lab.run(*publish, *properties)
+    assert said(running).startswith("The instance is currently running")
+    await lab.run("stop", "--quiet", "--force", f"local:{name}")
+    fingerprints: list[str] = []
+    try:
+        for _ in range(2):
+            await lab.run(*publish, *properties)
+        images = [
+            image
+            for image in await lab.query("/1.0/images", recursion="1")
+            if image["properties"].get("made.by") == lab.owner
+        ]
+        fingerprints = [image["fingerprint"] for image in images]
+        # The time is part of an image: the same guest makes two.
+        assert 2 == len(set(fingerprints))
+        assert ([], "x = y", "1") == (
+            images[0]["aliases"],
+            images[0]["properties"]["description"],
+            images[0]["properties"]["pikaci.contract"],
+        )
+        await lab.run("delete", "--quiet", f"local:{name}")
+        copy = await lab.started(image=fingerprints[0])
+        seen = await lab.exec(copy, "cat", "/usr/local/kept")
+        config = (await lab.instance(copy))["config"]
+    finally:
+        for fingerprint in fingerprints:
+            await lab.run("image", "delete", "--quiet", f"local:{fingerprint}")
+
+    assert b"kept\n" == seen.stdout
+    assert "user.mine" not in config
+    # The image may be deleted while guests from it run.
+    assert b"kept\n" == (await lab.exec(copy, "cat", "/usr/local/kept")).stdout
+
+
+async def test_publishing_what_is_not_there(lab: Lab) -> None:
+    """A missing instance is told as such."""
+    with pytest.raises(InstanceNotFound):
+        await lab.run("publish", "--quiet", f"local:{lab.name()}", "local:")

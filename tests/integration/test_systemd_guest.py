@@ -16,7 +16,7 @@ from orchestrator.incus import Deadline, Incus
 from orchestrator.incus.instances import instance_status
 from orchestrator.settings import open_incus
 from states.outcome import Outcome
-from states.spec import JobSpec
+from states.spec import JobSpec, OutputOf
 from tests.calls import call
 from tests.integration.running import Runs, output_of
 
@@ -135,3 +135,17 @@ async def test_a_job_outlives_the_agent_that_started_it(incus: Incus, mode: str,
 
     assert code == done.exit_code
     assert (code == 0) == (b"\ndone\n" in done.stdout)
+
+
+@pytest.mark.usefixtures("images")
+async def test_its_guest_becomes_an_image_with_a_new_machine_id(incus: Incus, runs: Runs) -> None:
+    """And with a journal of its own; each guest from the image has another id."""
+    look = "cat /etc/machine-id; ls /var/log/journal"
+    made = JobSpec(command=look, image=SYSTEMD.alias, run_as_root=True, output="image", sources=())
+    use = JobSpec(command=look, image=OutputOf("made"), run_as_root=True)
+    jobs = await runs.run({"made": made, "one": use, "other": use})
+
+    ids = [output_of(jobs[name]).decode().split() for name in ("made", "one", "other")]
+    # The id, and the directory of the journal that is called by it.
+    assert all(id == journal for id, journal in ids)
+    assert 3 == len({id for id, _ in ids})

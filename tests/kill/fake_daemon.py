@@ -1,7 +1,7 @@
 """The fake Incus behind a socket: it lives in the test's process, its clients in others.
 
 A client says what it wants, and then `go`. One that dies before the `go` has killed itself with
-its request on its way: an operation (create, start, delete) is then carried out a while later, as
+its request on its way: an operation (create, publish, ...) is then carried out a while later, as
 a real daemon may do, and nobody hears of it. An exec goes on or ends with its client. A client of
 a process that was killed alone outlives it; one of a killed group dies too.
 """
@@ -22,7 +22,7 @@ from orchestrator.incus import Completed, Feed, Sink
 
 # Longer than a job of the tests takes: what comes late is not swept by the way.
 LATE_SECS = 0.7
-_OPERATIONS = ("create", "start", "delete")
+_OPERATIONS = ("create", "start", "stop", "delete", "publish")
 _GO = b"\0"
 
 

@@ -138,11 +138,13 @@ def effect_of(argv: Sequence[str]) -> str:
     if verb != "exec":
         return verb
     words = argv[argv.index("--") + 1 :]
-    for script in ("ready", "collect", "output"):
+    for script in ("ready", "collect", "output", "clean"):
         if f"pikaci-{script}" in words:
             return script
     if contract().egress.program in words:
         return "egress"
+    if contract().runner not in words:
+        return words[0]
     behind = words[words.index(contract().runner) + 1 :]
     return behind[0] if behind else "run"
 

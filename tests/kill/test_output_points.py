@@ -71,8 +71,8 @@ def faults(scene: Scene, runs: int = 1) -> Iterator[str]:
             if len(ends) != 1 or job.verdict != "passed":
                 why = job.failure.message if job.failure else ""
                 yield f"{job.name} ended {len(ends)} times, as {job.verdict}: {why}"
-            if job.name == "use" and b"made" not in _log(job):
-                yield f"the log is {_log(job)!r}"
+            if job.name == "use" and b"made" not in log_of(job):
+                yield f"the log is {log_of(job)!r}"
     outputs = OutputStore(scene.root.outputs).all()
     if len(outputs) != 1:
         yield f"there are {len(outputs)} outputs"
@@ -81,7 +81,7 @@ def faults(scene: Scene, runs: int = 1) -> Iterator[str]:
             yield "the output is not what was made"
 
 
-def _log(job: Job) -> bytes:
+def log_of(job: Job) -> bytes:
     return (Path(job.artifacts or "") / "guest.log").read_bytes()
 
 

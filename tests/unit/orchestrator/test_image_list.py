@@ -54,6 +54,22 @@ old                       030303030303  container  none (no)    3 MiB   400 d
     assert all(len(line) <= 80 for line in shown.splitlines())
 
 
+def test_an_output_shows_its_job() -> None:
+    """Who made it stands for an alias; documents have the key too."""
+    origin = {"owner": "me", "key": "k" * 64, "job": "4nf6ddqm.1", "name": "toolchain"}
+    properties = {f"pikaci.output.{name}": value for name, value in origin.items()}
+    made = image(12, properties={"pikaci.contract": "1", **properties})
+    partly = image(13, properties={"pikaci.contract": "1", "pikaci.output.key": "k"})
+    (row, other) = rows([made, partly])
+
+    assert ("4nf6ddqm.1", "toolchain", "k" * 64) == (row.job, row.job_name, row.key)
+    assert (None, None, None) == (other.job, other.job_name, other.key)
+    lines = table([row, other], NOW).splitlines()
+    assert lines[1].startswith("toolchain (4nf6ddqm.1)    121212121212")
+    assert lines[2].startswith("-  ")
+    assert all(len(line) <= 80 for line in lines)
+
+
 def test_no_images() -> None:
     """What to type then."""
     assert "there are no images; `pikaci image build` builds one" == table([])
