@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 import trio
@@ -68,7 +69,8 @@ class JournalWriter:
         self._lock = trio.Lock()
         self._open_batch: list[_Part] = []
         self._untold: deque[ev.Entry] = deque()
-        self._endings: dict[str, trio.Event] = {}
+        # As long as somebody waits for them.
+        self._endings: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
         self._observers: list[Callable[[ev.Entry], None]] = []
         self.observer_error: Exception | None = None
 
@@ -84,7 +86,10 @@ class JournalWriter:
 
         Get it before you look whether the job has ended; then you miss nothing.
         """
-        return self._endings.setdefault(job, trio.Event())
+        ending = self._endings.get(job)
+        if ending is None:
+            ending = self._endings[job] = trio.Event()
+        return ending
 
     def note(self, entry: ev.AnyNote) -> None:
         """Add a note that may be lost in a crash: it becomes durable with the next append."""
