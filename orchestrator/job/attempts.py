@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import trio
+
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.attempt import Attempt
 from orchestrator.attempt.intents import IntentSwitch
@@ -56,6 +58,15 @@ class Attempts:
             job = self._record.job
             self.begun = self._make(job.attempt, job.image, datetime.now(UTC))
         return self.begun
+
+    async def has_ended(self) -> bool:
+        """Whether the current attempt's instance was released, by a process that died since.
+
+        Its name is used up: there must be another attempt.
+        """
+        job, journal = self._record.job, self._context.journal
+        name = instance_name(journal.owner, job.id, job.attempt)
+        return self.begun is None and await trio.to_thread.run_sync(journal.had_lease, name)
 
     def plan_again(self) -> None:
         """Plan the current attempt anew, in its instance, with what is known of the outside now."""

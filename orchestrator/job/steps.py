@@ -116,6 +116,9 @@ class Steps:
     async def _create(self) -> None:
         spec = self._record.job.spec
         assert spec is not None
+        if self._adopted and await self._attempts.has_ended():
+            await self._record.emit(ev.Restarted(**self._record.next()))
+            return
         resolved = self._context.resolved(self._record.job)
         image = await job_image(self._images, self._record, resolved)
         needs_egress(image, spec)

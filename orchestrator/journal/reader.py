@@ -299,6 +299,10 @@ class JournalReader:
         )
         return [(row[-2], job_row(row[:-2]), _event(row[-1])) for row in rows]
 
+    def had_lease(self, instance: str) -> bool:
+        """Whether a lease of this instance was ever opened."""
+        return bool(self._select("SELECT 1 FROM leases WHERE instance = ?", (instance,)))
+
     def open_leases(self) -> list[Lease]:
         """The open leases, the oldest first."""
         with reading(self._path):

@@ -199,12 +199,12 @@ async def test_a_signed_image_is_not_asked_for(host: Host, autojump_clock: MockC
 
 def test_the_dry_run_shows_the_listening_too() -> None:
     """What is printed of a VM's job is what runs: the monitor is a command of it."""
-    from orchestrator.cli.dry_run import _shown
+    from orchestrator.cli.dry_run import _planned, _shown
 
     for instance_type, count in ((InstanceType.CONTAINER, 0), (VM, 1)):
         spec = JobSpec(command="true", instance_type=instance_type)
         plan = make_plan(spec, sample_remote_context())
-        shown = _shown("job", plan)
+        shown = _shown(_planned("job", plan))
         line = shlex.join(
             ["incus", "monitor", "--project", "pikaci", *commands.monitor(plan).args[1:]]
         )

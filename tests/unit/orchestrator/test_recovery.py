@@ -111,6 +111,27 @@ async def test_an_instance_half_made_is_released_and_the_job_tried_again(
         assert nothing_left(rig)
 
 
+async def test_an_instance_that_a_dead_resume_released_is_not_asked_for_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Its name is used up: the job is tried again in an instance of another name, and not lost."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.late("create", secs=1e9)
+
+        def asked(job: Job) -> bool:
+            return job.state is State.ARTIFACTS_RESET and bool(rig.journal.open_leases())
+
+        await die_when(rig, JobSpec(command="true"), asked)
+        (lease,) = rig.journal.open_leases()
+        # A resume deleted it, and died before it began another attempt.
+        await rig.journal.append(ev.LeaseEnded(job="r.1", instance=lease.instance, **now()))
+        await go_on(rig)
+
+        job = rig.journal.job("r.1")
+        assert (Outcome.PASSED, 2, 0) == (job.outcome, job.attempt, job.retries)
+        assert nothing_left(rig)
+
+
 async def test_an_earlier_attempt_s_lease_ends_after_the_job(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
