@@ -45,12 +45,13 @@ async def decode_body(request: Request, type: type[_T]) -> _T:
         )
     body = await request.body()
     try:
-        return msgspec.json.decode(body, type=type)
-    except msgspec.ValidationError as error:
-        raise_all(_mistakes(body, type))
-        raise Problem(
-            422, f"the body: {error}", resolution="/v1/openapi.json has its form"
-        ) from None
+        try:
+            return msgspec.json.decode(body, type=type)
+        except msgspec.ValidationError as error:
+            raise_all(_mistakes(body, type))
+            raise Problem(
+                422, f"the body: {error}", resolution="/v1/openapi.json has its form"
+            ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(
             400, f"the body is not JSON: {error}", resolution="send JSON in UTF-8"
@@ -58,7 +59,10 @@ async def decode_body(request: Request, type: type[_T]) -> _T:
 
 
 def _mistakes(body: bytes, type: Any) -> list[SpecError]:
-    """What is wrong with a body; nothing if its numbers or its depth are beyond any type."""
+    """What is wrong with a body; nothing if its numbers or its depth are beyond any type.
+
+    `UnicodeDecodeError` if its text is not UTF-8, which a decoder that stops early does not see.
+    """
     try:
         return mistakes(msgspec.json.decode(body), type)
     except (msgspec.DecodeError, RecursionError):
