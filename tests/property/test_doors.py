@@ -41,8 +41,14 @@ def of_this_host(spec: JobSpec) -> JobSpec:
     mounts = tuple(Mount("/usr", mount.path) for mount in spec.mounts)
     command = spec.command if spec.writable_workspace else "true"
     changes = {
-        **{"command": command, "secrets": {}, "mounts": mounts, "network": "none"},
-        **{"image": "pikaci/dev", "egress": (), "host_mirrors": False, **here},
+        "command": command,
+        "secrets": {},
+        "mounts": mounts,
+        "network": "none",
+        "image": "pikaci/dev",
+        "egress": (),
+        "host_mirrors": False,
+        **here,
     }
     return msgspec.structs.replace(spec, **changes)
 
