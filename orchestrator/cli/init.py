@@ -52,7 +52,7 @@ def command(workspace: Path | None, only_print: bool, output: str) -> int:
     file = directory / JOB_FILE
     if not only_print and os.path.lexists(file):
         raise _there(file)
-    found = detect(Tree(dict(_read(directory))))
+    found = detect(Tree(dict(_read(directory)), has_commit=_has_commit(directory)))
     if not found.jobs:
         raise UsageError(
             f"{directory}: nothing was recognised that says how to test it",
@@ -108,6 +108,17 @@ def _job_file_above(directory: Path) -> Path | None:
     except UsageError:
         return None
     return file if os.path.lexists(file := workspace / JOB_FILE) else None
+
+
+def _has_commit(directory: Path) -> bool:
+    """Whether the directory is the root of a repository with a commit, as far as a look tells."""
+    from orchestrator.git.repository import Unreadable, repository_at
+
+    try:
+        repository = repository_at(directory)
+        return repository is not None and repository.head() is not None
+    except Unreadable:
+        return False
 
 
 def _read(directory: Path) -> Iterator[tuple[str, str]]:

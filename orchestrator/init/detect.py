@@ -51,6 +51,7 @@ def detect(tree: Tree) -> Findings:
         kind=" and ".join(one.kind for one in found if one.jobs),
         jobs=tuple(job for one in found for job in one.jobs),
         notes=tuple(notes),
+        git=any(one.git for one in found),
     )
 
 

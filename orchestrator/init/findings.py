@@ -21,12 +21,14 @@ class Job:
 class Findings:
     """`jobs` in the order in which they depend on each other.
 
-    `kind` is what they are for ("Python"), `notes` what was not understood, a line each.
+    `kind` is what they are for ("Python"), `notes` what was not understood, a line each. `git` if
+    the jobs need the `.git` of the snapshot.
     """
 
     kind: str
     jobs: tuple[Job, ...] = ()
     notes: tuple[str, ...] = ()
+    git: bool = False
 
 
 TOOLCHAIN, DEPS, TEST = "toolchain", "deps", "test"

@@ -67,10 +67,12 @@ def python(tree: Tree) -> Findings | None:
     compiled = _is_compiled(tree, build)
     deps = _deps(tree, pyproject, needs, build, setup, compiled)
     jobs = [toolchain("Python's headers", apt("python3-dev"))] if compiled else []
-    test = _test(tree, pyproject, needs, build, compiled)
+    versioned = bool(_SCM.search(" ".join(build) + tree.text("setup.py") + tree.text("setup.cfg")))
+    git = versioned and tree.has_commit
+    test = _test(tree, needs, build, compiled, pretend=versioned and not git)
     notes = [*deps.notes, *needs.notes, *_notes(tree, pyproject, build, needs)]
     jobs += [_deps_job(deps, compiled), test]
-    return Findings("Python", tuple(jobs), tuple(dict.fromkeys(notes)))
+    return Findings("Python", tuple(jobs), tuple(dict.fromkeys(notes)), git)
 
 
 def _deps(
@@ -208,10 +210,11 @@ def _folded(args: list[str]) -> str:
 
 def _test(
     tree: Tree,
-    pyproject: dict[str, object],
     needs: TestNeeds,
     build: list[str],
     compiled: bool,
+    *,
+    pretend: bool,
 ) -> Job:
     keys: dict[str, Value] = {"image": output_of(TOOLCHAIN)} if compiled else {}
     keys["mounts"] = mount_of(DEPS, VENV)
@@ -226,8 +229,8 @@ def _test(
         comment = "Every module compiles; no tests were found."
     keys |= {"command": script(lines), "scratch": True}
     env: dict[str, str] = {"PYTHONPATH": SITE} if build else {}
-    if _SCM.search(" ".join(build) + tree.text("setup.py") + tree.text("setup.cfg")):
-        env["SETUPTOOLS_SCM_PRETEND_VERSION"] = "0.0.0"  # there is no .git in a guest
+    if pretend:
+        env["SETUPTOOLS_SCM_PRETEND_VERSION"] = "0.0.0"  # there is no .git to ask
     if any(re.match(r"pbr\b", one) for one in build) or "pbr" in tree.text("setup.py"):
         env["PBR_VERSION"] = "0.0.0"
     if any(one.startswith("poetry-dynamic-versioning") for one in build):

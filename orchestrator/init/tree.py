@@ -34,10 +34,12 @@ READ = (
 class Tree:
     """`files` are the paths, relative to the workspace, with their text: "" if it was not read.
 
-    Nobody vouches for the files: text that cannot be parsed counts as empty.
+    Nobody vouches for the files: text that cannot be parsed counts as empty. `has_commit` if the
+    workspace is the root of a git repository with a commit.
     """
 
     files: Mapping[str, str]
+    has_commit: bool = False
 
     def __contains__(self, path: str) -> bool:
         return path in self.files

@@ -17,12 +17,20 @@ _HEAD = """\
 # for {kind}; it is yours to change. The keys: docs/job-file.md.
 schema = 1
 """
+_GIT = """\
+# The project's version comes from git: jobs find a .git with the commit and its tags.
+[snapshot]
+git = true
+"""
 _WIDTH = 100
 
 
 def write(found: Findings) -> str:
     """A job file with the jobs, and what was not understood at its end."""
-    parts = [_HEAD.format(kind=_one_line(found.kind)), *(_job(job) for job in found.jobs)]
+    parts = [_HEAD.format(kind=_one_line(found.kind))]
+    if found.git:
+        parts.append(_GIT)
+    parts += [_job(job) for job in found.jobs]
     if found.notes:
         parts.append("\n".join(["# Not understood:", *(_comment(f"- {n}") for n in found.notes)]))
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.init import Findings, Job, Tree, detect
+from orchestrator.init import Findings, Job, Tree, detect, write
 from orchestrator.init.tree import READ
 from tests.unit.orchestrator.init import trees
 
@@ -48,6 +48,17 @@ def test_a_python_project_s_tests_run_on_the_project_as_it_is() -> None:
     assert "0.0.0" == env["SETUPTOOLS_SCM_PRETEND_VERSION"]
     assert "--no-index --no-deps" in command(trees.GROUPED, "test")
     assert "python -m pytest tests" in command(trees.GROUPED, "test")
+
+
+def test_a_version_comes_from_git_if_there_is_a_commit() -> None:
+    """Then nothing pretends one, and a project that does not ask git gets no `.git`."""
+    found = detect(Tree(trees.GROUPED, has_commit=True))
+
+    assert found.git
+    assert {"PYTHONPATH": "/tmp/site"} == found.jobs[-1].keys["env"]
+    assert "[snapshot]\ngit = true\n" in write(found)
+    assert not detect(Tree(trees.GROUPED)).git
+    assert not detect(Tree(trees.NPM, has_commit=True)).git
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -116,3 +117,17 @@ def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
 
     assert 2 == code
     assert "--workspace /no/such: there is no such directory" in errors
+
+
+def test_a_repository_with_a_commit_is_used_for_the_version(tmp_path: Path) -> None:
+    """Before the first commit there is nothing to ask; a broken repository is none."""
+    pyproject = '[build-system]\nrequires = ["setuptools-scm"]\n'
+    directory = project(tmp_path, **{"pyproject.toml": pyproject})
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(directory))
+
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    assert "[snapshot]" not in init(directory, "--print")[1]
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "a"], check=True)
+    assert "[snapshot]\ngit = true\n" in init(directory, "--print")[1]
+    (directory / ".git" / "HEAD").write_text("nothing")
+    assert "[snapshot]" not in init(directory, "--print")[1]
