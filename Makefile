@@ -9,10 +9,10 @@ WORKERS ?= 4
 # Some container images set it; then every test process would compile all code again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help run setup venv nix browser test coverage lint format docs lock clean
+.PHONY: help run setup venv nix browser test test-projects coverage lint format docs lock clean
 
 help:  ## List the targets
-	@sed -nE 's/^([a-z]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 run: setup  ## Run this project's own jobs in real guests
 	@$(BIN)/pikaci run
@@ -39,6 +39,9 @@ endif
 # Apart from `test`: no check depends on it, and the tests in Python take up to 40 % longer with it.
 coverage: MEASURE := --cov
 coverage: test  ## Run all tests, and list the lines and branches that none of them reaches
+
+test-projects: setup  ## Run the tests of other people's projects in guests, and compare
+	@$(BIN)/pytest tests/projects -m '' --numprocesses 2
 
 nix:
 	@.ci/nix
