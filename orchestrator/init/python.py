@@ -2,7 +2,9 @@
 
 The dependencies are installed into a virtual environment, without the project: so it is made again
 only when the files change that name them. The test job then installs the project as it is, without
-a network, and the tests find its metadata and its compiled parts.
+a network, and the tests find its metadata and its compiled parts. The environment looks for the
+project where that job puts it, ahead of everything else: also in processes that tests start with a
+`PYTHONPATH` of their own, and if a dependency needs a released version (pytest needs pluggy).
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def python(tree: Tree) -> Findings | None:
     git = versioned and tree.has_commit
     test = _test(tree, needs, build, compiled, pretend=versioned and not git)
     notes = [*deps.notes, *needs.notes, *_notes(tree, pyproject, build, needs)]
-    jobs += [_deps_job(deps, compiled), test]
+    jobs += [_deps_job(deps, build, compiled), test]
     return Findings("Python", tuple(jobs), tuple(dict.fromkeys(notes)), git)
 
 
@@ -180,12 +182,15 @@ def _requirements(tree: Tree, path: str, deps: _Install, *, has_project: bool) -
     deps.args.append(f"-r {shlex.quote(copy)}")
 
 
-def _deps_job(deps: _Install, compiled: bool) -> Job:
+def _deps_job(deps: _Install, build: list[str], compiled: bool) -> Job:
     literal = [shlex.quote(one) for one in dict.fromkeys(deps.literal)]
     args = [*dict.fromkeys(deps.args), *literal]
     lines = [f"python3 -m venv {VENV}", f"PATH={VENV}/bin:$PATH", "pip install -q uv", *deps.lines]
     if args:
         lines.append(f"uv pip install --python {VENV}/bin/python {_folded(args)}")
+    if build:
+        lines.append(f"echo \"import sys; sys.path.insert(0, '{SITE}')\" > /tmp/project.pth")
+        lines.append(f"cp /tmp/project.pth {VENV}/lib/python3*/site-packages")
     keys: dict[str, Value] = {"image": output_of(TOOLCHAIN)} if compiled else {}
     keys |= {"command": script(lines), "egress": ["*"]}
     if not deps.whole:
@@ -218,7 +223,7 @@ def _test(
 ) -> Job:
     keys: dict[str, Value] = {"image": output_of(TOOLCHAIN)} if compiled else {}
     keys["mounts"] = mount_of(DEPS, VENV)
-    lines = [f"PATH={VENV}/bin:$PATH"]
+    lines = [f"PATH={SITE}/bin:{VENV}/bin:$PATH" if build else f"PATH={VENV}/bin:$PATH"]
     if build:
         lines.append(f"pip install -q --no-index --no-deps --no-build-isolation --target {SITE} .")
     if needs.has_tests:
@@ -228,7 +233,7 @@ def _test(
         lines.append("python -m compileall -q .")
         comment = "Every module compiles; no tests were found."
     keys |= {"command": script(lines), "scratch": True}
-    env: dict[str, str] = {"PYTHONPATH": SITE} if build else {}
+    env: dict[str, str] = {}
     if pretend:
         env["SETUPTOOLS_SCM_PRETEND_VERSION"] = "0.0.0"  # there is no .git to ask
     if any(re.match(r"pbr\b", one) for one in build) or "pbr" in tree.text("setup.py"):
