@@ -41,7 +41,7 @@ coverage: MEASURE := --cov
 coverage: test  ## Run all tests, and list the lines and branches that none of them reaches
 
 test-projects: setup  ## Run the tests of other people's projects in guests, and compare
-	@$(BIN)/pytest tests/projects -m '' --numprocesses 2
+	@$(BIN)/pytest tests/projects -m '' -o faulthandler_timeout=0 --numprocesses 2
 
 nix:
 	@.ci/nix
