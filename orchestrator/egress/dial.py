@@ -5,8 +5,6 @@ Where the host itself goes out through a proxy, that one resolves names, and onl
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,11 +14,10 @@ import trio
 from orchestrator.egress.errors import NoConnection, Refused, TooLate
 from orchestrator.egress.host_proxy import HostProxies, HostProxy
 from orchestrator.egress.own_addresses import own_kind
+from orchestrator.egress.resolve import Resolver, words
 from states.egress import PRIVATE, Address, Rules, address_of, authority, embedded, refused_kind
 
-RESOLVE_SECS = 20.0
 CONNECT_SECS = 30.0
-MOST_ADDRESSES = 8
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class Dialer:
         self._mirrors = frozenset(mirrors)
         self._proxies = proxies
         self._key = key
+        self._resolver = Resolver()
 
     def check(self, target: Target) -> HostProxy | None:
         """The host's proxy for an allowed target, None for none. Raises `Refused`."""
@@ -61,7 +59,7 @@ class Dialer:
         """A connection to a target that passed `check`, without a proxy. Raises `NoConnection`."""
         allowed: list[Address] = []
         refused: list[NoConnection] = []
-        for address in await _resolve(target.host, target.port, str(target)):
+        for address in await self._resolver.resolve(target.host, target.port, str(target)):
             try:
                 self._check_address(target, address)
             except Refused as error:
@@ -89,26 +87,8 @@ class Dialer:
 async def connect_to_proxy(proxy: HostProxy) -> trio.SocketStream:
     """A connection to the host's own proxy. Raises `NoConnection`."""
     name = f"the host's proxy {proxy}"
-    addresses = await _resolve(proxy.host, proxy.port, name)
+    addresses = await Resolver().resolve(proxy.host, proxy.port, name)
     return await _connect(addresses, proxy.port, name)
-
-
-async def _resolve(host: str, port: int, name: str) -> list[Address]:
-    try:
-        with trio.fail_after(RESOLVE_SECS):
-            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except trio.TooSlowError:
-        raise TooLate(f"{name} was not resolved within {RESOLVE_SECS:g} s") from None
-    except (OSError, UnicodeError) as error:
-        raise NoConnection(f"{name} cannot be resolved: {_words(error)}") from None
-    addresses = [
-        ipaddress.ip_address(str(where[0]).partition("%")[0])
-        for family, _, _, _, where in found
-        if family in (socket.AF_INET, socket.AF_INET6)
-    ]
-    if not addresses:
-        raise NoConnection(f"{name} has no address")
-    return list(dict.fromkeys(addresses))[:MOST_ADDRESSES]
 
 
 async def _connect(addresses: list[Address], port: int, name: str) -> trio.SocketStream:
@@ -121,7 +101,7 @@ async def _connect(addresses: list[Address], port: int, name: str) -> trio.Socke
         except trio.TooSlowError:
             failure = TooLate(f"{name} cannot be reached: {address} does not answer")
         except OSError as error:
-            failure = NoConnection(f"{name} cannot be reached: {_words(error)}")
+            failure = NoConnection(f"{name} cannot be reached: {words(error)}")
     raise failure
 
 
@@ -135,14 +115,3 @@ async def _connect_to(address: Address, port: int) -> trio.SocketStream:
         connecting.close()
         raise
     return trio.SocketStream(connecting)
-
-
-def _strerror(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _words(error: Exception) -> str:
-    # trio's words repeat the address; a resolver's errors have numbers of their own.
-    number = error.errno if isinstance(error, OSError) else None
-    text = os.strerror(number) if number and number > 0 else _strerror(error)
-    return "".join(char if " " <= char <= "~" else "?" for char in text)
