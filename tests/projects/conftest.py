@@ -1,12 +1,24 @@
-"""Prints the figures of the projects that were tried."""
+"""A workspace that leaves nothing behind; and the figures of the projects that were tried."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.projects.workspace import Workspace
+
 _HEAD = ("project", "lines of the job file", "cold (s)", "second (s)", "guest", "host")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    """A directory that the test makes, with a state root; it is emptied behind the test."""
+    made = Workspace(tmp_path)
+    yield made
+    made.clean_up()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

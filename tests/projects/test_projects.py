@@ -5,118 +5,24 @@ Plain `pytest` and CI run the small ones; `make test-projects` runs all, and pri
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orchestrator.journal import open_journal
 from tests.projects.counts import count
 from tests.projects.fetch import cache_directory, fetch, unpack
 from tests.projects.host import run_on_host
 from tests.projects.project import Project, projects
+from tests.projects.workspace import Workspace
 
-PIKACI = str(Path(sys.executable).with_name("pikaci"))
-# A cold run downloads a toolchain, makes an image of it, and builds.
-SECS = 1800
 MOST_LINES = 25
 TEST = "test"
 # What an sdist has so that it needs no repository.
 _INSTEAD_OF_GIT = ("PKG-INFO", "*.egg-info", "src/*.egg-info")
 
 pytestmark = pytest.mark.incus
-
-
-class Workspace:
-    """A project's sources, with pikaci in a state root of its own."""
-
-    def __init__(self, project: Project, base: Path) -> None:
-        self.project = project
-        self.directory = base / project.name
-        self._env = {**os.environ, "PIKACI_STATE_ROOT": str(base / "root"), "TERM": "dumb"}
-        self._root = base / "root"
-        unpack(fetch(project, cache_directory()), self.directory)
-        if project.tag:
-            _make_repository(self.directory, project.tag)
-
-    def call(self, *words: str, codes: tuple[int, ...] = (0,)) -> str:
-        """The stdout of a command of pikaci, which must exit with one of the codes."""
-        done = subprocess.run(
-            [PIKACI, *words],
-            cwd=self.directory,
-            env=self._env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECS,
-        )
-        assert done.returncode in codes, f"{words}: {done.returncode}\n{self._tails(done.stderr)}"
-        return done.stdout
-
-    def run(self) -> Run:
-        """Run all jobs."""
-        begun = time.monotonic()
-        document = json.loads(self.call("run", "--output", "json", codes=(0, 1)))
-        return Run(self.project, document, time.monotonic() - begun)
-
-    def clean_up(self) -> None:
-        """Delete what pikaci made, images too; no instance may be left."""
-        if not (self._root / "journal.sqlite3").exists():
-            return
-        self.call("gc", "--keep", "0")
-        with open_journal(self._root / "journal.sqlite3") as journal:
-            assert [] == journal.open_leases()
-            owner = f"pikaci.output.owner={journal.owner}"
-        incus = ("incus", "image", "--project", "pikaci")
-        listed = subprocess.run(
-            [*incus, "list", owner, "-f", "csv", "-c", "f"],
-            capture_output=True, text=True, check=True, timeout=60,
-        )  # fmt: skip
-        for fingerprint in listed.stdout.split():
-            subprocess.run([*incus, "delete", fingerprint], check=True, timeout=SECS)
-
-    def _tails(self, errors: str) -> str:
-        logs = sorted(self._root.glob("jobs/*/attempt-*/guest.log"))
-        return "\n".join(
-            [errors[-2000:], *(log.read_text(errors="replace")[-2000:] for log in logs)]
-        )
-
-
-class Run:
-    """What became of the jobs of a run, and how long it took in seconds."""
-
-    def __init__(self, project: Project, document: Any, secs: float) -> None:
-        self.secs = secs
-        jobs = {job["name"]: job for job in document["jobs"]}
-        self.reused = {name for name, job in jobs.items() if job["state"] == "reused"}
-        self.built = set(jobs) - self.reused
-        self.not_passed = {
-            name: job["message"] for name, job in jobs.items() if job["verdict"] != "passed"
-        }
-        log = jobs[TEST]["log"]
-        assert log is not None, f"the tests were not run: {self.not_passed}"
-        self.log = Path(log).read_text(errors="replace")
-        self.counts = count(project.counts, self.log)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Callable[[Project], Workspace]]:
-    """Makes a project's workspace, and cleans up behind it."""
-    made: list[Workspace] = []
-
-    def make(project: Project) -> Workspace:
-        made.append(Workspace(project, tmp_path))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.clean_up()
 
 
 @pytest.mark.parametrize(
@@ -128,12 +34,13 @@ def workspace(tmp_path: Path) -> Iterator[Callable[[Project], Workspace]]:
 )
 def test_the_tests_of_a_project(
     project: Project,
-    workspace: Callable[[Project], Workspace],
+    workspace: Workspace,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
     """As many pass and fail as on the host; again, only they run; a change runs what it concerns."""
-    here = workspace(project)
+    here = workspace
+    _unpack(project, here.directory)
     file = here.directory / "pikaci.toml"
     if project.job_file is None:
         here.call("init")
@@ -147,14 +54,15 @@ def test_the_tests_of_a_project(
 
     cold = here.run()
     record_property("cold", cold.secs)
-    record_property("guest", cold.counts)
+    results = count(project.counts, cold.log(TEST))
+    record_property("guest", results)
     assert set() == cold.reused
-    assert [] == [text for text in project.says if text not in cold.log]
+    assert [] == [text for text in project.says if text not in cold.log(TEST)]
 
     second = here.run()
     record_property("second", second.secs)
     assert {TEST} == second.built
-    assert cold.counts == second.counts
+    assert results == count(project.counts, second.log(TEST))
 
     if change := project.change:
         changed = here.directory / change.file
@@ -163,7 +71,7 @@ def test_the_tests_of_a_project(
         changed.write_text(before.replace(change.old, change.new))
         third = here.run()
         assert set(change.builds) == third.built
-        assert cold.counts == third.counts
+        assert results == count(project.counts, third.log(TEST))
 
     output = _on_host(project, tmp_path)
     if output is None:
@@ -171,9 +79,9 @@ def test_the_tests_of_a_project(
         return
     host = count(project.counts, output)
     record_property("host", host)
-    kinds = {*cold.counts, *host, *project.differs}
+    kinds = {*results, *host, *project.differs}
     assert project.differs == {
-        kind: more for kind in kinds if (more := cold.counts.get(kind, 0) - host.get(kind, 0))
+        kind: more for kind in kinds if (more := results.get(kind, 0) - host.get(kind, 0))
     }, output[-4000:]
     assert bool(project.differs) == bool(project.why)
 
@@ -181,10 +89,14 @@ def test_the_tests_of_a_project(
 def _on_host(project: Project, base: Path) -> str | None:
     sources = base / "host" / project.name
     sources.parent.mkdir()
-    unpack(fetch(project, cache_directory()), sources)
-    if project.tag:
-        _make_repository(sources, project.tag)
+    _unpack(project, sources)
     return run_on_host(project, sources, base / "host")
+
+
+def _unpack(project: Project, directory: Path) -> None:
+    unpack(fetch(project, cache_directory()), directory)
+    if project.tag:
+        _make_repository(directory, project.tag)
 
 
 def _make_repository(directory: Path, tag: str) -> None:
