@@ -6,6 +6,7 @@ Plain `pytest` and CI run the small ones; `make test-projects` runs all, and pri
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,11 +80,16 @@ def test_the_tests_of_a_project(
         return
     host = count(project.counts, output)
     record_property("host", host)
-    kinds = {*results, *host, *project.differs}
-    assert project.differs == {
-        kind: more for kind in kinds if (more := results.get(kind, 0) - host.get(kind, 0))
-    }, output[-4000:]
-    assert bool(project.differs) == bool(project.why)
+    assert _comparable(project, output) == _comparable(project, cold.log(TEST)), output[-4000:]
+
+
+def _comparable(project: Project, output: str) -> dict[str, int]:
+    """The counts, as if every test that may fail had passed."""
+    found = Counter(count(project.counts, output))
+    excused = sum(f"\nFAILED {name} " in output for name in project.may_fail)
+    found += Counter(passed=excused)
+    found.subtract(failed=excused)
+    return dict(+found)
 
 
 def _on_host(project: Project, base: Path) -> str | None:
