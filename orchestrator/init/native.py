@@ -48,7 +48,9 @@ def cmake(tree: Tree) -> Findings | None:
             f"CMakeLists.txt: find_package of {', '.join(missing[:8])}: if a package of Debian is"
             ' needed, install it in a job with `output = "image"`'
         )
-    job = Job(TEST, "Configures, builds and tests outside of the source tree.", keys)
+    # Many tests write beside their data.
+    keys["scratch"] = True
+    job = Job(TEST, "Configures, builds and tests; the sources are in a writable copy.", keys)
     return Findings("CMake", (job,), tuple(notes))
 
 

@@ -183,6 +183,8 @@ def test_native() -> None:
     """CMake before a makefile; what it may lack is said."""
     assert ["test"] == list(jobs(trees.CMAKE))
     assert "ctest" in command(trees.CMAKE, "test")
+    # Many tests write beside their data.
+    assert jobs(trees.CMAKE)["test"].keys["scratch"]
     assert "find_package of Boost:" in notes(trees.CMAKE)
     assert "autoreconf" in command(trees.AUTOTOOLS, "test")
     assert "wants zlib" in notes(trees.AUTOTOOLS)
