@@ -344,6 +344,7 @@ def _plan(
     host: Host, spec: JobSpec, tree: Path, fingerprint: str, owner: str, ready_secs: int
 ) -> Plan:
     """A plan for a throw-away guest, with the tree as its snapshot."""
+    assert isinstance(spec.image, str)
     plan = make_plan(
         spec,
         PlanContext(
@@ -351,7 +352,7 @@ def _plan(
             owner=owner,
             run="check",
             job=secrets.token_hex(8),
-            name="image-check",
+            name=spec.image,
             attempt=1,
             snapshot=str(tree),
             commit="",
