@@ -54,7 +54,10 @@ async def test_jobs_do_not_notice(
     gate = tmp_path / "gate"
     gate.mkdir()
     spec = JobSpec(
-        command=COUNT, artifacts=("count",), mounts=(Mount(source=str(gate), path="/mnt/gate"),)
+        command=COUNT,
+        artifacts=("count",),
+        mounts=(Mount(source=str(gate), path="/mnt/gate"),),
+        disk="2GiB",  # the daemon's pool is small
     )
     running = 0
 

@@ -23,7 +23,7 @@ from orchestrator.orchestrator import Orchestrator
 from orchestrator.session.recovery import recover
 from states import events as ev
 from states.errors import SpecError, WritableWorkspace
-from states.spec import JobSpec, Mount
+from states.spec import InstanceType, JobSpec, Mount
 from tests.quick import run_quickly
 from tests.samples import sample_event, specs
 from tests.unit.orchestrator.rig import Rig, open_rig
@@ -46,6 +46,7 @@ def of_this_host(spec: JobSpec) -> JobSpec:
         "mounts": mounts,
         "network": "none",
         "image": "pikaci/dev",
+        "instance_type": InstanceType.CONTAINER,
         "egress": (),
         "host_mirrors": False,
         **here,
