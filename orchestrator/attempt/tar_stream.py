@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 BLOCK = 512
 MAX_NAME_BYTES = 4096  # Linux has no longer path
+_MAX_TIME = 1 << 40  # seconds: no file system's times go as far
 
 
 class BadArchive(ValueError):
@@ -141,7 +142,7 @@ class TarStream:
             kind=_KINDS[kind],
             size=size,
             executable=bool(_number(block[100:108]) & 0o100),
-            modified=_number(block[136:148]),
+            modified=_time(block[136:148]),
             target=longs.get(_LONG_LINK, _text(block[157:257])),
         )
         self._begin_content(size, self._on_member(member))
@@ -181,3 +182,10 @@ def _number(field: bytes) -> int:
             raise BadArchive("a header's number cannot be read")
         return 0
     return int(digits, 8)
+
+
+def _time(field: bytes) -> int:
+    """A time; GNU's binary form also has those before the epoch. One too far away is bounded."""
+    if field[0] == 0xFF:
+        return max(int.from_bytes(field, "big", signed=True), -_MAX_TIME)
+    return min(_number(field), _MAX_TIME)

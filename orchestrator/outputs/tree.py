@@ -18,6 +18,8 @@ from states.errors import PikaciError
 MAX_ENTRIES = 1_000_000
 MAX_NAME_BYTES = 4000  # Linux has no path of 4096
 MAX_PART_BYTES = 255
+MAX_DEPTH = 200  # what deletes a tree goes down one call for each directory
+MAX_NAMES_BYTES = 512 << 20  # of all directories and links, which are kept in memory
 
 
 class BadOutput(PikaciError):
@@ -34,6 +36,7 @@ class TreeWriter:
     def __init__(self, root: Path, *, access: Access, max_bytes: int) -> None:
         self.bytes = 0
         self.entries = 0
+        self._names_bytes = 0
         self._root = os.fsencode(root)
         self._access = access
         self._max_bytes = max_bytes
@@ -74,16 +77,15 @@ class TreeWriter:
 
     def _begin(self, member: Member) -> Sink | None:
         name = self._name(member)
-        self.entries += 1
-        if self.entries > MAX_ENTRIES:
-            raise BadOutput(f"it has more than {MAX_ENTRIES} files", resolution=_LESS)
         match member.kind:
             case Kind.DIRECTORY:
-                self._make_directory(name)
+                self._make_directories(name)
                 return None
             case Kind.SYMLINK:
-                self._make_directory(os.path.dirname(name))
-                self._links.append((name, os.fsencode(member.target), member.modified))
+                self._make_directories(os.path.dirname(name))
+                target = os.fsencode(member.target)
+                self._count(len(name) + len(target))
+                self._links.append((name, target, member.modified))
                 return None
             case Kind.FILE:
                 return self._open(name, member)
@@ -103,27 +105,47 @@ class TreeWriter:
             raise BadOutput(
                 f"it has the name {_shown(name)}", resolution="use plain relative names"
             )
+        if len(parts) > MAX_DEPTH:
+            raise BadOutput(
+                f"it has more than {MAX_DEPTH} directories in one another: {_shown(name)}",
+                resolution=_LESS,
+            )
         if not name and member.kind is not Kind.DIRECTORY:
             raise BadOutput("it is not a directory", resolution="name a directory")
         return name
 
-    def _make_directory(self, name: bytes) -> None:
-        if name in self._directories:
-            return
-        self._make_directory(os.path.dirname(name))
-        path = self._root + b"/" + name
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            raise _twice(name) from None
-        self._access.give(path, 0o755)
-        self._directories.add(name)
+    def _count(self, kept: int) -> None:
+        """Count an entry, and the bytes of its names that are kept in memory."""
+        self.entries += 1
+        self._names_bytes += kept
+        if self.entries > MAX_ENTRIES:
+            raise BadOutput(f"it has more than {MAX_ENTRIES} files", resolution=_LESS)
+        if self._names_bytes > MAX_NAMES_BYTES:
+            most = size(MAX_NAMES_BYTES)
+            raise BadOutput(f"its names have more than {most}", resolution=_LESS)
+
+    def _make_directories(self, name: bytes) -> None:
+        """Make a directory and those above it. Each counts, whether the archive lists it or not."""
+        missing = []
+        while name not in self._directories:
+            missing.append(name)
+            name = os.path.dirname(name)
+        for one in reversed(missing):
+            self._count(len(one))
+            path = self._root + b"/" + one
+            try:
+                os.mkdir(path)
+            except FileExistsError:
+                raise _twice(one) from None
+            self._access.give(path, 0o755)
+            self._directories.add(one)
 
     def _open(self, name: bytes, member: Member) -> Sink:
         self.bytes += member.size
         if self.bytes > self._max_bytes:
             raise BadOutput(f"it has more than {size(self._max_bytes)}", resolution=_LESS)
-        self._make_directory(os.path.dirname(name))
+        self._make_directories(os.path.dirname(name))
+        self._count(0)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._file = os.open(self._root + b"/" + name, flags, 0o600)

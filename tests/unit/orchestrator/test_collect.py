@@ -32,6 +32,15 @@ def test_files_of_the_globs_are_written_with_a_manifest(tmp_path: Path) -> None:
     assert [("a/b.xml", 3)] == [(file.path, file.size) for file in manifest.files]
 
 
+def test_a_file_of_before_1970_is_collected(tmp_path: Path) -> None:
+    """With whatever comes after it."""
+    data = archive(("./old", b"1", {"mtime": -1}), ("./new", b"2", {"mtime": 1 << 80}))
+    _, manifest = collect(tmp_path, data, "*")
+
+    assert "" == manifest.problem
+    assert {"old": b"1", "new": b"2"} == tree(tmp_path)
+
+
 def test_a_glob_that_matched_nothing_is_known(tmp_path: Path) -> None:
     """A refused file counts; an archive without its end proves nothing."""
     data = archive(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import tarfile
 from collections.abc import Iterable
@@ -77,7 +78,7 @@ def test_files_directories_and_links_are_made(tmp_path: Path) -> None:
     assert f"../../{long}/x" == os.readlink(tmp_path / "t" / "far")
     assert (tmp_path / "t" / "empty").is_dir()
     assert (tmp_path / "t" / long / "c").is_file()
-    assert (7, 6) == (writer.bytes, writer.entries)
+    assert (7, 9) == (writer.bytes, writer.entries)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,40 @@ def test_size_and_number_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tree, "MAX_ENTRIES", 10)
     with pytest.raises(BadOutput, match="it has more than 10 files"):
         unpack(tmp_path / "b", archive((str(n), FILE, b"") for n in range(11)))
+    # Directories that the archive does not list count as those that it does.
+    with pytest.raises(BadOutput, match="it has more than 10 files"):
+        unpack(tmp_path / "c", archive([("/".join("d" * 11), LINK, "x")]))
+    assert 10 == sum(len(names) for _, names, _ in os.walk(tmp_path / "c"))
+
+    monkeypatch.setattr(tree, "MAX_NAMES_BYTES", 500)
+    with pytest.raises(BadOutput, match="its names have more than 500 B"):
+        unpack(tmp_path / "d", archive((f"{n}{'x' * 99}", LINK, "y" * 99) for n in range(3)))
+
+
+def test_a_tree_is_no_deeper_than_what_can_be_deleted(tmp_path: Path) -> None:
+    """With what gc deletes it with, in which each directory is a call."""
+    writer = unpack(tmp_path / "t", archive([("/".join("d" * tree.MAX_DEPTH), FILE, b"")]))
+    assert writer.entries == tree.MAX_DEPTH
+    shutil.rmtree(tmp_path / "t")
+
+    with pytest.raises(BadOutput, match="it has more than 200 directories in one another: 'd/d"):
+        unpack(tmp_path / "u", archive([("/".join("d" * 1900), FILE, b"")]))
+    assert [] == os.listdir(tmp_path / "u")
+
+
+@pytest.mark.parametrize("time", [-1, -(1 << 50), 1 << 34, 1 << 80])
+def test_any_time_is_taken(tmp_path: Path, time: int) -> None:
+    """Files of before 1970 keep theirs; those that no file system has are bounded."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as into:
+        for name, kind in (("f", FILE), ("l", LINK)):
+            member = tarfile.TarInfo(name)
+            member.type, member.mtime, member.linkname = kind, time, "f"
+            into.addfile(member)
+    unpack(tmp_path / "t", packed.getvalue())
+
+    made = (tmp_path / "t" / "f").stat().st_mtime
+    assert made == time if time == -1 else (made < 0) == (time < 0)
 
 
 def test_an_archive_that_breaks_off_is_no_tree(tmp_path: Path) -> None:
