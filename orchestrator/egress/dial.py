@@ -70,6 +70,12 @@ class Dialer:
             raise refused[0]
         return await _connect(allowed, target.port, str(target))
 
+    async def connect_to_proxy(self, proxy: HostProxy) -> trio.SocketStream:
+        """A connection to the host's own proxy. Raises `NoConnection`."""
+        name = f"the host's proxy {proxy}"
+        addresses = await self._resolver.resolve(proxy.host, proxy.port, name)
+        return await _connect(addresses, proxy.port, name)
+
     def _check_address(self, target: Target, address: Address) -> None:
         if self._rules.name_address(address, target.port):
             return
@@ -82,13 +88,6 @@ class Dialer:
                     f" that {self._key} does not name",
                     address=str(address),
                 )
-
-
-async def connect_to_proxy(proxy: HostProxy) -> trio.SocketStream:
-    """A connection to the host's own proxy. Raises `NoConnection`."""
-    name = f"the host's proxy {proxy}"
-    addresses = await Resolver().resolve(proxy.host, proxy.port, name)
-    return await _connect(addresses, proxy.port, name)
 
 
 async def _connect(addresses: list[Address], port: int, name: str) -> trio.SocketStream:

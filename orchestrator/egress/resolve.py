@@ -9,24 +9,36 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import trio
 
 from orchestrator.egress.errors import NoConnection, TooLate
-from states.egress import Address
+from states.egress import Address, address_of
 
 RESOLVE_SECS = 20.0
 MOST_ADDRESSES = 8
 # As short as the shortest times that names are given in practice.
 KEPT_SECS = 30.0
 MOST_KEPT = 256
+# Names that are looked up at a time. A thread for each: one that its nameserver does not answer
+# keeps it for longer than anybody waits, and the process's other threads are for all jobs.
+MOST_AT_ONCE = 8
+
+Ask = Callable[[str, int], Awaitable[list[Any]]]  # what `getaddrinfo` returns, and may raise
 
 
 class Resolver:
-    """Names and their addresses, kept for `KEPT_SECS`; failures are not kept."""
+    """Names and their addresses, kept for `KEPT_SECS`; failures are not kept.
 
-    def __init__(self) -> None:
+    `ask` asks for them, by default this system's resolver.
+    """
+
+    def __init__(self, ask: Ask | None = None) -> None:
         self._known: dict[str, _Known] = {}
+        self._ask = ask or partial(_ask, trio.CapacityLimiter(MOST_AT_ONCE))
 
     async def resolve(self, host: str, port: int, name: str) -> list[Address]:
         """The addresses of a host, at least one and at most `MOST_ADDRESSES`.
@@ -41,11 +53,27 @@ class Resolver:
             with trio.fail_after(RESOLVE_SECS):
                 async with known.lock:
                     if trio.current_time() >= known.until:
-                        known.addresses = await _look_up(host, port, name)
+                        known.addresses = await self._look_up(host, port, name)
                         known.until = trio.current_time() + KEPT_SECS
         except trio.TooSlowError:
             raise TooLate(f"{name} was not resolved within {RESOLVE_SECS:g} s") from None
         return known.addresses
+
+    async def _look_up(self, host: str, port: int, name: str) -> list[Address]:
+        if (literal := address_of(host)) is not None:
+            return [literal]
+        try:
+            found = await self._ask(host, port)
+        except (OSError, UnicodeError) as error:
+            raise NoConnection(f"{name} cannot be resolved: {words(error)}") from None
+        addresses = [
+            ipaddress.ip_address(str(where[0]).partition("%")[0])
+            for family, _, _, _, where in found
+            if family in (socket.AF_INET, socket.AF_INET6)
+        ]
+        if not addresses:
+            raise NoConnection(f"{name} has no address")
+        return list(dict.fromkeys(addresses))[:MOST_ADDRESSES]
 
 
 class _Known:
@@ -55,19 +83,9 @@ class _Known:
         self.addresses: list[Address] = []
 
 
-async def _look_up(host: str, port: int, name: str) -> list[Address]:
-    try:
-        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise NoConnection(f"{name} cannot be resolved: {words(error)}") from None
-    addresses = [
-        ipaddress.ip_address(str(where[0]).partition("%")[0])
-        for family, _, _, _, where in found
-        if family in (socket.AF_INET, socket.AF_INET6)
-    ]
-    if not addresses:
-        raise NoConnection(f"{name} has no address")
-    return list(dict.fromkeys(addresses))[:MOST_ADDRESSES]
+async def _ask(threads: trio.CapacityLimiter, host: str, port: int) -> list[Any]:
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=threads)
 
 
 def words(error: Exception) -> str:
