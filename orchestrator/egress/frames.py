@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
 
@@ -39,6 +40,9 @@ class Kind(enum.IntEnum):
     CREDIT = 6
 
 
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
 class Hello(msgspec.Struct, frozen=True):
     """What the guest's end did while no host was there; the counts are of its whole life.
 
@@ -47,9 +51,9 @@ class Hello(msgspec.Struct, frozen=True):
     """
 
     fresh: bool
-    gap_ms: int
-    cut: int
-    late: int
+    gap_ms: _Number
+    cut: _Number
+    late: _Number
 
 
 class BadFrame(PikaciError):

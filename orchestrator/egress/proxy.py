@@ -12,7 +12,7 @@ from typing import Any
 import h11
 import trio
 
-from orchestrator.egress.dial import Dialer, Target, connect_to_proxy
+from orchestrator.egress.dial import Dialer, Target
 from orchestrator.egress.errors import NoConnection, NotARequest, Refused, TooLate
 from orchestrator.egress.host_proxy import HostProxy
 from orchestrator.egress.ledger import Entry, Ledger
@@ -88,7 +88,7 @@ class Proxy:
     ) -> trio.SocketStream:
         if proxy is not None:
             entry.proxy = str(proxy)
-            return await connect_to_proxy(proxy)
+            return await self._dialer.connect_to_proxy(proxy)
         stream = await self._dialer.connect(target)
         entry.address = stream.socket.getpeername()[0]
         return stream
@@ -149,9 +149,12 @@ class Proxy:
     ) -> bool:
         server = await self._reach(target, proxy, entry)
         async with server:
-            headers = [
-                pair for pair in _end_to_end(request.headers) if pair[0] not in (b"host", b"expect")
-            ]
+            headers = _end_to_end(request.headers)
+            replaced = [b"host", b"expect"]
+            if any(name == b"transfer-encoding" for name, _ in headers):
+                # RFC 9112, 6.3: with both, a server that believes the length sees another request.
+                replaced.append(b"content-length")
+            headers = [pair for pair in headers if pair[0] not in replaced]
             host = str(target) if target.port != 80 else str(target).rpartition(":")[0]
             headers[:0] = [(b"host", host.encode())]
             headers.append((b"connection", b"close"))

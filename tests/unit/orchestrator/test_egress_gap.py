@@ -135,6 +135,8 @@ async def test_a_port_in_use_is_said(way: Way) -> None:
         frame(Kind.OPEN, 1),
         frame(Kind.HELLO, 0, b"{}"),
         frame(Kind.HELLO, 0, b"\xff"),
+        frame(Kind.HELLO, 0, b'{"fresh":true,"gap_ms":1%s,"cut":0,"late":0}' % (b"0" * 30)),
+        frame(Kind.HELLO, 0, b'{"fresh":true,"gap_ms":0,"cut":-1,"late":0}'),
         frame(Kind.HELLO, 0, b'{"fresh":true,"gap_ms":0,"cut":0,"late":0}') * 2,
         b"OK" + frame(Kind.OPEN, 1) * 2,
         b"OK" + frame(Kind.DATA, 5, b"x"),

@@ -112,6 +112,26 @@ async def test_a_body_is_passed_on_while_it_comes(tmp_path: Path) -> None:
     assert b"xpect" not in got
 
 
+async def test_a_body_has_one_length(tmp_path: Path) -> None:
+    """Or a server that believes the other one takes a part of it for another request."""
+    got = b""
+
+    async def take(stream: trio.SocketStream) -> None:
+        nonlocal got
+        while not got.endswith(b"0\r\n\r\n"):
+            got += await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 201 made\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(take) as port, open_way(tmp_path, f"{HERE}:{port}") as way:
+        answer = await way.ask(
+            f"PUT http://{HERE}:{port}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+            "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n".encode()
+        )
+    assert b"201 made" in answer
+    assert b"chunked" in got
+    assert b"ontent-length" not in got.lower()
+
+
 async def test_a_client_of_http_1_0_is_served(tmp_path: Path) -> None:
     """Its answer ends with the connection."""
     async with serving(web) as port, open_way(tmp_path, f"{HERE}:{port}") as way:
