@@ -22,7 +22,8 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PIP = ("etc/pip.conf", "etc/xdg/pip/pip.conf")
 _PIP_HOME = (".pip/pip.conf", ".config/pip/pip.conf")
 _CARGO = re.compile(r"CARGO_REGISTRIES_[A-Z0-9_]+_(INDEX|PROTOCOL)|CARGO_REGISTRY_DEFAULT")
-_URL = re.compile(r"https?://[^\s,|\"']+")
+_URL = re.compile(r"https?://[^\s,|\"']+", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\s,|\"']+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,14 @@ def _urls(text: str) -> Iterator[str]:
 
 
 def _stripped(text: str) -> str:
-    return _URL.sub(lambda found: _without_credentials(found[0]), text)
+    return _ADDRESS.sub(lambda found: _without_credentials(found[0]), text)
 
 
 def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""  # where it leads, and what in it is secret, cannot be told
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 

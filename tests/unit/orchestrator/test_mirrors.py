@@ -61,14 +61,20 @@ def test_npm_go_and_cargo_s_settings_are_handed_on(tmp_path: Path) -> None:
         },
         CARGO_REGISTRIES_OURS_INDEX="sparse+https://u:p@c.example/index/",
         CARGO_REGISTRIES_OURS_TOKEN="secret",
+        CARGO_REGISTRIES_LOUD_INDEX="HTTPS://u:p@l.example/",
+        CARGO_REGISTRIES_SHELL_INDEX="ssh://u:p@s.example/index",
+        CARGO_REGISTRIES_WRONG_INDEX="https://u:p@[::1/",
         CARGO_HOME="/root/.cargo",
     )
     assert {
         "npm_config_registry": "https://n.example/npm/",
         "GOPROXY": "https://g.example,direct",
         "CARGO_REGISTRIES_OURS_INDEX": "sparse+https://c.example/index/",
+        "CARGO_REGISTRIES_LOUD_INDEX": "https://l.example/",
+        "CARGO_REGISTRIES_SHELL_INDEX": "ssh://s.example/index",
+        "CARGO_REGISTRIES_WRONG_INDEX": "",
     } == found.variables
-    assert ("c.example:443", "g.example:443", "n.example:443") == found.hosts
+    assert ("c.example:443", "g.example:443", "l.example:443", "n.example:443") == found.hosts
 
 
 @pytest.mark.parametrize(
