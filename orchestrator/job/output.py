@@ -62,15 +62,17 @@ class JobOutput:
             input_keys={name: ref.key for name, ref in inputs.items()},
         )
 
-    async def find(self, parts: dict[str, str]) -> OutputRecord | None:
+    async def find(
+        self, parts: dict[str, str], inputs: dict[str, OutputRef]
+    ) -> OutputRecord | None:
         """The output with this key, which is then kept for this run.
 
-        None if there is none, if it is too old, or if a new one was asked for; why is noted in the
-        trace.
+        None if there is none, if it is too old or older than one of the `inputs`, or if a new one
+        was asked for; why is noted in the trace.
         """
         job, key = self._job, output_key(parts)
         record = await trio.to_thread.run_sync(self._store.find, key)
-        reason = "" if record is None else await self._objection(record)
+        reason = "" if record is None else await self._objection(record, inputs)
         if record is not None and not reason:
             try:
                 await trio.to_thread.run_sync(self._store.use, record, job.run)
@@ -122,7 +124,7 @@ class JobOutput:
         except BadImage as bad:
             raise BadOutput(bad.brief, details=bad.details, resolution=bad.resolution) from None
 
-    async def _objection(self, record: OutputRecord) -> str:
+    async def _objection(self, record: OutputRecord, inputs: dict[str, OutputRef]) -> str:
         """Why the output is not reused, "" if it can be."""
         job = self._job
         assert job.spec is not None
@@ -131,6 +133,10 @@ class JobOutput:
         most = job.spec.max_age_secs
         if most is not None and datetime.now(UTC) - record.at > timedelta(seconds=most):
             return f"the last one is older than max_age_secs = {most}"
+        for name, ref in inputs.items():
+            # It has the same key, but what no key contains may have changed.
+            if ref.at > record.at:
+                return f"the output of {name} was made anew"
         if record.fingerprint:
             try:
                 # Not from the cache, which may have an image that was just deleted.

@@ -66,6 +66,6 @@ class Preparation:
             await held.enter_async_context(self._context.building.alone(output_key(parts)))
         finally:
             record.waited(ev.WaitFor.OUTPUT, since)
-        there = await output.find(parts)
+        there = await output.find(parts, self.inputs)
         if there is not None:
             await record.emit(ev.Reused(**record.next(), output=there.ref))

@@ -132,6 +132,22 @@ async def test_an_output_is_made_anew_when_asked_for(workspace: Path) -> None:
     assert 2 == len(trees)
 
 
+async def test_what_was_made_of_an_output_is_made_anew_with_it(workspace: Path) -> None:
+    """Its key is the same, but what came over the network may not be; and only once."""
+    specs = {
+        "deps": DEPS,
+        "site": msgspec.structs.replace(DEPS, workspace_deps=OutputOf("deps")),
+    }
+    async with open_fake(guest_script=script) as (orchestrator, _):
+        runs = [
+            await run(orchestrator, workspace, specs, fresh=fresh) for fresh in ((), ("deps",), ())
+        ]
+        why = reasons(orchestrator, runs[1]["site"])
+
+    assert ["the output of deps was made anew"] == why
+    assert [False, False, True] == [one["site"].state is State.REUSED for one in runs]
+
+
 async def test_two_runs_make_one_output_once(workspace: Path) -> None:
     """The second waits for the first, and then uses what that made."""
     slow = msgspec.structs.replace(DEPS, command="slow")
