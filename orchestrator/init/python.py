@@ -228,7 +228,8 @@ def _test(
         lines.append(f"pip install -q --no-index --no-deps --no-build-isolation --target {SITE} .")
     if needs.has_tests:
         lines.append(" ".join(["python -m pytest", *map(shlex.quote, needs.paths)]))
-        comment = "Installs the project as it is, offline, and runs its tests in a writable copy."
+        first = "Installs the project as it is, offline, and runs its" if build else "Runs the"
+        comment = f"{first} tests in a writable copy."
     else:
         lines.append("python -m compileall -q .")
         comment = "Every module compiles; no tests were found."

@@ -99,7 +99,7 @@ def _check_fresh(request: Request) -> None:
         if name not in there:
             what = "has no `output`" if name in request.specs else "is not in this run"
             raise UsageError(
-                f"nothing can be made fresh of the job {name!r}: it {what}",
+                f"the job {name!r} has nothing to make fresh: it {what}",
                 resolution=f"jobs with an output: {', '.join(there)}"
                 if there
                 else "no job of this run has an output",

@@ -76,7 +76,7 @@ def test_fresh_for_what_has_no_output_here_is_refused(
     asked: list[Request], words: tuple[str, ...]
 ) -> None:
     """A job without one, one that does not run, and no name."""
-    with pytest.raises(UsageError, match="nothing can be made fresh"):
+    with pytest.raises(UsageError, match="has nothing to make fresh"):
         run(*words)
 
     assert [] == asked
