@@ -28,7 +28,7 @@ def mistakes(value: Any, hint: Any, key: str = "", *, hidden: bool = False) -> l
     """
     if _fits(value, hint):
         return []
-    plain = _plain(hint)
+    plain = _plain(hint, value)
     where = key or "the document"
     found: list[SpecError] = []
     if _is_struct(plain) and isinstance(value, dict):
@@ -121,12 +121,17 @@ def _near_value(value: Any, plain: Any) -> str:
     return ""
 
 
-def _plain(hint: Any) -> Any:
-    """The type itself: without what `Annotated` adds to it, and without `| None`."""
+def _plain(hint: Any, value: Any = None) -> Any:
+    """The type itself: without what `Annotated` adds to it, and without `| None`.
+
+    Of several types it is the one for a table if `value` is one, else the first.
+    """
     if get_origin(hint) is Annotated:
-        return _plain(get_args(hint)[0])
+        return _plain(get_args(hint)[0], value)
     if get_origin(hint) in (Union, UnionType):
-        return _plain(get_args(hint)[0])
+        each = [_plain(one) for one in get_args(hint)]
+        tables = [one for one in each if _is_struct(one)]
+        return tables[0] if tables and isinstance(value, dict) else each[0]
     return hint
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from states.graph import broken_references, inputs, needed, resolved, with_needed
+from states.mistakes import mistakes
 from states.spec import InstanceType, JobSpec, Mount, OutputOf
 from tests.samples import sample_shell_job
 
@@ -133,3 +134,14 @@ def _is_in_a_cycle(graph: list[set[int]], start: int) -> bool:
             seen.add(one)
             rest += graph[one]
     return False
+
+
+def test_a_wrong_reference_is_told_as_one() -> None:
+    """Not as a wrong image or path."""
+    document = {"command": "true", "image": {"jobs": "x"}, "nix_store": {"job": 1}}
+
+    unknown, missing, wrong = mistakes(document, JobSpec)
+
+    assert ("image.jobs", "is an unknown key: did you mean `job`?") == (unknown.key, unknown.brief)
+    assert ("image.job", "is missing") == (missing.key, missing.brief)
+    assert "nix_store.job" == wrong.key
