@@ -103,7 +103,7 @@ async def test_what_cannot_be_made_fresh_is_told(fresh: str, words: str) -> None
         rows = served.orchestrator.journal.jobs()
 
     assert (400, []) == (told["status"], rows)
-    assert f"the job '{fresh}': {words}" in told["title"]
+    assert f"the job '{fresh}' has nothing to make fresh: {words}" in told["title"]
     assert "jobs with an output: deps" == told["resolution"]
 
 
