@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
 
@@ -28,10 +29,10 @@ class GuestResult(msgspec.Struct, frozen=True, kw_only=True):
     contract: int
     nonce: str
     status: GuestStatus
-    exit_code: int
+    exit_code: Annotated[int, msgspec.Meta(ge=0, le=255)]
     finished_at: str
     message: str
-    log_bytes: int
+    log_bytes: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
     log_complete: bool
     started_at: str = ""
     hint: str = ""

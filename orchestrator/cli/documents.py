@@ -25,8 +25,8 @@ class PlannedJob(msgspec.Struct, frozen=True, kw_only=True):
     """What a job would do, from `pikaci run --dry-run`.
 
     `instance` is the document on the stdin of the first call, which creates the instance;
-    `runner_stdin` is what the runner reads, without values of secrets. What only a real run knows
-    stands in angle brackets.
+    `runner_stdin` is what the runner reads, without values of secrets. Values that only a real
+    run knows are in angle brackets.
     """
 
     name: str

@@ -42,7 +42,7 @@ BEGAN = datetime.fromtimestamp(0, UTC)
 
 
 def print_plans(request: Request, root: StateRoot, *, keep_secs: float, output: str) -> int:
-    """Print every job's plan. What only a real run knows stands in angle brackets.
+    """Print every job's plan. Values that only a real run knows are in angle brackets.
 
     `keep_secs` is how long a guest may be kept for debugging, `output` the form.
     """

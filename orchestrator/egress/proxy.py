@@ -337,7 +337,7 @@ def _target(request: h11.Request) -> tuple[Target, bytes]:
 
 
 def _plain(text: str) -> str:
-    """The text as it can stand in an answer's first line."""
+    """The text, made safe for the first line of an answer."""
     return "".join(char if " " <= char <= "~" else "?" for char in text[:200])
 
 

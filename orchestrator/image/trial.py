@@ -83,7 +83,7 @@ class TrialGuest:
         timeout_secs: int = 30,
         environment: dict[str, str] | None = None,
     ) -> tuple[Completed, GuestResult | str]:
-        """Run a job to its end: the runner's exec, and the result, or what is wrong with it."""
+        """Run a job; return the runner's exec, and the result or what is wrong with it."""
         nonce = secrets.token_hex(8)
         plan = msgspec.structs.replace(
             self.plan,

@@ -1,6 +1,6 @@
 """The key of an output: a hash over all that pikaci gives to the job that makes it. Pure.
 
-What only decides whether a job comes to its end is not part of it: sizes, deadlines, retries,
+Settings that only decide whether a job finishes are not part of it: sizes, deadlines, retries,
 priority. Nor is what a job gets from elsewhere: a network, or directories of the host.
 """
 

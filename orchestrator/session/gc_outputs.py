@@ -67,7 +67,7 @@ def delete_leftovers(
     `sessions` has the locks of sessions. `going` are deleted by the caller. Locks of keys that
     nobody holds go too.
     """
-    # First the names, then the locks: who takes over a session makes new names.
+    # List the names before checking the locks: a process that takes over a session uses new names.
     for path in _entries(directory):
         if path.name.startswith(_GOING) and path not in going:
             delete(path)

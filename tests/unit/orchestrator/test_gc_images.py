@@ -85,7 +85,7 @@ async def test_a_second_image_of_one_output_goes(workspace: Path) -> None:
 
 
 async def test_gc_beside_a_maker_deletes_nothing_of_its(workspace: Path) -> None:
-    """At no moment from its image's appearance to its end."""
+    """At no moment between the publication of its image and the end of its job."""
     seen: list[tuple[State, int]] = []
     async with open_fake(guest_script=script) as (orchestrator, fake):
         incus = Incus(workspace.parent / "conf", spawn=fake)

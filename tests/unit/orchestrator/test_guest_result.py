@@ -44,6 +44,9 @@ def test_a_whole_result_of_this_attempt_is_believed() -> None:
         (json.dumps({**RESULT, "contract": 2}).encode(), "contract 2"),
         (json.dumps({**RESULT, "status": "great"}).encode(), "cannot be read"),
         (json.dumps({**RESULT, "exit_code": 3}).encode(), "exit code 3"),
+        (json.dumps({**RESULT, "status": "failed", "exit_code": 256}).encode(), "cannot be read"),
+        (json.dumps({**RESULT, "status": "failed", "exit_code": -1}).encode(), "cannot be read"),
+        (json.dumps({**RESULT, "log_bytes": 10**30}).encode(), "cannot be read"),
         (json.dumps({**RESULT, "status": "failed"}).encode(), "exit code 0"),
     ],
 )
