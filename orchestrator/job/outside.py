@@ -13,11 +13,15 @@ from orchestrator.attempt.attempt import Attempt
 from orchestrator.attempt.outside import reaches_outside
 from orchestrator.attempt.way_out import WayOut
 from orchestrator.egress.host_proxy import HostProxies
+from orchestrator.egress.ledger import Entry
 from orchestrator.job.context import Context
 from orchestrator.job.mirrors import Mirrors, host_mirrors
 from orchestrator.job.record import Record
 from orchestrator.slow_files import look_up
+from states.egress import authority
 from states.lifecycle import State
+
+MOST_NAMED = 3
 
 
 class Outside:
@@ -27,6 +31,7 @@ class Outside:
         self._context = context
         self._record = record
         self._mirrors: Mirrors | None = None
+        self._refused: dict[str, None] = {}
         # Until this process publishes them, rely on the one that made the guest.
         self._certificates = str(context.root.certificates)
 
@@ -64,6 +69,22 @@ class Outside:
 
         self._mirrors, self._certificates = await look_up("the host's settings", look)
 
+    @property
+    def hint(self) -> str:
+        """What to do about connections that were refused, "" if none was."""
+        if not self._refused:
+            return ""
+        named = ", ".join(self._refused)
+        return (
+            f"egress to {named} was refused: `pikaci trace {self._record.job.name}` shows every"
+            " connection, and the egress to allow them"
+        )
+
+    def _connected(self, entry: Entry) -> None:
+        if entry.refused and entry.host and len(self._refused) < MOST_NAMED:
+            self._refused[authority(entry.host, entry.port)] = None
+        self._record.connected(entry)
+
     @asynccontextmanager
     async def way_out(self, attempt: Attempt) -> AsyncIterator[WayOut | None]:
         """The way out of a job with `egress`, None for any other."""
@@ -75,7 +96,7 @@ class Outside:
             attempt.plan,
             self._context.incus.observed(record.called),
             f"jobs.{record.job.name}.egress",
-            write=record.connected,
+            write=self._connected,
             gap=record.gap,
             warn=record.warn,
         )

@@ -213,7 +213,8 @@ class Steps:
         await attempt.evidence.read_tests()
         await started()  # a result proves that the command started, even if its first line was lost
         warnings = (*attempt.warnings, *attempt.evidence.warnings)
-        if result.status is GuestStatus.PASSED and attempt.plan.output is not None:
+        passed = result.status is GuestStatus.PASSED
+        if passed and attempt.plan.output is not None:
             event: ev.AnyEvent = ev.Publishing(
                 **self._record.next(), warnings=warnings, tests=attempt.evidence.tests
             )
@@ -223,7 +224,7 @@ class Steps:
                 outcome=_OUTCOMES[result.status],
                 exit_code=result.exit_code,
                 message=result.message,
-                hint=result.hint,
+                hint=result.hint or ("" if passed else self._outside.hint),
                 warnings=warnings,
                 tests=attempt.evidence.tests,
             )

@@ -170,6 +170,17 @@ async def test_only_what_is_named_is_reached_and_every_attempt_is_noted(runs: Ru
     assert [mirror()] == [one.host for one in found if not one.refused]
 
 
+@pytest.mark.parametrize(("end", "hinted"), [("exit 3", True), ("true", False)])
+async def test_a_job_that_failed_after_a_refusal_is_told_of_it(
+    runs: Runs, end: str, hinted: bool
+) -> None:
+    """With the host; a job that passed is not."""
+    command = f"curl -sS https://other.invalid || {end}"
+    job = await runs.run_one(JobSpec(command=command, egress=("named.invalid",)))
+
+    assert hinted == ("egress to other.invalid:443 was refused" in job.hint)
+
+
 async def test_star_leads_to_no_inner_address(runs: Runs) -> None:
     """Whatever name leads there; each address of the host, with a server that would answer."""
     with server(Web, http=True) as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
