@@ -1,9 +1,11 @@
 """Generates the parts of docs/ that come from the code.
 
 These are the states' diagram and table, the job file's keys, the service's operations, the schemas
-of the documents, and the man page. `--check` writes nothing: it names stale files and exits with 1.
+of the documents, the commands, and the man page. `--check` writes nothing: it names stale files and
+exits with 1.
 
-A page has its generated part between two markers; a schema and the man page are whole files.
+A page has its generated part between two markers; a schema, the commands and the man page are whole
+files.
 """
 
 from __future__ import annotations
@@ -17,16 +19,19 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
+from commands_page import commands_page
 from jobfile_schema import job_file_schema
 from manpage import man_page
+from variables import variable_tables
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.effects import EGRESS_BYTES
-from orchestrator.attempt.plan import Host, PlanContext, make_plan
+from orchestrator.attempt.plan import PlanContext, make_plan
 from orchestrator.contract import contract
 from orchestrator.image.build import PACKAGES
 from orchestrator.image.layer import BARE, SYSTEMD
-from orchestrator.incus import Effect
+from orchestrator.image.machine import VM
+from orchestrator.incus import Effect, Host
 from orchestrator.incus.errors import (
     AgentAway,
     AlreadyDone,
@@ -34,6 +39,8 @@ from orchestrator.incus.errors import (
     GuestDiskFull,
     IncusError,
     InstanceBusy,
+    InstanceRunning,
+    MemberOffline,
     OutcomeUnknown,
 )
 from orchestrator.report import RunReport
@@ -41,13 +48,16 @@ from orchestrator.service.api.operations import OPERATIONS
 from states import lease
 from states.events import Written
 from states.lifecycle import TABLE, TERMINAL, State
-from states.spec import IMAGE, MIN_MEMORY, MIN_PROCESSES, Deadlines, JobSpec
+from states.rules import MIN_MEMORY, MIN_PROCESSES
+from states.spec import IMAGE, Deadlines, JobSpec
 
 FAULTS: dict[type[IncusError], str] = {
     DaemonUnreachable: "no daemon answers",
     AgentAway: "no agent answers",
+    MemberOffline: "the member is offline",
     OutcomeUnknown: "the connection broke off",
     InstanceBusy: "the instance is busy",
+    InstanceRunning: "it was started meanwhile",
     GuestDiskFull: "its disk is full",
     AlreadyDone: "it is just being deleted",
 }
@@ -85,17 +95,22 @@ KEY_NOTES = {
     " source may be `{ job = NAME }`",
     "retries": "how often to retry after an infrastructure fault before the command's start",
     "priority": "queued jobs with a higher priority start first",
+    "host": "the host that runs the job, by its name in the user's settings; see"
+    " [hosts.md](hosts.md#several-hosts)",
     "needs": "jobs that must pass before this one starts; see [outputs.md](outputs.md)",
     "sources": "globs of the files that the job sees, and so depends on; all by default",
     "output": "what the job leaves for others: a directory of its guest, or `image` for the guest",
     "max_age_secs": "an older output is not reused",
+    "keep": "`failure`: the guest of a job that fails stays for a while; `never`: it does not; see"
+    " [shell.md](shell.md#keep-guests-from-the-job-file)",
+    "keep_secs": "how long it stays, in seconds; an hour by default",
     "deadlines": "how long each step around the command may take; see below",
 }  # fmt: skip
 DEADLINE_NOTES = {
     "reset_secs": "emptying the artifact directory",
     "image_secs": "looking the image up",
-    "create_secs": "creating the instance",
-    "start_secs": "starting it; a VM, until its agent answers",
+    "create_secs": "creating the instance, and starting it (with `start_secs` more)",
+    "start_secs": "starting it; then for a VM, until its agent answers",
     "ready_secs": "until runner and mounts are there in the guest",
     "grace_secs": "between TERM and KILL; at most 5 s for a cancellation",
     "run_margin_secs": "time beyond `timeout_secs` for the guest to report the command's end",
@@ -159,7 +174,7 @@ def effects() -> str:
 
 
 def _effect_row(effect: Effect) -> str:
-    setting = f"`{effect.deadline.setting}`" if effect.deadline.setting else ""
+    setting = " + ".join(f"`{name}`" for name in effect.deadline.settings)
     faults = ", ".join(FAULTS[kind] for kind in effect.retry.on)
     patience = f"{effect.retry.secs:g} s" if effect.retry.on else ""
     size = f"{effect.max_bytes >> 20:,} MiB" if effect.max_bytes < EGRESS_BYTES else ""
@@ -241,6 +256,7 @@ def contract_table() -> str:
         "timeout_secs": "how long it may take",
         "run_as_root": "`1` or `0`",
         "staged_nix_store": "set for the job, by the runner, if the store's directory is there",
+        "needs_nonce": "`1`: start nothing unless the nonce has come on stdin (1.4)",
     }
     lines += [f"| `{getattr(ours.variables, key)}` | {note} |" for key, note in notes.items()]
     notes = {
@@ -258,11 +274,16 @@ def contract_table() -> str:
 
 def packages() -> str:
     """The packages of the Debian images."""
-    kinds = {"both": PACKAGES, BARE.alias: BARE.packages, SYSTEMD.alias: SYSTEMD.packages}
+    kinds = {
+        "all": PACKAGES,
+        BARE.alias: BARE.packages,
+        SYSTEMD.alias: SYSTEMD.packages,
+        VM.alias: VM.packages,
+    }
     lines = ["| image | packages |", "|---|---|"]
     for name, names in kinds.items():
         shown = ", ".join(f"`{package}`" for package in names)
-        lines.append(f"| {name if name == 'both' else f'`{name}`'} | {shown} |")
+        lines.append(f"| {name if name == 'all' else f'`{name}`'} | {shown} |")
     return "\n".join(lines)
 
 
@@ -284,6 +305,7 @@ BLOCKS = {
     "job-file.md": keys,
     "guest-contract.md": contract_table,
     "service.md": operations,
+    "environment.md": variable_tables,
 }
 
 
@@ -303,6 +325,7 @@ def generated() -> dict[Path, str]:
     notes = {JobSpec.__name__: KEY_NOTES, Deadlines.__name__: DEADLINE_NOTES}
     made[DOCS / "schema" / "pikaci.json"] = _json(job_file_schema(notes))
     made[DOCS / "pikaci.1"] = man_page()
+    made[DOCS / "commands.md"] = commands_page()
     return made
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
+from variables import VARIABLES
 
 from orchestrator.cli.group import pikaci
 
@@ -21,15 +22,10 @@ EXIT_CODES = (
     ("5", "The job file has no jobs."),
     ("130", "Interrupted or cancelled."),
 )
-VARIABLES = (
-    ("PIKACI_STATE_ROOT", "The state root, if --state-root is not given."),
-    ("NO_COLOR, FORCE_COLOR", "Turn colours off, or on for files and pipes. NO_COLOR wins."),
-    ("PIKACI_DEBUG", "Show the traceback of an internal error."),
-    ("XDG_STATE_HOME", "Where the state roots are by default, in the directory pikaci."),
-)
 FILES = (
     ("pikaci.toml", "The job file of a workspace."),
     ("~/.local/state/pikaci/", "A state root for each workspace."),
+    ("~/.config/pikaci/hosts.toml", "Hosts that run guests, other than this machine."),
 )
 
 
@@ -49,27 +45,28 @@ def man_page() -> str:
         *_options(pikaci, context),
         ".SH COMMANDS",
     ]
-    for command, inner in _commands(pikaci, context):
+    for command, inner in commands_below(pikaci, context):
         usage = " ".join(command.collect_usage_pieces(inner))
         lines += [f".SS {_text(f'{inner.command_path} {usage}')}", *_prose(command.help or "")]
         lines += _options(command, inner)
     lines += [".SH EXIT STATUS", *_terms(EXIT_CODES)]
-    lines += [".SH ENVIRONMENT", *_terms(VARIABLES)]
+    lines += [".SH ENVIRONMENT", *_terms(term for terms in VARIABLES.values() for term in terms)]
     lines += [".SH FILES", *_terms(FILES)]
     lines += [".SH SEE ALSO", ".BR incus (1)"]
     return "\n".join(lines) + "\n"
 
 
-def _commands(
+def commands_below(
     group: click.Group, context: click.Context
 ) -> Iterator[tuple[click.Command, click.Context]]:
+    """Every command of a group, and of the groups in it, in their order."""
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
         inner = click.Context(command, info_name=name, parent=context)
         yield command, inner
         if isinstance(command, click.Group):
-            yield from _commands(command, inner)
+            yield from commands_below(command, inner)
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:

@@ -4,6 +4,7 @@
   config,
   lib,
   pkgs,
+  utils,
   ...
 }:
 
@@ -55,10 +56,7 @@ let
       "incus-preseed.service"
     ];
     wants = [ "incus.service" ];
-    path = [
-      config.virtualisation.incus.clientPackage
-      pkgs.git
-    ];
+    path = [ config.virtualisation.incus.clientPackage ];
     environment.XDG_STATE_HOME = "/var/lib";
   };
 
@@ -73,21 +71,27 @@ let
       )
       {
         state-root = "${directory}/root";
+        host = if cfg.hosts == [ ] then null else lib.concatStringsSep "," cfg.hosts;
         inherit (cfg)
           workspace
           jobs
           cpus
           memory
+          queue
           socket
           listen
           ;
-        token-file = if cfg.listen == null then null else "%d/token";
       }
     ++ map (place: [
       "--allow-mounts"
       place
     ]) cfg.allowMounts
   );
+
+  # Where systemd expands `%` without a shell's quotes.
+  escapePercent = lib.replaceStrings [ "%" ] [ "%%" ];
+
+  size = lib.types.strMatching "[1-9][0-9]{0,6}(kB|MB|GB|TB|KiB|MiB|GiB|TiB)";
 
   positive =
     description:
@@ -129,9 +133,10 @@ in
 
     jobs = positive "How many jobs run at once; by default one per processor, at most 4.";
     cpus = positive "How many processors all running jobs together may use; unlimited by default.";
+    queue = positive "How many jobs may be queued; the default is that of `pikaci serve`.";
 
     memory = lib.mkOption {
-      type = lib.types.nullOr (lib.types.strMatching "[1-9][0-9]{0,6}(kB|MB|GB|TB|KiB|MiB|GiB|TiB)");
+      type = lib.types.nullOr size;
       default = null;
       example = "16GiB";
       description = "How much memory all running jobs together may use; unlimited by default.";
@@ -161,6 +166,29 @@ in
       description = "A file with the token that TCP clients must send; readable only by root, not in the store.";
     };
 
+    hosts = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = [ ];
+      example = [
+        "local"
+        "build"
+      ];
+      description = ''
+        The hosts that run the guests, by their names in `hostsFile`; each job takes the first with a
+        free slot that can run it. By default, this machine.
+      '';
+    };
+
+    hostsFile = lib.mkOption {
+      type = lib.types.nullOr lib.types.path;
+      default = null;
+      example = "/etc/pikaci/hosts.toml";
+      description = ''
+        The file of hosts, which the user must be able to read. For a host over ssh it must name a key
+        that asks for nothing.
+      '';
+    };
+
     allowMounts = lib.mkOption {
       type = lib.types.listOf lib.types.str;
       default = [ ];
@@ -186,7 +214,7 @@ in
     };
 
     poolSize = lib.mkOption {
-      type = lib.types.str;
+      type = size;
       default = "40GiB";
       description = "The size of the guests' storage pool, a file with btrfs.";
     };
@@ -235,6 +263,18 @@ in
             config.size = cfg.poolSize;
           }
         ];
+        profiles = [
+          {
+            name = "pikaci";
+            project = "pikaci";
+            description = "A guest of pikaci: a root disk, no network";
+            devices.root = {
+              type = "disk";
+              path = "/";
+              pool = "pikaci";
+            };
+          }
+        ];
       };
     };
 
@@ -267,13 +307,23 @@ in
         after = unit.after ++ [
           "network.target"
           "pikaci-images.service"
+          "pikaci-setup.service"
         ];
+        path = unit.path ++ [ pkgs.openssh ];
+        environment =
+          unit.environment
+          // lib.optionalAttrs (cfg.hostsFile != null) {
+            PIKACI_HOSTS = escapePercent (toString cfg.hostsFile);
+          };
         serviceConfig =
           sandbox
           // {
             Type = "notify";
             NotifyAccess = "main";
-            ExecStart = "${pikaci} serve ${lib.escapeShellArgs flags}";
+            # %d is systemd's word for the directory of credentials.
+            ExecStart =
+              "${pikaci} serve ${utils.escapeSystemdExecArgs flags}"
+              + lib.optionalString (cfg.listen != null) " --token-file %d/token";
             # Only pikaci gets TERM: its jobs continue in their guests, and the next start resumes
             # them.
             KillMode = "mixed";
@@ -287,9 +337,11 @@ in
             # An open log or event stream takes one descriptor, an incus command four.
             LimitNOFILE = 8192;
           }
-          // lib.optionalAttrs (cfg.listen != null) {
-            LoadCredential = "token:${toString cfg.tokenFile}";
+          // lib.optionalAttrs (cfg.listen != null || cfg.hosts != [ ] || cfg.hostsFile != null) {
             RestrictAddressFamilies = "AF_UNIX AF_INET AF_INET6";
+          }
+          // lib.optionalAttrs (cfg.listen != null) {
+            LoadCredential = "token:${escapePercent (toString cfg.tokenFile)}";
           };
       };
 
@@ -304,7 +356,7 @@ in
             ExecStart = lib.mapAttrsToList (
               alias: files:
               "${pikaci} image import ${
-                lib.escapeShellArgs (
+                utils.escapeSystemdExecArgs (
                   [
                     "--alias"
                     alias
@@ -316,6 +368,24 @@ in
           };
         }
       );
+
+      # What Incus's preseed cannot do: btrfs's simple quotas, which only root can turn on, and only
+      # before the first guest.
+      pikaci-setup = unit // {
+        description = "Set up Incus for pikaci";
+        wantedBy = [ "pikaci.service" ];
+        before = [ "pikaci-images.service" ];
+        path = unit.path ++ [ pkgs.btrfs-progs ];
+        # Root must not leave files where the service has its own.
+        environment.XDG_STATE_HOME = "/run/pikaci-setup";
+        serviceConfig = {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          ExecStart = "${pikaci} setup --no-image";
+          RuntimeDirectory = "pikaci-setup";
+          UMask = "0077";
+        };
+      };
 
       # With its own state root, because the service holds the other one.
       pikaci-reap = unit // {

@@ -1,5 +1,9 @@
-# pikaci itself, from this tree. It calls the host's incus and git.
-{ lib, python3Packages }:
+# pikaci itself, from this tree. It calls the host's incus, and git: its own, where the host has none.
+{
+  git,
+  lib,
+  python3Packages,
+}:
 
 let
   inherit (lib.importTOML ../pyproject.toml) project;
@@ -39,6 +43,13 @@ python3Packages.buildPythonApplication {
     starlette
     transitions
     trio
+  ];
+
+  makeWrapperArgs = [
+    "--suffix"
+    "PATH"
+    ":"
+    (lib.makeBinPath [ git ])
   ];
 
   pythonImportsCheck = [

@@ -21,28 +21,33 @@ mkShell {
     jq
     mmdebstrap
     nixfmt
+    pyright
     ruff
     shellcheck
+    # Not `with`: it would take a name that Python's packages lack from `pkgs`.
     (python3.withPackages (
-      python: with python; [
-        apscheduler
-        coverage
-        distributed
-        hypothesis
-        jsonschema
-        mypy
-        pytest
-        pytest-cov
-        pytest-trio
-        pytest-xdist
-        pyte
-        pyyaml
-        schemathesis
-        selenium
-        setuptools
-        types-jsonschema
-        types-pyyaml
-      ]
+      python:
+      builtins.attrValues {
+        inherit (python)
+          apscheduler
+          coverage
+          distributed
+          hypothesis
+          jsonschema
+          mypy
+          pytest
+          pytest-cov
+          pytest-trio
+          pytest-xdist
+          pyte
+          pyyaml
+          schemathesis
+          selenium
+          setuptools
+          types-jsonschema
+          types-pyyaml
+          ;
+      }
     ))
   ];
 }

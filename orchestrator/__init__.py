@@ -5,27 +5,36 @@ The names here are for programs that embed pikaci; docs/embed.md shows them in u
 
 from __future__ import annotations
 
-import logging
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+try:
+    from states.lazy import lazy
+except ImportError as error:
+    import states
+
+    found = list(getattr(states, "__path__", ())) or [states.__file__]
+    raise ImportError(
+        f"{found[0]} hides pikaci's package `states`: rename it, or move it into a package of your"
+        " own. If you do not import it, start Python with -P, or elsewhere",
+        name="states",
+    ) from error
+
 if TYPE_CHECKING:
-    from orchestrator.attempt.plan import Host
     from orchestrator.capacity import Capacity
     from orchestrator.errors import UsageError
+    from orchestrator.incus import Host
     from orchestrator.job.backlog import QueueFull
     from orchestrator.job.handle import JobHandle, RunHandle
     from orchestrator.job.submission import Request
     from orchestrator.orchestrator import Orchestrator, Statistics
+    from orchestrator.service.remote import connect
     from orchestrator.settings import Settings
     from orchestrator.snapshot.snapshot import Snapshot
     from states.errors import PikaciError, SpecError
     from states.job import Job
     from states.outcome import Verdict
+    from states.rules import check
     from states.spec import JobSpec
-
-# The embedding program decides where the log goes, and so does `pikaci serve`.
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "Capacity",
@@ -44,30 +53,43 @@ __all__ = [
     "Statistics",
     "UsageError",
     "Verdict",
+    "__version__",
+    "check",
+    "connect",
 ]
 
+# The command line imports this package too, and starts without trio.
 _HOMES = {
     "orchestrator.errors": ("UsageError",),
     "orchestrator.job.handle": ("JobHandle", "RunHandle"),
     "orchestrator.orchestrator": ("Orchestrator", "Statistics"),
-    "orchestrator.attempt.plan": ("Host",),
+    "orchestrator.incus": ("Host",),
     "orchestrator.capacity": ("Capacity",),
     "orchestrator.job.backlog": ("QueueFull",),
+    "orchestrator.service.remote": ("connect",),
     "orchestrator.settings": ("Settings",),
     "orchestrator.snapshot.snapshot": ("Snapshot",),
     "orchestrator.job.submission": ("Request",),
     "states.errors": ("PikaciError", "SpecError"),
     "states.job": ("Job",),
     "states.outcome": ("Verdict",),
+    "states.rules": ("check",),
     "states.spec": ("JobSpec",),
 }
 
 
-if not TYPE_CHECKING:  # to mypy every name would be one of ours
+if TYPE_CHECKING:
+    __version__: str
+else:  # to mypy every name would be one of ours
+    _public = lazy(__name__, _HOMES)
 
     def __getattr__(name: str) -> Any:
-        # Lazy: the command line imports this package too, and starts without trio.
-        for home, names in _HOMES.items():
-            if name in names:
-                return getattr(import_module(home), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("pikaci")
+        return _public(name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

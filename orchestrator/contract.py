@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import msgspec
 
+# What the runner sets for every job, besides its user's HOME, USER and LOGNAME.
+JOB_VARIABLES = {
+    "CARGO_HOME": "/cargo-home",
+    "CARGO_TARGET_DIR": "/cargo-target",
+    "CARGO_INCREMENTAL": "0",
+    "CARGO_TERM_COLOR": "never",
+    "XDG_CACHE_HOME": "/cargo-home/xdg-cache",
+    "XDG_STATE_HOME": "/artifacts/xdg-state",
+}
+
 
 class Variables(msgspec.Struct, frozen=True):
-    """Names of the variables that `incus exec ... -- env` sets for the runner."""
+    """Names of the variables that `incus exec ... -- env` sets for the runner.
+
+    `needs_nonce` is one of the exec's own environment; runners older than 1.4 do not know it.
+    """
 
     command: str
     timeout_secs: str
     run_as_root: str
     staged_nix_store: str
+    needs_nonce: str
 
 
 class Stdin(msgspec.Struct, frozen=True):
@@ -93,6 +106,7 @@ class Contract(msgspec.Struct, frozen=True):
     artifacts: str
     log: str
     result: str
+    usage: str
     private: str
     egress: Egress
     certificates: Certificates
@@ -101,13 +115,32 @@ class Contract(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Both versions, for people: "1.2"."""
+        """Both versions, for people: "1.4"."""
         return f"{self.version}.{self.minor}"
 
 
-def guest_files() -> Traversable:
+# What `pikaci image build` is called with for the images that it names by itself.
+_BUILT_BY = {
+    "pikaci/dev": "",
+    "pikaci/systemd": " --systemd",
+    "pikaci/nixos": " --nixos container",
+    "pikaci/nixos-vm": " --nixos vm",
+}
+
+
+def how_to_rebuild(alias: str) -> str:
+    """What to do about an image that is older than this pikaci."""
+    if alias in _BUILT_BY:
+        return f"`pikaci image build{_BUILT_BY[alias]}` rebuilds {alias}"
+    return (
+        f"rebuild {alias} the way it was built: `pikaci image build --alias NAME` for one that"
+        " pikaci made, `pikaci image build` for what a job made its image from"
+    )
+
+
+def guest_files() -> Path:
     """The directory with the contract, the runner and the init that go into an image."""
-    return files("orchestrator") / "guest"
+    return Path(__file__).with_name("guest")
 
 
 _DECODER = msgspec.json.Decoder(Contract)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.incus import Host
 from orchestrator.state_root import user_state_dir
 from states.errors import SpecError
 from states.mistakes import raise_all
@@ -61,15 +62,20 @@ _KERNEL_FILE_SYSTEMS = frozenset(
 )
 
 
+HERE = Host()
+
+
 @dataclass(frozen=True)
 class MountRule:
-    """What jobs may mount: nothing in the state `roots`, and only what is below `allowed`.
+    """What jobs on `host` may mount: nothing in state `roots`, and only what is below `allowed`.
 
-    None allows every directory that gives no control over the host.
+    None allows every directory that gives no control over the host. On a host that is not this
+    machine jobs mount no directories of it.
     """
 
     roots: Sequence[Path] = ()
     allowed: Sequence[Path] | None = None
+    host: Host = HERE
 
     def check(self, spec: JobSpec) -> None:
         """Raise `SpecError` for the directories that may not be mounted. See `refused`."""
@@ -81,6 +87,16 @@ class MountRule:
         The spec must have real paths. Looks at the disk, but only if there is something to mount.
         """
         if not (sources := directories(spec)):
+            return
+        if not self.host.is_local:
+            for key, source in sources:
+                yield SpecError(
+                    key,
+                    f"{source!r} would be a directory of the host {self.host.name}, which jobs may"
+                    " not mount",
+                    allowed="another job's output, `{ job = NAME }`, or a directory of the"
+                    " workspace, which the job sees at /workspace/snapshot",
+                )
             return
         mounts = _mounts()
         controls = [_Control.at(path, whose, mounts) for path, whose in self._controls()]

@@ -18,13 +18,15 @@ import msgspec
 
 from orchestrator.errors import NoJobs, UsageError
 from orchestrator.host_paths import MountRule, directories
+from orchestrator.hosts import HostChoice
 from orchestrator.job_names import matching
 from orchestrator.mount_points import missing_places
 from orchestrator.units import size
 from states.errors import SpecError, mistake_lines
 from states.graph import broken_references, with_needed
 from states.mistakes import mistakes, shown_value, unknown_keys
-from states.spec import NAME_ALLOWED, NAME_PATTERN, JobSpec, SecretSource, broken_rules
+from states.rules import broken_rules
+from states.spec import NAME_ALLOWED, NAME_PATTERN, JobSpec, SecretSource
 
 SCHEMA = 1
 MAX_BYTES = 1 << 20
@@ -55,7 +57,11 @@ def load(path: Path) -> JobFile:
 
     Only the file is looked at: the directories that its jobs mount need not exist.
     """
-    document = _parse(path, _read(path))
+    return check(path, _parse(path, read_file(path)))
+
+
+def check(path: Path, document: dict[str, Any]) -> JobFile:
+    """The job file that was read as this document, from a file or as if it were there."""
     found = [*_wrong_schema(path, document), *unknown_keys(document, TOP_LEVEL)]
     defaults = _table(document, "defaults", "defaults", found)
     tables = _table(document, "jobs", "jobs", found)
@@ -76,7 +82,7 @@ def load(path: Path) -> JobFile:
     found += _wrong_snapshot(snapshot)
     if not found:
         found += [wrong.below(f"jobs.{name}") for name, wrong in broken_references(jobs)]
-    _refuse(path, found)
+    refuse(path, found)
     if not jobs:
         raise NoJobs(
             f"{path}: there are no jobs", resolution='add one: [jobs.NAME] command = "..."'
@@ -86,26 +92,42 @@ def load(path: Path) -> JobFile:
 
 
 def select(
-    job_file: JobFile, names: Sequence[str], *, mount_rule: MountRule | None = None
+    job_file: JobFile,
+    names: Sequence[str],
+    *,
+    mount_rule: MountRule | None = None,
+    choice: HostChoice | None = None,
 ) -> dict[str, JobSpec]:
     """The named jobs in the order given, without duplicates; all jobs if no name is given.
 
     A name with `*`, `?` or `[` is a glob: all jobs that match it, in the order of the file. Jobs
     that a named one needs come before it, named or not. The host directories of these jobs get
-    their real paths, as Incus requires. Raises `UsageError` if a job or a directory does not exist,
-    a glob matches nothing, or `mount_rule` refuses a directory.
+    their real paths, as Incus requires. Raises `UsageError` if a job, a directory, or the `host` of
+    a job does not exist, a glob matches nothing, or `mount_rule` refuses a directory. The jobs run
+    on the hosts of `choice`, by default that of the rule.
     """
     names = matching(names, job_file.jobs, job_file.path)
     rule = mount_rule or MountRule()
+    choice = choice or HostChoice([rule.host])
     chosen: dict[str, JobSpec] = {}
     found: list[SpecError] = []
     for name in with_needed(job_file.jobs, names) if names else job_file.jobs:
+        spec = chosen[name] = job_file.jobs[name]
+        try:
+            hosts = choice.of(spec)
+        except SpecError as unknown:
+            found.append(unknown.below(f"jobs.{name}"))
+            continue
+        if not any(host.is_local for host in hosts):
+            there = MountRule(host=hosts[0])
+            found += [wrong.below(f"jobs.{name}") for wrong in there.refused(spec)]
+            continue
         spec = chosen[name] = _with_real_paths(job_file.jobs[name])
         if spec.writable_workspace:
             continue  # it is rejected by its own words
-        there = {key for key, path in directories(spec) if os.path.isdir(path)}
+        existing = {key for key, path in directories(spec) if os.path.isdir(path)}
         for key, path in directories(spec):
-            if key not in there:
+            if key not in existing:
                 found.append(
                     SpecError(
                         f"jobs.{name}.{key}",
@@ -113,14 +135,16 @@ def select(
                         allowed="an existing directory",
                     )
                 )
-        found += [wrong.below(f"jobs.{name}") for wrong in rule.refused(spec) if wrong.key in there]
-        if len(there) == len(directories(spec)):
+        found += [
+            wrong.below(f"jobs.{name}") for wrong in rule.refused(spec) if wrong.key in existing
+        ]
+        if len(existing) == len(directories(spec)):
             found += [wrong.below(f"jobs.{name}") for wrong in missing_places(spec)]
-    _refuse(job_file.path, found)
+    refuse(job_file.path, found)
     return chosen
 
 
-def _refuse(path: Path, found: Sequence[SpecError]) -> None:
+def refuse(path: Path, found: Sequence[SpecError]) -> None:
     """Raise the mistakes as one error, if there are any."""
     every = list({mistake.line(): mistake for mistake in found}.values())
     if not every:
@@ -131,11 +155,13 @@ def _refuse(path: Path, found: Sequence[SpecError]) -> None:
     raise UsageError(f"{path} has {len(every)} mistakes", details=lines)
 
 
-def _bad(path: Path, problem: str, allowed: str) -> UsageError:
+def bad(path: Path, problem: str, allowed: str) -> UsageError:
+    """The error for a file that is no document at all."""
     return UsageError(f"{path}: {problem}; allowed: {allowed}")
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a job file, at most `MAX_BYTES`; `UsageError` if they cannot be had."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -148,25 +174,25 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) > MAX_BYTES:
-        raise _bad(path, f"has more than {size(MAX_BYTES)}", "a smaller job file")
+        raise bad(path, f"has more than {size(MAX_BYTES)}", "a smaller job file")
     return data
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:
     # Editors write a mark that others do not show; the other encodings all have NUL bytes here.
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
-        raise _bad(path, "is not UTF-8, but UTF-16 or the like", "a TOML file saved as UTF-8")
+        raise bad(path, "is not UTF-8, but UTF-16 or the like", "a TOML file saved as UTF-8")
     try:
         return tomllib.loads(data.removeprefix(codecs.BOM_UTF8).decode())
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _bad(path, f"is not UTF-8: line {line}", "a TOML file in UTF-8") from None
+        raise bad(path, f"is not UTF-8: line {line}", "a TOML file in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise _bad(path, f"is not TOML: {error}", "see https://toml.io") from None
+        raise bad(path, f"is not TOML: {error}", "see https://toml.io") from None
     except ValueError as error:  # a number of more than 4300 digits
-        raise _bad(path, f"is not TOML: {str(error).partition(';')[0]}", "numbers") from None
+        raise bad(path, f"is not TOML: {str(error).partition(';')[0]}", "numbers") from None
     except RecursionError:
-        raise _bad(path, "is nested too deeply", "see https://toml.io") from None
+        raise bad(path, "is nested too deeply", "see https://toml.io") from None
 
 
 def _wrong_schema(path: Path, document: dict[str, Any]) -> list[SpecError]:
@@ -176,7 +202,7 @@ def _wrong_schema(path: Path, document: dict[str, Any]) -> list[SpecError]:
     if "schema" not in document:
         return [SpecError("schema", "is missing", allowed=f"schema = {SCHEMA}")]
     wrong = SpecError("schema", f"is {shown_value(schema)}", allowed=f"schema = {SCHEMA}")
-    _refuse(path, [wrong])  # in another schema the rest may mean something else
+    refuse(path, [wrong])  # in another schema the rest may mean something else
     return []
 
 

@@ -17,6 +17,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from operator import le
 from pathlib import Path
 
@@ -75,6 +76,18 @@ class LogTimes:
         index = bisect_right(self._offsets, offset) - 1
         moment = self._moments[index] if index >= 0 else UNKNOWN
         return None if moment == UNKNOWN else datetime.fromtimestamp(moment / 1000, UTC)
+
+    def records(self, after: int, limit: int) -> list[tuple[int, int | None]]:
+        """The records from the one that covers the byte `after`, at most `limit`.
+
+        Each is an offset in bytes, and milliseconds since 1970, None if unknown.
+        """
+        start = max(0, bisect_right(self._offsets, after) - 1)
+        found = zip(self._offsets[start:], self._moments[start:], strict=True)
+        return [
+            (offset, None if moment == UNKNOWN else moment)
+            for offset, moment in islice(found, limit)
+        ]
 
     def gaps(self, *, until: datetime | None = None) -> Iterator[tuple[float, int | None]]:
         """The gaps between records, in seconds, each with the size of the log during it.

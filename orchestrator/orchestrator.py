@@ -12,6 +12,7 @@ never an exception in the block.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -24,14 +25,14 @@ import trio
 from orchestrator.attempt.id_map import IdRange, local_id_range
 from orchestrator.capacity import Capacity
 from orchestrator.errors import UsageError
-from orchestrator.image.store import Images
-from orchestrator.incus import Incus
+from orchestrator.hosts import open_hosts
+from orchestrator.incus import LOCAL, Host, Incus
 from orchestrator.job.arrivals import Arrivals
 from orchestrator.job.backlog import Backlog
 from orchestrator.job.context import Context
+from orchestrator.job.door import Door
 from orchestrator.job.driver import Driver, Statistics
 from orchestrator.job.handle import JobHandle, RunHandle
-from orchestrator.job.host_size import HostSizes
 from orchestrator.job.jobs import Jobs
 from orchestrator.job.publisher import Publisher
 from orchestrator.job.queue import Queue
@@ -52,6 +53,9 @@ from states.ending import Intent
 from states.job import Job
 from states.spec import JobSpec
 
+# The embedding program decides where the log goes, and so does `pikaci serve`.
+logging.getLogger("orchestrator").addHandler(logging.NullHandler())
+
 __all__ = ["Orchestrator", "Statistics", "new_run_id"]
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -68,7 +72,8 @@ def _check_trio() -> None:
     except RuntimeError:
         raise UsageError(
             "an orchestrator can only be opened in a trio program",
-            resolution="from asyncio or threads, use a portal: see docs/embed.md",
+            resolution="from asyncio use orchestrator.aio, from threads orchestrator.blocking: see"
+            " docs/embed.md",
         ) from None
 
 
@@ -89,7 +94,7 @@ class Orchestrator:
         allow_mounts: tuple[Path, ...] | None,
     ) -> None:
         self.session = session
-        self.queue = queue = Queue(capacity)
+        self.queue = queue = Queue(capacity, context.limit)
         self.arrivals = arrivals = Arrivals()
         self.reading = reading = Reading()
 
@@ -98,8 +103,8 @@ class Orchestrator:
             arrivals.tell_log(job)
 
         self._context = replace(context, on_log=on_log, allow_mounts=allow_mounts)
-        backlog, images = Backlog(queue_jobs), Images(context.incus)
-        self._driver = Driver(self._context, queue, backlog, images, arrivals, reading)
+        backlog = Backlog(queue_jobs)
+        self._driver = Driver(self._context, queue, backlog, arrivals, reading)
         self._jobs = Jobs(
             context.root,
             context.journal,
@@ -115,10 +120,14 @@ class Orchestrator:
             driver=self._driver,
             queue=queue,
             backlog=backlog,
-            publisher=Publisher(context.root, images, workspace, context.on_progress),
-            host_sizes=HostSizes(context.incus, context.host),
+            publisher=Publisher(context.root, workspace, context.on_progress),
+            door=Door(self._context),
+            choice=self._context.choice,
             mount_rule=self._context.mount_rule,
         )
+
+    def __repr__(self) -> str:
+        return f"<Orchestrator {self.root.path}>"
 
     @classmethod
     @asynccontextmanager
@@ -144,15 +153,27 @@ class Orchestrator:
             root.make()
             if incus is not None:
                 return root, incus, None
-            return root, open_incus(settings.host, root), local_id_range(settings.host.remote)
+            # A host of the user's settings has a way of its own: this is then the local one's.
+            local = settings.host if settings.host.name == LOCAL and not settings.hosts else Host()
+            return root, open_incus(local, root), local_id_range(local.remote)
 
         root, client, ids = await look_up(f"the state root of {settings.workspace}", prepare)
-        async with in_thread(open_journal(root.journal)) as journal:
+        async with (
+            open_hosts(client) as hosts,
+            in_thread(open_journal(root.journal)) as journal,
+        ):
+            host = settings.host
+            first, *others = dict.fromkeys(settings.hosts or [host.name])
+            if first != LOCAL:
+                there = hosts.at(first)
+                client, host = there.incus, there.host
             context = Context(
                 root=root,
                 journal=journal,
                 incus=client,
-                host=settings.host,
+                host=host,
+                hosts=hosts,
+                others=tuple(hosts.at(name).host.name for name in others),
                 ids=ids,
                 keep_secs=settings.keep_secs,
             )
@@ -191,7 +212,7 @@ class Orchestrator:
             self = cls(context, capacity, session, workspace, queue_jobs, allow_mounts)
             try:
                 async with (
-                    upkeep(self._context, self.queue, self._driver),
+                    upkeep(self._context, self.queue, self._driver, session),
                     listening(root.locks, session, self._driver.tasks),
                     self._driver.running(),
                 ):
@@ -327,6 +348,19 @@ class Orchestrator:
         """The client of the Incus that runs the guests."""
         return self._context.incus
 
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts of new jobs that name none, in the order of preference."""
+        return self._context.choice().hosts
+
+    def client(self, host: str) -> Incus:
+        """The client of the Incus of the host with this name."""
+        return self._context.at(host).incus
+
+    def judge(self, request: Request) -> Judged:
+        """Check the specs of a request, for `submit_judged`. Blocks on the disk."""
+        return self._admission.judge(request)
+
     def job(self, id: str) -> JobHandle:
         """A job of the state root, whichever process runs it. `NotFound` if there is none.
 
@@ -351,7 +385,7 @@ class Orchestrator:
         return await self._jobs.fetch(ids)
 
     def run(self, id: str) -> RunHandle:
-        """A run of the state root. `NotFound` if there is none."""
+        """A run of the state root, by its id or its number. `NotFound` if there is none."""
         return self._jobs.run(id)
 
     async def cancel(

@@ -12,9 +12,10 @@ import msgspec
 from states.events import ImageRef, OutputRef, SnapshotRef
 from states.job import Job, Phase
 from states.lifecycle import State
-from states.outcome import EXIT_CODES, Failure, Outcome, Verdict, overall
+from states.outcome import EXIT_CODES, Failure, Flake, Outcome, Verdict, overall
 from states.spec import JobSpec
 from states.testcases import CaseReport
+from states.usage import Usage
 
 
 class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +29,14 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     other values are unknown. `needs` are the jobs that this one waits for, by name: their ids.
     `inputs` are the outputs that the attempt uses, by the names of those jobs; `output` is what the
     job left, or reused. `because` is the job that did not pass, if this one was skipped or
-    cancelled for that. `tests` is what the job's test reports say.
+    cancelled for that. `tests` is what the job's test reports say. `reason` is why the command
+    failed, in one line: the tests that failed, or the line of the log that says it; "" if that is
+    not clear. `message` says how the command ended. `usage` is what the job used, null if its guest
+    does not say. `flake` says that the job ended in another way with the same inputs, null if that
+    is not known. `host` is the name of the host that the current attempt runs on, "" for the local
+    one, and `member` the member of its cluster, "" if it is none. `hosts` are the names of those
+    that a job with a choice may run on, until it begins. `log_end` are the last lines of the log as
+    a terminal finally shows them, only where a command prints one run.
     """
 
     id: str
@@ -61,15 +69,26 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     output: OutputRef | None = None
     because: str | None = None
     tests: CaseReport | None = None
+    reason: str = ""
+    flake: Flake | None = None
+    host: str = ""
+    member: str = ""
+    usage: Usage | None = None
+    hosts: tuple[str, ...] = ()
+    log_end: tuple[str, ...] = ()
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A run. `exit_code` is that of a `pikaci run` that ended like this."""
+    """A run. `exit_code` is that of a `pikaci run` that ended like this.
+
+    `number` is its short name, counted from 1; null where it is not known, as while it runs.
+    """
 
     run: str
     outcome: Verdict
     exit_code: int
     jobs: tuple[JobDocument, ...]
+    number: int | None = None
 
 
 def job_document(job: Job, waits_for: str = "") -> JobDocument:
@@ -105,10 +124,18 @@ def job_document(job: Job, waits_for: str = "") -> JobDocument:
         output=job.output,
         because=job.because or None,
         tests=job.tests,
+        reason=job.reason,
+        flake=job.flake,
+        host=job.host,
+        member=job.member,
+        usage=job.usage,
+        hosts=job.hosts,
     )
 
 
-def run_report(run: str, jobs: Sequence[Job], *, interrupted: bool = False) -> RunReport:
+def run_report(
+    run: str, jobs: Sequence[Job], *, interrupted: bool = False, number: int | None = None
+) -> RunReport:
     """The report of a run, which has passed only if all its jobs have.
 
     `interrupted`: the run was cancelled, perhaps before it had a job.
@@ -120,4 +147,5 @@ def run_report(run: str, jobs: Sequence[Job], *, interrupted: bool = False) -> R
         outcome=outcome,
         exit_code=EXIT_CODES[outcome],
         jobs=tuple(job_document(job) for job in jobs),
+        number=number,
     )

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.attempt.plan import Host
 from orchestrator.capacity import Capacity
-from orchestrator.incus import Incus
+from orchestrator.incus import Host, Incus
 from orchestrator.state_root import StateRoot, default_state_root, user_state_dir
 
 QUEUE_JOBS = 10_000
@@ -27,10 +26,12 @@ class Settings:
     """Settings of an orchestrator.
 
     `workspace` is the default workspace of jobs; `state_root` defaults to the one that belongs to
-    it. `capacity` is what running jobs may use in total, and `queue_jobs` how many jobs may be
-    queued. `keep_secs` is how long the guest of a job that did not pass is kept, None for not at
-    all. Jobs may mount directories below those in `allow_mounts`; with None, every directory that
-    gives no control over the host.
+    it. Jobs run on `host`; with a name other than "local", that is a host of the user's settings.
+    With the names `hosts`, a job runs on the first of these that has a free slot and can take it.
+    `capacity` is what running jobs may use of each host in total, and `queue_jobs` how many jobs
+    may be queued. `keep_secs` is how long the guest of a job that did not pass is kept, None for
+    not at all. Jobs may mount directories below those in `allow_mounts`; with None, every directory
+    that gives no control over the host.
     """
 
     workspace: Path
@@ -38,6 +39,7 @@ class Settings:
     capacity: Capacity = field(default_factory=default_capacity)
     queue_jobs: int = QUEUE_JOBS
     host: Host = field(default_factory=Host)
+    hosts: tuple[str, ...] = ()
     keep_secs: float | None = None
     allow_mounts: tuple[Path, ...] | None = None
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
@@ -38,16 +35,6 @@ async def look_up(what: str, call: Callable[[], _T]) -> _T:
         f"{what}: its file system did not answer within {LOOK_UP_SECS:g} s",
         resolution="is it on a network file system that is down? Try `stat` on the path",
     )
-
-
-def sync_file_system(directory: Path) -> None:
-    """Sync the file system of a directory: once, instead of file by file. Blocks."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            raise OSError(ctypes.get_errno(), "syncfs failed")
-    finally:
-        os.close(descriptor)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,16 @@ def user_state_dir() -> Path:
 def default_state_root(workspace: Path) -> Path:
     """The root of a workspace, outside of it: `git clean -fdx` must not delete the journal."""
     real = str(workspace.resolve())
-    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
+    digest = _hash(real)[:12]
     # Short: the path of a socket in it must fit into 100 bytes.
     name = "".join(c for c in Path(real).name if c.isalnum() or c in "._-")[:24]
     return user_state_dir() / f"{name or 'root'}-{digest}"
+
+
+def _hash(path: Path | str) -> str:
+    import hashlib  # OpenSSL takes 2 ms to load
+
+    return hashlib.sha256(os.fsencode(path)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class StateRoot:
 
     def index(self, workspace: Path) -> Path:
         """The file for what is known of a workspace's files."""
-        return self.indexes / hashlib.sha256(os.fsencode(workspace)).hexdigest()[:32]
+        return self.indexes / _hash(workspace)[:32]
 
     @property
     def outputs(self) -> Path:

@@ -55,6 +55,11 @@ def size(count: int) -> str:
     return f"{whole}.{tenth} {unit}" if tenth else f"{whole} {unit}"
 
 
+def counted(number: int, what: str) -> str:
+    """So many of something: `1 run`, `2 runs`. Only for words whose plural is formed with an s."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _nearest(value: float) -> int:
     """Round as JavaScript does: halves go up."""
     return math.floor(value + 0.5)

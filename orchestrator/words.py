@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.units import NOW, age, duration
 from states.events import OutputRef
+from states.identity import unkeyed
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -95,11 +96,21 @@ def output_lines(job: Job, missing: str | None = None) -> list[str]:
     return lines
 
 
+def place(host: str, member: str = "") -> str:
+    """Where a guest is: `build`, `farm/m1` for the member of a cluster; "" for this machine."""
+    return f"{host}/{member}" if member else host
+
+
 def made_by(output: OutputRef) -> str:
     """Which run made an output, and how long ago."""
     since = age((datetime.now(UTC) - output.at).total_seconds())
     ago = "just now" if since == NOW else f"{since} ago"
     return f"made by {output.job.rpartition('.')[0]} {ago}"
+
+
+def not_in_key(output: OutputRef) -> str:
+    """`beyond_key` for a line that has little room."""
+    return f"not in its key: {', '.join(output.unkeyed)}" if output.unkeyed else ""
 
 
 def beyond_key(output: OutputRef) -> str:
@@ -110,6 +121,21 @@ def beyond_key(output: OutputRef) -> str:
     names = f"{', '.join(first)} and {last}" if first else last
     verb = "are not parts" if first else "is not part"
     return f"also used {names}, which {verb} of its key"
+
+
+def describe_flake(job: Job) -> str:
+    """How a flaky job ended here and elsewhere; "" if it is not known to be flaky."""
+    if job.flake is None or job.verdict is None:
+        return ""
+    there = Verdict.FAILED if job.verdict is Verdict.PASSED else Verdict.PASSED
+    every = job.flake.passed + job.flake.failed
+    said = (
+        f"flaky: {VERDICTS[job.verdict]} here, {VERDICTS[there]} in run"
+        f" {job.flake.other.rpartition('.')[0]} on the same inputs"
+        f" ({job.flake.passed} of {every} passed)"
+    )
+    others = unkeyed(job.spec) if job.spec is not None else ()
+    return said + (f"; what may differ: {', '.join(others)}" if others else "")
 
 
 def describe_tests(report: CaseReport | None) -> str:

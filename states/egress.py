@@ -190,7 +190,7 @@ def check_egress(texts: tuple[str, ...], network: str) -> Iterator[SpecError]:
     if texts and network != "none":
         yield SpecError(
             "egress",
-            f"limits nothing in a guest that has the network {network}",
+            f"would limit nothing: the guest has the network {network}",
             allowed='egress or network, not both; network = "none" is the default',
         )
 

@@ -9,13 +9,24 @@ MOST_MISTAKES = 50
 
 
 class PikaciError(Exception):
-    """What happened (`brief`), the evidence (`details`), what to do next (`resolution`)."""
+    """What happened (`brief`), the evidence (`details`), what to do next (`resolution`).
+
+    As text it is all but the evidence; `headline` is what happened, and where.
+    """
 
     def __init__(self, brief: str, *, details: str = "", resolution: str = "") -> None:
         super().__init__(brief)
         self.brief = brief
         self.details = details
         self.resolution = resolution
+
+    def __str__(self) -> str:
+        return f"{self.headline}; {self.resolution}" if self.resolution else self.headline
+
+    @property
+    def headline(self) -> str:
+        """What happened, on its own, where the resolution is shown in another place."""
+        return self.brief
 
 
 class SpecError(PikaciError):
@@ -30,6 +41,11 @@ class SpecError(PikaciError):
         self.key = key
 
     def __str__(self) -> str:
+        return self.line()
+
+    @property
+    def headline(self) -> str:
+        """The key, and what is wrong with it."""
         return f"{self.key} {self.brief}" if self.key else self.brief
 
     def below(self, parent: str) -> SpecError:
@@ -38,7 +54,8 @@ class SpecError(PikaciError):
 
     def line(self) -> str:
         """All of it on one line: key, what is wrong, what is allowed."""
-        return f"{self}; allowed: {self.resolution}" if self.resolution else str(self)
+        allowed = f"; allowed: {self.resolution}" if self.resolution else ""
+        return f"{self.headline}{allowed}"
 
 
 class SpecErrors(SpecError):
@@ -50,6 +67,11 @@ class SpecErrors(SpecError):
         self.details = mistake_lines(mistakes)
 
     def __str__(self) -> str:
+        return f"{self.brief}\n{self.details}"
+
+    @property
+    def headline(self) -> str:
+        """How many there are."""
         return self.brief
 
 
@@ -74,6 +96,11 @@ class WritableWorkspace(SpecError):
         )
 
     def __str__(self) -> str:
+        return self.MESSAGE
+
+    @property
+    def headline(self) -> str:
+        """Exactly the words that a caller may look for."""
         return self.MESSAGE
 
 

@@ -4,33 +4,42 @@ An `Event` moves a job; its tag is the name of a trigger in the lifecycle's tabl
 something else about the job (an incus call, a lease) and moves nothing. Both carry the wall time
 `at`, for display, and `monotonic` in seconds, for measuring.
 
-Each class has a version: the default of its field `v`, or 1 without that field. A new field with a
-default needs no new version. When the meaning of a class changes, raise its version and add a step
-to `states.upcast` that converts old entries.
+Each class has a version: the only value that its field `v` may have, which is required from version
+2 on. So the decoder itself refuses entries of other versions. A new field with a default needs no
+new version. When the meaning of a class changes, raise its version and add a step to
+`states.upcast` that converts old entries.
 """
 
-from __future__ import annotations
-
+# Annotations are not text here: msgspec would compile each of them, at every start.
 import enum
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
 from states.outcome import Failure, Outcome
 from states.spec import JobSpec
 from states.testcases import CaseReport
+from states.usage import Usage
+
+First = Annotated[int, msgspec.Meta(ge=1, le=1)] | msgspec.UnsetType  # not written
+Second = Annotated[int, msgspec.Meta(ge=2, le=2)]
 
 
 class SnapshotRef(msgspec.Struct, frozen=True, kw_only=True):
     """The tree that a job saw: its content hash, and the git commit that it was made from.
 
-    A part of a snapshot, for a job with `sources`, has no commit; `whole` is that snapshot's hash.
+    `subject` is the first line of the commit's message, `branch` what was checked out; "" if it is
+    not known. A part of a snapshot, for a job with `sources`, has no commit; `whole` is that
+    snapshot's hash.
     """
 
     hash: str
     commit: str | None = None
     dirty: bool | None = None
     whole: str = ""
+    subject: str = ""
+    branch: str = ""
 
 
 class ImageRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +80,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     at: datetime
     monotonic: float
     boot: str | msgspec.UnsetType = msgspec.UNSET
+    v: First = msgspec.UNSET
 
 
 class Submitted(Event, frozen=True, tag="submitted"):
@@ -80,7 +90,10 @@ class Submitted(Event, frozen=True, tag="submitted"):
     not create a second job. `asked` is then a hash of the whole request; journals of older versions
     do not have it. `needs` are the jobs that this one waits for: their ids, by name. `fresh` says
     that its output is made anew, even if there is one; `fail_fast` that the job does not go on
-    when another job of the run does not pass.
+    when another job of the run does not pass. `host` is the name of the host that the job is to run
+    on, "" for the local one. Where there is a choice, it is "", and `hosts` are the names of those
+    that can take the job, "local" for the local one: the first with a free slot does. `held` says
+    that a service cancels the run when nobody is connected for it.
     """
 
     run: str
@@ -94,6 +107,9 @@ class Submitted(Event, frozen=True, tag="submitted"):
     needs: dict[str, str] = {}
     fresh: bool = False
     fail_fast: bool = False
+    host: str = ""
+    hosts: tuple[str, ...] = ()
+    held: bool = False
 
 
 class Rejected(Event, frozen=True, tag="rejected"):
@@ -120,20 +136,26 @@ class Skipped(Event, frozen=True, tag="skipped"):
 
 
 class ArtifactsReset(Event, frozen=True, tag="artifacts_reset"):
-    """This attempt's directory on the host exists and is empty.
+    """This attempt's directory on this machine exists and is empty.
 
-    `inputs` are the outputs that the attempt uses, by the names of their jobs.
+    `inputs` are the outputs that the attempt uses, by the names of their jobs. `host` is the name
+    of the host that the attempt runs on, "" for the local one.
     """
 
     artifacts: str
     inputs: dict[str, OutputRef] = {}
+    host: str = ""
 
 
 class DevicesConfigured(Event, frozen=True, tag="devices_configured"):
-    """The instance exists, stopped, with all its devices."""
+    """The instance exists, with all its devices, and was started.
+
+    `member` is the member of the cluster that has it, "" where Incus is no cluster.
+    """
 
     instance: str
     image: ImageRef
+    member: str = ""
 
 
 class InstanceReady(Event, frozen=True, tag="instance_ready"):
@@ -149,13 +171,16 @@ class Publishing(Event, frozen=True, tag="publishing"):
 
     warnings: tuple[str, ...] = ()
     tests: CaseReport | None = None
+    usage: Usage | None = None
 
 
 class ResultCollected(Event, frozen=True, tag="result_collected"):
     """The result and the log are on the host. `exit_code` is the command's own.
 
     `output` is what the job left for others, if it has an `output` and passed. `tests` is what its
-    test reports say, None if it left none.
+    test reports say, None if it left none. `reason` is the line of its log that says why the
+    command failed, "" where that is not clear, and for a test report with failures. `usage` is what
+    the job used, None if its guest does not say.
     """
 
     outcome: Outcome
@@ -165,6 +190,8 @@ class ResultCollected(Event, frozen=True, tag="result_collected"):
     warnings: tuple[str, ...] = ()
     output: OutputRef | None = None
     tests: CaseReport | None = None
+    reason: str = ""
+    usage: Usage | None = None
 
 
 class Retried(Event, frozen=True, tag="retried"):
@@ -182,6 +209,16 @@ class Restarted(Event, frozen=True, tag="restarted"):
     """
 
     reason: str = ""
+
+
+class Lost(Event, frozen=True, tag="lost"):
+    """The attempt's guest is lost with its cluster member `member`. Another attempt begins.
+
+    Its command may have run, or may still run: nothing of it is used any more.
+    """
+
+    failure: Failure
+    member: str
 
 
 class CancelRequested(Event, frozen=True, tag="cancel_requested"):
@@ -222,6 +259,7 @@ AnyEvent = (
     | ResultCollected
     | Retried
     | Restarted
+    | Lost
     | CancelRequested
     | Cancelled
     | Failed
@@ -234,6 +272,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     job: str
     at: datetime
     monotonic: float
+    v: First = msgspec.UNSET
 
 
 class Called(Note, frozen=True, tag="called"):
@@ -247,14 +286,19 @@ class Called(Note, frozen=True, tag="called"):
     exit_code: int | None
     error: str = ""
     effect: str = ""
-    v: int = 2
+    v: Second
 
 
 class LeaseOpened(Note, frozen=True, tag="lease_opened"):
-    """Intent: an instance of this name is about to be created."""
+    """Intent: an instance of this name is about to be created, on the host of this name.
+
+    In a cluster it is created on `member`.
+    """
 
     instance: str
     deadline: datetime
+    host: str = ""
+    member: str = ""
 
 
 class LeaseKept(Note, frozen=True, tag="lease_kept"):

@@ -51,6 +51,12 @@ def with_needed(specs: Mapping[str, JobSpec], names: Iterable[str]) -> list[str]
     return list(found)
 
 
+def needed_by_none(specs: Mapping[str, JobSpec]) -> list[str]:
+    """The names of the jobs that no other of these needs."""
+    others = {name for spec in specs.values() for name in needed(spec)}
+    return [name for name in specs if name not in others]
+
+
 def resolved(spec: JobSpec, values: Mapping[str, str]) -> JobSpec:
     """The spec with a value for each output that it uses, by the name of its job.
 
@@ -81,12 +87,14 @@ def broken_references(specs: Mapping[str, JobSpec]) -> Iterator[tuple[str, SpecE
             yield from ((name, error) for error in _wrong_input(key, spec, other, specs))
     for cycle in _cycles(specs):
         line = " -> ".join([*cycle, cycle[0]])
-        yield (
-            cycle[0],
-            SpecError(
-                "needs", f"is a cycle: {line}", allowed="jobs that do not wait for themselves"
-            ),
-        )
+        key = _key_that_names(cycle[0], specs[cycle[-1]])
+        allowed = "jobs that do not wait for themselves"
+        yield cycle[-1], SpecError(key, f"closes a cycle: {line}", allowed=allowed)
+
+
+def _key_that_names(other: str, spec: JobSpec) -> str:
+    named = [key for key, job in inputs(spec) if job == other]
+    return named[0] if named else f"needs[{spec.needs.index(other)}]"
 
 
 def _unknown(key: str, other: str, specs: Mapping[str, JobSpec]) -> Iterator[SpecError]:

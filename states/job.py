@@ -11,9 +11,10 @@ import msgspec
 from states import events as ev
 from states.errors import IllegalEvent
 from states.lifecycle import TERMINAL, State, destination
-from states.outcome import Failure, FailureKind, Outcome, Verdict, counted
+from states.outcome import Failure, FailureKind, Flake, Outcome, Verdict, counted
 from states.spec import JobSpec
 from states.testcases import CaseReport, failure_lines, headline
+from states.usage import Usage
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,12 +29,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known about a job.
 
     `attempt` counts from 1; `seq` is the number of its last event. `retries` counts the attempts
-    that ended in an infrastructure fault, not those that ended because pikaci itself died.
-    `instance`, `image`, `artifacts` and `inputs` belong to the current attempt. `needs` and
-    `inputs` are the jobs that it waits for and the outputs that it uses, by name. `because` is the
-    job that did not pass, if this one was skipped or cancelled for that. `boot` identifies the
-    host's boot from which `monotonic` counts. When the events cannot be read, `damage` says
-    why, and the other fields hold what is known from elsewhere.
+    that ended in an infrastructure fault, `losses` those that were lost with a member of a cluster
+    while their command ran; attempts that ended because pikaci itself died are in neither.
+    `instance`, `member`, `image`, `artifacts` and `inputs` belong to the current attempt. `needs`
+    and `inputs` are the jobs that it waits for and the outputs that it uses, by name. `host` names
+    the host that the current attempt runs on, "" for the local one, and `member` the member of its
+    cluster. `hosts` are the names of those that it may run on, until the first attempt begins on
+    one of them; none if there is no choice. `because` is the job that did not pass, if this one was
+    skipped or cancelled for that. `reason` is why the command failed, in one line: the tests that
+    failed, or a line of its log; "" if that is not clear. `boot` identifies the host's boot from
+    which `monotonic` counts. `flake` is not of its events: the journal adds it, if the job ended in
+    another way with the same inputs. When the events cannot be read, `damage` says why, and the
+    other fields hold what is known from elsewhere.
     """
 
     id: str = ""
@@ -47,25 +54,32 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     contract: int | None = None
     attempt: int = 0
     retries: int = 0
+    losses: int = 0
     needs: dict[str, str] = {}
     fresh: bool = False
     fail_fast: bool = False
+    host: str = ""
+    hosts: tuple[str, ...] = ()
     because: str = ""
     artifacts: str | None = None
     inputs: dict[str, ev.OutputRef] = {}
     instance: str | None = None
+    member: str = ""
     image: ev.ImageRef | None = None
     outcome: Outcome | None = None
     exit_code: int | None = None
     message: str = ""
+    reason: str = ""
     hint: str = ""
     failure: Failure | None = None
     warnings: tuple[str, ...] = ()
     output: ev.OutputRef | None = None
     tests: CaseReport | None = None
+    usage: Usage | None = None
     phases: tuple[Phase, ...] = ()
     monotonic: float = 0.0
     boot: str = ""
+    flake: Flake | None = None
     damage: str = ""
 
     @property
@@ -112,6 +126,7 @@ _ENDINGS = {
     ev.Reused: Verdict.PASSED,
     ev.Skipped: Verdict.SKIPPED,
 }
+_BEGUN = (State.RUNNING, State.PUBLISHING)
 _RESULT_KINDS = {Outcome.FAILED: FailureKind.TEST, Outcome.TIMED_OUT: FailureKind.TIMEOUT}
 
 
@@ -131,8 +146,15 @@ def _verdict_of_failed(failure: Failure | None) -> Verdict:
 
 
 def why(event: ev.ResultCollected) -> str:
-    """Why a command did not pass, in one line: the tests that failed, if a report names them."""
-    return (headline(event.tests) if event.outcome is Outcome.FAILED else "") or event.message
+    """Why a command did not pass, in one line: its `_reason` if that is known."""
+    return _reason(event) or event.message
+
+
+def _reason(event: ev.ResultCollected) -> str:
+    """The tests that failed, if a report names them; else the line of the log that says why."""
+    if event.outcome is not Outcome.FAILED:
+        return ""
+    return headline(event.tests) or event.reason
 
 
 def _why_tests(event: ev.ResultCollected) -> list[str]:
@@ -208,15 +230,19 @@ def _learn(job: Job, event: ev.Event) -> Job:
                 needs=event.needs,
                 fresh=event.fresh,
                 fail_fast=event.fail_fast,
+                host=event.host,
+                hosts=event.hosts,
             )
         case ev.Reused():
             return replace(job, output=event.output)
         case ev.ArtifactsReset():
-            return replace(job, artifacts=event.artifacts, inputs=event.inputs)
+            return replace(
+                job, artifacts=event.artifacts, inputs=event.inputs, host=event.host, hosts=()
+            )
         case ev.DevicesConfigured():
-            return replace(job, instance=event.instance, image=event.image)
+            return replace(job, instance=event.instance, image=event.image, member=event.member)
         case ev.Publishing():
-            return replace(job, warnings=event.warnings, tests=event.tests)
+            return replace(job, warnings=event.warnings, tests=event.tests, usage=event.usage)
         case ev.ResultCollected():
             kind = _RESULT_KINDS.get(event.outcome)
             return replace(
@@ -224,10 +250,12 @@ def _learn(job: Job, event: ev.Event) -> Job:
                 outcome=event.outcome,
                 exit_code=event.exit_code,
                 message=event.message,
+                reason=_reason(event),
                 hint=event.hint,
                 warnings=event.warnings,
                 output=event.output,
                 tests=event.tests,
+                usage=event.usage,
                 failure=kind
                 and Failure(
                     kind=kind,
@@ -236,10 +264,21 @@ def _learn(job: Job, event: ev.Event) -> Job:
                     resolution=event.hint,
                 ),
             )
-        case ev.Retried() | ev.Restarted():
-            used = job.retries + isinstance(event, ev.Retried)
-            following = replace(job, attempt=job.attempt + 1, retries=used)
-            return replace(following, artifacts=None, inputs={}, instance=None, image=None)
+        case ev.Retried() | ev.Restarted() | ev.Lost():
+            return replace(
+                job,
+                attempt=job.attempt + 1,
+                retries=job.retries + isinstance(event, ev.Retried),
+                losses=job.losses + (isinstance(event, ev.Lost) and event.failure.phase in _BEGUN),
+                artifacts=None,
+                inputs={},
+                instance=None,
+                member="",
+                image=None,
+                warnings=(),
+                tests=None,
+                usage=None,
+            )
         case ev.Skipped():
             return replace(job, failure=event.failure, because=event.because)
         case ev.CancelRequested():

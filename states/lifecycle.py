@@ -14,7 +14,8 @@ then `retried` leads back to `submitted`, with the next attempt number. A job th
 of pikaci accepted, and that today's rules refuse before it has begun, ends in `failed` too.
 `restarted` leads back as `retried` does, when the process that drove the job died while it made the
 instance, or so long ago that the guest would end itself before the job is done; this uses up no
-retry. A job can be cancelled in every state that is not terminal; it is `cancelling` until its
+retry. `lost` leads back from every state of an attempt, when a cluster has lost the member with the
+guest. A job can be cancelled in every state that is not terminal; it is `cancelling` until its
 command is known to be dead.
 
 `TABLE` is the single source. The transitions library is built from it, the diagram in the docs is
@@ -25,12 +26,15 @@ drawn from it, and `step` is the only way in: a legal event returns a new `Job`,
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable
-
-from transitions import Machine
+from typing import TYPE_CHECKING
 
 from states.errors import IllegalEvent
 from states.events import Event, tag
+
+if TYPE_CHECKING:
+    from transitions import Machine
 
 
 class State(enum.StrEnum):
@@ -64,7 +68,8 @@ TERMINAL = frozenset(
 )
 
 _BEFORE_THE_COMMAND = (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED, State.INSTANCE_READY)
-_UNFINISHED = (State.SUBMITTED, *_BEFORE_THE_COMMAND, State.RUNNING, State.PUBLISHING)
+_ATTEMPT = (*_BEFORE_THE_COMMAND, State.RUNNING, State.PUBLISHING)
+_UNFINISHED = (State.SUBMITTED, *_ATTEMPT)
 
 # (trigger, which is an event's tag; source states; destination)
 TABLE: tuple[tuple[str, tuple[State, ...], State], ...] = (
@@ -80,6 +85,7 @@ TABLE: tuple[tuple[str, tuple[State, ...], State], ...] = (
     ("result_collected", (State.RUNNING, State.PUBLISHING), State.RESULT_COLLECTED),
     ("retried", _BEFORE_THE_COMMAND, State.SUBMITTED),
     ("restarted", (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED), State.SUBMITTED),
+    ("lost", _ATTEMPT, State.SUBMITTED),
     ("cancel_requested", _UNFINISHED, State.CANCELLING),
     ("cancelled", (State.CANCELLING,), State.CANCELLED),
     ("failed", _UNFINISHED, State.FAILED),
@@ -88,6 +94,8 @@ TABLE: tuple[tuple[str, tuple[State, ...], State], ...] = (
 
 def build_machine(table: Iterable[tuple[str, tuple[State, ...], State]] = TABLE) -> Machine:
     """The table as a transitions machine: no model, no callbacks, no automatic transitions."""
+    from transitions import Machine
+
     return Machine(
         model=None,
         states=State,
@@ -100,13 +108,16 @@ def build_machine(table: Iterable[tuple[str, tuple[State, ...], State]] = TABLE)
     )
 
 
-MACHINE = build_machine()
+@functools.cache
+def machine() -> Machine:
+    """The machine of `TABLE`. It is made when the first job moves: a list of jobs starts faster."""
+    return build_machine()
 
 
 def destination(state: State, event_type: type[Event]) -> State:
     """The state that an event of this type leads to; `IllegalEvent` if there is none."""
     trigger = tag(event_type)
-    known = MACHINE.events.get(trigger)
+    known = machine().events.get(trigger)
     # Not Machine.get_transitions: it treats a missing source as "any".
     found = known.transitions.get(state.name) if known else None
     if not found:

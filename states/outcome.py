@@ -1,7 +1,6 @@
 """How a job ended, why it did not pass, and the exit code for it."""
 
-from __future__ import annotations
-
+# Annotations are not text here: msgspec would compile each of them, at every start.
 import enum
 from collections.abc import Iterable
 
@@ -34,6 +33,18 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     message: str
     resolution: str = ""
+
+
+class Flake(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that passed once and did not another time, with the same of all that pikaci gives it.
+
+    `passed` and `failed` say how often, this job included; a timeout counts as failed. `other` is
+    the newest job that ended in the other way.
+    """
+
+    passed: int
+    failed: int
+    other: str
 
 
 class Verdict(enum.StrEnum):

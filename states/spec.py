@@ -1,42 +1,20 @@
 """What a user asks for: one job, strictly decoded.
 
-Decoding checks types and ranges. `check` repeats that for specs constructed in Python (constructors
-do not validate), and adds the rules that span fields. Nothing here looks at a disk or a daemon: the
-orchestrator finds out whether a directory exists.
-
-Rules apply to new specs only. One that passes is a `CheckedSpec` from then on. Recorded specs are
-history: `states.recorded` reads them whatever today's rules are.
+Decoding checks types and ranges; `states.rules` checks the rest.
 """
 
-from __future__ import annotations
-
+# Annotations are not text here: msgspec would compile each of them, at every start.
 import enum
-import posixpath
 import re
-from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 
-from states.egress import check_egress
-from states.environment import (
-    MAX_BYTES,
-    MAX_VARIABLE_BYTES,
-    refusal,
-    size_of,
-    total_size,
-)
-from states.errors import SpecError, WritableWorkspace
-from states.mistakes import ALLOWED, mistakes, raise_all
+from states.mistakes import ALLOWED
 
-MAX_COMMAND_BYTES = 131_000  # the kernel passes at most 131,071 bytes in one argument
 MAX_TIMEOUT_SECS = 7 * 24 * 3600
-# systemd, the runner and the execs in a guest need up to 20, threads included.
-MIN_PROCESSES = 64
-# Tried: with less than 16 MiB the runner cannot say how a job ended, with less than 32 MiB a guest
-# with systemd does not boot.
-MIN_MEMORY = "64MiB"
-
+KEEP_SECS = 3600
+MAX_KEEP_SECS = 24 * 3600
 _END = r"$(?![\s\S])"  # Python's `$` alone allows a line break at the end
 SIZE_PATTERN = rf"^[1-9][0-9]{{0,6}}(kB|MB|GB|TB|KiB|MiB|GiB|TiB){_END}"
 NAME_PATTERN = rf"^[A-Za-z0-9._/-]{{1,128}}{_END}"
@@ -53,6 +31,9 @@ def _text(pattern: str, allowed: str) -> msgspec.Meta:
 
 NAME_ALLOWED = "letters, digits and ._/-, at most 128"
 JobName = Annotated[str, _text(NAME_PATTERN, NAME_ALLOWED)]
+HOST_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
+HOST_ALLOWED = "a-z, 0-9 and `-`, at most 63 characters"
+HostName = Annotated[str, _text(HOST_PATTERN, HOST_ALLOWED)]
 _Size = Annotated[str, _text(SIZE_PATTERN, "a size with its unit, for example 4GiB or 500MB")]
 _EnvName = Annotated[
     str, _text(_ENV_PATTERN, "names of letters, digits and _, not beginning with a digit")
@@ -68,33 +49,6 @@ _UNITS = {
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", start=1)},
 }
 
-SNAPSHOT_PATH = "/workspace/snapshot"
-# Guest paths: a user's mount may neither cover one nor lie below one.
-RESERVED_PATHS = (
-    "/artifacts",
-    "/bin",
-    "/cargo-home",
-    "/cargo-target",
-    "/dev",
-    "/etc",
-    "/home/pikaci",
-    "/lib",
-    "/lib64",
-    "/proc",
-    "/root",
-    "/run",
-    "/sbin",
-    "/staged/linux-rust/workspace-build",
-    "/staged/linux-rust/workspace-deps",
-    "/mnt/pikaci-certificates",
-    "/mnt/pikaci-nix-store",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/var/lib/pikaci-incus-run",
-    SNAPSHOT_PATH,
-)
-WORKSPACE, ARTIFACTS = "/workspace", "/artifacts"
 IMAGE = "image"  # the `output` of a job whose guest becomes an image
 
 
@@ -103,6 +57,13 @@ class InstanceType(enum.StrEnum):
 
     CONTAINER = "container"
     VIRTUAL_MACHINE = "virtual-machine"
+
+
+class Keep(enum.StrEnum):
+    """When the guest of a job is kept for debugging."""
+
+    FAILURE = "failure"
+    NEVER = "never"
 
 
 class OutputOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -175,13 +136,15 @@ class JobSpec(
     `workspace_deps`, `workspace_build` and `nix_store` are directories for the contract's three
     optional devices: of the host, or the output of another job. `retries` is how often a job is
     retried after an infrastructure fault before the command's start. Queued jobs with a higher
-    `priority` start first.
+    `priority` start first. `host` names the host that runs the job, which the user's settings have.
 
     `needs` are jobs of the same run that must pass first. `output` is what the job leaves for
     others: a directory of its guest, or "image" for the guest itself. An output is reused while
     everything that pikaci gives to the job is the same, and it is younger than `max_age_secs`.
     `sources` are globs of the workspace's files that the job sees, and so depends on; all by
-    default.
+    default. With `keep` the guest of a job that fails is kept for debugging for `keep_secs`, by
+    default an hour; not that of a job that was cancelled. "never" keeps no guest, whatever the
+    process does.
     """
 
     command: str
@@ -210,11 +173,14 @@ class JobSpec(
     mounts: tuple[Mount, ...] = ()
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = 2
     priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
+    host: HostName | None = None
     deadlines: Deadlines = Deadlines()
     needs: tuple[JobName, ...] = ()
     sources: tuple[str, ...] | None = None
     output: _Path | None = None
     max_age_secs: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    keep: Keep | None = None
+    keep_secs: Annotated[int, msgspec.Meta(ge=1, le=MAX_KEEP_SECS)] | None = None
 
 
 def is_image_name(name: str) -> bool:
@@ -222,257 +188,20 @@ def is_image_name(name: str) -> bool:
     return re.match(_IMAGE_PATTERN, name) is not None
 
 
+def keep_secs(spec: JobSpec, default: float | None) -> float | None:
+    """How long the guest of the job is kept if it fails, in seconds; None for not at all.
+
+    `default` is for jobs that do not say.
+    """
+    if spec.keep is None:
+        return default
+    if spec.keep is Keep.NEVER:
+        return None
+    return KEEP_SECS if spec.keep_secs is None else spec.keep_secs
+
+
 def size_in_bytes(size: str) -> int:
     """Bytes of a size in a spec: "4GiB" is 4 * 2**30."""
     number = size.rstrip("kKMGTiB")
     unit: int = _UNITS[size.removeprefix(number)]
     return int(number) * unit
-
-
-class CheckedSpec:
-    """A spec that obeys the rules: the constructor checks it.
-
-    `spec` is an equal copy, so that changes to the original cannot bypass the check. Raises
-    `SpecError`, or `SpecErrors` if there are several problems.
-    """
-
-    __slots__ = ("spec",)
-    spec: Final[JobSpec]
-
-    def __init__(self, spec: JobSpec) -> None:
-        self.spec = _judged(spec)
-
-
-def check(spec: JobSpec) -> None:
-    """Raise `SpecError` with all problems of a spec."""
-    CheckedSpec(spec)
-
-
-def _judged(spec: JobSpec) -> JobSpec:
-    # Check for a writable workspace first: whatever else is wrong, the refusal must have exactly
-    # the words of `WritableWorkspace`.
-    if isinstance(spec, JobSpec) and spec.writable_workspace:
-        raise WritableWorkspace
-    spec = check_form(spec)
-    raise_all(broken_rules(spec))
-    return spec
-
-
-def broken_rules(spec: JobSpec) -> Iterator[SpecError]:
-    """The problems of a spec that its types do not rule out."""
-    yield from _check_command(spec.command)
-    yield from _check_processes(spec)
-    yield from _check_memory(spec.memory)
-    yield from _check_env(spec.env)
-    yield from _check_secrets(spec)
-    for index, glob in enumerate(spec.artifacts):
-        yield from _check_glob(f"artifacts[{index}]", glob, "/artifacts", "reports/**/*.xml")
-    for index, glob in enumerate(spec.junit):
-        yield from _check_glob(f"junit[{index}]", glob, "/artifacts", "junit.xml")
-    for key in ("description", "workspace_deps", "workspace_build", "nix_store"):
-        value = getattr(spec, key)
-        yield from _check_text(key, value if isinstance(value, str) else "")
-    yield from _check_mounts(spec.mounts)
-    for index, glob in enumerate(spec.sources or ()):
-        yield from _check_glob(f"sources[{index}]", glob, "the workspace", "src/**/*.py")
-    yield from _check_output(spec)
-    yield from check_egress(spec.egress, spec.network)
-    if spec.host_mirrors and not spec.egress and spec.network == "none":
-        yield SpecError(
-            "host_mirrors",
-            "has no use in a job that reaches nothing outside",
-            allowed="with egress or a network",
-        )
-
-
-def check_form(spec: JobSpec) -> JobSpec:
-    """A copy of the spec, as read back from a journal; `SpecError` if it cannot be stored as one.
-
-    Needed because constructors accept values of any type.
-    """
-    if not isinstance(spec, JobSpec):
-        raise SpecError(
-            "", f"{type(spec).__name__} is not a JobSpec", allowed="JobSpec(command=...)"
-        )
-    for key in spec.__struct_fields__:
-        try:
-            msgspec.json.encode(getattr(spec, key))
-        except UnicodeEncodeError:
-            raise SpecError(key, "is not Unicode", allowed="text that is UTF-8") from None
-        except TypeError as error:
-            raise SpecError(key, f"cannot be stored: {error}") from None
-    document = msgspec.to_builtins(spec)
-    raise_all(mistakes(document, JobSpec))
-    stored = msgspec.convert(document, JobSpec)
-    for key in spec.__struct_fields__:
-        if getattr(stored, key) != (value := getattr(spec, key)):
-            raise SpecError(key, f"has the wrong type: {type(value).__name__}")
-    return stored
-
-
-def _check_text(key: str, value: str) -> Iterator[SpecError]:
-    if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in value):
-        yield SpecError(key, "has a control character", allowed="printable text on one line")
-
-
-def _check_command(command: str) -> Iterator[SpecError]:
-    if not command.strip():
-        yield SpecError("command", "is empty", allowed="a shell command")
-    if "\0" in command:
-        yield SpecError("command", "has a NUL byte", allowed="any text without NUL")
-    size = len(command.encode())
-    if size > MAX_COMMAND_BYTES:
-        yield SpecError(
-            "command",
-            f"has {size} bytes, which is too long to pass to the guest",
-            allowed=f"at most {MAX_COMMAND_BYTES} bytes; put long scripts into the workspace",
-        )
-
-
-def _check_processes(spec: JobSpec) -> Iterator[SpecError]:
-    # Checked here and not in the field's range: journals hold older specs with fewer.
-    if spec.processes < MIN_PROCESSES and spec.instance_type is InstanceType.CONTAINER:
-        yield SpecError(
-            "processes",
-            f"{spec.processes} is too few: the guest itself needs about 20",
-            allowed=f"{MIN_PROCESSES} to 1000000",
-        )
-
-
-def _check_memory(memory: str) -> Iterator[SpecError]:
-    # Checked here for the same reason.
-    if size_in_bytes(memory) < size_in_bytes(MIN_MEMORY):
-        yield SpecError(
-            "memory",
-            f"{memory} is too little: the guest itself needs some",
-            allowed=f"{MIN_MEMORY} or more",
-        )
-
-
-def _check_env(env: dict[str, str]) -> Iterator[SpecError]:
-    for name, value in env.items():
-        key = f"env.{name}"
-        yield from _check_variable_name(key, name)
-        if "\0" in value:
-            yield SpecError(key, "has a NUL byte", allowed="any text without NUL")
-        if (size := size_of(name, value)) > MAX_VARIABLE_BYTES:
-            yield SpecError(
-                key,
-                f"has {size} bytes with its name, which is too long to pass to the command",
-                allowed=f"at most {MAX_VARIABLE_BYTES} bytes; put long values into a file",
-            )
-    if (size := total_size(env)) > MAX_BYTES:
-        yield SpecError(
-            "env",
-            f"has {size} bytes in total, which is too much to pass to the command",
-            allowed=f"at most {MAX_BYTES} bytes, with their names; put long values into files",
-        )
-
-
-def _check_secrets(spec: JobSpec) -> Iterator[SpecError]:
-    for name, source in spec.secrets.items():
-        key = f"secrets.{name}"
-        yield from _check_variable_name(key, name)
-        if name in spec.env:
-            yield SpecError(key, "is also in `env`", allowed="each name in one of the two")
-        if (source.env is None) == (source.file is None):
-            problem = "has no source" if source.env is None else "has two sources"
-            yield SpecError(key, problem, allowed='{ env = "NAME" } or { file = "/path" }')
-        if source.file is not None:
-            yield from _check_text(f"{key}.file", source.file)
-            if not source.file.startswith("/"):
-                yield SpecError(
-                    f"{key}.file", f"{source.file!r} is not absolute", allowed="an absolute path"
-                )
-
-
-def _check_variable_name(key: str, name: str) -> Iterator[SpecError]:
-    if refused := refusal(name):
-        problem, allowed = refused
-        yield SpecError(key, problem, allowed=allowed)
-
-
-def _check_glob(key: str, glob: str, below: str, example: str) -> Iterator[SpecError]:
-    yield from _check_text(key, glob)
-    if not glob or glob.startswith("/") or ".." in glob.split("/"):
-        yield SpecError(
-            key, f"{glob!r} is not a glob below {below}", allowed=f"for example `{example}`"
-        )
-
-
-def _check_mounts(mounts: tuple[Mount, ...]) -> Iterator[SpecError]:
-    taken: dict[str, int] = {}
-    for index, mount in enumerate(mounts):
-        key = f"mounts[{index}].path"
-        if isinstance(mount.source, str):
-            yield from _check_text(f"mounts[{index}].source", mount.source)
-        yield from _check_text(key, mount.path)
-        path = mount.path.rstrip("/")
-        wrong = list(_check_guest_path(key, mount.path, "/mnt/data"))
-        yield from wrong
-        if not wrong and path in taken:
-            yield SpecError(
-                key,
-                f"{mount.path!r} is also the path of mounts[{taken[path]}]",
-                allowed="one mount per path",
-            )
-        taken[path] = index
-
-
-def _check_guest_path(key: str, written: str, example: str) -> Iterator[SpecError]:
-    """What is wrong with a guest path of the user's own."""
-    path = written.rstrip("/")
-    reserved = [one for one in RESERVED_PATHS if _covers(one, path) or _covers(path, one)]
-    if not path.startswith("/") or path.startswith("//") or posixpath.normpath(path) != path:
-        yield SpecError(
-            key,
-            f"{written!r} is not a plain absolute path",
-            allowed="an absolute guest path without `.`, `..` or empty parts",
-        )
-    elif reserved:
-        yield SpecError(
-            key,
-            f"{written!r} collides with {reserved[0]}, which belongs to the guest",
-            allowed=f"a path of your own, for example {example}",
-        )
-
-
-def _check_output(spec: JobSpec) -> Iterator[SpecError]:
-    if spec.output is None:
-        if spec.max_age_secs is not None:
-            yield SpecError("max_age_secs", "is given without an `output`", allowed="both")
-        return
-    if spec.secrets:
-        # Everybody who can use the output could read what the job wrote of them.
-        yield SpecError(
-            "secrets",
-            "a job with an `output` may have none: the output could hold their values",
-            allowed="a job of its own for what needs them, without an `output`",
-        )
-    yield from _check_text("output", spec.output)
-    path = spec.output.rstrip("/")
-    if spec.output == IMAGE:
-        return
-    if path.startswith(f"{ARTIFACTS}/") and posixpath.normpath(path) == path:
-        return
-    wrong = list(_check_guest_path("output", spec.output, "/venv"))
-    yield from (
-        SpecError(
-            "output",
-            problem.brief,
-            allowed=f'"{IMAGE}", a directory below {ARTIFACTS}, or a path of your own: /venv',
-        )
-        for problem in wrong
-    )
-    for index, mount in enumerate(spec.mounts):
-        at = mount.path.rstrip("/")
-        if not wrong and (_covers(at, path) or _covers(path, at)):
-            yield SpecError(
-                "output",
-                f"{spec.output!r} is where mounts[{index}] is, which is read-only",
-                allowed="a directory that the job can write to",
-            )
-
-
-def _covers(parent: str, path: str) -> bool:
-    return path == parent or path.startswith(f"{parent}/")

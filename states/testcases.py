@@ -3,8 +3,7 @@
 A report never changes a verdict. It only says more about it.
 """
 
-from __future__ import annotations
-
+# Annotations are not text here: msgspec would compile each of them, at every start.
 import enum
 import heapq
 from collections import Counter

@@ -8,7 +8,7 @@ import msgspec
 
 from states import recorded
 from states.errors import EntryError, IllegalEvent, TraceError
-from states.events import Cancelled, Entry, Event, Failed, Retried, tag
+from states.events import Cancelled, Entry, Event, Failed, Lost, Retried, tag
 from states.job import Job, step
 from states.lifecycle import TABLE, State
 
@@ -151,7 +151,7 @@ def _check_turn(job: Job, event: Event, entries: Sequence[Entry], number: int) -
 def _check_phase(job: Job, event: Event, number: int) -> None:
     """Raise when the job's state by today's table is not the recorded one."""
     match event:
-        case Failed() | Retried():
+        case Failed() | Retried() | Lost():
             state = job.state
         case Cancelled() if len(job.phases) > 1:
             state = job.phases[-2].state

@@ -47,8 +47,8 @@ STEPS: dict[tuple[str, int], Callable[[Data], Data]] = {
 def version_of(kind: type[msgspec.Struct]) -> int:
     """The version that this pikaci writes of an event or note class."""
     for field in msgspec.structs.fields(kind):
-        if field.name == "v":
-            return int(field.default)
+        if field.name == "v" and field.required:
+            return int(field.type.__metadata__[0].le)
     return 1
 
 

@@ -22,12 +22,6 @@ ROOT = Path(__file__).parents[1]
 PRODUCT = str(ROOT / "orchestrator") + os.sep
 _NOT_WATCHED = ("fake_incus/", "testing.py", "cli/")
 
-# Where such calls are found, and not mended yet; the other functions of these files are looked at
-# with the rest as soon as their line here is gone.
-NOT_YET = {
-    "job/steps.py": "asks the journal for its owner and key, once",
-}
-
 # Read once in a process, from a file system that is always there.
 ONCE = ("journal/stamp.py:boot_id",)
 
@@ -115,7 +109,7 @@ class Blocking:
         return "\n".join(
             f"{kind}: {name} in {where}, for {whom}, {times} times"
             for (kind, name, where, whom), times in sorted(self.found.items())
-            if whom.partition(":")[0] not in NOT_YET and where not in ONCE
+            if where not in ONCE
         )
 
 

@@ -10,10 +10,13 @@ from hypothesis import HealthCheck, settings
 from trio.testing import MockClock
 
 from tests.clock import Busy, open_clock, watch_threads
+from tests.order import spread
 
 WITHOUT = "PIKACI_TEST_WITHOUT_INCUS"
 # Each takes seconds to make: of many workers, one makes it, and runs all tests that want it.
-MADE_ONCE = ("chromium", "private_daemon_of_all")
+MADE_ONCE = ("chromium", "private_daemon_of_all", "far_of_all", "cluster_of_all")
+
+KILLS = "kill"  # the directory of the tests that kill pikaci anywhere
 
 # A machine under load is slow, which says nothing about the code: no test has a deadline, and none
 # fails because its examples take long to make. Every run tries the same examples; with
@@ -43,12 +46,24 @@ def busy() -> Iterator[Busy]:
         yield busy
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-point",
+        action="store_true",
+        help="kill at every fault point (`make test-kill`), not at a sample of them",
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that share what is dear are run by one worker. None on the real Incus is left out silently."""
     for item in items:
         for fixture in MADE_ONCE:
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(fixture))
+    if hasattr(config, "workerinput"):
+        # Longest first: each of those kills dozens of processes.
+        items.sort(key=lambda item: KILLS not in item.path.parts)
+        items[:] = spread(items, _waits)
     real = [item for item in items if item.get_closest_marker("incus")]
     if not real:
         return
@@ -62,6 +77,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             f" {WITHOUT}=1 leaves these tests out",
             returncode=3,
         )
+
+
+def _waits(item: pytest.Item) -> bool:
+    """Whether a test mostly waits: for guests, or for what it has killed."""
+    return item.get_closest_marker("incus") is not None or KILLS in item.path.parts
 
 
 def _incus_answers() -> bool:

@@ -12,7 +12,8 @@ import msgspec
 from hypothesis import strategies as st
 
 from orchestrator.attempt.archive import CollectedFile, Manifest, write_manifest
-from orchestrator.attempt.plan import Host, PlanContext
+from orchestrator.attempt.plan import PlanContext
+from orchestrator.incus import Host
 from states import events as ev
 from states.errors import IllegalEvent
 from states.lifecycle import State, destination
@@ -91,6 +92,7 @@ def sample_event(kind: type[ev.Event], seq: int, *, job: str = "r.1", **changes:
         },
         ev.ResultCollected: {"outcome": Outcome.PASSED, "exit_code": 0, "message": "test passed"},
         ev.Retried: {"failure": FAILURE, "delay_secs": 2.0},
+        ev.Lost: {"failure": FAILURE, "member": "m1"},
         ev.CancelRequested: {"reason": "interrupted"},
         ev.Cancelled: {"failure": msgspec.structs.replace(FAILURE, kind=FailureKind.CANCELLED)},
         ev.Failed: {"failure": FAILURE},
@@ -115,7 +117,7 @@ def sample_life(*kinds: type[ev.Event]) -> list[Any]:
     before, state = State.NEW, State.NEW
     for seq, kind in enumerate(kinds or PATH, start=1):
         event = sample_event(kind, seq)
-        if isinstance(event, ev.Retried | ev.Failed | ev.Cancelled):
+        if isinstance(event, ev.Retried | ev.Lost | ev.Failed | ev.Cancelled):
             # As it is written: in the state that the job was in when it arose.
             phase = before if kind is ev.Cancelled else state
             failure = msgspec.structs.replace(event.failure, phase=phase)
@@ -131,7 +133,7 @@ def sample_note(kind: type[ev.Note] = ev.Called, *, job: str = "r.1") -> Any:
     times = {"job": job, "at": BEGAN, "monotonic": 100.5}
     if kind is ev.Called:
         return ev.Called(
-            effect="start", argv=("incus", "start"), duration_ms=140.0, exit_code=0, **times
+            v=2, effect="start", argv=("incus", "start"), duration_ms=140.0, exit_code=0, **times
         )
     if kind is ev.Waited:
         return ev.Waited(what=ev.WaitFor.PLACE, duration_ms=200.0, after="r.2", **times)
@@ -185,6 +187,7 @@ def specs(*, writable: bool | None = None) -> st.SearchStrategy[JobSpec]:
         mounts=st.sampled_from([(), (Mount(source="/s", path="/mnt/data"),)]),
         retries=st.integers(0, 10),
         priority=st.integers(-100, 100),
+        host=st.sampled_from((None, "local")),
     ).flatmap(
         # Without a network a job may have a way out.
         lambda spec: st.sampled_from(
@@ -211,6 +214,8 @@ def lives() -> st.SearchStrategy[list[Any]]:
         ways.append((*PATH[:reached], ev.CancelRequested, ev.Cancelled))
     for reached in range(1, len(before) + 1):
         ways.append((ev.Submitted, *before[:reached], ev.Retried, *PATH[1:]))
+    for reached in range(2, 6):
+        ways.append((*PATH[:reached], ev.Lost, *PATH[1:]))
     return st.sampled_from(ways).flatmap(
         lambda way: st.integers(1, len(way)).map(lambda upto: sample_life(*way[:upto]))
     )

@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 from threading import Semaphore
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from orchestrator import Job, JobSpec, Orchestrator, Settings, Verdict
+from orchestrator import JobSpec, Orchestrator, Settings, Verdict
+from orchestrator.blocking import Portal, open_sync
 
 SPEC = JobSpec(command="ls && echo nightly", memory="512MiB", cpus=1)
 
 
-def nightly(portal: BlockingPortal, orchestrator: Orchestrator, ended: Semaphore) -> None:
+def nightly(portal: Portal, orchestrator: Orchestrator, ended: Semaphore) -> None:
     """Called by APScheduler, in its own thread."""
-    job: Job = portal.call(orchestrator.submit_and_wait, SPEC)
+    job = portal.call(orchestrator.submit_and_wait, SPEC)
     print(f"{job.id}: {job.verdict}", flush=True)
     if job.verdict is not Verdict.PASSED and job.failure is not None:
         print(f"  {job.failure.message}", flush=True)
@@ -26,12 +26,7 @@ def nightly(portal: BlockingPortal, orchestrator: Orchestrator, ended: Semaphore
 
 def main(workspace: Path, runs: int) -> None:
     ended = Semaphore(0)
-    with (
-        start_blocking_portal("trio") as portal,
-        portal.wrap_async_context_manager(
-            Orchestrator.open(Settings(workspace=workspace))
-        ) as orchestrator,
-    ):
+    with open_sync(Orchestrator.open(Settings(workspace=workspace))) as (portal, orchestrator):
         scheduler = BackgroundScheduler()
         # At night that would be trigger="cron", hour=3. Here it is every second.
         scheduler.add_job(

@@ -7,10 +7,10 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from anyio.from_thread import start_blocking_portal
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker
 
 from orchestrator import Capacity, Job, JobSpec, Orchestrator, Settings
+from orchestrator.blocking import open_sync
 
 VERSIONS = ("3.10", "3.11", "3.12")
 
@@ -25,9 +25,8 @@ class Pikaci(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         self.stack = ExitStack()
-        self.portal = self.stack.enter_context(start_blocking_portal("trio"))
-        self.orchestrator = self.stack.enter_context(
-            self.portal.wrap_async_context_manager(Orchestrator.open(self.settings))
+        self.portal, self.orchestrator = self.stack.enter_context(
+            open_sync(Orchestrator.open(self.settings))
         )
 
     def teardown(self, worker: Worker) -> None:

@@ -73,8 +73,10 @@ in
   };
   users.groups.${contract.user.group}.gid = contract.user.gid;
 
-  # The only way in is `incus exec`: remove the image modules' empty root password and sshd.
+  # The only way in is `incus exec`: remove the image modules' empty root password, the console's
+  # advice to use it, and sshd.
   users.users.root.initialHashedPassword = "!";
+  services.getty.helpLine = lib.mkForce "";
   services.openssh.enable = false;
 
   # Most guests have no network device, and so nothing to wait for.

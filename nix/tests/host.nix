@@ -25,6 +25,7 @@
     host.wait_for_unit("pikaci.service")
     host.succeed("incus query /1.0/projects/pikaci")
     host.succeed("incus query /1.0/storage-pools/pikaci")
+    host.succeed("grep squota /sys/fs/btrfs/*/qgroups/mode")
 
     # On its socket, and on TCP only with the token.
     socket = "/var/lib/pikaci/root/service.sock"

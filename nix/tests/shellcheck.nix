@@ -3,6 +3,6 @@
 
 runCommand "pikaci-shellcheck" { nativeBuildInputs = [ shellcheck ]; } ''
   cd ${../guest}
-  shellcheck init pikaci-deadline pikaci-incus-run pikaci-ready
+  shellcheck init initrd-init pikaci-deadline pikaci-incus-run pikaci-ready
   touch "$out"
 ''

@@ -20,8 +20,10 @@ from orchestrator.contract import contract
 from orchestrator.globs import GlobSet, any_of
 from orchestrator.terminal import plain
 from orchestrator.units import size
+from orchestrator.usage_samples import MAX_BYTES as MAX_USAGE_BYTES
+from states.errors import PikaciError
 
-RESULT, LOG = "result.json", "guest.log"
+RESULT, LOG, USAGE = "result.json", "guest.log", "guest.usage"
 MANIFEST = "manifest.json"
 MAX_ARTIFACT_BYTES = 1 << 30  # all artifacts together
 MAX_ARTIFACT_FILES = 10_000
@@ -109,6 +111,19 @@ def read_manifest(attempt: Path) -> Manifest:
     return _DECODER.decode((attempt / MANIFEST).read_bytes())
 
 
+def read_artifacts(attempt: Path) -> Manifest:
+    """Like `read_manifest`; empty if nothing was collected, `PikaciError` if it is invalid."""
+    try:
+        return read_manifest(attempt)
+    except FileNotFoundError:
+        return Manifest(files=(), refused=(), problem="")
+    except msgspec.MsgspecError as error:
+        raise PikaciError(
+            f"the list of the artifacts in {attempt} cannot be read: {error}",
+            resolution="the files are in its directory artifacts",
+        ) from None
+
+
 def collect_command(
     globs: tuple[str, ...],
     *,
@@ -116,11 +131,11 @@ def collect_command(
     max_bytes: int = MAX_ARTIFACT_BYTES,
     max_log_bytes: int = MAX_LOG_BYTES,
 ) -> list[str]:
-    """The command for the guest: prints an archive of result, log if wanted, and artifacts.
+    """The command for the guest: prints an archive of result, log if wanted, usage, and artifacts.
 
     It only lists, and does not send, an artifact over `max_bytes` or a log over `max_log_bytes`.
     """
-    wanted = [f"./{RESULT}", *([f"./{LOG}"] if want_log else [])]
+    wanted = [f"./{RESULT}", *([f"./{LOG}"] if want_log else []), f"./{USAGE}"]
     match = rf"\./({any_of(globs)})" if globs else ""
     script = _SCRIPT.replace("{max_bytes}", str(max_bytes))
     script = script.replace("{max_log_bytes}", str(max_log_bytes))
@@ -131,8 +146,9 @@ class Collector:
     """Takes the archive in pieces (`feed`), and writes its files as they arrive.
 
     Artifacts go into `directory`, which is created; the log goes to `log_path`, up to
-    `max_log_bytes`, or is skipped if that is None. `result` holds the bytes of the result file once
-    they have arrived, else None. Raises only `OSError`, for problems with the host's own disk.
+    `max_log_bytes`, or is skipped if that is None. `result` and `usage` hold the bytes of these
+    files once they have arrived, else None. Raises only `OSError`, for problems with the host's own
+    disk.
     """
 
     def __init__(
@@ -146,6 +162,7 @@ class Collector:
         max_files: int = MAX_ARTIFACT_FILES,
     ) -> None:
         self.result: bytes | None = None
+        self.usage: bytes | None = None
         self._directory = directory
         self._globs = GlobSet(globs)
         self._max_bytes = max_bytes
@@ -210,7 +227,7 @@ class Collector:
     def _begin(self, member: Member) -> Sink | None:
         """The sink for the member's content; None if it is not wanted."""
         name = member.name.removeprefix("./")
-        if name in (RESULT, LOG) and name in self._seen:
+        if name in (RESULT, LOG, USAGE) and name in self._seen:
             return None  # if a glob matches them too, the guest sends them twice
         reason = self._objection(name, member)
         self._seen.add(name)
@@ -230,6 +247,8 @@ class Collector:
     def _open(self, name: str, member: Member) -> _Content:
         if name == RESULT:
             return _Content(name, None, MAX_RESULT_BYTES)
+        if name == USAGE:
+            return _Content(name, None, MAX_USAGE_BYTES)
         if name == LOG:
             assert self._log_path is not None
             return _Content(name, _create(self._log_path), self._max_log_bytes)
@@ -245,6 +264,8 @@ class Collector:
         content.close()
         if content.name == RESULT:
             self.result = bytes(content.kept)
+        elif content.name == USAGE:
+            self.usage = bytes(content.kept)
         elif content.name != LOG:
             self._files[content.name] = CollectedFile(
                 path=content.name, size=content.size, sha256=content.digest.hexdigest()
@@ -269,6 +290,9 @@ class Collector:
         if name == RESULT:
             too_large = member.size > MAX_RESULT_BYTES
             return f"has more than {size(MAX_RESULT_BYTES)}" if too_large else ""
+        if name == USAGE:
+            too_large = member.size > MAX_USAGE_BYTES
+            return f"has more than {size(MAX_USAGE_BYTES)}" if too_large else ""
         if name == LOG:
             return ""
         if name in self._files:

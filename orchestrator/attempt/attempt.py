@@ -16,16 +16,17 @@ from pathlib import Path
 import trio
 
 from orchestrator.attempt import effects as commands
-from orchestrator.attempt.boot import boot
+from orchestrator.attempt.boot import boot, start_again
 from orchestrator.attempt.evidence import Evidence, NoResult, in_words
 from orchestrator.attempt.plan import Plan
-from orchestrator.attempt.same_ids import find_same_ids
+from orchestrator.attempt.same_ids import Neighbours
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.errors import one_error
 from orchestrator.incus import Completed, Incus, Sink, Stdin
 from orchestrator.incus.errors import (
     DeadlinePassed,
     IncusError,
+    OutcomeUnknown,
     OutputTooLong,
 )
 from orchestrator.incus.retries import RetryClock, limit
@@ -63,23 +64,33 @@ class Attempt:
     `warnings` say what people should know of the guest.
     """
 
-    def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
+    def __init__(
+        self, plan: Plan, directory: Path, incus: Incus, nonce: str, neighbours: Neighbours
+    ) -> None:
         self.plan = plan
         self.evidence = Evidence(plan, directory, incus, nonce)
         self.warnings: list[str] = []
         self._incus = incus
         self._nonce = nonce
+        self._neighbours = neighbours
 
-    async def start(self, *, stdin: Stdin | None = None) -> str:
-        """Start the instance; return when the runner and every planned mount are there.
+    async def start_again(self, *, stdin: Stdin) -> None:
+        """Start the instance if it stopped since it was created, or was never started.
 
-        `stdin` is awaited before each try, and what it raises comes as it is. Returns the name of
-        another guest that has ids of this one's own map, "" when none has. If Incus starts the
-        guest but does not list the others, that is a warning: a neighbour with the same ids can use
-        up what the kernel counts per id, which is unlikely, and no reason to fail the job.
+        `stdin` is awaited before each try, and what it raises comes as it is.
+        """
+        await start_again(self._incus, self.plan, stdin=stdin)
+
+    async def boot(self) -> str:
+        """Return when the runner and every planned mount are there, in a guest that was started.
+
+        Returns the name of another guest that has ids of this one's own map, "" when none has. If
+        the guest boots but Incus does not list the others, that is a warning: a neighbour with the
+        same ids can use up what the kernel counts per id, which is unlikely, and no reason to fail
+        the job.
         """
         if not self.plan.has_own_ids:
-            await boot(self._incus, self.plan, stdin=stdin)
+            await boot(self._incus, self.plan)
             return ""
         other = ""
         unknown = f"Incus did not list its instances within {LISTED_SECS:g} s"
@@ -87,10 +98,11 @@ class Attempt:
         async def look() -> None:
             nonlocal other, unknown
             try:
-                other = await find_same_ids(
+                other = await self._neighbours.find_same_ids(
                     self._incus,
                     self.plan.instance,
                     self.plan.config,
+                    member=self.plan.member,
                     daemon_secs=self.plan.deadlines.daemon_secs,
                 )
                 unknown = ""
@@ -100,7 +112,7 @@ class Attempt:
         with one_error():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(look)
-                await boot(self._incus, self.plan, stdin=stdin)
+                await boot(self._incus, self.plan)
                 nursery.cancel_scope.deadline = trio.current_time() + LISTED_SECS
         if unknown:
             self.warnings.append(f"another guest may have ids of this one's id map: {unknown}")
@@ -177,7 +189,10 @@ class Attempt:
                     self.plan, secs=max(0.0, give_up - trio.current_time()), stdin=stdin
                 )
                 try:
-                    return await self._incus.perform(effect, into=receive)
+                    ended = await self._incus.perform(effect, into=receive)
+                    if ended.exit_code == commands.NOT_STARTED and head != LOG_HEADER:
+                        raise OutcomeUnknown("the runner's stdin was cut short")
+                    return ended
                 except SecretMissing:
                     # A process that died may have started the runner, with the secrets.
                     ended = await follow(0)

@@ -1,4 +1,4 @@
-"""Starts an instance, and waits until the guest has its runner and every planned mount.
+"""Waits until a guest has its runner and every planned mount, and starts it if need be.
 
 Containers and VMs go the same way. A container takes an exec as soon as it has started; a VM takes
 none until its agent runs. Incus does not report the agent, but it passes on the guest's own
@@ -8,22 +8,20 @@ is not trusted: the same exec checks both types.
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.plan import Plan
+from orchestrator.attempt.sources import naming_source
+from orchestrator.contract import how_to_rebuild
 from orchestrator.errors import one_error
-from orchestrator.host_paths import file_system_of
 from orchestrator.incus import Incus, Stdin, to_sink
 from orchestrator.incus.errors import (
     AgentAway,
     AlreadyDone,
     IncusError,
     IncusMissing,
-    MappingUnsupported,
 )
 from states.errors import PikaciError
 from states.spec import InstanceType
@@ -36,42 +34,55 @@ BOOTED_AGAIN_SECS = 0.1
 MAX_LINE_BYTES = 1 << 20
 
 READY = "instance-ready"
-SNAPSHOT_DEVICE = "pikaci-snapshot"
 
 
 class NotReady(PikaciError):
     """The guest was not ready in time; the message names what is missing in it."""
 
 
-async def boot(incus: Incus, plan: Plan, *, stdin: Stdin | None = None) -> None:
-    """Start the instance, if it is not running; return when the guest is ready.
+def no_way_out(plan: Plan, said: str) -> NotReady:
+    """Why the guest's end of a way out does not start, by what it printed."""
+    last = said.strip().rpartition("\n")[2]  # of a traceback, this is what happened
+    return NotReady(
+        f"the guest's part of the proxy does not start: {last or 'it prints nothing'}",
+        resolution=f"if the image is older than this pikaci: {how_to_rebuild(plan.image)}",
+    )
 
-    `start_secs` limits the start, for a VM until its agent takes an exec; `ready_secs` limits the
-    rest. Waits for a daemon that is down. Raises `NotReady`, an `IncusError`, or what `stdin`
-    raises, which is awaited before each try to start.
+
+async def boot(incus: Incus, plan: Plan) -> None:
+    """Return when the guest, which was started, is ready.
+
+    `start_secs` limits the time until a VM's agent takes an exec; `ready_secs` limits the rest.
+    Waits for a daemon that is down. Raises `NotReady` or an `IncusError`.
     """
 
     announced = _Announced(plan.instance)
     if plan.instance_type is InstanceType.CONTAINER:
-        await _start(incus, plan, announced, stdin)
+        await _wait(incus, plan, announced)
         return
     with one_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_listen, incus, plan, announced)
-            await _start(incus, plan, announced, stdin)
+            await _wait(incus, plan, announced)
             nursery.cancel_scope.cancel()
 
 
-async def _start(incus: Incus, plan: Plan, announced: _Announced, stdin: Stdin | None) -> None:
+async def start_again(incus: Incus, plan: Plan, *, stdin: Stdin | None = None) -> None:
+    """Start the instance, if it is not running.
+
+    Waits for a daemon that is down. Raises an `IncusError`, or what `stdin` raises, which is
+    awaited before each try.
+    """
+    try:
+        async with naming_source(plan):
+            await incus.perform(commands.start(plan, stdin=stdin))
+    except AlreadyDone:
+        pass
+
+
+async def _wait(incus: Incus, plan: Plan, announced: _Announced) -> None:
     d = plan.deadlines
     give_up = trio.current_time() + d.start_secs
-
-    try:
-        await incus.perform(commands.start(plan, stdin=stdin))
-    except AlreadyDone:
-        pass  # started by a process that died before it could record it
-    except MappingUnsupported as error:
-        raise await trio.to_thread.run_sync(_with_source, error, plan) from None
     booted_by = trio.current_time() + d.ready_secs
     while True:
         try:
@@ -91,7 +102,10 @@ async def _start(incus: Incus, plan: Plan, announced: _Announced, stdin: Stdin |
                 ) from None
             await announced.wait(min(left, LOOK_AGAIN_SECS))
     if waited.exit_code != 0:
-        missing = waited.stdout.decode("utf-8", "replace").strip() or "a shell with mountpoint"
+        missing, _, said = waited.stdout.decode("utf-8", "replace").strip().partition("\n")
+        if said:
+            raise no_way_out(plan, said)
+        missing = missing or "a shell with mountpoint"
         raise NotReady(
             f"the guest was not ready within {d.ready_secs} s: {missing} is missing in it",
             resolution=f"`pikaci image check {plan.image}` says what is missing in the image;"
@@ -149,18 +163,3 @@ async def _listen(incus: Incus, plan: Plan, announced: _Announced) -> None:
         # The monitor ends when its daemon does; an announcement may have been missed.
         announced.look()
         await trio.sleep(LISTEN_AGAIN_SECS)
-
-
-def _with_source(error: MappingUnsupported, plan: Plan) -> MappingUnsupported:
-    """The error with the directory that cannot be mounted, and its file system; reads the disk."""
-    found = re.search(r'device mount "([^"]+)"', error.brief)
-    device = found[1] if found else ""
-    source = plan.devices.get(device, {}).get("source", "")
-    kind = file_system_of(source) if source and plan.host.remote == "local" else ""
-    return MappingUnsupported(
-        f"{source or device or 'a directory'} cannot be mounted into a container: its file system"
-        f"{f' ({kind})' if kind else ''} cannot show its files to other user ids",
-        details=error.details,
-        resolution=f"{'name a state root' if device == SNAPSHOT_DEVICE else 'use a directory'} on"
-        " another file system, such as ext4, xfs or btrfs",
-    )

@@ -12,6 +12,8 @@ from orchestrator.incus import Deadline, Incus
 from orchestrator.incus.errors import IncusError
 from orchestrator.units import size
 
+# How the hint for a guest without memory begins.
+NO_MEMORY = "the guest had used all its memory"
 ASK_SECS = 10.0
 KILLED = 137
 # A full pool still shows some free space, which it keeps for its own bookkeeping: a sixth of a
@@ -45,7 +47,7 @@ async def look_at_failure(incus: Incus, plan: Plan, result: GuestResult | None) 
     try:
         if result and result.exit_code == KILLED and await _out_of_memory(incus, plan):
             return (
-                f"the guest had used all its memory ({plan.config['limits.memory']}) when the"
+                f"{NO_MEMORY} ({plan.config['limits.memory']}) when the"
                 " command was killed: `memory` gives the job more"
             )
         if result and not result.hint:
@@ -66,7 +68,7 @@ async def _out_of_memory(incus: Incus, plan: Plan) -> bool:
 async def _full_pool(incus: Incus, plan: Plan) -> str:
     pool = plan.host.pool
     path = f"/1.0/storage-pools/{quote(pool)}/resources"
-    found = await incus.query(path, _Resources, deadline=Deadline(ASK_SECS), in_project=False)
+    found = await incus.query(path, _Resources, deadline=Deadline(ASK_SECS))
     space = found.space
     if space.used < FULL * space.total:
         return ""

@@ -6,6 +6,7 @@ How long each may take, how much it may print, and when it is retried is decided
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeGuard
 
 import msgspec
@@ -31,16 +32,21 @@ from orchestrator.incus.errors import (
     GuestDiskFull,
     IncusError,
     InstanceBusy,
+    InstanceRunning,
+    MemberOffline,
     OutcomeUnknown,
 )
-from states.spec import ARTIFACTS, IMAGE, InstanceType
+from states.guest_paths import ARTIFACTS
+from states.spec import IMAGE, InstanceType
 
 NOT_READY = 75  # the readiness wait's own exit code (EX_TEMPFAIL)
 NO_DIRECTORY = 3  # the job left no directory that can be its output
+NOT_STARTED = 75  # of a start of the runner whose stdin was cut short
 NOT_BOOTED = 127  # the wait's commands are missing: at first, a NixOS guest has not even a shell
 
 # A cancelled create gets this long to finish, so that no instance appears unnoticed later.
 ANSWER_SECS = 10.0
+HURRIED_SECS = 2.0  # the same for someone who wants no grace period
 READY_CALL_SECS = 30.0  # for the exec around the wait in the guest
 CANCEL_CALL_SECS = 5.0  # for the exec around the runner's grace period
 # For a stopped guest: its files are pulled one by one, and one may be a pipe.
@@ -59,13 +65,16 @@ EGRESS_BYTES = 1 << 62  # what a job sends to the outside: as much as it likes
 # Errors to retry. A call that must not run twice is retried only if it reached no daemon.
 AWAY = (DaemonUnreachable,)
 AWAY_OR_UNKNOWN = (DaemonUnreachable, OutcomeUnknown)
-# An exec in a VM goes through its agent, which may be restarting.
-EXEC_AWAY = (DaemonUnreachable, AgentAway)
+# An exec in a VM goes through its agent, which may be restarting. And where the command may run, a
+# cluster's member that is offline is waited for: its guests may be well.
+EXEC_AWAY = (DaemonUnreachable, AgentAway, MemberOffline)
 EXEC_AWAY_OR_UNKNOWN = (*EXEC_AWAY, OutcomeUnknown)
 
 # PATH for commands in the guest, the same as the runner gives its job. Incus's own default lacks
 # the last directory, where NixOS has all programs, in VMs and in containers that are still booting.
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
+GUEST_PATH = (
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
+)
 
 # Passed to sh in the guest as an argument, so that nothing is written there. The wait runs in the
 # guest, because a guest with an init system creates the runner's directory at boot: one exec, no
@@ -79,8 +88,10 @@ while :; do
   for path; do
     mountpoint -q "$path" || missing="${missing:-the mount $path}"
   done
-  [ -n "$missing" ] || [ -z "$listen" ] || said=$($listen 2>&1) || missing="the way out ($said)"
+  [ -n "$missing" ] || [ -z "$listen" ] || said=$($listen 2>&1) || missing="the way out
+$said"
   [ -n "$missing" ] || exit 0
+  case $missing in *Traceback*) end=0;; esac
   [ "$(date +%s)" -lt "$end" ] || { printf '%s' "$missing"; exit 75; }
   sleep 0.02
 done"""
@@ -94,15 +105,20 @@ exec tar --create --file=- --format=gnu --one-file-system --hard-dereference --n
 
 
 def create(plan: Plan, *, stdin: Stdin | None = None) -> Effect:
-    """Create the instance, stopped, with all its devices; `stdin` gives its `create_document`."""
+    """Create the instance, with all its devices, and start it: one request to the daemon.
+
+    `stdin` gives its `create_document`. If the start fails, the instance stays, stopped.
+    """
+    d = plan.deadlines
     vm = ["--vm"] if plan.instance_type is InstanceType.VIRTUAL_MACHINE else []
+    target = [f"--target={plan.member}"] if plan.member else []
     # No profiles, or the guest would get devices of the default profile. An empty list in the
     # document does not prevent that; the flag does.
     image = f"{plan.host.remote}:{plan.fingerprint}"
     return Effect(
         name="create",
-        args=("create", "--quiet", "--no-profiles", *vm, image, _instance(plan)),
-        deadline=Deadline(plan.deadlines.create_secs, "create_secs"),
+        args=("launch", "--quiet", "--no-profiles", *vm, *target, image, _instance(plan)),
+        deadline=Deadline(d.create_secs + d.start_secs, ("create_secs", "start_secs")),
         retry=_patient(plan, AWAY),
         answer_secs=ANSWER_SECS,
         stdin=stdin or stdin_of(lambda: create_document(plan)),
@@ -133,11 +149,14 @@ def monitor(plan: Plan) -> Effect:
 
 
 def start(plan: Plan, *, stdin: Stdin | None = None) -> Effect:
-    """Start the instance. It reads no `stdin`, which is awaited before each try."""
+    """Start an instance that was left stopped, or perhaps started.
+
+    It reads no `stdin`, which is awaited before each try.
+    """
     return Effect(
         name="start",
         args=("start", "--quiet", _instance(plan)),
-        deadline=Deadline(plan.deadlines.start_secs, "start_secs"),
+        deadline=Deadline(plan.deadlines.start_secs, ("start_secs",)),
         retry=_patient(plan, AWAY),
         stdin=stdin,
     )
@@ -156,7 +175,7 @@ def ready(plan: Plan) -> Effect:
         plan,
         "ready",
         wait,
-        deadline=Deadline(secs + READY_CALL_SECS, "ready_secs"),
+        deadline=Deadline(secs + READY_CALL_SECS, ("ready_secs",)),
         retry=_patient(plan, AWAY_OR_UNKNOWN),
         exit_codes=frozenset({0, NOT_READY, NOT_BOOTED}),
     )
@@ -165,6 +184,7 @@ def ready(plan: Plan) -> Effect:
 def run(plan: Plan, stdin: Stdin, *, secs: float | None = None) -> Effect:
     """Start the runner with its three variables, and follow the log to the command's end.
 
+    A client that dies may leave the runner an empty stdin: it starts nothing without the nonce.
     `stdin` returns `runner_stdin`. `secs` is what is left of the plan's `run_deadline_secs`, None
     for all of it.
     """
@@ -181,6 +201,8 @@ def run(plan: Plan, stdin: Stdin, *, secs: float | None = None) -> Effect:
         deadline=_run_deadline(plan, secs),
         max_bytes=LOG_BYTES,
         stdin=stdin,
+        env={names.needs_nonce: "1"},
+        follows=True,
     )
 
 
@@ -233,6 +255,7 @@ def follow(plan: Plan, offset: int, *, secs: float | None = None) -> Effect:
         (contract().runner, "follow", str(offset)),
         deadline=_run_deadline(plan, secs),
         max_bytes=LOG_BYTES,
+        follows=True,
     )
 
 
@@ -257,7 +280,7 @@ def collect(plan: Plan, guest_command: list[str], *, log_bytes: int = 0) -> Effe
         plan,
         "collect",
         tuple(guest_command),
-        deadline=Deadline(plan.deadlines.collect_secs, "collect_secs"),
+        deadline=Deadline(plan.deadlines.collect_secs, ("collect_secs",)),
         retry=_patient(plan, EXEC_AWAY_OR_UNKNOWN, silent_tries=SILENT_TRIES),
         max_bytes=ARCHIVE_BYTES + log_bytes,
     )
@@ -274,7 +297,7 @@ def fetch_tree(plan: Plan) -> Effect:
         plan,
         "publish",
         pack,
-        deadline=Deadline(plan.deadlines.publish_secs, "publish_secs"),
+        deadline=Deadline(plan.deadlines.publish_secs, ("publish_secs",)),
         retry=_patient(plan, EXEC_AWAY_OR_UNKNOWN, silent_tries=SILENT_TRIES),
         # Each entry has a header, and long names have more.
         max_bytes=plan.output_bytes + ARCHIVE_BYTES,
@@ -309,7 +332,7 @@ def stop(plan: Plan) -> Effect:
     return Effect(
         name="stop",
         args=("stop", "--quiet", "--force", _instance(plan)),
-        deadline=Deadline(plan.deadlines.delete_secs, "delete_secs"),
+        deadline=Deadline(plan.deadlines.delete_secs, ("delete_secs",)),
         retry=Retry(on=(InstanceBusy, GuestDiskFull), secs=plan.deadlines.daemon_secs),
     )
 
@@ -324,7 +347,7 @@ def publish_image(plan: Plan, properties: Mapping[str, str]) -> Effect:
     return Effect(
         name="publish image",
         args=("publish", "--quiet", "--compression", "none", _instance(plan), remote, *pairs),
-        deadline=Deadline(plan.deadlines.publish_secs, "publish_secs"),
+        deadline=Deadline(plan.deadlines.publish_secs, ("publish_secs",)),
     )
 
 
@@ -361,7 +384,7 @@ def delete(plan: Plan) -> Effect:
     """Stop the instance by force, and delete it."""
     return delete_instance(
         _instance(plan),
-        deadline=Deadline(plan.deadlines.delete_secs, "delete_secs"),
+        deadline=Deadline(plan.deadlines.delete_secs, ("delete_secs",)),
         daemon_secs=plan.deadlines.daemon_secs,
     )
 
@@ -370,14 +393,15 @@ def delete_instance(instance: str, *, deadline: Deadline, daemon_secs: float) ->
     """Stop an instance by force and delete it; its name includes the remote.
 
     Retries while the daemon is down, the instance is still being created or
-    deleted, or its disk is full.
+    deleted, or its disk is full, and when it was started after it was stopped.
     """
     return Effect(
         name="delete",
         args=("delete", "--quiet", "--force", instance),
         deadline=deadline,
         retry=Retry(
-            on=(*AWAY_OR_UNKNOWN, InstanceBusy, AlreadyDone, GuestDiskFull), secs=daemon_secs
+            on=(*AWAY_OR_UNKNOWN, InstanceBusy, InstanceRunning, AlreadyDone, GuestDiskFull),
+            secs=daemon_secs,
         ),
     )
 
@@ -412,7 +436,7 @@ def publish(plan: Plan) -> list[Effect]:
 
 
 def _run_deadline(plan: Plan, secs: float | None) -> Deadline:
-    return Deadline(plan.run_deadline_secs if secs is None else secs, "run_margin_secs")
+    return Deadline(plan.run_deadline_secs if secs is None else secs, ("run_margin_secs",))
 
 
 def _patient(plan: Plan, on: tuple[type[IncusError], ...], *, silent_tries: int = 1) -> Retry:
@@ -433,9 +457,12 @@ def _exec(
     max_bytes: int = SHORT_BYTES,
     exit_codes: frozenset[int] | None = None,
     stdin: Stdin | None = None,
+    env: Mapping[str, str] = MappingProxyType({}),
+    follows: bool = False,
 ) -> Effect:
+    variables = [f"--env={key}={value}" for key, value in {"PATH": GUEST_PATH, **env}.items()]
     # No terminal. Always `--`: options after it belong to the command.
-    exec_ = ("exec", "--force-noninteractive", f"--env=PATH={_PATH}", _instance(plan), "--")
+    exec_ = ("exec", "--force-noninteractive", *variables, _instance(plan), "--")
     return Effect(
         name=name,
         args=(*exec_, *guest_argv),
@@ -443,6 +470,7 @@ def _exec(
         retry=retry,
         max_bytes=max_bytes,
         exit_codes=exit_codes,
+        follows=follows,
         stdin=stdin,
     )
 

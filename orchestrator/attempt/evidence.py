@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -27,6 +28,7 @@ from orchestrator.attempt.diagnosis import look_at_failure
 from orchestrator.attempt.junit import read_reports
 from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile
 from orchestrator.attempt.plan import Plan
+from orchestrator.attempt.reason import reason_of
 from orchestrator.attempt.result import GuestResult, GuestStatus, parse_result
 from orchestrator.attempt.time_file import TimeFile
 from orchestrator.contract import contract
@@ -41,6 +43,7 @@ from orchestrator.incus.errors import (
 )
 from orchestrator.incus.instances import instance_status
 from orchestrator.log_times import times_path
+from orchestrator.usage_samples import parse, samples_path, text
 from states.errors import PikaciError
 from states.testcases import Case, CaseReport, case_report
 
@@ -82,8 +85,8 @@ class Evidence:
         try:
             collector, log_bytes = await self._collect(want_log=ended is None)
             result = parse_result(collector.result, self._nonce)
-            if isinstance(result, GuestResult) and result.log_bytes != log_bytes:
-                collector, log_bytes = await self._collect(want_log=True)
+            if isinstance(result, GuestResult):
+                log_bytes = await self._complete_log(result, log_bytes)
         except IncusError as error:
             return await self._salvage(ended, error)
         if not isinstance(result, GuestResult):
@@ -92,9 +95,14 @@ class Evidence:
                 "; ".join(part for part in (result, _ending(ended), seen) if part),
                 resolution=f"`pikaci image check {self.plan.image}` tries the image's runner",
             )
-        await trio.to_thread.run_sync(self._store, collector.result or b"")
+        samples = (collector.usage or b"") if result.usage is not None else b""
+        await trio.to_thread.run_sync(self._store, collector.result or b"", samples)
         if log_bytes > self.plan.log_bytes:
             self.warnings.append(f"the log was cut off at log_bytes = {self.plan.log_bytes}")
+        elif log_bytes < result.log_bytes:
+            self.warnings.append(
+                f"the log is incomplete: {log_bytes} of its {result.log_bytes} bytes arrived"
+            )
         if not result.log_complete:
             self.warnings.append("the guest could not write all of its log: was its disk full?")
         if ended is not None and ended.exit_code != result.exit_code:
@@ -111,6 +119,8 @@ class Evidence:
 
         A cancellation does not wait for the thread: a report may be made to be slow.
         """
+        if not self._collected:
+            return
         reports = await trio.to_thread.run_sync(
             read_reports,
             self.directory / "artifacts",
@@ -122,12 +132,36 @@ class Evidence:
         if reports.found:
             self.cases, self.tests = reports.cases, case_report(reports.cases)
 
+    async def find_reason(self, result: GuestResult) -> str:
+        """Why the command failed, if its log says so and no test report does; else "".
+
+        Call it after `read_tests`. A cancellation does not wait for the thread.
+        """
+        if result.status is not GuestStatus.FAILED or (self.tests and self.tests.not_passed):
+            return ""
+        read = partial(reason_of, self.plan, result, self.log)
+        return await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+
+    async def _complete_log(self, result: GuestResult, log_bytes: int) -> int:
+        """Fetch the part of the log that the host lacks; return its size then.
+
+        Of an exec for a command that had ended, a busy Incus may lose all that it prints, time
+        after time. A pull is no exec; but its time is short for a long log.
+        """
+        whole = min(result.log_bytes, most_kept(self.plan))
+        if log_bytes < whole:
+            log_bytes = await self._pull_log(contract().log)
+        if log_bytes < whole:
+            _, log_bytes = await self._collect(want_log=True)
+        return log_bytes
+
     async def _collect(self, *, want_log: bool) -> tuple[Collector, int]:
         """Collect; return the collector, and the size of the host's log after it."""
         new_log = self.directory / "guest.log.new"
         artifacts = self.directory / "artifacts"
         max_log_bytes = most_kept(self.plan)
         collector: Collector
+        log_bytes = 0
 
         def prepare() -> Collector:
             new_log.unlink(missing_ok=True)
@@ -140,15 +174,16 @@ class Evidence:
                 max_log_bytes=max_log_bytes,
             )
 
-        def finish() -> None:
+        def finish() -> int:
             manifest = collector.finish()
             write_manifest(self.directory, manifest)
             self._collected = tuple(file.path for file in manifest.files)
             self._warn(manifest)
+            return self._keep_longer_log(new_log)
 
         @asynccontextmanager
         async def receive() -> AsyncIterator[Sink]:
-            nonlocal collector
+            nonlocal collector, log_bytes
             # This may be the second call, after an incomplete first one.
             self.warnings.clear()
             collector = await trio.to_thread.run_sync(prepare)
@@ -161,7 +196,7 @@ class Evidence:
             finally:
                 # However it ended: record what was taken.
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(finish)
+                    log_bytes = await trio.to_thread.run_sync(finish)
 
         command = collect_command(
             self.plan.artifacts, want_log=want_log, max_log_bytes=max_log_bytes
@@ -181,7 +216,7 @@ class Evidence:
             cut_off = error.brief
         if cut_off:
             self.warnings.append(f"not all was collected: {cut_off}")
-        return collector, await trio.to_thread.run_sync(self._keep_longer_log, new_log)
+        return collector, log_bytes
 
     def _warn(self, manifest: Manifest) -> None:
         for refused in manifest.refused:
@@ -191,9 +226,11 @@ class Evidence:
         for glob in unmatched(self.plan.artifacts, manifest):
             self.warnings.append(f"no file below /artifacts matches {glob!r}")
 
-    def _store(self, result: bytes) -> None:
+    def _store(self, result: bytes, samples: bytes = b"") -> None:
         """Sync result and log to the disk, before the journal says that they are there."""
         (self.directory / "result.json").write_bytes(result)
+        if found := parse(samples):
+            samples_path(self.log).write_bytes(text(found))
         for name in ("result.json", "guest.log"):
             with (self.directory / name).open("rb") as file:
                 os.fsync(file.fileno())
@@ -260,8 +297,11 @@ class Evidence:
         except IncusError:
             return None
 
-    async def _pull_log(self, path: str) -> None:
-        """Pull the log of a stopped guest, and keep it if it is longer than the host's copy."""
+    async def _pull_log(self, path: str) -> int:
+        """Pull the log as a file, and keep it if it is longer than the host's copy.
+
+        Returns the size of the host's log after it. It needs no exec: the guest may have stopped.
+        """
         new_log = self.directory / "guest.log.new"
         async with LogFile(new_log, max_bytes=self.plan.log_bytes, resume=False) as into:
 
@@ -273,7 +313,7 @@ class Evidence:
                 await self._incus.perform(effect, into=to_sink(sink))
             except IncusError as error:
                 self.warnings.append(f"the log's last bytes may be missing: {error.brief}")
-        await trio.to_thread.run_sync(self._keep_longer_log, new_log)
+        return await trio.to_thread.run_sync(self._keep_longer_log, new_log)
 
 
 def most_kept(plan: Plan) -> int:

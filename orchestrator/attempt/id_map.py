@@ -6,7 +6,8 @@ what those of all others need. A guest with its own id map can use up only its o
 
 Incus accepts a map that another guest already has, and gives the same map to guests that are
 created at the same time. So we choose the map from the instance's name, which makes collisions
-rare, and look for a collision once the instance exists (`same_ids.py`).
+rare, and look for a collision once the instance exists (`same_ids.py`). Where the range is unknown,
+or a project forbids to choose, Incus chooses.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import os
 from pathlib import Path
 
 import msgspec
+
+from orchestrator.incus import LOCAL, Host
 
 # Rootless containers in a guest use its ids from 100,000 on.
 MAP_SIZE = 1 << 18
@@ -75,3 +78,12 @@ def id_map_config(ids: IdRange, instance: str) -> dict[str, str]:
         "security.idmap.base": str(ids.base + number * MAP_SIZE),
         "security.idmap.size": str(MAP_SIZE),
     }
+
+
+def chosen_by_incus(host: Host) -> dict[str, str]:
+    """The settings with which Incus gives an instance its own id map, on a host of unknown range.
+
+    A restricted project, as hosts over TLS have them, takes no size: there a map has 65,536 ids.
+    """
+    isolated = {"security.idmap.isolated": "true"}
+    return isolated | ({"security.idmap.size": str(MAP_SIZE)} if host.remote == LOCAL else {})

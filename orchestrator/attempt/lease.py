@@ -22,7 +22,10 @@ from states.lease import UNANSWERED_CREATE_SECS, LeaseEvent, LeaseState, step
 
 
 class HeldLease:
-    """The lease of a job's instance. `delete` is the effect that deletes it."""
+    """The lease of a job's instance on a host. `delete` is the effect that deletes it.
+
+    `member` is the member of the host's cluster that is to have it, "" where Incus is no cluster.
+    """
 
     def __init__(
         self,
@@ -32,21 +35,32 @@ class HeldLease:
         job: str,
         instance: str,
         delete: Effect,
+        host: str = "",
+        member: str = "",
         state: LeaseState = LeaseState.INTENDED,
     ) -> None:
         self.instance = instance
+        self._host = host
         self.state = state
         self._journal = journal
         self._incus = incus
         self._job = job
         self._delete = delete
+        self._member = member
         self._absent_since = 0.0
         self.failed: set[Action] = set()
 
     async def open(self, deadline: datetime) -> None:
         """Record the intent to create the instance, so that it can be deleted after a crash."""
         await self._journal.append(
-            ev.LeaseOpened(job=self._job, instance=self.instance, deadline=deadline, **now())
+            ev.LeaseOpened(
+                job=self._job,
+                instance=self.instance,
+                deadline=deadline,
+                host=self._host,
+                member=self._member,
+                **now(),
+            )
         )
 
     async def create(self, effect: Effect) -> None:
@@ -62,7 +76,7 @@ class HeldLease:
         self.state = step(self.state, LeaseEvent.ANSWER)
 
     async def keep(self, deadline: datetime) -> None:
-        """Keep the instance for debugging until `deadline`."""
+        """Keep the instance for debugging until `deadline`. `KeptFull` if too many are kept."""
         await self._journal.append(
             ev.LeaseKept(job=self._job, instance=self.instance, deadline=deadline, **now())
         )

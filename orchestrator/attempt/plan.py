@@ -13,9 +13,10 @@ from datetime import datetime
 
 import msgspec
 
-from orchestrator.attempt.id_map import IdRange, id_map_config
+from orchestrator.attempt.id_map import IdRange, chosen_by_incus, id_map_config
 from orchestrator.attempt.outside import outside_variables, reaches_outside
 from orchestrator.contract import contract
+from orchestrator.incus import Host
 from states.spec import Deadlines, InstanceType, JobSpec, SecretSource, size_in_bytes
 
 Devices = dict[str, dict[str, str]]
@@ -41,21 +42,15 @@ _DENIED_WITHOUT_NETWORK = (
 )
 
 
-class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """Where instances are created: an incus remote, and pikaci's project and pool on it."""
-
-    remote: str = "local"
-    project: str = "pikaci"
-    pool: str = "pikaci"
-
-
 class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan needs besides the spec.
 
-    `fingerprint` is that of the image. `snapshot` is the published snapshot's directory on the
-    host. `ids` is the range in which guests get id maps of their own, None for no such maps.
-    `certificates` is the host's directory with the authorities that it trusts, "" for none.
-    `mirrors` are variables for a job with `host_mirrors`, which lead to `mirror_hosts`.
+    `fingerprint` is that of the image. `snapshot` is the place of the published
+    snapshot on the host: an absolute path there, or the name of a volume in the host's pool. `ids`
+    is the range in which guests get id maps of their own, None for no such maps. `certificates` is
+    the place of a directory with the authorities that guests are to trust, "" for none.
+    `mirrors` are variables for a job with `host_mirrors`, which lead to `mirror_hosts`. `member` is
+    the member of the cluster that gets the instance, "" where Incus is no cluster.
     """
 
     host: Host
@@ -72,11 +67,13 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     certificates: str = ""
     mirrors: dict[str, str] = {}
     mirror_hosts: tuple[str, ...] = ()
+    member: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at one job.
 
+    `member` is the member of the cluster that has the instance, "" where Incus is no cluster.
     `config` and `devices` are passed to Incus's create call. `mounts` are the guest paths that must
     be mounted before the runner starts. `environment` goes to the runner's stdin, and so do the
     values of `secrets`, for which a plan holds only the sources. `egress` has the rules of the
@@ -111,6 +108,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     mirror_hosts: tuple[str, ...]
     deadlines: Deadlines
     lease_ends: datetime
+    member: str = ""
 
     @property
     def has_own_ids(self) -> bool:
@@ -201,6 +199,7 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
         mirror_hosts=context.mirror_hosts if spec.host_mirrors else (),
         deadlines=spec.deadlines,
         lease_ends=context.lease_ends,
+        member=context.member,
     )
 
 
@@ -223,7 +222,7 @@ def _run_secs(timeout_secs: int, deadlines: Deadlines) -> float:
 
 
 def _shares(spec: JobSpec, context: PlanContext) -> list[tuple[str, str, str]]:
-    """(device, host directory, guest path) of every read-only mount."""
+    """(device, place on the host, guest path) of every read-only mount."""
     sources = {
         "pikaci-snapshot": context.snapshot,
         "pikaci-nix-store": spec.nix_store,
@@ -255,12 +254,14 @@ def _devices(spec: JobSpec, host: Host, shares: list[tuple[str, str, str]]) -> D
     )
     devices: Devices = {"root": {"type": "disk", "path": "/", "pool": host.pool, "size": spec.disk}}
     for device, source, path in shares:
+        # Incus shifts a volume as the volume itself says; `shift` is only for directories.
+        where = kind if source.startswith("/") else {"pool": host.pool}
         devices[device] = {
             "type": "disk",
             "source": source,
             "path": path,
             "readonly": "true",
-            **kind,
+            **where,
         }
     if spec.network != "none":
         devices["eth0"] = {"type": "nic", "name": "eth0", "network": spec.network}
@@ -278,6 +279,9 @@ def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
         "user.pikaci.attempt": str(context.attempt),
         "user.pikaci.deadline": context.lease_ends.isoformat(),
     }
+    if context.member:
+        # Elsewhere, its guest would boot again without the job's command.
+        config["cluster.evacuate"] = "stop"
     if spec.instance_type is InstanceType.CONTAINER:
         config["limits.processes"] = str(spec.processes)
         denied = _DENIED + (_DENIED_WITHOUT_NETWORK if spec.network == "none" else ())
@@ -287,6 +291,8 @@ def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
         if context.ids is not None and not spec.run_as_root:
             name = instance_name(context.owner, context.job, context.attempt)
             config |= id_map_config(context.ids, name)
+        elif not context.host.is_local and not spec.run_as_root:
+            config |= chosen_by_incus(context.host)
     else:
         # Unsigned images do not boot with secure boot. It protects nothing in a guest that lives
         # for one job, so signed images do without it too.

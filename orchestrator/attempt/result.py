@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from orchestrator.contract import contract
+from states.usage import Usage, usage_of
 
 SCHEMA = 1
 
@@ -36,6 +37,12 @@ class GuestResult(msgspec.Struct, frozen=True, kw_only=True):
     log_complete: bool
     started_at: str = ""
     hint: str = ""
+    said_of_usage: Any = msgspec.field(name="usage", default=None)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the job used, as far as it is known and can be true."""
+        return usage_of(self.said_of_usage)
 
 
 _decoder = msgspec.json.Decoder(GuestResult)

@@ -6,7 +6,10 @@ happens while the guest boots, and costs no time.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
+import trio
 
 from orchestrator.attempt.id_map import MAP_SIZE
 from orchestrator.incus import Deadline, Incus, Retry
@@ -18,30 +21,95 @@ LIST_SECS = 60.0
 class _Instance(msgspec.Struct):
     name: str
     project: str
-    config: dict[str, str]
-    expanded_config: dict[str, str] = {}
+    # Of one whose member does not answer, there is none.
+    config: dict[str, str] | None
+    expanded_config: dict[str, str] | None = None
+    location: str = ""
 
-    def meets(self, base: int) -> bool:
-        """Whether it has its own id map, and that overlaps the map that starts at `base`."""
-        if self.expanded_config.get("security.idmap.isolated") != "true":
-            return False
-        size = self.expanded_config.get("security.idmap.size", "auto")
+    @property
+    def own_ids(self) -> range:
+        """The host's ids in its own map; empty if it has none."""
+        expanded = self.expanded_config or {}
+        if expanded.get("security.idmap.isolated") != "true":
+            return range(0)
+        size = expanded.get("security.idmap.size", "auto")
         try:
-            first = int(self.config["volatile.idmap.base"])
-            last = first + (65536 if size == "auto" else int(size))
+            first = int((self.config or {})["volatile.idmap.base"])
+            return range(first, first + (65536 if size == "auto" else int(size)))
         except (KeyError, ValueError):
-            return False
-        return first < base + MAP_SIZE and base < last
+            return range(0)
 
 
-async def find_same_ids(
-    incus: Incus, instance: str, config: dict[str, str], *, daemon_secs: float
-) -> str:
-    """Another instance of the host whose own id map overlaps this one's; empty if none.
+@dataclass(frozen=True)
+class _Mapped:
+    """An instance that has ids of the host for itself."""
 
-    `config` is the configuration of the instance, which must exist. Errors are those of
-    `Incus.query`.
+    name: str
+    project: str
+    member: str
+    ids: range
+
+    def is_at(self, name: str, project: str) -> bool:
+        return (self.name, self.project) == (name, project)
+
+    def meets(self, ids: range) -> bool:
+        """Whether its own map has some of these ids."""
+        return self.ids.start < ids.stop and ids.start < self.ids.stop
+
+
+class Neighbours:
+    """The instances of a host that have their own id maps, listed for guests that start.
+
+    The daemon's work for a list grows with its instances, and so does the number of guests that
+    start. So there is one list at a time, and all guests that ask meanwhile share the next one.
     """
+
+    def __init__(self) -> None:
+        self._listing = trio.Lock()
+        self._begun = 0  # lists, which are numbered from 1
+        self._last: tuple[int, list[_Mapped]] = (0, [])
+
+    async def find_same_ids(
+        self,
+        incus: Incus,
+        instance: str,
+        config: dict[str, str],
+        *,
+        member: str = "",
+        daemon_secs: float,
+    ) -> str:
+        """Another instance of the host whose own id map overlaps this one's; empty if none.
+
+        `config` is the configuration of the instance, which must exist. In a cluster only those on
+        its `member` count: each machine has ids of its own. Errors are those of `Incus.query`.
+        """
+        instances = await self._list(incus, daemon_secs)
+        if "security.idmap.base" in config:
+            base = int(config["security.idmap.base"])
+            ids = range(base, base + MAP_SIZE)
+        else:
+            ours = (one.ids for one in instances if one.is_at(instance, incus.project))
+            ids = next(ours, range(0))
+        for other in instances:
+            elsewhere = bool(member) and other.member != member
+            if not elsewhere and not other.is_at(instance, incus.project) and other.meets(ids):
+                return f"{other.name} of project {other.project}"
+        return ""
+
+    async def _list(self, incus: Incus, daemon_secs: float) -> list[_Mapped]:
+        """The instances of a list that began after this call."""
+        wanted = self._begun + 1
+        async with self._listing:
+            number, found = self._last
+            if number < wanted:
+                # If this fails or is cancelled, whoever waits makes a list itself.
+                self._begun = number = self._begun + 1
+                found = await _list(incus, daemon_secs)
+                self._last = (number, found)
+            return found
+
+
+async def _list(incus: Incus, daemon_secs: float) -> list[_Mapped]:
     instances = await incus.query(
         "/1.0/instances?recursion=1&all-projects=true",
         list[_Instance],
@@ -49,8 +117,8 @@ async def find_same_ids(
         retry=Retry(on=(DaemonUnreachable, OutcomeUnknown), secs=daemon_secs),
         in_project=False,
     )
-    base = int(config["security.idmap.base"])
-    for other in instances:
-        if (other.name, other.project) != (instance, incus.project) and other.meets(base):
-            return f"{other.name} of project {other.project}"
-    return ""
+    return [
+        _Mapped(one.name, one.project, one.location, ids)
+        for one in instances
+        if (ids := one.own_ids)
+    ]

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from orchestrator.attempt import effects as commands
+from orchestrator.attempt.boot import no_way_out
 from orchestrator.attempt.plan import Plan
 from orchestrator.egress.frames import Hello
 from orchestrator.egress.host_proxy import HostProxies
@@ -22,6 +23,7 @@ from orchestrator.errors import one_error
 from orchestrator.incus import Incus, to_sink
 from orchestrator.incus.errors import InstanceNotFound, InstanceNotRunning, OutcomeUnknown
 from orchestrator.incus.retries import RetryClock
+from orchestrator.units import counted
 from states.egress import Rules
 from states.errors import PikaciError
 
@@ -117,8 +119,8 @@ class WayOut:
         except PikaciError as failure:
             self._failed.set()
             if not isinstance(failure, _GUEST_GONE):
-                details = f" ({failure.details})" if failure.details else ""
-                self._warn(f"the job has no way out: {failure.brief}{details}")
+                told = "; ".join(filter(None, (failure.brief, failure.resolution)))
+                self._warn(f"the job cannot reach the hosts of `egress`: {told}")
             await trio.sleep_forever()
         finally:
             self._ledger.close()
@@ -139,10 +141,7 @@ class WayOut:
                 self._up = trio.Event()
         said = done.stderr.decode("utf-8", "replace").strip()[-500:]
         if link.hello is None:
-            raise PikaciError(
-                "the guest's end of it does not start",
-                details=f"exit code {done.exit_code}: {said}",
-            )
+            raise no_way_out(self._plan, said or f"exit code {done.exit_code}")
         raise OutcomeUnknown(f"the exec of the way out ended: {said}")
 
     async def _greet(self, link: Link, clock: RetryClock) -> None:
@@ -162,7 +161,5 @@ class WayOut:
         if hello is None:
             self.harm = "for an unknown time"
         elif hello.cut or hello.late:
-            self.harm = (
-                f"for {hello.gap_ms / 1000:.1f} s: {hello.cut} connections were cut,"
-                f" {hello.late} waited in vain"
-            )
+            cut = f"{counted(hello.cut, 'connection')} {'was' if hello.cut == 1 else 'were'} cut"
+            self.harm = f"for {hello.gap_ms / 1000:.1f} s: {cut}, {hello.late} waited in vain"

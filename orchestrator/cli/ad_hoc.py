@@ -77,6 +77,12 @@ _OPTIONS = {
         metavar="GLOB",
         help="For COMMAND: files below /artifacts to collect. Repeatable.",
     ),
+    "junit": click.option(
+        "--junit",
+        multiple=True,
+        metavar="GLOB",
+        help="For COMMAND: test reports below /artifacts, which are read. Repeatable.",
+    ),
     "scratch": click.option(
         "--scratch", is_flag=True, help="For COMMAND: a throw-away writable copy of the workspace."
     ),
@@ -110,7 +116,8 @@ def ad_hoc_job(words: list[str], flags: Mapping[str, Any], below: str) -> Mappin
     Raises `UsageError` if there is no command, or for a flag with a value that is not allowed.
     """
     from states.errors import SpecError, SpecErrors
-    from states.spec import CheckedSpec, JobSpec
+    from states.rules import CheckedSpec
+    from states.spec import JobSpec
 
     keys = {key: value for key, value in flags.items() if _is_given(value)}
     if "env" in keys:

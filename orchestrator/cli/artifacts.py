@@ -50,13 +50,13 @@ def command(
     of the files exists. Executable files stay executable.
     """
     from orchestrator.cli.documents import ArtifactsReport
-    from orchestrator.cli.find import existing_journal, find_job
+    from orchestrator.cli.find import find_job, read_existing_journal
     from orchestrator.cli.output import print_items
 
     if force and into is None:
         raise UsageError("--force needs --to", resolution="remove --force, or add --to DIR")
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root, only_reading=True) as journal:
+    with read_existing_journal(root) as journal:
         found = journal.job(find_job(journal, job).id)
     manifest = _manifest(found)
     directory = Path(found.artifacts or "") / "artifacts"
@@ -79,28 +79,18 @@ def command(
 
 
 def _manifest(job: Job) -> Manifest:
-    import msgspec
+    from orchestrator.attempt.archive import Manifest, read_artifacts
 
-    from orchestrator.attempt.archive import Manifest, read_manifest
-    from states.errors import PikaciError
-
-    nothing = Manifest(files=(), refused=(), problem="")
-    try:
-        return read_manifest(Path(job.artifacts)) if job.artifacts else nothing
-    except FileNotFoundError:
-        return nothing
-    except msgspec.MsgspecError as error:
-        raise PikaciError(
-            f"the list of the artifacts of {job.id} cannot be read: {error}",
-            resolution=f"the files are in {job.artifacts}/artifacts",
-        ) from None
+    if not job.artifacts:
+        return Manifest(files=(), refused=(), problem="")
+    return read_artifacts(Path(job.artifacts))
 
 
 def _print(report: ArtifactsReport, *, copied: bool) -> None:
     from orchestrator.terminal import plain
-    from orchestrator.units import size
+    from orchestrator.units import counted, size
 
-    count = f"{len(report.files)} artifact{'s' if len(report.files) != 1 else ''}"
+    count = counted(len(report.files), "artifact")
     if copied:
         click.echo(f"copied {count} to {plain(report.directory)}")
     elif report.files:

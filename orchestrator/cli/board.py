@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from rich.cells import cell_len, set_cell_size
+import msgspec
 
+from orchestrator.cli.cells import cell_len, set_cell_size
 from orchestrator.cli.colours import CYAN, DIM, GREEN, RED, YELLOW, Paint
 from orchestrator.units import duration
 from orchestrator.words import VERDICTS
@@ -24,6 +24,7 @@ CLOCK = 7  # "1:02:03"
 SPENT = 11  # "12 min 34 s"
 # A shorter piece of a log says nothing.
 LEAST_LINE = 10
+CUT = "\N{HORIZONTAL ELLIPSIS}"
 NAME = 20  # a name is not cut below this for a log line
 COLOURS = {
     Verdict.PASSED: GREEN,
@@ -37,15 +38,14 @@ COLOURS = {
 }
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What stands before a finished job."""
+class Marks(msgspec.Struct, frozen=True):
+    """What stands before a finished job, and for what was cut out of a text."""
 
     passed: str = "\N{CHECK MARK}"
     failed: str = "\N{BALLOT X}"
     other: str = "!"
     skipped: str = "-"
-    cut: str = "\N{HORIZONTAL ELLIPSIS}"
+    cut: str = CUT
 
     def of(self, verdict: Verdict | None) -> str:
         """The mark of a verdict; a job without one could not be read."""
@@ -56,11 +56,11 @@ class Marks:
         return self.failed if verdict in (Verdict.FAILED, Verdict.TIMED_OUT) else self.other
 
 
+UNICODE = Marks()
 ASCII = Marks(passed="+", failed="x", cut="~")
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A job that has begun and not ended: `secs` since it got its slot, `line` its last output."""
 
     name: str
@@ -69,8 +69,7 @@ class Row:
     line: str = ""
 
 
-@dataclass(frozen=True)
-class Totals:
+class Totals(msgspec.Struct, frozen=True):
     """Numbers of jobs; `secs` is how long the run has taken.
 
     Of those that passed, the outputs of `reused` jobs were there already. `queued` jobs wait for a
@@ -94,7 +93,7 @@ def clock(secs: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def shorten(text: str, cells: int, cut: str = Marks.cut) -> str:
+def shorten(text: str, cells: int, cut: str = CUT) -> str:
     """A text in at most so many cells of a terminal, cut in the middle where it is longer."""
     if cell_len(text) <= cells:
         return text

@@ -18,7 +18,7 @@ from orchestrator.cli.board import (
     shorten,
 )
 from orchestrator.cli.ended_text import ended_text
-from orchestrator.cli.lines_watch import MAX_LINE, counted
+from orchestrator.cli.lines_watch import MAX_LINE, so_many
 from orchestrator.cli.printer import Printer
 from orchestrator.cli.progress_line import describe_progress
 from orchestrator.cli.screen import Screen
@@ -118,7 +118,7 @@ class BoardWatch:
                 await self._drawn.wait()
         self._changed.set()
 
-    async def ended(self, job: str) -> None:
+    async def ended(self, job: str, *, flaky: bool = False) -> None:
         self._told.add(job)
         if job in self._lines:
             self._scroll_lines(job, list(self._lines.pop(job).end()))
@@ -126,7 +126,13 @@ class BoardWatch:
         width, _ = self._size()
         names = name_cells(self._known.names, width)
         text = await ended_text(
-            self._known, job, self._style, names=names, width=width, log=not self._verbose
+            self._known,
+            job,
+            self._style,
+            names=names,
+            width=width,
+            log=not self._verbose,
+            flaky=flaky,
         )
         self._scroll(text.rstrip("\n"))
 
@@ -134,13 +140,13 @@ class BoardWatch:
         self._scroll(self._style.paint(colours.YELLOW, plain(f"warning: {warning}")))
 
     def stopping(self) -> None:
-        what, kill = counted(self._known.unfinished)
+        what, kill = so_many(self._known.unfinished)
         self._scroll(stopping(what, kill))
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
         for job in jobs:  # rejected ones, for example, were never watched
             if job.ended and job.id in self._known.jobs and job.id not in self._told:
-                await self.ended(job.id)
+                await self.ended(job.id, flaky=job.flake is not None)
         text = end_text(
             jobs,
             colours=self._style.coloured,

@@ -58,9 +58,13 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool, output: 
     import trio
 
     from orchestrator.cli.documents import CancelledJob
+    from orchestrator.cli.ending import print_error
     from orchestrator.cli.find import existing_journal, find_jobs
     from orchestrator.cli.output import print_items
+    from orchestrator.hosts import open_hosts
+    from orchestrator.incus import LOCAL
     from orchestrator.job.context import Context
+    from orchestrator.session.away import HostAway
     from orchestrator.session.cancel import cancel_jobs
     from orchestrator.session.control import REASON
     from orchestrator.settings import open_incus
@@ -74,10 +78,14 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool, output: 
         alive = {row.id: row for row in rows if not row.ended}
         unreadable = journal.unreadable(alive)
         jobs = {row.id: row.run for row in alive.values() if row.id not in unreadable}
-        context = Context(root=root, journal=journal, incus=open_incus(root=root))
-
-        with trio.move_on_after(ASK_SECS):
-            await cancel_jobs(context, jobs, tasks=None, reason=REASON, hurry=hurry)
+        async with open_hosts(open_incus(root=root)) as hosts:
+            context = Context.on(hosts, LOCAL, root=root, journal=journal)
+            away: HostAway | None = None
+            with trio.move_on_after(ASK_SECS):
+                try:
+                    await cancel_jobs(context, jobs, tasks=None, reason=REASON, hurry=hurry)
+                except HostAway as fault:
+                    away = fault
         jobs_now = [(row, journal.look(row)) for row in rows]
         stuck = any(not (job.ended or job.damage) for _, job in jobs_now)
         documents = [
@@ -104,7 +112,9 @@ async def _cancel(root: StateRoot, words: tuple[str, ...], hurry: bool, output: 
                 "  -> `pikaci doctor` says why; its instances are deleted at their deadlines",
                 err=True,
             )
-        if stuck:
+        if away is not None:
+            print_error(away)
+        elif stuck:
             click.echo(
                 "some jobs may still be running\n"
                 "  -> `pikaci doctor` checks the daemon; then run `pikaci cancel` again",

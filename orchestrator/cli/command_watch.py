@@ -15,6 +15,7 @@ from orchestrator.cli.signals import stopping
 from orchestrator.cli.summary import describe_news, describe_snapshot, whole_reason
 from orchestrator.cli.watched import WatchedRun
 from orchestrator.terminal import RESET, TerminalFilter, plain
+from orchestrator.words import describe_flake
 from states import events as ev
 from states.job import Job
 from states.outcome import Verdict
@@ -65,7 +66,7 @@ class CommandWatch:
         self._last = chunk[-1:]
         await self._printer.write(chunk if self._filter is None else self._filter.feed(chunk))
 
-    async def ended(self, job: str) -> None:
+    async def ended(self, job: str, *, flaky: bool = False) -> None:
         if self._filter is not None:
             await self._printer.write(self._filter.end() + (RESET if colours.wanted() else ""))
 
@@ -82,6 +83,8 @@ class CommandWatch:
         for job in jobs:
             for warning in job.warnings:
                 self._tell(f"warning: {warning}")
+            if flake := describe_flake(job):
+                self._tell(flake)
             if job.verdict is not Verdict.PASSED:
                 for line in await trio.to_thread.run_sync(whole_reason, job):
                     self._tell(line)

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
-Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 MAX_BYTES = 1 << 20
 # Jobs of the past that are looked at, newest first.
 RECENT = 200
 
 
-def jobs_of_file(ctx: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
+def jobs_of_file(ctx: click.Context, _: click.Parameter, word: str) -> list[str]:
     """The names in the job file that `pikaci run` would read."""
     try:
         return _beginning(word, _names(ctx))
@@ -27,7 +26,17 @@ def jobs_of_file(ctx: click.Context, _: click.Parameter, word: str) -> list[Comp
         return []
 
 
-def outputs_of_file(ctx: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
+def names_of_hosts(_: click.Context, __: click.Parameter, word: str) -> list[str]:
+    """The hosts of the user's settings."""
+    try:
+        from orchestrator.hosts.settings import load_hosts
+
+        return _beginning(word, ("local", *load_hosts()))
+    except Exception:  # whatever it is, the shell must not show it
+        return []
+
+
+def outputs_of_file(ctx: click.Context, _: click.Parameter, word: str) -> list[str]:
     """The names of its jobs that have an output."""
     try:
         jobs = _jobs(ctx)
@@ -36,7 +45,7 @@ def outputs_of_file(ctx: click.Context, _: click.Parameter, word: str) -> list[C
         return []
 
 
-def jobs_and_runs(ctx: click.Context, _: click.Parameter, word: str) -> list[CompletionItem]:
+def jobs_and_runs(ctx: click.Context, _: click.Parameter, word: str) -> list[str]:
     """Names of recent jobs and runs; ids of jobs once a run is named."""
     try:
         return _beginning(word, _recent(ctx, ids="." in word))
@@ -44,8 +53,8 @@ def jobs_and_runs(ctx: click.Context, _: click.Parameter, word: str) -> list[Com
         return []
 
 
-def _beginning(word: str, names: Iterable[str]) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(word)]
+def _beginning(word: str, names: Iterable[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if name.startswith(word)]
 
 
 def _names(ctx: click.Context) -> list[str]:
@@ -68,12 +77,12 @@ def _jobs(ctx: click.Context) -> dict[str, Any]:
 
 def _recent(ctx: click.Context, *, ids: bool) -> list[str]:
     from orchestrator.cli.options import real_workspace, state_root_of
-    from orchestrator.journal import open_journal
+    from orchestrator.journal import read_journal
 
     root = state_root_of(real_workspace(ctx.params.get("workspace")), ctx.params.get("state_root"))
     if not root.journal.exists():
         return []
-    with open_journal(root.journal, only_reading=True) as journal:
+    with read_journal(root.journal) as journal:
         rows = [row for _, row in journal.newest(limit=RECENT)]
     if ids:
         return [row.id for row in rows]

@@ -8,11 +8,15 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from orchestrator.attempt.archive import CollectedFile
+from orchestrator.attempt.archive import CollectedFile, read_artifacts
 from orchestrator.errors import UsageError
 from orchestrator.service.artifacts import open_artifact
 from states.errors import PikaciError
+
+if TYPE_CHECKING:
+    from orchestrator.report import RunReport
 
 CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -39,7 +43,7 @@ def copy_out(source: Path, files: Sequence[CollectedFile], into: Path, *, force:
         base = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"--to {into} cannot be used: {getattr(error, 'strerror', None) or error}",
+            f"{into} cannot be used: {getattr(error, 'strerror', None) or error}",
             resolution="name a directory that you can write to",
         ) from None
     try:
@@ -53,6 +57,46 @@ def copy_out(source: Path, files: Sequence[CollectedFile], into: Path, *, force:
                 ) from None
     finally:
         os.close(base)
+
+
+def new_directory(into: Path) -> None:
+    """Create a directory, or find it empty, so that all that it has later is of one run.
+
+    `UsageError` if it has something in it, or cannot be used.
+    """
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        with os.scandir(into) as entries:
+            found = next(entries, None)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{into} cannot be used: {getattr(error, 'strerror', None) or error}",
+            resolution="name a directory that you can write to",
+        ) from None
+    if found is not None:
+        raise UsageError(f"{into} is not empty", resolution="name a new or an empty directory")
+
+
+def copy_run(report: RunReport, into: Path) -> None:
+    """Copy what a run's jobs left into a directory: several jobs' each into one of its name.
+
+    `PikaciError` if a file cannot be written.
+    """
+    for job in report.jobs:
+        if job.artifacts is None:
+            continue
+        source = Path(job.artifacts)
+        try:
+            files = read_artifacts(source.parent).files
+            if files:
+                own = into if len(report.jobs) == 1 else into / job.name
+                copy_out(source, files, own, force=False)
+        except PikaciError as error:
+            # The run has gone on and ended meanwhile: this is no mistake in what was asked for.
+            raise PikaciError(
+                f"the artifacts of {job.id} are not in {into}: {error.headline}",
+                resolution=f"they are in {source}",
+            ) from None
 
 
 def _copy(source: Path, file: CollectedFile, base: int, *, force: bool) -> None:

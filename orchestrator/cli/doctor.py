@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from orchestrator.cli.options import (
+    host_option,
     output_option,
     real_workspace,
     state_root_of,
@@ -15,20 +15,14 @@ from orchestrator.cli.options import (
     workspace_option,
 )
 
-_MARKS = {
-    "ok": ("ok", "green"),
-    "warning": ("warning", "yellow"),
-    "missing": ("MISSING", "red"),
-    "damaged": ("DAMAGED", "red"),
-}
-
 
 @click.command("doctor")
 @workspace_option
 @state_root_option
+@host_option
 @output_option
-def command(workspace: Path | None, state_root: Path | None, output: str) -> int:
-    """Check everything that jobs need here, and say what to type. Changes nothing.
+def command(workspace: Path | None, state_root: Path | None, host: str, output: str) -> int:
+    """Check everything that jobs need here and on the host, and say what to type. Changes nothing.
 
     For a damaged journal, it says what can be saved, and how.
 
@@ -36,28 +30,34 @@ def command(workspace: Path | None, state_root: Path | None, output: str) -> int
     """
     import trio
 
-    from orchestrator.attempt.plan import Host
     from orchestrator.cli.output import print_items
-    from orchestrator.host.doctor import Row, examine
+    from orchestrator.cli.rows import print_row
+    from orchestrator.host.doctor import examine
+    from orchestrator.host.far import examine_from_here
+    from orchestrator.host.row import Row
+    from orchestrator.hosts import find_host, open_hosts
+    from orchestrator.incus import Host
     from orchestrator.settings import incus_to_look
-    from orchestrator.terminal import plain
     from states.outcome import EXIT_CODES, Verdict
 
     tree = real_workspace(workspace)
     root = state_root_of(tree, state_root)
-    mounted = _mounted(tree)
+    find_host(host)
+    mounted, machines = _wants(tree)
     rows: list[Row] = []
 
     async def main() -> None:
-        async for row in examine(incus, Host(), root, mounted):
-            rows.append(row)
-            if output != "human":
-                continue
-            word, colour = _MARKS[row.state]
-            mark = click.style(f"{word:8}", fg=colour) if sys.stdout.isatty() else f"{word:8}"
-            click.echo(f"{mark} {row.subject:14} {plain(row.found)}")
-            for line in row.remedy.splitlines():
-                click.echo(f"{'':8} {'':14} -> {plain(line)}")
+        async with open_hosts(incus) as hosts:
+            there = hosts.at(host)
+            every = (
+                examine(incus, there.host, root, mounted, machines=machines)
+                if there.host.is_local
+                else examine_from_here(there, root, machines=machines)
+            )
+            async for row in every:
+                rows.append(row)
+                if output == "human":
+                    print_row(row)
 
     with incus_to_look(Host(), root) as incus:
         trio.run(main)
@@ -66,10 +66,12 @@ def command(workspace: Path | None, state_root: Path | None, output: str) -> int
     return EXIT_CODES[Verdict.INFRASTRUCTURE] if missing else 0
 
 
-def _mounted(tree: Path) -> dict[str, str]:
-    """The host directories that the containers of the workspace's job file mount, by their keys.
+def _wants(tree: Path) -> tuple[dict[str, str], bool]:
+    """What the workspace's jobs want of this machine.
 
-    None for a job file that cannot be read: `pikaci run` says what is wrong with it.
+    The host directories that containers mount, by their keys in the job file, and whether a job
+    runs in a virtual machine. Nothing for a job file that cannot be read: `pikaci run` says what is
+    wrong with it.
     """
     from orchestrator.cli.workspace import JOB_FILE
     from orchestrator.host_paths import directories
@@ -80,10 +82,12 @@ def _mounted(tree: Path) -> dict[str, str]:
     try:
         jobs = load(tree / JOB_FILE).jobs
     except PikaciError:
-        return {}
-    return {
+        return {}, False
+    machine = InstanceType.VIRTUAL_MACHINE
+    mounted = {
         f"jobs.{name}.{key}": path
         for name, spec in jobs.items()
-        if spec.instance_type is InstanceType.CONTAINER
+        if spec.instance_type is not machine
         for key, path in directories(spec)
     }
+    return mounted, any(spec.instance_type is machine for spec in jobs.values())

@@ -9,6 +9,7 @@ import msgspec
 
 from orchestrator.attempt.archive import CollectedFile, RefusedFile
 from orchestrator.outputs.store import OutputRecord
+from states.changes import Change, TestChanges
 from states.lifecycle import State
 from states.outcome import Verdict
 
@@ -66,6 +67,25 @@ class CancelledJob(msgspec.Struct, frozen=True, kw_only=True):
     damaged: bool
 
 
+class KeptGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """The guest of a job that is kept for debugging `until` then; `verdict` is the job's."""
+
+    job: str
+    name: str
+    verdict: Verdict | None
+    instance: str
+    host: str
+    until: datetime
+
+
+class ReleasedGuest(msgspec.Struct, frozen=True, kw_only=True):
+    """A kept guest that was to be deleted before its time."""
+
+    job: str
+    instance: str
+    deleted: bool
+
+
 class ReapedInstance(msgspec.Struct, frozen=True, kw_only=True):
     """An instance that is not needed, and why. `problem` says why it could not be deleted."""
 
@@ -87,7 +107,7 @@ class GcReport(msgspec.Struct, frozen=True, kw_only=True):
     """How many of each `pikaci gc` deleted, or would with `dry_run`; `size` is in bytes.
 
     `problems` say what could not be deleted. `spared` are runs that were kept because one of their
-    jobs cannot be read.
+    jobs cannot be read. `trees` are those on other hosts.
     """
 
     dry_run: bool
@@ -99,6 +119,7 @@ class GcReport(msgspec.Struct, frozen=True, kw_only=True):
     spared: tuple[str, ...]
     outputs: int
     images: int
+    trees: int
 
 
 class OutputDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,7 +197,11 @@ class DifferenceRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DifferenceReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Two jobs compared, by their ids."""
+    """Two jobs compared, by their ids.
+
+    `changes` are what pikaci gave them that was not the same; `tests` the tests that differ, null
+    if none does, or if a trace file does not say.
+    """
 
     one: str
     other: str
@@ -184,6 +209,8 @@ class DifferenceReport(msgspec.Struct, frozen=True, kw_only=True):
     same_path: bool
     notable: bool
     rows: tuple[DifferenceRow, ...]
+    changes: tuple[Change, ...] = ()
+    tests: TestChanges | None = None
 
 
 class ArtifactsReport(msgspec.Struct, frozen=True, kw_only=True):

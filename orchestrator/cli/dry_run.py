@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import click
@@ -18,43 +19,55 @@ from orchestrator.attempt import effects as commands
 from orchestrator.attempt.archive import collect_command
 from orchestrator.attempt.evidence import most_kept
 from orchestrator.attempt.id_map import local_id_range
-from orchestrator.attempt.plan import Host, Plan, PlanContext, lease_secs, make_plan
+from orchestrator.attempt.plan import Plan, PlanContext, lease_secs, make_plan
 from orchestrator.attempt.secrets import described
 from orchestrator.cli.documents import PlannedCall, PlannedJob
 from orchestrator.cli.output import print_items
 from orchestrator.errors import UsageError
+from orchestrator.hosts import HostChoice, Tree, Trees, open_hosts
 from orchestrator.image.store import Images
-from orchestrator.incus import stdin_of
-from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
+from orchestrator.incus import LOCAL, Host, stdin_of
+from orchestrator.incus.errors import DaemonUnreachable, HostRefused, IncusMissing
 from orchestrator.job.host_names import check_host_names
 from orchestrator.job.host_size import HostSizes, Lowered
-from orchestrator.job.submission import Judged, Request, judge
+from orchestrator.job.submission import Judged, Request, judge, part_of
 from orchestrator.mount_points import hidden_mounts
 from orchestrator.settings import incus_to_look, open_incus
 from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain, plain_lines
 from states.graph import resolved
 from states.outcome import EXIT_CODES, Verdict
-from states.spec import InstanceType, JobSpec
+from states.spec import InstanceType, JobSpec, keep_secs
 
 # When a dry run's jobs are made, and their runners start: no time passes.
 BEGAN = datetime.fromtimestamp(0, UTC)
 
 
-def print_plans(request: Request, root: StateRoot, *, keep_secs: float, output: str) -> int:
-    """Print every job's plan. Values that only a real run knows are in angle brackets.
+def print_plans(
+    request: Request, root: StateRoot, *, choice: HostChoice, keep: float, output: str
+) -> int:
+    """Print every job's plan, for the first of its hosts.
 
-    `keep_secs` is how long a guest may be kept for debugging, `output` the form.
+    Values that only a real run knows are in angle brackets.
+
+    `keep` is how long a guest is kept for debugging if its spec does not say, in seconds, `output`
+    the form.
     """
-    judged = judge(request)
+    judged = judge(request, choice)
     for name, error in judged.refused.items():
-        raise UsageError(f"{name}: {error}", details=error.details, resolution=error.resolution)
-    judged, lowered = trio.run(_ask, judged, root)
+        raise UsageError(
+            f"{name}: {error.headline}", details=error.details, resolution=error.resolution
+        )
+    judged, lowered, trees = trio.run(_ask, judged, root)
     for warning in lowered | hidden_mounts(judged.request.specs):
         click.echo(f"warning: {plain(warning)}", err=True)
     planned = [
-        _planned(name, _plan(name, spec, root, timedelta(seconds=lease_secs(spec) + keep_secs)))
+        _planned(
+            name,
+            _plan(name, spec, root, host, trees[host], _lease(spec, keep)),
+        )
         for name, spec in judged.request.specs.items()
+        for host in judged.hosts[name][:1]
     ]
     if not print_items(output, planned):
         for job in planned:
@@ -63,28 +76,48 @@ def print_plans(request: Request, root: StateRoot, *, keep_secs: float, output: 
     return EXIT_CODES[Verdict.PASSED]
 
 
-async def _ask(judged: Judged, root: StateRoot) -> tuple[Judged, Lowered]:
+def _lease(spec: JobSpec, keep: float) -> timedelta:
+    return timedelta(seconds=lease_secs(spec) + (keep_secs(spec, keep) or 0))
+
+
+async def _ask(judged: Judged, root: StateRoot) -> tuple[Judged, Lowered, dict[Host, Trees]]:
     """What a submission asks Incus. Without an Incus the plan is printed too."""
+    specs, lowered = dict(judged.request.specs), dict(judged.told)
+    trees: dict[Host, Trees] = {}
     with incus_to_look(Host(), root) as incus:
-        with suppress(DaemonUnreachable, IncusMissing):
-            await check_host_names(Images(incus), judged.request.specs)
-        return await HostSizes(incus, Host()).fit(judged)
+        async with open_hosts(incus) as hosts:
+            for host in dict.fromkeys(first for first, *_ in judged.hosts.values()):
+                there = hosts.at(host.name)
+                trees[host] = there.trees
+                part = part_of(
+                    judged, [n for n, (first, *_) in judged.hosts.items() if first == host]
+                )
+                with suppress(DaemonUnreachable, HostRefused, IncusMissing):
+                    await check_host_names(
+                        Images(there.incus), part.request.specs, git=part.request.git
+                    )
+                fitted, lines = await HostSizes(there.incus, host).fit(part)
+                specs.update(fitted.request.specs)
+                lowered.update(lines)
+    return replace(judged, request=replace(judged.request, specs=specs)), lowered, trees
 
 
-def _plan(name: str, spec: JobSpec, root: StateRoot, lease: timedelta) -> Plan:
+def _plan(
+    name: str, spec: JobSpec, root: StateRoot, host: Host, trees: Trees, lease: timedelta
+) -> Plan:
     context = PlanContext(
-        host=Host(),
+        host=host,
         owner="<owner>",
         run="<run>",
         job="<job>",
         name=name,
         attempt=1,
-        snapshot=f"{root.snapshots}/<hash>",
+        snapshot=trees.place(Tree("<hash>", root.snapshots / "<hash>")),
         commit="<commit>",
         fingerprint="<fingerprint>",
         lease_ends=BEGAN + lease,
-        ids=local_id_range(Host().remote),
-        certificates=str(root.certificates),
+        ids=local_id_range(LOCAL) if host.is_local else None,
+        certificates=trees.place(Tree("certificates-<hash>", root.certificates)),
     )
     plan = make_plan(resolved(spec, {}), context)
     placeholders = {"user.pikaci.deadline": "<deadline>"}
@@ -102,7 +135,6 @@ def _planned(name: str, plan: Plan) -> PlannedJob:
     calls = [
         commands.create(plan),
         *([] if plan.instance_type is InstanceType.CONTAINER else [commands.monitor(plan)]),
-        commands.start(plan),
         commands.ready(plan),
         *([commands.way_out(plan)] if plan.egress else []),
         commands.run(plan, stdin=stdin_of(bytes)),

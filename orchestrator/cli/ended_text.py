@@ -12,13 +12,22 @@ from states.outcome import Verdict
 
 
 async def ended_text(
-    run: WatchedRun, job: str, style: Style, *, names: int, width: int | None, log: bool
+    run: WatchedRun,
+    job: str,
+    style: Style,
+    *,
+    names: int,
+    width: int | None,
+    log: bool,
+    flaky: bool = False,
 ) -> str:
     """The job's line; below it, if it did not pass, why, and with `log` its last lines of output.
 
-    `names` is the width of the column of names; the line is cut to `width`, if there is one.
+    A `flaky` job is called so. `names` is the width of the column of names; the line is cut to
+    `width`, if there is one.
     """
     known = run.jobs[job]
+    said = await trio.to_thread.run_sync(note, known, run.built(job))
     text = finished(
         run.name(job),
         known.verdict,
@@ -28,7 +37,7 @@ async def ended_text(
         width=width,
         paint=style.paint,
         marks=style.marks,
-        note=await trio.to_thread.run_sync(note, known, run.built(job)),
+        note=", ".join(filter(None, ("flaky" if flaky else "", said))),
     )
     text += "\n"
     if known.verdict is not Verdict.PASSED:

@@ -6,7 +6,6 @@ No exception becomes a traceback, or exit code 1, which means that a job's comma
 from __future__ import annotations
 
 import os
-import traceback
 from contextlib import suppress
 from typing import TypeVar
 
@@ -113,7 +112,7 @@ def print_error(error: PikaciError) -> None:
     """Brief, details and resolution on stderr, as far as it takes them."""
     from orchestrator.terminal import plain
 
-    lines = [f"pikaci: {plain(line)}" for line in str(error).splitlines() or [""]]
+    lines = [f"pikaci: {plain(line)}" for line in error.headline.splitlines() or [""]]
     lines += [f"    {plain(line)}" for line in error.details.splitlines()]
     if error.resolution:
         lines.append(f"  -> {plain(error.resolution)}")
@@ -123,6 +122,8 @@ def print_error(error: PikaciError) -> None:
 
 def _more(error: BaseException) -> str:
     """Where the traceback is: shown if that was asked for, or in the state root if there is one."""
+    import traceback
+
     from orchestrator.cli import options
 
     text = "".join(traceback.format_exception(error))

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import trio
 
-from orchestrator.cli.summary import RUNNERS_LINE
+from orchestrator.cli.last_lines import RUNNERS_LINE
 from orchestrator.cli.watch import Watch
 from orchestrator.errors import one_error
 from orchestrator.job.handle import LogPiece
@@ -58,12 +58,17 @@ async def follow(
     watch: Watch,
     *,
     log: Callable[[str], AsyncGenerator[LogPiece, None]],
-    until_ended: Callable[[str], Awaitable[object]],
+    until_ended: Callable[[str, trio.Event], Awaitable[bool]],
 ) -> None:
-    """Give `watch` each job's output; when `until_ended` has returned, tell it of the job's end."""
+    """Give `watch` each job's output; when `until_ended` has returned, tell it of the job's end.
 
-    async def copy_log(job: str) -> None:
+    `until_ended` sets the event when `watch` knows the job, which has no output before, and returns
+    whether the job is flaky.
+    """
+
+    async def copy_log(job: str, known: trio.Event) -> None:
         if watch.wants_log:
+            await known.wait()
             output = CommandOutput()
             async with aclosing(log(job)) as pieces:
                 async for piece in pieces:
@@ -73,10 +78,12 @@ async def follow(
                 await watch.log(job, printed)
 
     async def show(job: str) -> None:
+        known = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(copy_log, job)
-            await until_ended(job)
-        await watch.ended(job)
+            nursery.start_soon(copy_log, job, known)
+            flaky = await until_ended(job, known)
+            known.set()
+        await watch.ended(job, flaky=flaky)
 
     with one_error():
         async with trio.open_nursery() as nursery:

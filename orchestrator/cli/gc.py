@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def size(text: str) -> int:
     help=f"Keep at most N runs. Default: {KEEP_RUNS}, if no other limit is given.",
 )
 @click.option(
-    "--older-than", type=age, metavar="AGE", help="Delete runs that ended so long ago: 12h, 30d."
+    "--older-than", type=age, metavar="AGE", help="Delete runs that ended longer ago: 12h, 30d."
 )
 @click.option(
     "--max-size",
@@ -79,27 +79,31 @@ def command(
 
     A run is deleted if it exceeds any of the given limits. A run that has not ended or has an
     instance is kept, with its snapshot. An output is deleted with the last run that made or used
-    it, an image by Incus: without a daemon images are left. A run with a job that cannot be read is
+    it; if it is an image, that needs an Incus daemon. On other hosts, trees are deleted that no job
+    has needed for a day, or for the time of --older-than. A run with a job that cannot be read is
     kept, unless --damaged is given.
 
     Exit codes: 0 done, 4 something could not be deleted.
     """
     from orchestrator.cli.documents import GcReport
-    from orchestrator.cli.find import existing_journal
+    from orchestrator.cli.find import read_existing_journal
     from orchestrator.cli.output import print_items
     from orchestrator.session.gc import Bounds, collect_garbage
     from orchestrator.terminal import plain
+    from orchestrator.units import counted
     from orchestrator.units import size as shown_size
     from states.outcome import EXIT_CODES, Verdict
 
     if keep is None and older_than is None and max_size is None:
         keep = KEEP_RUNS
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root, only_reading=True) as journal:
+    with read_existing_journal(root) as journal:
         bounds = Bounds(runs=keep, age=older_than, size=max_size, damaged=damaged)
+        hosts = [name for name in journal.hosts() if name]  # of runs that go, too
         freed = collect_garbage(root, journal, bounds, dry_run=dry_run)
-        images, left = _collect_images(root, journal, dry_run=dry_run)
-    problems = (*freed.problems, *left)
+        images, left = _collect_images(root, journal, freed.output_names, dry_run=dry_run)
+        trees, kept = _collect_trees(hosts, older_than, dry_run)
+    problems = (*freed.problems, *left, *kept)
     for problem in problems:
         click.echo(f"pikaci: {plain(problem)}", err=True)
     report = GcReport(
@@ -112,6 +116,7 @@ def command(
         spared=freed.spared,
         outputs=freed.outputs,
         images=len(images),
+        trees=trees,
     )
     if not print_items(output, [report], report):
         if freed.spared:
@@ -120,31 +125,59 @@ def command(
                 "  -> `pikaci doctor` says why; --damaged deletes these runs too"
             )
         would = "would delete" if dry_run else "deleted"
-        click.echo(
-            f"{would} {freed.runs} runs, {freed.jobs} jobs, {freed.snapshots} snapshots and"
-            f" {freed.outputs} outputs: {shown_size(freed.size)}"
+        what = (
+            f"{counted(freed.runs, 'run')}, {counted(freed.jobs, 'job')},"
+            f" {counted(freed.snapshots, 'snapshot')} and {counted(freed.outputs, 'output')}"
         )
+        click.echo(f"{would} {what}: {shown_size(freed.size)}")
         if images:
             total = shown_size(sum(image.size for image in images))
-            click.echo(f"{would} {len(images)} images: {total} of Incus's own disk")
+            click.echo(f"{would} {counted(len(images), 'image')}: {total} of Incus's own disk")
+        if trees:
+            click.echo(f"{would} {counted(trees, 'tree')} on other hosts")
     return EXIT_CODES[Verdict.INFRASTRUCTURE] if problems else 0
 
 
+def _collect_trees(
+    names: list[str], older_than: timedelta | None, dry_run: bool
+) -> tuple[int, list[str]]:
+    """How many trees were, or would be, deleted on other hosts; and why others are left."""
+    if not names:
+        return 0, []
+    import trio
+
+    from orchestrator.hosts import open_hosts
+    from orchestrator.session.gc_trees import IDLE_SECS, collect_trees
+    from orchestrator.settings import open_incus
+
+    idle_secs = IDLE_SECS if older_than is None else older_than.total_seconds()
+
+    async def main() -> tuple[int, list[str]]:
+        async with open_hosts(open_incus()) as hosts:
+            return await collect_trees(hosts, names, idle_secs=idle_secs, dry_run=dry_run)
+
+    return trio.run(main)
+
+
 def _collect_images(
-    root: StateRoot, journal: JournalReader, *, dry_run: bool
+    root: StateRoot, journal: JournalReader, without: Collection[str], *, dry_run: bool
 ) -> tuple[list[Image], list[str]]:
     """The images that were, or would be, deleted; and why others are left."""
     from orchestrator.outputs.store import OutputStore
 
-    if not OutputStore(root.outputs).has_images():
+    names = OutputStore(root.outputs).hosts_of_images()
+    if not names:
         return [], []  # no daemon is needed
     import trio
 
-    from orchestrator.incus.errors import IncusError
-    from orchestrator.session.gc_images import collect_images
+    from orchestrator.hosts import open_hosts
+    from orchestrator.session.gc_images import collect_images_on
     from orchestrator.settings import open_incus
 
-    try:
-        return trio.run(partial(collect_images, open_incus(), root, journal, dry_run=dry_run)), []
-    except IncusError as error:
-        return [], [f"images that jobs left were not deleted: {error.brief}"]
+    async def main() -> tuple[list[Image], list[str]]:
+        async with open_hosts(open_incus()) as hosts:
+            return await collect_images_on(
+                hosts, names, root, journal, dry_run=dry_run, without=without
+            )
+
+    return trio.run(main)

@@ -19,6 +19,11 @@ COMMANDS = {
     "artifacts": ("artifacts", "List the artifacts of a job, or copy them."),
     "outputs": ("outputs", "List what jobs left for other jobs."),
     "trace": ("trace", "Show what happened to a job, and when."),
+    "history": ("history", "Show how a job went over time."),
+    "flakes": ("flakes", "List jobs that passed and failed with the same inputs."),
+    "shell": ("shell", "Open a shell in a job's guest."),
+    "kept": ("kept", "List guests that were kept."),
+    "release": ("release", "Delete guests that were kept."),
     "cancel": ("cancel", "Cancel jobs."),
     "rerun": ("rerun", "Run jobs of an earlier run again."),
     "resume": ("resume", "Resume jobs of dead pikaci processes."),
@@ -26,6 +31,7 @@ COMMANDS = {
     "reap": ("reap", "Delete unneeded instances."),
     "gc": ("gc", "Delete old runs to free disk space."),
     "setup": ("setup", "Create what pikaci needs in Incus."),
+    "host": ("host", "Add, list, check and remove hosts that run guests."),
     "image": ("image", "Build, list and check guest images."),
     "completion": ("completion", "Print a shell's completion script."),
     "doctor": ("doctor", "Check what is missing, and say what to type."),
@@ -42,7 +48,7 @@ class Group(click.Group):
         if args and not args[0].startswith("-") and args[0] not in known:
             from states.mistakes import did_you_mean
 
-            near = did_you_mean(args[0], known) or f"; there are: {', '.join(known)}"
+            near = did_you_mean(args[0], known) or f"; the commands are: {', '.join(known)}"
             raise click.UsageError(f"there is no command {args[0]!r}{near}", ctx)
         return super().resolve_command(ctx, args)
 

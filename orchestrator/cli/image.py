@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.group import Group
-from orchestrator.cli.options import output_option
+from orchestrator.cli.options import host_option, output_option
 from orchestrator.cli.usage import OneOf
 
 
@@ -20,11 +20,14 @@ def command() -> None:
     An alias is moved to a new image at once. The image that had it is deleted if it has no other
     alias. `list` also shows images without an alias, which a killed pikaci can leave;
     `incus image delete --project pikaci FINGERPRINT` deletes one.
+
+    With --host it is about the images of that host. They are built here, and sent there.
     """
 
 
 @command.command("build")
 @click.option("--systemd", is_flag=True, help="Build a Debian guest with systemd: pikaci/systemd.")
+@click.option("--vm", is_flag=True, help="Build a Debian guest as a virtual machine: pikaci/vm.")
 @click.option(
     "--nixos",
     type=OneOf(["vm", "container"]),
@@ -50,35 +53,43 @@ def command() -> None:
     help="When the packages are installed, run this shell line as root in the new file system, on"
     " this machine. Can be given several times; needs --alias.",
 )
-@click.option("--alias", help="The alias for `image` in job files.")
+@click.option("--alias", metavar="NAME", help="The alias for `image` in job files.")
+@host_option
 @output_option
 def build(
     systemd: bool,
+    vm: bool,
     nixos: str | None,
     flake: str | None,
     packages: tuple[str, ...],
     lines: tuple[str, ...],
     alias: str | None,
+    host: str,
     output: str,
 ) -> int:
     """Build a guest image and replace the previous one.
 
-    By default, the Debian guest without an init system, as pikaci/dev. --package and --run add to
-    it, or with --systemd to that of pikaci/systemd, under an alias of your own.
+    Default: pikaci/dev, the Debian guest without an init system. With --package or --run, an image
+    of your own, named by --alias, on top of pikaci/dev; or of pikaci/systemd (--systemd) or
+    pikaci/vm (--vm).
     """
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.cli.output import say_steps
     from orchestrator.errors import UsageError
     from orchestrator.host.setup import build_and_import
+    from orchestrator.hosts import open_hosts
     from orchestrator.image.build import only_builder
     from orchestrator.image.custom import check_own_alias, custom_kind
     from orchestrator.image.layer import BARE, SYSTEMD
+    from orchestrator.image.machine import VM
     from orchestrator.image.nixos import ALIASES, build_nixos
     from orchestrator.image.store import import_image
     from orchestrator.settings import open_incus
 
-    if systemd and nixos:
-        raise UsageError("--systemd and --nixos are different images", resolution="use one of them")
+    if sum(map(bool, (systemd, vm, nixos))) > 1:
+        raise UsageError(
+            "--systemd, --vm and --nixos are different images", resolution="use one of them"
+        )
     if flake and not nixos:
         raise UsageError("--flake needs --nixos", resolution="remove --flake")
     if nixos and (packages or lines):
@@ -90,7 +101,7 @@ def build(
         raise UsageError(
             "--package and --run need --alias", resolution="add one, for example --alias my/image"
         )
-    kind = SYSTEMD if systemd else BARE
+    kind = SYSTEMD if systemd else VM if vm else BARE
     if alias is not None:
         check_own_alias(alias)
         kind = custom_kind(kind, alias, packages, lines)
@@ -98,13 +109,14 @@ def build(
     say = say_steps(output)
 
     async def main() -> str:
-        incus = open_incus()
-        if not nixos:
-            return await build_and_import(incus, say=say, kind=kind)
-        async with only_builder(say=say):
-            files = await build_nixos(nixos, flake, say=say)
-            say(f"importing it as {name}")
-            return await import_image(incus, files, name)
+        async with open_hosts(open_incus()) as hosts:
+            incus = hosts.at(host).incus
+            if not nixos:
+                return await build_and_import(incus, say=say, kind=kind)
+            async with only_builder(say=say):
+                files = await build_nixos(nixos, flake, say=say)
+                say(f"importing it as {name}")
+                return await import_image(incus, files, name)
 
     _print_image(name, run_until_signal(main), output)
     return 0
@@ -112,9 +124,10 @@ def build(
 
 @command.command("import")
 @click.argument("files", nargs=-1, metavar="FILE [DISK]", type=click.Path(path_type=Path))
-@click.option("--alias", required=True, help="The alias for `image` in job files.")
+@click.option("--alias", required=True, metavar="NAME", help="The alias for `image` in job files.")
+@host_option
 @output_option
-def import_(files: tuple[Path, ...], alias: str, output: str) -> int:
+def import_(files: tuple[Path, ...], alias: str, host: str, output: str) -> int:
     """Import a guest image: one file, or metadata and root disk.
 
     The metadata must name the guest contract's version in the property pikaci.contract. The alias
@@ -123,6 +136,7 @@ def import_(files: tuple[Path, ...], alias: str, output: str) -> int:
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.cli.output import say_steps
     from orchestrator.errors import UsageError
+    from orchestrator.hosts import open_hosts
     from orchestrator.image.build import only_builder
     from orchestrator.image.custom import check_alias
     from orchestrator.image.store import import_image
@@ -140,8 +154,8 @@ def import_(files: tuple[Path, ...], alias: str, output: str) -> int:
             raise UsageError(f"{plain(str(file))} {problem}", resolution="name an image file")
 
     async def main() -> str:
-        async with only_builder(say=say_steps(output)):
-            return await import_image(open_incus(), files, alias)
+        async with open_hosts(open_incus()) as hosts, only_builder(say=say_steps(output)):
+            return await import_image(hosts.at(host).incus, files, alias)
 
     _print_image(alias, run_until_signal(main), output)
     return 0
@@ -168,17 +182,23 @@ def _problem(file: Path) -> str:
 
 
 @command.command("list")
+@host_option
 @output_option
-def list_(output: str) -> int:
+def list_(host: str, output: str) -> int:
     """List the images of the project: alias, fingerprint, type, contract, size, age."""
     import trio
 
     from orchestrator.cli.output import print_items
+    from orchestrator.hosts import open_hosts
     from orchestrator.image.listing import rows, table
-    from orchestrator.image.store import list_images
+    from orchestrator.image.store import Image, list_images
     from orchestrator.settings import open_incus
 
-    found = rows(trio.run(list_images, open_incus()))
+    async def main() -> list[Image]:
+        async with open_hosts(open_incus()) as hosts:
+            return await list_images(hosts.at(host).incus)
+
+    found = rows(trio.run(main))
     if not print_items(output, found):
         click.echo(table(found))
     return 0
@@ -186,19 +206,28 @@ def list_(output: str) -> int:
 
 @command.command("check")
 @click.argument("alias")
+@click.option(
+    "--slow",
+    type=click.IntRange(1, 100),
+    default=1,
+    metavar="N",
+    help="On a slow host: allow N times as long for everything, also for the boot of a VM.",
+)
+@host_option
 @output_option
-def check(alias: str, output: str) -> int:
+def check(alias: str, slow: int, host: str, output: str) -> int:
     """Start a guest from the image, and check each promise of the guest contract.
 
     Exit codes: 0 the image keeps the contract, 1 it does not. A row marked `older` is a promise of
     a later minor version than the image claims to keep.
     """
-    from orchestrator.attempt.plan import Host
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.cli.output import print_items
+    from orchestrator.hosts import open_hosts
     from orchestrator.image.check import Row, check_image
     from orchestrator.settings import open_incus
     from orchestrator.terminal import plain
+    from orchestrator.units import counted
 
     rows: list[Row] = []
 
@@ -214,11 +243,15 @@ def check(alias: str, output: str) -> int:
         click.echo(f"{mark} {row.subject}" + ("" if row.kept else f": {plain(row.found)}"))
 
     async def main() -> None:
-        await check_image(open_incus(), Host(), alias, tell=tell)
+        async with open_hosts(open_incus()) as hosts:
+            at = hosts.at(host)
+            await check_image(at.incus, at.host, alias, tell=tell, slow=slow, trees=at.trees)
 
     run_until_signal(main)
     broken = sum(row.broken for row in rows)
     kept = "the contract" if all(row.kept for row in rows) else "an older version of the contract"
     if not print_items(output, rows):
-        click.echo(f"{alias} breaks {broken} promises" if broken else f"{alias} keeps {kept}")
+        click.echo(
+            f"{alias} breaks {counted(broken, 'promise')}" if broken else f"{alias} keeps {kept}"
+        )
     return 1 if broken else 0

@@ -34,13 +34,14 @@ def command(workspace: Path | None, only_print: bool, output: str) -> int:
 
     It looks at the project's own files (pyproject.toml, package.json, Cargo.toml, go.mod,
     CMakeLists.txt, configure.ac, Makefile and others), and writes jobs that install what the tests
-    need and run them. Nothing of the project is run, and a file that is there is not changed.
+    need and run them. Nothing of the project is run, and an existing file is not changed.
 
-    Exit codes: 0 written, 2 the file is there already, or nothing was recognised.
+    Exit codes: 0 written, 2 there is a pikaci.toml already, or no file says how to test it.
     """
     from orchestrator.cli.documents import WrittenJobFile
     from orchestrator.cli.output import print_items
     from orchestrator.init import Tree, detect, write
+    from orchestrator.job.mirrors import host_mirrors
     from orchestrator.terminal import plain
 
     directory = (workspace or Path.cwd()).resolve()
@@ -52,10 +53,17 @@ def command(workspace: Path | None, only_print: bool, output: str) -> int:
     file = directory / JOB_FILE
     if not only_print and os.path.lexists(file):
         raise _there(file)
-    found = detect(Tree(dict(_read(directory)), has_commit=_has_commit(directory)))
+    mirrors = host_mirrors(os.environ)
+    tree = Tree(
+        dict(_read(directory)),
+        has_commit=_has_commit(directory),
+        # apt's sources are in the image, which was built with them.
+        host_has_mirrors=bool(mirrors.variables),
+    )
+    found = detect(tree)
     if not found.jobs:
         raise UsageError(
-            f"{directory}: nothing was recognised that says how to test it",
+            f"{directory}: no file here says how to test the project",
             details="\n".join(found.notes),
             resolution="try a command with `pikaci run -- COMMAND`, and put it into a job: see"
             " docs/job-file.md",
@@ -96,7 +104,7 @@ def command(workspace: Path | None, only_print: bool, output: str) -> int:
 
 def _there(file: Path) -> UsageError:
     return UsageError(
-        f"{file} is there already, and was not changed",
+        f"{file} exists already, and was not changed",
         resolution="`pikaci init --print` prints what init would write",
     )
 

@@ -18,6 +18,7 @@ from orchestrator.cli.summary import describe_news, describe_snapshot, end_text
 from orchestrator.cli.watched import WatchedRun
 from orchestrator.log_lines import Line, LineSplitter, Place
 from orchestrator.terminal import last_state, plain
+from orchestrator.units import counted
 from states import events as ev
 from states.job import Job
 
@@ -56,8 +57,8 @@ class LinesWatch:
     def begin(self, run: str, request: Request) -> None:
         self._known.begin(list(request.specs))
         self._names = min(MAX_NAME, max(map(len, self._known.names), default=1))
-        count = len(request.specs)
-        self._say(f"run {run}: {count} job{'s' if count != 1 else ''} of {request.workspace}")
+        jobs = counted(len(request.specs), "job")
+        self._say(f"run {run}: {jobs} of {request.workspace}")
 
     def publishing(self, progress: Progress | None) -> None:
         self._progress.show(progress)
@@ -78,12 +79,18 @@ class LinesWatch:
         lines = self._lines.setdefault(job, LineSplitter(Place()))
         await self._print_lines(job, list(lines.feed(chunk)))
 
-    async def ended(self, job: str) -> None:
+    async def ended(self, job: str, *, flaky: bool = False) -> None:
         self._told.add(job)
         if job in self._lines:
             await self._print_lines(job, list(self._lines.pop(job).end()))
         text = await ended_text(
-            self._known, job, self._style, names=self._names, width=None, log=not self.wants_log
+            self._known,
+            job,
+            self._style,
+            names=self._names,
+            width=None,
+            log=not self.wants_log,
+            flaky=flaky,
         )
         await self._printer.write(text)
 
@@ -91,12 +98,12 @@ class LinesWatch:
         self._messages.say(f"warning: {plain(warning)}\n")
 
     def stopping(self) -> None:
-        self._messages.say(stopping(*counted(self._known.unfinished)) + "\n")
+        self._messages.say(stopping(*so_many(self._known.unfinished)) + "\n")
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
         for job in jobs:  # rejected ones, for example, were never watched
             if job.ended and job.id in self._known.jobs and job.id not in self._told:
-                await self.ended(job.id)
+                await self.ended(job.id, flaky=job.flake is not None)
         text = end_text(
             jobs, colours=self._style.coloured, secs=self._known.run_secs, interrupted=interrupted
         )
@@ -120,6 +127,6 @@ class LinesWatch:
         self._printer.say(plain(line) + "\n")
 
 
-def counted(jobs: int) -> tuple[str, str]:
+def so_many(jobs: int) -> tuple[str, str]:
     """So many jobs, for `signals.stopping`."""
-    return (" 1 job", "it") if jobs == 1 else (f" {jobs} jobs", "them")
+    return f" {counted(jobs, 'job')}", "it" if jobs == 1 else "them"

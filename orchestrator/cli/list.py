@@ -36,20 +36,22 @@ def command(
 
     JSON always has the jobs.
     """
-    from orchestrator.cli.find import existing_journal
-    from orchestrator.cli.output import print_items
+    from orchestrator.cli.find import read_existing_journal
     from orchestrator.cli.run_table import print_runs
-    from orchestrator.report import run_report
 
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root, only_reading=True) as journal:
+    with read_existing_journal(root) as journal:
         runs = {run: journal.jobs(run=run) for _, run in journal.newest_runs(limit=last)}
         if output == "human":
             unreadable = journal.unreadable(row.id for rows in runs.values() for row in rows)
             print_runs(runs, unreadable, with_jobs=with_jobs)
         else:
+            from orchestrator.cli.output import print_items
+            from orchestrator.report import run_report
+
             reports = [
-                run_report(run, [journal.look(row) for row in rows]) for run, rows in runs.items()
+                run_report(run, [journal.look(row) for row in rows], number=rows[0].number)
+                for run, rows in runs.items()
             ]
             print_items(output, reports)
     return 0

@@ -22,7 +22,7 @@ from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from orchestrator.cli.log_printers import BytePrinter, LinePrinter
-    from orchestrator.journal import JobRow, Journal
+    from orchestrator.journal import JobRow, JournalReader
     from orchestrator.state_root import StateRoot
     from states.job import Job
 
@@ -72,11 +72,11 @@ def command(
     --output, a line is printed when it is complete. In JSON a line has its
     number, its time and its text: {"line": 120, "at": "2026-01-31T12:00:00.000Z", "text": "..."}.
     """
-    from orchestrator.cli.find import existing_journal, find_job
+    from orchestrator.cli.find import find_job, read_existing_journal
 
     printer = _printer(grep, timestamps=timestamps, output=output)
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root, only_reading=True) as journal:
+    with read_existing_journal(root) as journal:
         row = find_job(journal, job)
         _copy(journal, row, _Copier(root, printer, tail), follow=follow)
         printer.end()
@@ -145,7 +145,7 @@ class _Copier:
         self._attempt, self._offset = attempt, place.offset
 
 
-def _copy(journal: Journal, row: JobRow, copier: _Copier, *, follow: bool) -> None:
+def _copy(journal: JournalReader, row: JobRow, copier: _Copier, *, follow: bool) -> None:
     while True:
         job = journal.look(row)  # the log is there also when the job's events cannot be read
         # Looked at before the copy, so that what was written until the end is copied too.

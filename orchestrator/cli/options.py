@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.complete import names_of_hosts
 from orchestrator.cli.usage import OneOf
 from orchestrator.cli.workspace import find_workspace
 from orchestrator.errors import UsageError
@@ -39,13 +40,64 @@ output_option = click.option(
     show_default=True,
     help="human: text; json: one document; jsonl: a line for each item.",
 )
+
+
+def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return tuple(name for name in (text or "").split(",") if name)
+
+
+def _name(_: click.Context, __: click.Parameter, text: str) -> str:
+    if "," in text:
+        raise UsageError(
+            f"{text} is several hosts, and this command is for one", resolution="--host NAME"
+        )
+    return text
+
+
+host_option = click.option(
+    "--host",
+    envvar="PIKACI_HOST",
+    callback=_name,
+    default="local",
+    metavar="NAME",
+    shell_complete=names_of_hosts,
+    help="The host that runs the guests (also PIKACI_HOST): `pikaci host list` shows them. Default:"
+    " this machine.",
+)
+
+
+def _keep_secs(_: click.Context, __: click.Parameter, keeps: bool) -> float | None:
+    from states.spec import KEEP_SECS
+
+    return float(KEEP_SECS) if keeps else None
+
+
+hosts_option = click.option(
+    "--host",
+    "hosts",
+    envvar="PIKACI_HOST",
+    callback=_names,
+    metavar="NAME[,NAME...]",
+    shell_complete=names_of_hosts,
+    help="The host that runs the guests (also PIKACI_HOST): `pikaci host list` shows them. Of"
+    " several, each job takes the first with a free slot that can run it. A job's own `host` wins."
+    " Default: this machine.",
+)
 jobs_option = click.option(
     "-j",
     "--jobs",
     "parallel",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="Run N jobs at once. Default: one per processor, at most 4.",
+    help="Run N jobs at once on each host. Default: one per processor, at most 4.",
+)
+keep_option = click.option(
+    "--keep-on-failure",
+    "keep_secs",
+    is_flag=True,
+    callback=_keep_secs,
+    help="Keep the guest of a job that did not pass for an hour, and say how to enter it. A job's"
+    " own `keep` wins.",
 )
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Do not show the output of passing jobs."

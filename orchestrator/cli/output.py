@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -60,4 +61,4 @@ def print_bytes(data: bytes) -> None:
 
 
 def _escaped(text: str) -> str:
-    return STEERING_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(STEERING_CHARACTERS, lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -31,9 +31,8 @@ KEY = 12
 def command(workspace: Path | None, state_root: Path | None, output: str) -> int:
     """List the outputs that jobs left for other jobs, the newest last.
 
-    ALSO USED is what the job that made it could use beyond its key: the output is reused even if
-    that has changed. `pikaci run --fresh` makes outputs anew, `pikaci gc` deletes those of old
-    runs.
+    NOT IN KEY says what else the job could use, such as the network: its output is reused even if
+    that has changed. `pikaci run --fresh` rebuilds outputs, `pikaci gc` deletes those of old runs.
     """
     from orchestrator.cli.documents import OutputDocument
     from orchestrator.cli.output import print_items
@@ -70,8 +69,13 @@ def _show(found: Sequence[OutputDocument]) -> None:
         Column("MADE BY", [plain(one.job) for one in found], gives=3),
         Column("AGE", [since(one.at) for one in found], right=True),
         Column("LAST USE", [since(one.last_use) for one in found], right=True),
-        Column("ALSO USED", [", ".join(one.unkeyed) for one in found], gives=1, least=8),
+        Column("NOT IN KEY", [", ".join(one.unkeyed) for one in found], gives=1, least=8),
     ]
-    if not any(one.unkeyed for one in found):
-        del columns[-1]
-    print_table(columns)
+    beyond = any(one.unkeyed for one in found)
+    print_table(columns if beyond else columns[:-1])
+    if beyond:
+        click.echo(
+            "NOT IN KEY: the job could also use this, which is not part of its key; when it"
+            " changes, the output is still reused\n"
+            "  -> `pikaci run --fresh` rebuilds outputs, `max_age_secs` sets an age for that"
+        )

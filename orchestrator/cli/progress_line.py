@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from orchestrator.units import size
+from orchestrator.units import counted, size
 
 if TYPE_CHECKING:
     from orchestrator.snapshot.progress import Progress
@@ -20,7 +20,7 @@ def describe_progress(progress: Progress) -> str:
         return f"snapshot: packing git's history, {size(progress.size)}"
     if not progress.total:
         return f"snapshot: {progress.doing} files"
-    files = f"{progress.files} of {progress.total} files"
+    files = f"{progress.files} of {counted(progress.total, 'file')}"
     return f"snapshot: {progress.doing} {files}, {size(progress.size)}"
 
 

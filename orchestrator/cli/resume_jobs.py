@@ -12,8 +12,6 @@ import click
 import msgspec
 import trio
 
-from orchestrator.attempt.id_map import local_id_range
-from orchestrator.attempt.plan import Host
 from orchestrator.cli import colours
 from orchestrator.cli.ending import print_error
 from orchestrator.cli.find import existing_journal
@@ -24,12 +22,14 @@ from orchestrator.cli.streams import drop
 from orchestrator.cli.summary import summary
 from orchestrator.engine import WATCHED_SECS
 from orchestrator.errors import one_error
-from orchestrator.incus.errors import IncusError
+from orchestrator.hosts import Hosts, open_hosts
+from orchestrator.incus import LOCAL
 from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.journal import JobRow
 from orchestrator.report import run_report
 from orchestrator.session import locks, reaper
+from orchestrator.session.away import HostAway, once_a_host
 from orchestrator.session.locks import share_root
 from orchestrator.session.recovery import left, not_resumable, recover
 from orchestrator.settings import default_capacity, open_incus
@@ -50,26 +50,28 @@ def resume_jobs(root: StateRoot, output: str) -> int:
 
 
 async def _resume(root: StateRoot, output: str) -> int:
+    async with open_hosts(open_incus(root=root)) as hosts:
+        return await _resume_on(hosts, root, output)
+
+
+async def _resume_on(hosts: Hosts, root: StateRoot, output: str) -> int:
     with existing_journal(root) as journal, share_root(root.path):
-        context = Context(
-            root=root,
-            journal=journal,
-            incus=open_incus(root=root),
-            ids=local_id_range(Host().remote),
-        )
+        context = Context.on(hosts, LOCAL, root=root, journal=journal)
         found = _find(context)
         view = _View(output, found.jobs)
         view.begin(context, found)
         journal.observe(view.entry)
         work = await _work(context, view)
-        waiting = {id for id in found.lacking if not journal.ended(id)}
+        # With a host that is away, what needs its jobs waits, too.
+        left_alone = [row.id for row in found.rows] if work.away else found.lacking
+        waiting = {id for id in left_alone if not journal.ended(id)}
         rows = [row for row in (journal.find(row.id) for row in found.rows) if row is not None]
         jobs = [journal.look(row) for row in rows if row.id not in waiting]
         view.end(jobs, nothing=not jobs and not waiting)
         verdicts = [job.verdict_for_run for job in jobs]
         if work.interrupted:
             verdicts.append(Verdict.CANCELLED)
-        undeleted = work.undeleted | _undeleted(context, found.theirs, waiting)
+        undeleted = work.undeleted | _undeleted(context, found.theirs, waiting, work.away)
         if _print_faults(work.faults, undeleted):
             verdicts.append(Verdict.INFRASTRUCTURE)
         code = EXIT_CODES[overall(verdicts)] if verdicts else 0
@@ -148,6 +150,11 @@ class _Work:
     undeleted: set[str]
     interrupted: bool
 
+    @property
+    def away(self) -> set[str]:
+        """The hosts that did not answer: what is there is left as it is."""
+        return {fault.host for fault in self.faults if isinstance(fault, HostAway)}
+
 
 async def _work(context: Context, view: _View) -> _Work:
     """Resume the jobs and delete unneeded instances, until a signal; print meanwhile."""
@@ -160,11 +167,9 @@ async def _work(context: Context, view: _View) -> _Work:
                 with trio.CancelScope() as scope:
                     told = partial(view.messages.say, f"{stopping()}\n")
                     await nursery.start(cancel_on_signals, scope, context.intent, told)
-                    faults = await recover(context, Queue(default_capacity()))
-                    try:
-                        problems = await reaper.reap(context, await reaper.unneeded(context))
-                    except IncusError as error:
-                        faults.append(error)
+                    faults = await recover(context, Queue(default_capacity(), context.limit))
+                    doomed = await reaper.unneeded(context, faults.append)
+                    problems = await reaper.reap(context, doomed)
                 nursery.cancel_scope.cancel()
             interrupted = scope.cancelled_caught
             with trio.move_on_after(WATCHED_SECS if interrupted else inf) as drained:
@@ -175,18 +180,18 @@ async def _work(context: Context, view: _View) -> _Work:
     return _Work(faults, set(problems), interrupted)
 
 
-def _undeleted(context: Context, theirs: set[str], waiting: set[str]) -> set[str]:
+def _undeleted(context: Context, theirs: set[str], waiting: set[str], away: set[str]) -> set[str]:
     return {
         lease.instance
         for session, leases in left(context).leases.items()
         for lease in leases
-        if session not in theirs and lease.job not in waiting
+        if session not in theirs and lease.job not in waiting and lease.host not in away
     }
 
 
 def _print_faults(faults: Sequence[BaseException], undeleted: Collection[str]) -> bool:
     """Print what went wrong apart from the jobs; whether anything did."""
-    for fault in faults:
+    for fault in once_a_host(faults):
         print_error(fault if isinstance(fault, PikaciError) else PikaciError(str(fault)))
     if undeleted:
         print_error(

@@ -11,11 +11,23 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import colours
-from orchestrator.cli.board import ASCII, COLOURS, Marks
+from orchestrator.cli.board import ASCII, COLOURS, UNICODE
 from orchestrator.cli.table import Column, table
+from orchestrator.incus import LOCAL
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import age, duration
-from orchestrator.words import DAMAGED, STATES, VERDICTS, beyond_key, case_lines, job_word, made_by
+from orchestrator.usage_words import usage_lines
+from orchestrator.words import (
+    DAMAGED,
+    STATES,
+    VERDICTS,
+    case_lines,
+    describe_flake,
+    job_word,
+    made_by,
+    not_in_key,
+    place,
+)
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -39,11 +51,15 @@ def print_runs(
         click.echo(line)
         for row in rows if with_jobs else ():
             word = DAMAGED if row.id in unreadable else job_word(row)
-            click.echo(f"  {plain(row.id)}  {plain(row.name)}  {word}")
+            on = f"  on {plain(row.host)}" if row.host else ""
+            click.echo(f"  {plain(row.id)}  {plain(row.name)}  {word}{on}")
 
 
 def print_jobs(jobs: Sequence[Job]) -> None:
-    """A line for each job: its state, its time in the queue and since, and why it did not pass."""
+    """A line for each job: its state, its time in the queue and since, and why it did not pass.
+
+    And its host, if one of them is not on this machine.
+    """
     unfinished = {job.id for job in jobs if not job.ended}
     why = [_why(job, unfinished) for job in jobs]
     codes = [COLOURS.get(job.verdict, "") if job.verdict else "" for job in jobs]
@@ -51,6 +67,7 @@ def print_jobs(jobs: Sequence[Job]) -> None:
         Column("JOB", [job.id for job in jobs], gives=2),
         Column("NAME", [plain(job.name) for job in jobs], 4, least=8, stay=True, middle=True),
         Column("STATE", [job_word(job) for job in jobs], 5, least=8, stay=True, codes=codes),
+        *_hosts([_host(job) for job in jobs], gives=6),
         Column("QUEUED", [duration(job.queued_ms / 1000) for job in jobs], gives=3, right=True),
         Column("TIME", [_spent(job) for job in jobs], right=True),
         Column("WHY", why, gives=1, least=10),
@@ -58,6 +75,34 @@ def print_jobs(jobs: Sequence[Job]) -> None:
     if not any(why):
         del columns[-1]
     print_table(columns)
+
+
+def _host(job: Job) -> str:
+    """Where a job is, or may be; "" if it was begun nowhere."""
+    if job.hosts:
+        return "" if job.ended else " or ".join(job.hosts)
+    return place(job.host or LOCAL, job.member)
+
+
+def _hosts(names: Sequence[str], gives: int) -> list[Column]:
+    """A column of hosts; none if all of them are this machine."""
+    if {LOCAL, ""}.issuperset(names):
+        return []
+    shown = [plain(name) for name in names]
+    return [Column("HOST", shown, gives, least=8, stay=True, middle=True)]
+
+
+def print_flakes(jobs: Sequence[Job]) -> None:
+    """A line for each job that is known to be flaky."""
+    for job in jobs:
+        if flake := describe_flake(job):
+            click.echo(_paint()(colours.YELLOW, plain(f"{job.name}: {flake}")))
+
+
+def print_usage(job: Job) -> None:
+    """What a job used, and what follows from it."""
+    for line in usage_lines(job.usage, job.spec):
+        click.echo(f"  {line}")
 
 
 def print_tests(job: Job) -> None:
@@ -77,12 +122,12 @@ def _why(job: Job, unfinished: Collection[str]) -> str:
     if job.damage or job.failure:
         return first_line(job.damage or (job.failure.message if job.failure else ""))
     if job.state is State.REUSED and job.output is not None:
-        said = ", ".join(filter(None, (made_by(job.output), beyond_key(job.output))))
+        said = ", ".join(filter(None, (made_by(job.output), not_in_key(job.output))))
         return first_line(said)
     if job.state is State.SUBMITTED:
         rest = [name for name, id in job.needs.items() if id in unfinished]
         return first_line(f"waits for {', '.join(rest)}") if rest else ""
-    return first_line(beyond_key(job.output)) if job.output is not None else ""
+    return first_line(not_in_key(job.output)) if job.output is not None else ""
 
 
 def _spent(job: Job) -> str:
@@ -94,12 +139,21 @@ def _run_columns(
 ) -> list[Column]:
     narrow = width is not None and width < WIDE
     counts = [_counts(rows, unreadable, narrow=narrow) for rows in runs.values()]
+    numbers = [f"#{rows[0].number}" for rows in runs.values()]
     return [
         Column("RUN", [plain(run) for run in runs], 3, least=8, stay=True, middle=True),
+        Column("NO", numbers, gives=4, right=True),
         Column("WHEN", [_when(rows, narrow=narrow) for rows in runs.values()]),
+        *_hosts([_hosts_of(rows) for rows in runs.values()], gives=4),
         Column("TIME", [_time(rows) for rows in runs.values()], gives=2, right=True),
         Column("JOBS", counts, gives=1, least=10),
     ]
+
+
+def _hosts_of(rows: Sequence[JobRow]) -> str:
+    """The hosts of a run's jobs, of which a job that has not begun may have none."""
+    names = sorted({row.host or LOCAL for row in rows if row.host or row.begun})
+    return ", ".join(names)
 
 
 def _when(rows: Sequence[JobRow], *, narrow: bool) -> str:
@@ -147,4 +201,4 @@ def _paint() -> colours.Paint:
 
 
 def _dots() -> str:
-    return (Marks() if colours.can_print(Marks.cut) else ASCII).cut
+    return UNICODE.cut if colours.can_print(UNICODE.cut) else ASCII.cut

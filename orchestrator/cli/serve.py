@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.options import (
+    hosts_option,
     real_workspace,
     state_root_of,
     state_root_option,
@@ -20,13 +21,24 @@ from orchestrator.errors import UsageError
 @click.command("serve")
 @workspace_option
 @state_root_option
+@hosts_option
 @click.option(
-    "-j", "--jobs", "parallel", type=click.IntRange(1), metavar="N", help="Run N jobs at once."
+    "-j",
+    "--jobs",
+    "parallel",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Run N jobs at once on each host.",
 )
 @click.option(
-    "--cpus", type=click.IntRange(1), metavar="N", help="CPUs for all running jobs together."
+    "--cpus",
+    type=click.IntRange(1),
+    metavar="N",
+    help="CPUs for all running jobs of a host together.",
 )
-@click.option("--memory", metavar="SIZE", help="Memory for all running jobs, such as 16GiB.")
+@click.option(
+    "--memory", metavar="SIZE", help="Memory for all running jobs of a host, such as 16GiB."
+)
 @click.option(
     "--queue",
     "queue_jobs",
@@ -62,6 +74,7 @@ from orchestrator.errors import UsageError
 def command(
     workspace: Path | None,
     state_root: Path | None,
+    hosts: tuple[str, ...],
     parallel: int | None,
     cpus: int | None,
     memory: str | None,
@@ -100,6 +113,7 @@ def command(
     from orchestrator.capacity import Capacity
     from orchestrator.cli.signals import stop_signals
     from orchestrator.cli.streams import drop
+    from orchestrator.hosts import find_host
     from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
 
     tree = real_workspace(workspace)
@@ -111,6 +125,7 @@ def command(
             jobs=parallel or default_capacity().jobs, cpus=cpus, memory=_bytes(memory)
         ),
         queue_jobs=queue_jobs or QUEUE_JOBS,
+        hosts=tuple(find_host(name).name for name in hosts),
         allow_mounts=_directories(allow_mounts),
     )
     endpoints = Endpoints(

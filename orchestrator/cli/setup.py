@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from orchestrator.cli.options import output_option
+from orchestrator.cli.options import host_option, output_option
 
 
 @click.command("setup")
+@click.option("--no-image", is_flag=True, help="Leave out the container image, pikaci/dev.")
+@click.option("--vm", is_flag=True, help="Also create the image of virtual machines, pikaci/vm.")
+@host_option
+@click.option("-y", "--yes", is_flag=True, help="With --host: do not ask.")
 @output_option
-def command(output: str) -> int:
+def command(no_image: bool, vm: bool, host: str, yes: bool, output: str) -> int:
     """Create the project, storage pool, profile and guest image that are missing in Incus.
 
-    Needs a daemon: `pikaci doctor` says how to get one.
+    Needs a daemon: `pikaci doctor` says how to get one. On another host it says first what it would
+    create, and asks.
     """
-    from orchestrator.attempt.plan import Host
+    import trio
+
     from orchestrator.cli.documents import SetupReport
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.cli.output import print_items, say_steps
-    from orchestrator.host.setup import setup
+    from orchestrator.host.setup import missing, setup
+    from orchestrator.hosts import find_host, open_hosts
+    from orchestrator.image.layer import BARE
+    from orchestrator.image.machine import VM
     from orchestrator.settings import open_incus
 
+    find_host(host)
     steps: list[str] = []
     say = say_steps(output)
+    kinds = (*(() if no_image else (BARE,)), *((VM,) if vm else ()))
 
     def take(step: str) -> None:
         steps.append(step)
         say(step)
 
     async def main() -> bool:
-        return await setup(open_incus(), Host(), say=take)
+        async with open_hosts(open_incus()) as hosts:
+            there = hosts.at(host)
+            if not there.host.is_local and not yes:
+                lacks = await missing(there.incus, there.host, kinds)
+                if not lacks:
+                    return False
+                await trio.to_thread.run_sync(_ask, host, lacks)
+            return await setup(there.incus, there.host, say=take, kinds=kinds)
 
     report = SetupReport(changed=run_until_signal(main), steps=tuple(steps))
     if not print_items(output, [report], report):
         click.echo("pikaci is set up" if report.changed else "nothing to do: pikaci is set up")
     return 0
+
+
+def _ask(host: str, lacks: list[str]) -> None:
+    """Raise `UsageError` unless a person says yes."""
+    from orchestrator.errors import UsageError
+
+    lines = "\n".join(f"  {one}" for one in lacks)
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"the host {host} lacks what setup would create there",
+            details=lines,
+            resolution="`pikaci setup --host NAME --yes` creates it",
+        )
+    click.echo(f"setup would create on the host {host}:\n{lines}", err=True)
+    if not click.confirm("create it?", err=True):
+        raise UsageError("nothing was created", resolution="`--yes` does not ask")

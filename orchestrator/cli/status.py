@@ -30,22 +30,28 @@ def command(
     QUEUED is the time in the queue, TIME the time since. `--output json` prints the document of
     `pikaci run --output json`, jsonl a line for each job.
     """
-    from orchestrator.cli.find import existing_journal, find_jobs
-    from orchestrator.cli.output import print_items
-    from orchestrator.cli.run_table import print_jobs, print_tests
-    from orchestrator.report import job_document, run_report
+    from orchestrator.cli.find import find_jobs, read_existing_journal
+    from orchestrator.cli.run_table import print_flakes, print_jobs, print_tests, print_usage
     from orchestrator.session import locks
 
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root, only_reading=True) as journal:
-        jobs = [journal.look(row) for row in find_jobs(journal, run_or_job)]
+    with read_existing_journal(root) as journal:
+        rows = find_jobs(journal, run_or_job)
+        jobs = [journal.look(row) for row in rows]
     if output == "human":
         print_jobs(jobs)
+        print_flakes(jobs)
         if run_or_job and len(jobs) == 1:
             print_tests(jobs[0])
+            print_usage(jobs[0])
         session = locks.session_of(jobs[0].run)
         if not all(job.ended for job in jobs) and not locks.is_held(root.locks, session):
             click.echo(f"the process that ran it is gone\n-> pikaci resume{options.root_flags}")
     else:
-        print_items(output, [job_document(job) for job in jobs], run_report(jobs[0].run, jobs))
+        from orchestrator.cli.last_lines import with_log_ends
+        from orchestrator.cli.output import print_items
+        from orchestrator.report import run_report
+
+        report = with_log_ends(run_report(jobs[0].run, jobs, number=rows[0].number), jobs)
+        print_items(output, report.jobs, report)
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.cli import colours
-from orchestrator.cli.board import ASCII, Marks
+from orchestrator.cli.board import ASCII, UNICODE, Marks
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,5 @@ class Style:
 
 def stdout_style() -> Style:
     """The style that this process's stdout takes."""
-    known = colours.can_print(Marks.passed + Marks.failed + Marks.cut)
-    return Style(colours.wanted(), Marks() if known else ASCII)
+    known = colours.can_print(UNICODE.passed + UNICODE.failed + UNICODE.cut)
+    return Style(colours.wanted(), UNICODE if known else ASCII)

@@ -14,13 +14,20 @@ from orchestrator.attempt.archive import read_manifest
 from orchestrator.cli import options
 from orchestrator.cli.board import COLOURS, NAME, cut, name_cells, pad, shorten
 from orchestrator.cli.colours import BOLD, DIM, RESET, YELLOW, painter
-from orchestrator.log_end import read_log_end
-from orchestrator.settings import open_incus
+from orchestrator.cli.last_lines import last_lines
 from orchestrator.silence import timeout_note
 from orchestrator.terminal import first_line, plain
-from orchestrator.units import duration, size
-from orchestrator.words import STATES, VERDICTS, beyond_key, describe_tests, job_word, made_by
-from states.events import Entry, LeaseKept, Retried
+from orchestrator.units import counted, duration, size
+from orchestrator.words import (
+    STATES,
+    VERDICTS,
+    describe_flake,
+    describe_tests,
+    job_word,
+    made_by,
+    not_in_key,
+)
+from states.events import Entry, LeaseKept, Lost, Retried
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -28,32 +35,26 @@ from states.outcome import Verdict
 if TYPE_CHECKING:
     from orchestrator.snapshot.snapshot import Snapshot
 
-# What the runner prints before the command.
-RUNNERS_LINE = "[pikaci] incus guest booted at "
-# Enough for the end of most test runners; `pikaci logs` has the rest.
-LAST_LINES = 40
-
 
 def describe_snapshot(snapshot: Snapshot) -> str:
     """Which tree the jobs see, on one line."""
-    commit = f"commit {snapshot.commit[:12]}" if snapshot.commit else "no commit"
     changes = " with changes" if snapshot.dirty else ""
-    return f"snapshot {snapshot.hash[:12]} ({commit}{changes})"
+    commit = f"commit {snapshot.commit[:12]}{changes}" if snapshot.commit else "no commit"
+    return f"snapshot {snapshot.hash[:12]} ({commit})"
 
 
 def describe_news(entry: Entry) -> str:
-    """What a person must hear of while a job goes on: a retry, or a guest that was kept."""
+    """What a person must hear of while a job goes on: another attempt, or a guest that was kept."""
     if isinstance(entry, Retried):
         return f"retrying in {entry.delay_secs:.1f} s: {first_line(entry.failure.message)}"
+    if isinstance(entry, Lost):
+        return f"starting over elsewhere: {first_line(entry.failure.message)}"
     return _describe_kept(entry) if isinstance(entry, LeaseKept) else ""
 
 
 def _describe_kept(lease: LeaseKept) -> str:
     """How to look into a guest that was kept, and for how long it is there."""
-    incus = open_incus()
-    shell = shlex.join(
-        ["incus", "exec", "--project", incus.project, incus.name(lease.instance), "--", "bash"]
-    )
+    shell = f"pikaci shell {lease.job}{plain(options.root_flags)}"
     return f"guest kept until {lease.deadline.astimezone():%H:%M}; open a shell with: {shell}"
 
 
@@ -69,7 +70,7 @@ def note(job: Job, built: str | None = None) -> str:
     if job.output is not None:
         made = f"built: {built}" if built else "built"
         said += [made_by(job.output) if job.state is State.REUSED else made]
-        said += [beyond_key(job.output)]
+        said += [not_in_key(job.output)]
     return plain(", ".join(filter(None, said)))
 
 
@@ -80,7 +81,7 @@ def _artifacts(job: Job) -> str:
         count = len(read_manifest(Path(job.artifacts)).files)
     except (OSError, msgspec.MsgspecError):
         return ""
-    return f"{count} artifact{'s' if count != 1 else ''}" if count else ""
+    return counted(count, "artifact") if count else ""
 
 
 def reason(job: Job) -> list[str]:
@@ -111,15 +112,12 @@ def failure_text(job: Job, *, colours: bool, log: bool) -> str:
     paint = painter(colours)
     text = "".join(f"    {line}\n" for line in whole_reason(job))
     if log and job.artifacts and job.state is not State.REJECTED:
-        end = read_log_end(Path(job.artifacts) / "guest.log", lines=LAST_LINES, colours=colours)
-        lines = end.lines
-        if end.whole and lines and lines[0].startswith(RUNNERS_LINE):
-            lines = lines[1:]
+        end = last_lines(job, colours=colours)
         if not end.whole:
             more = f"the last lines of {size(end.size)}; `pikaci logs {job.id}` prints all"
             text += paint(DIM, f"    {plain(more)}") + "\n"
         reset = RESET if colours else ""
-        text += "".join(f"{paint(DIM, '    | ')}{line.rstrip()}{reset}\n" for line in lines)
+        text += "".join(f"{paint(DIM, '    | ')}{line.rstrip()}{reset}\n" for line in end.lines)
     return text
 
 
@@ -140,6 +138,8 @@ def end_text(
     for job in jobs:
         for warning in job.warnings:
             text += paint(YELLOW, plain(f"warning: {job.name}: {warning}")) + "\n"
+        if flake := describe_flake(job):
+            text += paint(YELLOW, plain(f"{job.name}: {flake}")) + "\n"
     text += _counts(jobs, paint(BOLD, "no job ran") if not jobs else "", colours=colours)
     text += f" in {duration(secs)}" if secs is not None else ""
     text += (", interrupted" if interrupted else "") + "\n"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from rich.cells import cell_len
+import msgspec
 
 from orchestrator.cli.board import cut, pad, shorten
+from orchestrator.cli.cells import cell_len
 from orchestrator.cli.colours import DIM, Paint
 
 GAP = 2
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """A column with a head. `codes` are the colours of its cells, if it has any.
 
     Where a terminal is narrow, columns give way in the order of `gives`, 0 never: one is shortened
@@ -28,7 +27,7 @@ class Column:
     stay: bool = False
     middle: bool = False
     right: bool = False
-    codes: Sequence[str] = field(default=())
+    codes: Sequence[str] = ()
 
 
 def table(columns: Sequence[Column], width: int | None, paint: Paint, dots: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -24,10 +23,9 @@ from orchestrator.cli.usage import OneOf
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.journal import JobRow, Journal
+    from orchestrator.journal import JobRow, JournalReader
     from orchestrator.silence import Silence
     from orchestrator.state_root import StateRoot
-    from orchestrator.tracing.timeline import Timeline
     from states.events import Connected, Entry
     from states.job import Job
 
@@ -82,16 +80,17 @@ def show(
 
     Exit codes: 0 done, 4 a job cannot be read.
     """
-    from orchestrator.cli.find import existing_journal, find_jobs
+    from orchestrator.cli.find import find_jobs, read_existing_journal
     from orchestrator.cli.output import print_items
     from orchestrator.cli.trace_read import read_each, timeline_of
     from orchestrator.cli.trace_show import show_job, show_run
     from orchestrator.tracing.story import JobStory, RunStory, job_story, run_story
-    from orchestrator.words import case_lines, output_lines
+    from orchestrator.usage_words import usage_lines
+    from orchestrator.words import case_lines, describe_flake, output_lines
 
     output = "json" if as_json else output
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root, only_reading=True) as journal:
+    with read_existing_journal(root) as journal:
         rows = find_jobs(journal, run_or_job)
         if verbose and len(rows) == 1 and output == "human":
             _show_entries(journal, root, rows[0])
@@ -101,6 +100,7 @@ def show(
             [row.id for row in rows],
             lambda job: timeline_of(journal, root.journal, job, until=moment),
         )
+        flake = describe_flake(journal.look(rows[0])) if len(rows) == 1 else ""
     story: JobStory | RunStory
     if len(rows) == 1:
         story = job_story(jobs[0], silence=_silence(root, jobs[0].job, moment))
@@ -112,6 +112,7 @@ def show(
         holder = "" if story.verdict else _holder(root, story.run)
         job = jobs[0].job
         told = [*output_lines(job, jobs[0].missing), *case_lines(job.tests)]
+        told += [*usage_lines(job.usage, job.spec), *([flake] if flake else [])]
         show_job(story, holder=holder, told=told)
     else:
         show_run(story, everything=verbose)
@@ -137,7 +138,7 @@ def _holder(root: StateRoot, run: str) -> str:
     return "not ended, and no process runs it: `pikaci resume` resumes it"
 
 
-def _show_entries(journal: Journal, root: StateRoot, row: JobRow) -> None:
+def _show_entries(journal: JournalReader, root: StateRoot, row: JobRow) -> None:
     from orchestrator.cli.trace_read import entries_of
     from orchestrator.terminal import plain
     from orchestrator.units import seconds
@@ -175,10 +176,10 @@ def export(
 
     Exit codes: 0 done, 4 a job of the run cannot be read, and is left out.
     """
-    from orchestrator.cli.find import existing_journal, find_jobs
+    from orchestrator.cli.find import find_jobs, read_existing_journal
 
     root = state_root_of(real_workspace(workspace), state_root)
-    with existing_journal(root, only_reading=True) as journal:
+    with read_existing_journal(root) as journal:
         rows = find_jobs(journal, run_or_job)
         data, code = _exported(journal, root, [row.id for row in rows], form)
     file = to or old_to
@@ -197,7 +198,9 @@ def export(
     return code
 
 
-def _exported(journal: Journal, root: StateRoot, jobs: list[str], form: str) -> tuple[bytes, int]:
+def _exported(
+    journal: JournalReader, root: StateRoot, jobs: list[str], form: str
+) -> tuple[bytes, int]:
     from importlib import import_module
 
     from orchestrator.cli.trace_read import read_each, timeline_of
@@ -206,13 +209,21 @@ def _exported(journal: Journal, root: StateRoot, jobs: list[str], form: str) -> 
     if form == "jsonl":
         traces, code = read_each(jobs, lambda job: trace.join(job, _bodies(journal, job)))
         return b"".join(traces), code
-    draw = getattr(import_module(f"orchestrator.tracing.{form}"), form)
     lines, code = read_each(jobs, lambda job: timeline_of(journal, root.journal, job))
-    data: bytes = draw(lines)
+    data: bytes
+    if form == "perfetto":
+        from orchestrator.tracing.perfetto import perfetto
+        from orchestrator.usage_samples import read_samples
+
+        logs = {line.id: Path(line.job.artifacts) for line in lines if line.job.artifacts}
+        samples = {job: read_samples(path / "guest.log") for job, path in logs.items()}
+        data = perfetto(lines, samples)
+    else:
+        data = getattr(import_module(f"orchestrator.tracing.{form}"), form)(lines)
     return data, code
 
 
-def _bodies(journal: Journal, job: str) -> list[bytes]:
+def _bodies(journal: JournalReader, job: str) -> list[bytes]:
     """A job's entries as they are stored, also when only a newer pikaci can read one of them."""
     from orchestrator.journal import JobUnreadable
 
@@ -230,19 +241,20 @@ def _bodies(journal: Journal, job: str) -> list[bytes]:
 def replay(file: Path, output: str) -> int:
     """Replay the traces in a file by the current table of states. Needs no Incus.
 
-    Exit codes: 0 all are as recorded, 1 not: an event is illegal, missing, repeated or of another
-    job, or the file is not a whole trace.
+    Exit codes: 0 all traces agree with the table, 1 an event is illegal, missing, repeated or of
+    another job, or the file is incomplete.
     """
     from orchestrator.cli.documents import ReplayedTrace
     from orchestrator.cli.ending import print_error
     from orchestrator.cli.output import print_items
+    from orchestrator.cli.trace_compare import read_trace
     from orchestrator.terminal import plain
     from orchestrator.words import VERDICTS
     from states import trace
     from states.errors import TraceError
 
     replayed: list[ReplayedTrace] = []
-    for line, data in trace.split(_read(file)):
+    for line, data in trace.split(read_trace(file)):
         try:
             job = trace.replay(data, line=line)
         except TraceError as error:
@@ -264,72 +276,27 @@ def replay(file: Path, output: str) -> int:
 
 @command.command("diff")
 @click.argument("one", shell_complete=jobs_and_runs)
-@click.argument("other", shell_complete=jobs_and_runs)
+@click.argument("other", required=False, shell_complete=jobs_and_runs)
 @with_root
 @output_option
-def diff(one: str, other: str, workspace: Path | None, state_root: Path | None, output: str) -> int:
-    """Compare two jobs or trace files side by side: path, outcome, and what took longer.
+def diff(
+    one: str, other: str | None, workspace: Path | None, state_root: Path | None, output: str
+) -> int:
+    """Compare two jobs or trace files: outcome, inputs, tests, path, and what took longer.
+
+    With one job: compare it with the last one of its name that passed before it.
 
     Exit codes: 0 no notable difference, 1 a notable difference, 2 one of them does not exist.
     """
-    from orchestrator.cli.documents import DifferenceReport, DifferenceRow
     from orchestrator.cli.output import print_items
+    from orchestrator.cli.trace_compare import compare, difference_report
     from orchestrator.cli.trace_diff import show_difference
-    from orchestrator.tracing.difference import difference
 
-    root = state_root_of(real_workspace(workspace), state_root)
-    found = difference(_timeline(root, one), _timeline(root, other))
-    rows = tuple(
-        DifferenceRow(
-            state=row.state, effect=row.effect, one=row.one, other=row.other, notable=row.notable
-        )
-        for row in found.rows
-    )
-    report = DifferenceReport(
-        one=found.one.id,
-        other=found.other.id,
-        same_outcome=found.same_outcome,
-        same_path=found.same_path,
-        notable=found.notable,
-        rows=rows,
-    )
-    if not print_items(output, rows, report):
-        show_difference(found)
-    return 1 if found.notable else 0
-
-
-def _timeline(root: StateRoot, word: str) -> Timeline:
-    from orchestrator.cli.find import existing_journal, find_job
-    from orchestrator.cli.trace_read import timeline_of
-    from orchestrator.tracing.timeline import timeline
-    from states import trace
-    from states.errors import TraceError
-
-    if os.path.lexists(word):
-        first, *others = trace.split(_read(Path(word)))
-        if others:
-            raise UsageError(
-                f"{word} has {len(others) + 1} traces, and only single traces can be compared",
-                resolution="`pikaci trace export JOB` writes one",
-            )
-        try:
-            trace.replay(first[1])
-        except TraceError as error:
-            raise UsageError(f"{word}: {error.brief}", resolution=error.resolution) from None
-        return timeline(trace.decode(first[1]))
-    with existing_journal(root, only_reading=True) as journal:
-        row = find_job(journal, word)
-        return timeline_of(journal, root.journal, row.id)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"{file} cannot be read: {error.strerror}",
-            resolution="name a file of `pikaci trace export`",
-        ) from None
+    compared = compare(state_root_of(real_workspace(workspace), state_root), one, other)
+    report = difference_report(compared)
+    if not print_items(output, report.rows, report):
+        show_difference(compared)
+    return 1 if report.notable else 0
 
 
 def _connection(entry: Connected) -> str:
@@ -385,11 +352,14 @@ def _described(entry: Entry) -> str:
         case ev.ArtifactsReset() if entry.inputs:
             used = (f"{name} of {one.job}" for name, one in entry.inputs.items())
             return f"artifacts_reset: uses {', '.join(used)}"
+        case ev.DevicesConfigured() if entry.member:
+            return f"devices_configured: on the member {entry.member}"
         case ev.UnknownNote():
             return f"    {entry.kind}: only a newer pikaci can read it"
         case ev.ResultCollected():
-            return f"result_collected: {entry.message}"
-        case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried() | ev.Skipped():
+            why = f": {entry.reason}" if entry.reason else ""
+            return f"result_collected: {entry.message}{why}"
+        case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried() | ev.Lost() | ev.Skipped():
             return f"{ev.tag(type(entry))}: {first_line(entry.failure.message)}"
         case _:
             return ev.tag(type(entry))

@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli.history import test_lines
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import duration, seconds
 from orchestrator.words import job_word, output_lines
 
 if TYPE_CHECKING:
-    from orchestrator.tracing.difference import Difference, Row
+    from orchestrator.cli.trace_compare import Compared
+    from orchestrator.tracing.difference import Row
     from orchestrator.tracing.timeline import Timeline
 
 # Shorter in both is not shown.
 SMALL_SECS = 0.01
 
 
-def show_difference(found: Difference) -> None:
-    """Outcome and path first; then the times, and how much more the second took."""
+def show_difference(compared: Compared) -> None:
+    """Outcome, inputs and path first; then the times, and how much more the second took."""
+    found = compared.difference
     for letter, job in (("A", found.one), ("B", found.other)):
         secs = (job.settled - job.begin).total_seconds()
         click.echo(
@@ -33,6 +36,7 @@ def show_difference(found: Difference) -> None:
         click.echo("  different outcomes:")
         for letter, job in (("A", found.one), ("B", found.other)):
             click.echo(f"    {letter}  {_why(job)}")
+    _show_changes(compared)
     if not found.same_path:
         last = found.one.states[found.common - 1].name if found.common else ""
         click.echo(f"  different paths {f'after {last}' if last else 'from the start'}:")
@@ -47,6 +51,19 @@ def show_difference(found: Difference) -> None:
             click.echo(_row(row))
     if not found.notable:
         click.echo("  no notable difference in times")
+
+
+def _show_changes(compared: Compared) -> None:
+    if not compared.changes:
+        click.echo("  same inputs: commit, files, image, inputs and spec")
+    for change in compared.changes:
+        click.echo(f"  {plain(change.what)}: {_told(change.one)} -> {_told(change.other)}")
+    for line in test_lines(compared.tests) if compared.tests is not None else ():
+        click.echo(f"  {plain(line)}")
+
+
+def _told(value: str) -> str:
+    return plain(value) or "none"
 
 
 def _row(row: Row) -> str:

@@ -18,8 +18,8 @@ from orchestrator.terminal import plain
 from orchestrator.tracing.egress_lines import egress_lines
 from orchestrator.tracing.parts import Share
 from orchestrator.tracing.timeline import DELAY, HOST, INCUS, Kind
-from orchestrator.units import duration, seconds
-from orchestrator.words import verdict_or_state
+from orchestrator.units import counted, duration, seconds
+from orchestrator.words import place, verdict_or_state
 from states.events import WaitFor
 from states.lifecycle import State
 from states.outcome import FailureKind, Verdict
@@ -58,7 +58,8 @@ def show_job(job: JobStory, *, holder: str, told: Sequence[str] = ()) -> None:
     columns = _columns()
     title = f"{plain(job.name)}  {verdict_or_state(job.verdict, job.state)}"
     title += f" {'after' if job.verdict else 'for'} {duration(job.secs)}"
-    click.echo(paint(BOLD, title) + paint(DIM, f"   job {job.id}, run {job.run}"))
+    where = f"   job {job.id}, run {job.run}{_on(job.host, job.member)}"
+    click.echo(paint(BOLD, title) + paint(DIM, where))
     for line in told:
         click.echo(f"  {_clip(plain(line), columns - 2)}")
     for state in job.states:
@@ -173,7 +174,7 @@ def show_run(run: RunStory, *, everything: bool) -> None:
     """What happened to the jobs of a run; of many jobs those that matter, unless `everything`."""
     paint = painter(_colours())
     columns = _columns()
-    count = f"{len(run.jobs)} job{'s' if len(run.jobs) != 1 else ''}"
+    count = counted(len(run.jobs), "job")
     click.echo(paint(BOLD, f"run {run.run}  {count} in {duration(run.secs)}"))
     whole = max(run.secs, 0.001)
     on_path = {link.id for link in run.path}
@@ -188,7 +189,10 @@ def show_run(run: RunStory, *, everything: bool) -> None:
         if everything or rank < JOBS
     ]
     chosen = {job.id for job in shown}
-    width = min(24, max(len(plain(job.name)) for job in shown))
+    hosts = {job.id: _on(job.host, job.member) for job in shown}
+    # The names give way to the hosts, if there are any.
+    room = max(8, 24 - max(map(len, hosts.values())))
+    width = min(room, max(len(plain(job.name)) for job in shown))
     for job in run.jobs:
         if job.id not in chosen:
             continue
@@ -203,13 +207,14 @@ def show_run(run: RunStory, *, everything: bool) -> None:
         verdict = verdict_or_state(job.verdict, job.state).ljust(20)
         colour = COLOURS[job.verdict] if job.verdict else ""
         name = _clip(plain(job.name), width).ljust(width)
-        click.echo(f" {mark}{name}  {paint(colour, verdict)} {seconds(job.secs)}  |{bar}|")
+        spent = f"{paint(colour, verdict)} {seconds(job.secs)}"
+        click.echo(f" {mark}{name}  {spent}  |{bar}|{hosts[job.id]}")
     if len(shown) < len(run.jobs):
         click.echo(f"  ... and {len(run.jobs) - len(shown)} more: --verbose shows them")
     click.echo(paint(DIM, "  . waits for a slot or for jobs   # runs   * on the critical path"))
     _show_run_path(run, columns)
     click.echo(paint(DIM, f"  one job: pikaci trace {run.jobs[0].id}; all jobs as a page:"))
-    click.echo(paint(DIM, f"    pikaci trace export {run.run} --format html --output run.html"))
+    click.echo(paint(DIM, f"    pikaci trace export {run.run} --format html --to run.html"))
 
 
 def _show_run_path(run: RunStory, columns: int) -> None:
@@ -239,6 +244,11 @@ def _bar(begin: float, length: float, mark: str) -> str:
     first = min(BAR - 1, max(0, int(begin * BAR)))
     count = max(1, round(length * BAR)) if length > 0 else 0
     return (" " * first + mark * count)[:BAR].ljust(BAR)
+
+
+def _on(host: str, member: str) -> str:
+    """` on HOST`; "" for this machine."""
+    return f" on {plain(place(host, member))}" if host else ""
 
 
 def _clip(text: str, width: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from states.errors import PikaciError
-from states.mistakes import did_you_mean
 
 
 class OneOf(click.Choice[str]):
@@ -17,6 +16,8 @@ class OneOf(click.Choice[str]):
         try:
             return str(super().convert(value, param, ctx))
         except click.BadParameter:
+            from states.mistakes import did_you_mean
+
             near = did_you_mean(str(value), self.choices)
             self.fail(f"{value!r} is not allowed{near}; allowed: {', '.join(self.choices)}")
 
@@ -29,6 +30,8 @@ def wrong_usage(error: click.UsageError) -> PikaciError:
 
 def _brief(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
+        from states.mistakes import did_you_mean
+
         known = [
             name
             for param in (error.ctx.command.params if error.ctx else [])

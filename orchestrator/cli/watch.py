@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 import trio
 
+from orchestrator.cli.last_lines import with_log_ends
 from orchestrator.cli.output import json_bytes
 from orchestrator.cli.printer import Printer, run_printers, write_stderr
 from orchestrator.cli.progress_line import ProgressLine
@@ -41,7 +42,8 @@ class Watch(Protocol):
     """Shows a run. `entry` is called for each entry once it is durable, and may not wait.
 
     With `wants_log` all of a job's log comes to `log`, piece by piece, and then `ended` is called,
-    once the job has its verdict. `run` prints, until it is cancelled.
+    once the job has its verdict; `flaky` if it had another one with the same inputs. `run` prints,
+    until it is cancelled.
     """
 
     wants_log: bool
@@ -60,7 +62,7 @@ class Watch(Protocol):
 
     async def log(self, job: str, chunk: bytes) -> None: ...
 
-    async def ended(self, job: str) -> None: ...
+    async def ended(self, job: str, *, flaky: bool = False) -> None: ...
 
     def warn(self, warning: str) -> None:
         """Tell of something that the run has, and that may be wrong."""
@@ -111,7 +113,7 @@ class JsonWatch:
     async def log(self, job: str, chunk: bytes) -> None:
         pass
 
-    async def ended(self, job: str) -> None:
+    async def ended(self, job: str, *, flaky: bool = False) -> None:
         pass
 
     def warn(self, warning: str) -> None:
@@ -122,7 +124,8 @@ class JsonWatch:
 
     async def end(self, run: str, jobs: Sequence[Job], *, interrupted: bool) -> None:
         report = run_report(run, jobs, interrupted=interrupted)
-        self._printer.say(json_bytes(report, indent=True) + b"\n")
+        whole = await trio.to_thread.run_sync(with_log_ends, report, jobs, abandon_on_cancel=True)
+        self._printer.say(json_bytes(whole, indent=True) + b"\n")
         await self._drain()
 
     async def _drain(self) -> None:

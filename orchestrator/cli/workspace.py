@@ -44,7 +44,7 @@ def _check_owner(file: Path, trusted: Container[int]) -> None:
         found = (file.lstat(), file.parent.stat(), *([file.stat()] if file.exists() else []))
     except OSError as error:
         raise UsageError(
-            f"{file}: cannot be looked at: {error.strerror}",
+            f"{file}: cannot be read: {error.strerror}",
             resolution="name the directory that the jobs need with --workspace",
         ) from None
     owners = [each.st_uid for each in found if each.st_uid not in trusted]

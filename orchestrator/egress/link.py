@@ -1,7 +1,9 @@
 """The host's end of a guest's connections: many streams over one exec's stdin and stdout.
 
 A stalled stream delays no other, and none takes more memory than its window: the sender of a
-direction waits when the receiver has a whole window that it has not passed on yet.
+direction waits when the receiver has a whole window that it has not passed on yet. All of them
+together take `HELD_BYTES`, and `SPREAD_BYTES` in each direction for what is being passed on. Where
+that is used up the guest waits, and what takes nothing meanwhile is dropped.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ from orchestrator.egress.frames import (
 # The guest's end allows 256; some of ours may still be ending.
 MAX_STREAMS = 512
 SEND_BYTES = 1 << 16
+# Of all streams together. What a guest may send by its windows alone would be 128 MiB.
+HELD_BYTES = 8 << 20  # received from the guest, and not passed on
+SPREAD_BYTES = 4 << 20  # being passed on, in each direction
+LEAST_BYTES = 1 << 12
+STALLED_SECS = 10.0
 
 _hello = msgspec.json.Decoder(Hello)
 
@@ -33,6 +40,7 @@ class GuestStream(trio.abc.HalfCloseableStream):
 
     def __init__(self, link: Link, number: int) -> None:
         self.scope = trio.CancelScope()
+        self.dropped = ""  # why this side ended it, whatever its task was doing
         self._link = link
         self._number = number
         self._buffer = bytearray()
@@ -42,12 +50,23 @@ class GuestStream(trio.abc.HalfCloseableStream):
         self._closed = False
         self._changed = trio.Event()
 
+    @property
+    def chunk(self) -> int:
+        """How many bytes to pass on at a time, in bytes: fewer when there are many streams."""
+        return self._link.chunk
+
+    @property
+    def held(self) -> int:
+        """The bytes that came from the client and were not received, in bytes."""
+        return len(self._buffer)
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """The next bytes of the client; b"" when it sends no more."""
+        """The next bytes of the client, at most `chunk`; b"" when it sends no more."""
         while not self._buffer and not self._at_end:
             await self._changed.wait()
-        data = bytes(self._buffer[: max_bytes or SEND_BYTES])
+        data = bytes(self._buffer[: min(max_bytes or SEND_BYTES, self.chunk)])
         del self._buffer[: len(data)]
+        self._link.passed_on(len(data))
         self._unsaid += len(data)
         if self._unsaid >= TO_HOST_BYTES // 4 and not self._at_end:
             said, self._unsaid = self._unsaid, 0
@@ -85,11 +104,25 @@ class GuestStream(trio.abc.HalfCloseableStream):
         """End it with an error for the client."""
         await self._end(Kind.RESET)
 
+    def drop(self, reason: str) -> None:
+        """Give up, at once: its task is cancelled, and ends it with an error for the client."""
+        self.dropped = reason
+        self._forget_buffer()
+        self.scope.cancel()
+
     async def _end(self, kind: Kind) -> None:
         if not self._closed:
             self._closed = True
-            self._link.forget(self._number)
+            self._forget()
             await self._link.send(kind, self._number)
+
+    def _forget(self) -> None:
+        self._link.forget(self._number)
+        self._forget_buffer()
+
+    def _forget_buffer(self) -> None:
+        self._link.passed_on(len(self._buffer))
+        self._buffer.clear()
 
     # What the link says of the stream.
 
@@ -97,7 +130,10 @@ class GuestStream(trio.abc.HalfCloseableStream):
         """Take a frame of the guest. Raises `BadFrame`."""
         match kind:
             case Kind.DATA:
+                if self.dropped:
+                    return
                 self._buffer += data
+                self._link.hold(len(data))
                 if len(self._buffer) + self._unsaid > TO_HOST_BYTES or self._at_end:
                     raise BadFrame("the guest sent more of a connection than it may")
             case Kind.EOF:
@@ -108,7 +144,7 @@ class GuestStream(trio.abc.HalfCloseableStream):
                     raise BadFrame("the guest allows more than it has")
             case Kind.RESET:
                 self._closed = True
-                self._link.forget(self._number)
+                self._forget()
                 self.scope.cancel()
         self._changed.set()
         self._changed = trio.Event()
@@ -134,6 +170,27 @@ class Link:
         self._last = 0
         self._lock = trio.Lock()  # fair: each stream has its turn
         self._out: trio.abc.SendStream | None = None
+        self._held = 0
+        self._passed_on = trio.Event()
+
+    @property
+    def held(self) -> int:
+        """What came from the guest and no stream's task received, in bytes."""
+        return self._held
+
+    @property
+    def chunk(self) -> int:
+        """How many bytes a stream passes on at a time, in bytes."""
+        return max(LEAST_BYTES, min(SEND_BYTES, SPREAD_BYTES // max(1, len(self._streams))))
+
+    def hold(self, size: int) -> None:
+        """Bytes of a stream came."""
+        self._held += size
+
+    def passed_on(self, size: int) -> None:
+        """Bytes of a stream are no longer held."""
+        self._held -= size
+        self._passed_on.set()
 
     async def send_to(self, out: trio.abc.SendStream) -> None:
         """Write to this stream from now on; does not return."""
@@ -157,10 +214,26 @@ class Link:
             self._out = None  # the exec ended, which its own task reports
 
     async def feed(self, chunk: bytes) -> None:
-        """Take what the exec printed. Raises `BadFrame`."""
+        """Take what the exec printed; waits while too much of it is held. Raises `BadFrame`."""
         for kind, number, data in self._frames.feed(chunk):
             self._take(kind, number, data)
         await trio.lowlevel.checkpoint()
+        while self._held > HELD_BYTES:
+            self._passed_on = trio.Event()
+            with trio.move_on_after(STALLED_SECS) as scope:
+                await self._passed_on.wait()
+            if scope.cancelled_caught:
+                self._drop_stalled()
+
+    def _drop_stalled(self) -> None:
+        """Drop streams, those that hold most, until half is free: all have stalled."""
+        for stream in sorted(self._streams.values(), key=lambda one: one.held, reverse=True):
+            if self._held <= HELD_BYTES // 2:
+                return
+            stream.drop(
+                f"its server took nothing for {STALLED_SECS:g} s, while {HELD_BYTES >> 20} MiB of"
+                " the job's connections were waiting for theirs"
+            )
 
     def forget(self, number: int) -> None:
         """The stream has ended on this side."""

@@ -60,6 +60,8 @@ class Proxy:
                     entry.reason = f"the connection broke: {_plain(str(next(leaves(group))))}"
                     # The client sees an error too, and does not take what came for all there is.
                     await client.refuse(NoConnection(entry.reason))
+                finally:
+                    entry.reason = stream.dropped or entry.reason
             if not another:
                 return
             client.start_next()
@@ -100,7 +102,7 @@ class Proxy:
         async with server:
             early = b"" if proxy is None else await _ask_for_tunnel(server, target, proxy)
             await client.accept_tunnel()
-            scope = trio.CancelScope()
+            stream, scope = client.stream, trio.CancelScope()
             half = False
 
             async def copy(
@@ -110,13 +112,13 @@ class Proxy:
                 first: bytes,
             ) -> None:
                 nonlocal half
-                data: bytes | bytearray = first or await source(CHUNK)
+                data: bytes | bytearray = first or await source(stream.chunk)
                 while data:
                     await sink.send_all(data)
                     count(len(data))
                     if half:
                         scope.deadline = trio.current_time() + ANSWER_SECS
-                    data = await source(CHUNK)
+                    data = await source(stream.chunk)
                 half = True
                 scope.deadline = trio.current_time() + ANSWER_SECS
                 await sink.send_eof()
@@ -129,14 +131,13 @@ class Proxy:
 
             with one_error(), scope:
                 async with trio.open_nursery() as nursery:
-                    stream = client.stream
                     nursery.start_soon(copy, stream.receive_some, server, sent, client.unread())
                     nursery.start_soon(copy, server.receive_some, stream, received, early)
             if scope.cancelled_caught:
                 entry.reason = f"nothing came for {ANSWER_SECS:g} s after one side had ended"
-                await client.stream.abort()
+                await stream.abort()
             else:
-                await client.stream.aclose()
+                await stream.aclose()
 
     async def _forward(
         self,
@@ -195,7 +196,7 @@ class Proxy:
                 case h11.NEED_DATA:
                     data = b""
                     with trio.move_on_after(ANSWER_SECS) as scope:
-                        data = bytes(await server.receive_some(CHUNK))
+                        data = bytes(await server.receive_some(client.stream.chunk))
                     if scope.cancelled_caught:
                         raise trio.BrokenResourceError(f"no answer for {ANSWER_SECS:g} s")
                     entry.received_bytes += len(data)
@@ -255,7 +256,7 @@ class _Client:
         while b"\n" not in (came := self._wire.trailing_data[0]) and len(came) < MAX_LINE_BYTES:
             if came and not _FIRST_BYTES.match(came):
                 break
-            data = await self.stream.receive_some(CHUNK)
+            data = await self.stream.receive_some()
             self._wire.receive_data(data)
             if not data:
                 return
@@ -267,7 +268,7 @@ class _Client:
             while (event := self._wire.next_event()) is h11.NEED_DATA:
                 if self._wire.they_are_waiting_for_100_continue:
                     await self.send(h11.InformationalResponse(status_code=100, headers=[]))
-                self._wire.receive_data(await self.stream.receive_some(CHUNK))
+                self._wire.receive_data(await self.stream.receive_some())
         except h11.RemoteProtocolError as error:
             raise NotARequest(f"this is an HTTP proxy: {_plain(str(error))}") from None
         return event

@@ -31,7 +31,7 @@ from orchestrator.incus import Completed
 
 DIRECTORY_VARIABLE = "PIKACI_FAKE_INCUS_DIR"
 
-_READS_STDIN = ("create", "exec", "profile create")
+_READS_STDIN = ("create", "launch", "exec", "profile create")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -54,6 +54,7 @@ FLAGS: dict[str, dict[str, bool]] = {
     "storage create": {},
     "storage delete": {},
 }
+FLAGS["launch"] = FLAGS["create"]
 _LONG = {
     "q": "quiet",
     "p": "profile",

@@ -11,6 +11,7 @@ Handler = Callable[[Daemon, Call], Awaitable[int]]  # returns the exit code
 
 COMMANDS: dict[str, Handler] = {
     "create": instances.create,
+    "launch": instances.launch,
     "start": instances.start,
     "stop": instances.stop,
     "delete": instances.delete,

@@ -12,7 +12,7 @@ from typing import Literal
 import trio
 
 from orchestrator.errors import one_error
-from orchestrator.fake_incus import programs, words
+from orchestrator.fake_incus import instances, programs, words
 from orchestrator.fake_incus.args import Command, parse
 from orchestrator.fake_incus.commands import COMMANDS, Handler
 from orchestrator.fake_incus.daemon import Call, Daemon
@@ -75,9 +75,9 @@ class FakeIncus:
         """The project's instances by name, for tests to inspect."""
         return self.store.project(project).instances
 
-    # Faults. `target` is a verb ("create", "image list") or a program in the guest
-    # ("pikaci-ready", "pikaci-incus-run", "pikaci-incus-run cancel", "pikaci-collect"); `name`
-    # is an instance's, or any.
+    # Faults. `target` is a verb ("create", "image list"), or a program in the guest
+    # ("pikaci-ready", "pikaci-incus-run", "pikaci-incus-run cancel", "pikaci-collect"). The
+    # halves of a launch are "create" and "start". `name` is an instance's, or any.
 
     def fail(
         self,
@@ -231,18 +231,12 @@ class FakeIncus:
 
     async def _carry_out(self, call: Call) -> int:
         handler = COMMANDS[call.command.verb]
-        fault = self._faults.take(
-            Kind.FAIL,
-            Kind.FAIL_DONE,
-            Kind.HANG,
-            Kind.LATE,
-            Kind.BREAK,
-            Kind.FLOOD,
-            Kind.GARBLE,
-            Kind.MUTE,
-            targets=_targets(call.command),
-            name=_instance_name(call.command),
-        )
+        fault = self._fault_of(call.command, *_targets(call.command))
+        if fault is None and call.command.verb == "launch":
+            fault = self._fault_of(call.command, "start")
+            if fault is not None:
+                await instances.create(self._daemon, call)
+                handler = instances.start_created
         if fault is None:
             return await handler(self._daemon, call)
         match fault.kind:
@@ -269,6 +263,13 @@ class FakeIncus:
             case Kind.FAIL_DONE:
                 await handler(self._daemon, call)
         raise Refused(fault.text)
+
+    def _fault_of(self, command: Command, *targets: str) -> Fault | None:
+        kinds = (
+            *(Kind.FAIL, Kind.FAIL_DONE, Kind.HANG, Kind.LATE),
+            *(Kind.BREAK, Kind.FLOOD, Kind.GARBLE, Kind.MUTE),
+        )
+        return self._faults.take(*kinds, targets=targets, name=_instance_name(command))
 
     async def _carry_out_late(self, secs: float, handler: Handler, call: Call) -> int:
         ended = trio.Event()
@@ -309,6 +310,8 @@ async def _drop(chunk: bytes) -> None:
 
 
 def _targets(command: Command) -> tuple[str, ...]:
+    if command.verb == "launch":
+        return ("launch", "create")
     if command.verb != "exec":
         return (command.verb,)
     program = programs.recognise(command.rest, b"")
@@ -317,5 +320,5 @@ def _targets(command: Command) -> tuple[str, ...]:
 
 
 def _instance_name(command: Command) -> str:
-    named = command.args[1:2] if command.verb == "create" else command.args[:1]
+    named = command.args[1:2] if command.verb in ("create", "launch") else command.args[:1]
     return "".join(named).rpartition(":")[2].partition("/")[0]

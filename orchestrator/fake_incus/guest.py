@@ -19,10 +19,16 @@ from orchestrator.fake_incus.process import Process
 
 @dataclass(frozen=True)
 class GuestOutcome:
-    """What a job did: its exit code, and the files that it left in `/artifacts`."""
+    """What a job did: its exit code, and the files that it left in `/artifacts`.
+
+    `usage` is what the runner says that it used, None for a runner that says nothing of it;
+    `samples` is the runner's file of that over time.
+    """
 
     exit_code: int = 0
     artifacts: dict[str, bytes] = field(default_factory=dict)
+    usage: object = None
+    samples: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from orchestrator.fake_incus import programs, rules, show, words
 from orchestrator.fake_incus.daemon import Call, Daemon, local
 from orchestrator.fake_incus.model import Image, Instance
 from orchestrator.fake_incus.words import NotFaked, Refused
+
+ISOLATED_IDS = 65_536  # of an isolated map, unless its size is given
+_ID_MAP = ("volatile.idmap.base", "security.idmap.size")
 
 
 async def create(daemon: Daemon, call: Call) -> int:
@@ -58,8 +62,8 @@ async def create(daemon: Daemon, call: Call) -> int:
         "volatile.base_image": image.fingerprint,
     }
     if instance.type == "container":
-        # As asked for, whoever else has it. The daemon's own choice is not made here.
-        base = instance.config.get("security.idmap.base", "0")
+        # As asked for, whoever else has it.
+        base = instance.config.get("security.idmap.base") or _free_ids(daemon, instance)
         instance.config["volatile.idmap.base"] = base
     project.instances[instance.name] = instance
     daemon.tell("instance-created", instance)
@@ -67,6 +71,34 @@ async def create(daemon: Daemon, call: Call) -> int:
     if all(device["type"] != "nic" for device in devices.values()):
         call.errors += words.NO_NETWORK_NOTE.encode()
     return 0
+
+
+def _free_ids(daemon: Daemon, instance: Instance) -> str:
+    """The base of the id map that the daemon chooses: for an isolated one, of ids that none has."""
+    if instance.config.get("security.idmap.isolated") != "true":
+        return "0"
+    projects = daemon.store.projects.values()
+    every = [one for project in projects for one in project.instances.values()]
+    return str(max((_ids_end(one) for one in every), default=_ids_end(instance)))
+
+
+def _ids_end(instance: Instance) -> int:
+    """The first id after the instance's map."""
+    base, size = (instance.config.get(key, "") for key in _ID_MAP)
+    return int(base or "0") + (int(size) if size.isdecimal() else ISOLATED_IDS)
+
+
+async def launch(daemon: Daemon, call: Call) -> int:
+    """`launch IMAGE NAME`: create, and start; if that fails, the instance stays."""
+    await create(daemon, call)
+    return await start_created(daemon, call)
+
+
+async def start_created(daemon: Daemon, call: Call) -> int:
+    """The second half of `launch IMAGE NAME`."""
+    _, name = call.command.args
+    command = replace(call.command, args=(name,))
+    return await start(daemon, replace(call, command=command))
 
 
 async def start(daemon: Daemon, call: Call) -> int:
@@ -144,7 +176,8 @@ async def exec_(daemon: Daemon, call: Call) -> int:
         raise NotFaked("incus exec without -- before the command")
     (instance,) = _named(daemon, call)
     guest = daemon.guest(instance)
-    process = programs.start(guest, programs.recognise(call.command.rest, call.stdin))
+    variables = call.command.flags.get("env", [])
+    process = programs.start(guest, programs.recognise(call.command.rest, call.stdin, variables))
     try:
         await process.output.copy_to(call.write)
         await process.ended.wait()

@@ -84,11 +84,12 @@ class Pool(msgspec.Struct):
 
 
 class Machine(msgspec.Struct):
-    """The host, as it says; instances use nothing of it."""
+    """The host, as it says; instances use nothing of it. `driver` is what it can run."""
 
     cpus: int = 64
     memory_bytes: int = 256 << 30
     clustered: bool = False
+    driver: str = "lxc | qemu"
 
 
 def _default_project() -> dict[str, Project]:
@@ -169,7 +170,7 @@ def furnished() -> Store:
                 aliases=["pikaci/dev"],
                 properties={
                     "pikaci.contract": "1",
-                    "pikaci.contract.minor": "2",
+                    "pikaci.contract.minor": "4",
                     "os": "Debian",
                 },
             )

@@ -12,7 +12,7 @@ import posixpath
 import re
 import shlex
 import tarfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,10 +40,10 @@ class Exec:
     stdin: bytes
 
 
-def recognise(argv: tuple[str, ...], stdin: bytes) -> Exec:
-    """Find the program of a command line in the table."""
+def recognise(argv: tuple[str, ...], stdin: bytes, variables: Sequence[str] = ()) -> Exec:
+    """Find the program of a command line in the table; `variables` are the exec's own."""
     remaining = list(argv)
-    env: dict[str, str] = {}
+    env = dict(variable.split("=", 1) for variable in variables)
     if remaining[:1] == ["env"]:
         remaining.pop(0)
         while remaining and "=" in remaining[0]:

@@ -61,6 +61,7 @@ def _server(daemon: Daemon, project: str, name: str, body: Body) -> object:
             "server_version": "6.0.4",
             "project": project,
             "server_clustered": daemon.store.machine.clustered,
+            "driver": daemon.store.machine.driver,
             "storage_supported_drivers": [
                 {"Name": "dir", "Version": "1", "Remote": False},
                 {"Name": "btrfs", "Version": "6.2", "Remote": False},

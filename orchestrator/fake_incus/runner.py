@@ -1,6 +1,6 @@
 """The guest's `pikaci-incus-run`, as far as the host can see it.
 
-It keeps the guest contract: three variables, stdin read to the end first, a log that begins with
+It keeps the guest contract: three variables, stdin read first, a log that begins with
 the boot line, log and result in place only when the job is dead, and a result with the job's nonce.
 It does not limit its log, so that tests can reach the host's own limit.
 """
@@ -23,6 +23,7 @@ from orchestrator.fake_incus.process import Process
 TRIAL = "pikaci-trial"
 _TIMED_OUT = 124
 _CANNOT_RUN = 125
+_NOT_STARTED = 75
 _CANCELLED = 130
 _STARTED, _CODE = f"{contract().private}/started", f"{contract().private}/code"
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -39,6 +40,8 @@ async def run(
             return int(guest.files.get(_CODE, b"125"))
         case []:
             if guest.job is None:
+                if env.get(contract().variables.needs_nonce) and not _ends_with_nonce(stdin):
+                    return _fail(process, "stdin was cut short, no job was started", _NOT_STARTED)
                 guest.files[_STARTED] = b""
                 guest.job = guest.start(partial(_supervise, guest, env, stdin))
             return await _follow(guest, 0, process)
@@ -53,9 +56,14 @@ async def run(
     return _fail(process, "usage: pikaci-incus-run [follow OFFSET | cancel [now]]")
 
 
-def _fail(process: Process, problem: str) -> int:
+def _ends_with_nonce(stdin: bytes) -> bool:
+    *_, last, end = [b"", *stdin.split(b"\0")]
+    return last.startswith(f"{contract().stdin.nonce}=".encode()) and not end
+
+
+def _fail(process: Process, problem: str, code: int = _CANNOT_RUN) -> int:
     process.errors += f"pikaci-incus-run: {problem}\n".encode()
-    return _CANNOT_RUN
+    return code
 
 
 async def _follow(guest: Guest, offset: int, process: Process) -> int:
@@ -85,6 +93,7 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
     if problem:
         job.output.write(f"[pikaci] error: {problem}\n".encode())
         status, code, message = "error", _CANNOT_RUN, problem
+        used: dict[str, object] = {}
     else:
         names = contract().variables
         command = GuestCommand(
@@ -103,7 +112,7 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
             write=guest.write,
             power_off=guest.power_off,
         )
-        status, code, message = await _run(guest, command, job)
+        status, code, message, used = await _run(guest, command, job)
     result = {
         "schema": 1,
         "contract": contract().version,
@@ -115,14 +124,17 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
         "message": message,
         "log_bytes": len(job.output.data),
         "log_complete": True,
+        **used,
     }
     _publish(guest, bytes(job.output.data), json.dumps(result).encode())
     guest.files[_CODE] = str(code).encode()
     return code
 
 
-async def _run(guest: Guest, command: GuestCommand, job: Process) -> tuple[str, int, str]:
-    """Run the command; returns the job's status, exit code and message."""
+async def _run(
+    guest: Guest, command: GuestCommand, job: Process
+) -> tuple[str, int, str, dict[str, object]]:
+    """Run the command; returns the job's status, exit code and message, and what it used."""
     outcome: GuestOutcome | None = None
     with trio.move_on_after(command.timeout_secs) as scope:
         guest.cancel_job = scope.cancel
@@ -133,15 +145,18 @@ async def _run(guest: Guest, command: GuestCommand, job: Process) -> tuple[str, 
             guest.files[_private_log()] = bytes(job.output.data)
     if outcome is None:
         if trio.current_time() < scope.deadline:
-            return "cancelled", _CANCELLED, "test command was cancelled"
+            return "cancelled", _CANCELLED, "test command was cancelled", {}
         message = f"test command timed out after {command.timeout_secs}s"
-        return "timed_out", _TIMED_OUT, message
+        return "timed_out", _TIMED_OUT, message, {}
     for path, content in outcome.artifacts.items():
         guest.files[f"{contract().artifacts}/{path}"] = content
+    if outcome.samples:
+        guest.files[contract().usage] = outcome.samples
+    used = {} if outcome.usage is None else {"usage": outcome.usage}
     if outcome.exit_code:
         code = outcome.exit_code
-        return "failed", code, f"test command exited with {code}"
-    return "passed", 0, "test passed"
+        return "failed", code, f"test command exited with {code}", used
+    return "passed", 0, "test passed", used
 
 
 def _trial(command: GuestCommand, guest: Guest) -> GuestOutcome | None:

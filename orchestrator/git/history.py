@@ -75,7 +75,8 @@ def read_history(
             target, _, name = line.partition(b" ")
             contained.append((name, target.decode()))
     if shallow:
-        there = git.run("rev-list", commit, *(target for _, target in contained)).stdout.split()
+        starts = "".join(f"{one}\n" for one in (commit, *(target for _, target in contained)))
+        there = git.run("rev-list", "--stdin", stdin=starts.encode()).stdout.split()
         shallow &= set(there)
     return History(
         git.objects,

@@ -171,7 +171,7 @@ class _Git:
         except SnapshotError as error:
             raise SnapshotError(
                 f"{history.objects}: packing the history of {history.commit[:12]} for"
-                f" `git = true` failed: {error}",
+                f" `git = true` failed: {error.headline}",
                 resolution="use a shallow clone as the workspace: `git clone --depth`",
             ) from None
 

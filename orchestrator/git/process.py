@@ -7,7 +7,9 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from orchestrator.errors import SnapshotError
 from orchestrator.git.repository import REPAIR, Unreadable
@@ -44,14 +46,15 @@ def run_git(
     git is blocked on.
     """
     try:
-        git = subprocess.Popen(
-            ["git", *args],
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        with _file(stdin) as given:
+            git = subprocess.Popen(
+                ["git", *args],
+                cwd=cwd,
+                env=env,
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
     except FileNotFoundError:
         raise SnapshotError(
             "the command git is not installed; pikaci needs it to list the workspace's files",
@@ -59,7 +62,7 @@ def run_git(
         ) from None
     with git:
         try:
-            out, err = _output(git, stdin, where, secs or GIT_SECS, check)
+            out, err = _output(git, where, secs or GIT_SECS, check)
         finally:
             git.kill()  # no effect if it has ended
     if git.returncode not in success:
@@ -67,9 +70,19 @@ def run_git(
     return subprocess.CompletedProcess(git.args, git.returncode, out, err)
 
 
+def _file(data: bytes) -> BinaryIO:
+    """The bytes as a file in memory, to be read from its beginning.
+
+    Not a pipe: `Popen.communicate` stops to write to it once one call has timed out.
+    """
+    file = os.fdopen(os.memfd_create("pikaci-git", os.MFD_CLOEXEC), "w+b")
+    file.write(data)
+    file.seek(0)
+    return file
+
+
 def _output(
     git: subprocess.Popen[bytes],
-    stdin: bytes,
     where: Path,
     secs: float,
     check: Callable[[], None],
@@ -77,11 +90,8 @@ def _output(
     began = time.monotonic()
     looked = False
     while True:
-        try:
-            # Only the first call sends stdin, and later ones must not name any.
-            return git.communicate(stdin, timeout=CHECK_SECS)
-        except subprocess.TimeoutExpired:
-            stdin = b""
+        with suppress(subprocess.TimeoutExpired):
+            return git.communicate(timeout=CHECK_SECS)
         check()
         took = time.monotonic() - began
         if took > SLOW_SECS and not looked:

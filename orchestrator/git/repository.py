@@ -17,6 +17,7 @@ from orchestrator.errors import SnapshotError, UsageError
 
 MAX_BYTES = 256 * 1024 * 1024  # per file; packed-refs is the largest that is read
 REPAIR = "repair the repository: `git fsck` and `git status` say what is wrong"
+MAX_NAME = 200  # characters of a name or a line that people read
 _LINKS = 5  # symbolic refs in a row, the same limit as git's
 _ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -60,6 +61,12 @@ class Repository:
             f"{self.git_dir}: git's HEAD does not lead to a commit: {where.decode('latin-1')!a}",
             resolution=REPAIR,
         )
+
+    def branch(self) -> str:
+        """The name of the branch that is checked out, cut to `MAX_NAME`; "" if there is none."""
+        name = _target(self._ref(b"HEAD") or b"")
+        found = name.removeprefix(b"refs/heads/") if name.startswith(b"refs/heads/") else b""
+        return found.decode("utf-8", "replace")[:MAX_NAME]
 
     def _ref(self, name: bytes) -> bytes | None:
         """The content of a ref: an object's id, or `ref: ` and another ref's name."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from orchestrator.git.isolated import Git
 from orchestrator.git.process import refused
-from orchestrator.git.repository import Repository, Unreadable
+from orchestrator.git.repository import MAX_NAME, Repository, Unreadable
 
 GITLINK = b"160000"
 # After these warnings git continues with an incomplete tree. Not counted: a .gitignore that is a
@@ -105,6 +105,13 @@ class Tree:
             "check-ignore", "-z", "--stdin", stdin=b"\0".join(asked), success=(0, 1)
         ).stdout
         return names - {asked[name] for name in ignored.split(b"\0") if name}
+
+    def subject(self, commit: str) -> str:
+        """The first line of the commit's message, cut to `MAX_NAME`; "" if it cannot be read."""
+        # An object's name, so git takes it for nothing else.
+        text = self.git.run("cat-file", "commit", commit, success=(0, 128)).stdout
+        message = text.partition(b"\n\n")[2].lstrip(b"\n")
+        return message.partition(b"\n")[0].decode("utf-8", "replace").strip()[:MAX_NAME]
 
     def changes(self, commit: str, links: list[bytes]) -> set[bytes]:
         """Tracked files whose names, modes or contents differ from the commit.

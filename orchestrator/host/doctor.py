@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -13,13 +14,18 @@ from typing import Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
+import trio
 
-from orchestrator.attempt.plan import Host
 from orchestrator.contract import contract
-from orchestrator.host.setup import DEV_IMAGE
+from orchestrator.host.machines import machine_needs
+from orchestrator.host.quotas import mount_of, quotas_of
+from orchestrator.host.row import Row
 from orchestrator.host_paths import file_system_of
+from orchestrator.image.disk import missing_tools
+from orchestrator.image.layer import BARE, Kind
+from orchestrator.image.machine import VM
 from orchestrator.image.store import find_image
-from orchestrator.incus import Deadline, Incus
+from orchestrator.incus import LOCAL, Deadline, Host, Incus
 from orchestrator.incus.errors import DaemonUnreachable, PoolNotFound, ProjectNotFound
 from orchestrator.journal import JobUnreadable, JournalDamaged, JournalError
 from orchestrator.journal.file import connect_to_read
@@ -28,6 +34,7 @@ from orchestrator.journal.reader import JournalReader
 from orchestrator.state_root import StateRoot
 from orchestrator.units import size
 from states.errors import PikaciError
+from states.spec import InstanceType
 
 _T = TypeVar("_T")
 
@@ -35,6 +42,7 @@ CALL_SECS = 20.0
 LOW_POOL_SHARE = 0.1
 LOW_DISK_BYTES = 1 << 30
 MAX_SHOWN = 3
+TRIED = (6, 0)  # what pikaci is tried with, and newer
 # File systems that Incus cannot show to a container's user ids (tried: Incus 6.0.4, Linux 6).
 UNMAPPED = frozenset({"overlay"})
 NOTHING: Mapping[str, str] = {}
@@ -48,27 +56,35 @@ SYSCTLS = {
 USER_IDS = {"uid": Path("/etc/subuid"), "gid": Path("/etc/subgid")}
 
 
-class Row(msgspec.Struct, frozen=True):
-    """The result of one check; `remedy` is what to type, line by line, if it is not `ok`."""
-
-    state: Literal["ok", "warning", "missing", "damaged"]
-    subject: str
-    found: str
-    remedy: str = ""
-
-
 async def examine(
-    incus: Incus, host: Host, root: StateRoot, mounted: Mapping[str, str] = NOTHING
+    incus: Incus,
+    host: Host,
+    root: StateRoot,
+    mounted: Mapping[str, str] = NOTHING,
+    *,
+    machines: bool = False,
 ) -> AsyncIterator[Row]:
     """Check everything that a job needs, in the order in which it needs it.
 
-    `mounted` are the host directories that jobs mount, each by its key in the job file.
+    `mounted` are the host directories that jobs mount, each by its key in the job file. With
+    `machines`, a job runs in a virtual machine; otherwise what those lack is only a warning.
     """
+    for row in examine_here(root, mounted):
+        yield row
+    async for row in examine_incus(incus, host, machines=machines):
+        yield row
+
+
+def examine_here(root: StateRoot, mounted: Mapping[str, str] = NOTHING) -> Iterator[Row]:
+    """Check what jobs need on this machine, wherever their guests run. Blocks on the disk."""
     yield _command("git", "apt-get install git")
     yield _state_root(root)
-    for row in _mounts(mounted):
-        yield row
+    yield from _mounts(mounted)
     yield _journal(root)
+
+
+async def examine_incus(incus: Incus, host: Host, *, machines: bool = False) -> AsyncIterator[Row]:
+    """Check the host's Incus, and what of it is pikaci's."""
     command = _command(incus.program, "apt-get install incus-client, or `make setup`")
     yield command
     if command.state == "missing":
@@ -87,13 +103,29 @@ async def examine(
         yield Row("missing", "permission", "the daemon does not trust you", "be root, or join"
                   " the group incus-admin (as good as root)")  # fmt: skip
         return
-    yield Row("ok", "daemon", f"Incus {version} answers on {incus.remote}")
-    for row in (await _project(incus, host), await _pool(incus, host), await _image(incus)):
+    name = host.remote if host.name == LOCAL else host.name
+    yield _daemon(version, name)
+    yield await _project(incus, host)
+    driver, pool = await _pool(incus, host)
+    yield pool
+    yield await _image(incus)
+    async for row in machine_needs(incus, driver, wanted=machines):
         yield row
-    if incus.remote == "local":
+    if machines:
+        yield await _image(incus, VM)
+    if incus.host.is_local:
         yield subordinate_ids("root", USER_IDS)
         for row in _sysctls():
             yield row
+
+
+def _daemon(version: str, name: str) -> Row:
+    told = f"Incus {version} answers on {name}"
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) >= TRIED:
+        return Row("ok", "daemon", told)
+    told += "; it is older than 6.0, and jobs may fail there for any reason"
+    return Row("warning", "daemon", told, "install Incus 6.0 or newer there")
 
 
 def _command(name: str, remedy: str) -> Row:
@@ -217,8 +249,8 @@ class _Pool(msgspec.Struct):
     driver: str
 
 
-async def _query(incus: Incus, path: str, kind: type[_T]) -> _T:
-    return await incus.query(path, kind, deadline=Deadline(CALL_SECS), in_project=False)
+async def _query(incus: Incus, path: str, kind: type[_T], *, in_project: bool = False) -> _T:
+    return await incus.query(path, kind, deadline=Deadline(CALL_SECS), in_project=in_project)
 
 
 async def _project(incus: Incus, host: Host) -> Row:
@@ -231,36 +263,57 @@ async def _project(incus: Incus, host: Host) -> Row:
     return Row("ok", "project", host.project)
 
 
-async def _pool(incus: Incus, host: Host) -> Row:
+async def _pool(incus: Incus, host: Host) -> tuple[str, Row]:
+    """The pool's driver, empty if there is none, and its row."""
     try:
         path = f"/1.0/storage-pools/{quote(host.pool)}"
-        pool = await _query(incus, path, _Pool)
-        space = (await _query(incus, f"{path}/resources", _Resources)).space
+        # A certificate may be for the project alone; and a project that is missing has its own row.
+        inside = incus.remote != LOCAL
+        pool = await _query(incus, path, _Pool, in_project=inside)
+        space = (await _query(incus, f"{path}/resources", _Resources, in_project=inside)).space
     except PoolNotFound:
-        return Row("missing", "storage pool", f"there is no pool {host.pool}", "pikaci setup")
+        return "", Row("missing", "storage pool", f"there is no pool {host.pool}", "pikaci setup")
     except PikaciError as error:
-        return Row("missing", "storage pool", error.brief, error.resolution)
+        return "", Row("missing", "storage pool", error.brief, error.resolution)
+    return pool.driver, await _pool_row(incus, host, pool.driver, space)
+
+
+async def _pool_row(incus: Incus, host: Host, driver: str, space: _Space) -> Row:
     free, total = space.total - space.used, space.total
-    found = f"{host.pool} ({pool.driver}), {size(free)} of {size(total)} free"
+    mount = mount_of(host.pool)
+    found = f"{host.pool} ({driver}), {size(free)} of {size(total)} free"
     if free < LOW_POOL_SHARE * total:
         grow = f"incus storage set {host.pool} size={(total >> 30) * 2}GiB"
         return Row("warning", "storage pool", found, f"pikaci gc; or, with disk to spare: {grow}")
-    if pool.driver == "dir":
+    if driver == "dir":
         return Row("warning", "storage pool", f"{found}; every job unpacks its image",
                    "install btrfs-progs, restart Incus, recreate the pool")  # fmt: skip
+    if incus.host.is_local and await trio.to_thread.run_sync(quotas_of, mount) == "full":
+        return Row(
+            "warning",
+            "storage pool",
+            f"{found}; full quotas: creates take seconds after some hundred guests",
+            f"without guests: btrfs quota disable {mount} && btrfs quota enable --simple {mount}",
+        )
     return Row("ok", "storage pool", found)
 
 
-async def _image(incus: Incus) -> Row:
+async def _image(incus: Incus, kind: Kind = BARE) -> Row:
+    of_machine = InstanceType.VIRTUAL_MACHINE if kind.machine else InstanceType.CONTAINER
     try:
-        image = await find_image(incus, DEV_IMAGE)
+        image = await find_image(incus, kind.alias, of_machine)
     except PikaciError as error:
-        tool = "" if shutil.which("mmdebstrap") else "apt-get install mmdebstrap; "
-        return Row("missing", "guest image", error.brief, f"{tool}pikaci setup")
+        packages = [] if shutil.which("mmdebstrap") else ["mmdebstrap"]
+        packages += missing_tools().values() if kind.machine else ()
+        tools = f"apt-get install {' '.join(packages)}; " if packages else ""
+        # A job may name another image, but not run without one.
+        state: Literal["warning", "missing"] = "warning" if kind.machine else "missing"
+        command = "pikaci setup --vm" if kind.machine else "pikaci setup"
+        return Row(state, "guest image", error.brief, tools + command)
     return Row(
         "ok",
         "guest image",
-        f"{DEV_IMAGE} {image.fingerprint[:12]}, contract {contract().version}.{image.minor}",
+        f"{kind.alias} {image.fingerprint[:12]}, contract {contract().version}.{image.minor}",
     )
 
 

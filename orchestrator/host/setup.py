@@ -6,25 +6,23 @@ exists already is left alone, so a second call does nothing.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
-import trio
 
-from orchestrator.attempt.plan import Host
 from orchestrator.contract import contract
-from orchestrator.image.build import build, only_builder, recipe
-from orchestrator.image.debian import NotDebian, debian_sources
+from orchestrator.host.machines import machine_needs
+from orchestrator.host.quotas import mount_of, use_simple_quotas
+from orchestrator.image.build import build, only_builder, recipe, sources_of
+from orchestrator.image.debian import NotDebian
 from orchestrator.image.layer import BARE, RECIPE_PROPERTY, Kind
 from orchestrator.image.store import Image, import_image, list_images
-from orchestrator.incus import Deadline, Effect, Incus, stdin_of
-from orchestrator.incus.errors import LeftByEarlierDaemon, NameTaken
+from orchestrator.incus import Deadline, Effect, Host, Incus, stdin_of
+from orchestrator.incus.errors import LeftByEarlierDaemon, NameTaken, PoolNotFound
 from orchestrator.units import size
 from states.errors import PikaciError
 
@@ -40,8 +38,11 @@ DEV_IMAGE = BARE.alias
 Say = Callable[[str], None]
 
 
-async def setup(incus: Incus, host: Host, *, say: Say) -> bool:
-    """Create what is missing, and `say` each step. True if anything was missing."""
+async def setup(incus: Incus, host: Host, *, say: Say, kinds: Sequence[Kind] = (BARE,)) -> bool:
+    """Create what is missing, and `say` each step. True if anything was missing.
+
+    `kinds` are the guest images to create.
+    """
     changed = False
     if host.project not in await _names(incus, "projects"):
         say(f"creating the project {host.project}")
@@ -49,14 +50,48 @@ async def setup(incus: Incus, host: Host, *, say: Say) -> bool:
         options = [word for feature in features for word in ("--config", feature)]
         await incus.perform(_effect("project create", incus.name(host.project), *options))
         changed = True
-    if host.pool not in await _names(incus, "storage-pools"):
+    if not await _has_pool(incus, host.pool):
         await _make_pool(incus, host, say)
+        changed = True
+    # Also of a pool that somebody else has just made. A remote daemon's is not on this machine.
+    if incus.host.is_local and await use_simple_quotas(host.pool):
+        say(f"turned on simple quotas in the storage pool {host.pool}")
         changed = True
     if PROFILE not in await _names(incus, "profiles", in_project=True):
         say(f"creating the profile {PROFILE}")
         await _make_profile(incus, host)
         changed = True
-    return await ensure_image(incus, say=say) or changed
+    await _tell_needs(incus, host, say)
+    for kind in kinds:
+        changed = await ensure_image(incus, say=say, kind=kind) or changed
+    return changed
+
+
+async def missing(incus: Incus, host: Host, kinds: Sequence[Kind] = (BARE,)) -> list[str]:
+    """What `setup` would create on the host, in words; it changes nothing."""
+    found: list[str] = []
+    there = host.project in await _names(incus, "projects")
+    if not there:
+        found.append(f"the project {host.project}")
+    if not await _has_pool(incus, host.pool, in_project=there):
+        found.append(f"the storage pool {host.pool} ({await _driver(incus)})")
+    if not there or PROFILE not in await _names(incus, "profiles", in_project=True):
+        found.append(f"the profile {PROFILE}")
+    found += [
+        f"the guest image {kind.alias}, built on this machine and sent there"
+        for kind in kinds
+        if not there or not await _has_image(incus, kind)
+    ]
+    return found
+
+
+async def _tell_needs(incus: Incus, host: Host, say: Say) -> None:
+    """Say what virtual machines lack on a host that makes them: a job would find out."""
+    path, deadline = f"/1.0/storage-pools/{quote(host.pool)}", Deadline(CALL_SECS)
+    pool = await incus.query(path, _Pool, deadline=deadline, in_project=False)
+    async for row in machine_needs(incus, pool.driver, wanted=False):
+        if row.state != "ok":
+            say(f"warning: {row.subject}: {row.found}: {row.remedy}")
 
 
 async def ensure_image(incus: Incus, *, say: Say, kind: Kind = BARE) -> bool:
@@ -85,7 +120,7 @@ def _is_current(image: Image, kind: Kind) -> bool:
     if made_by is None:
         return ours
     try:
-        return made_by == recipe(debian_sources(), kind)
+        return made_by == recipe(sources_of(kind), kind)
     except NotDebian:
         return ours
 
@@ -98,13 +133,17 @@ async def build_and_import(incus: Incus, *, say: Say, kind: Kind = BARE) -> str:
 
 async def _build_and_import(incus: Incus, say: Say, kind: Kind) -> str:
     with tempfile.TemporaryDirectory(prefix="pikaci-image-") as directory:
-        file = await build(Path(directory), say=say, kind=kind)
+        files = await build(Path(directory), say=say, kind=kind)
         say(f"importing it as {kind.alias}")
-        return await import_image(incus, [file], kind.alias)
+        return await import_image(incus, files, kind.alias)
 
 
 class _Named(msgspec.Struct):
     name: str
+
+
+class _Pool(msgspec.Struct):
+    driver: str
 
 
 async def _names(incus: Incus, kind: str, *, in_project: bool = False) -> set[str]:
@@ -112,6 +151,16 @@ async def _names(incus: Incus, kind: str, *, in_project: bool = False) -> set[st
     deadline = Deadline(CALL_SECS)
     rows = await incus.query(path, list[_Named], deadline=deadline, in_project=in_project)
     return {row.name for row in rows}
+
+
+async def _has_pool(incus: Incus, pool: str, *, in_project: bool = True) -> bool:
+    """Whether there is the pool; whose certificate is for one project may not list pools."""
+    try:
+        path = f"/1.0/storage-pools/{quote(pool)}"
+        await incus.query(path, _Named, deadline=Deadline(CALL_SECS), in_project=in_project)
+    except PoolNotFound:
+        return False
+    return True
 
 
 def _effect(words: str, *args: str, stdin: bytes | None = None, in_project: bool = False) -> Effect:
@@ -128,7 +177,7 @@ def _effect(words: str, *args: str, stdin: bytes | None = None, in_project: bool
 async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
     driver = await _driver(incus)
     options: list[str] = []
-    if driver in COPY_ON_WRITE:
+    if driver in COPY_ON_WRITE and incus.host.is_local:
         room = min(MAX_POOL_BYTES, shutil.disk_usage("/var/lib").free // 2)
         if room < MIN_POOL_BYTES:
             raise PikaciError(
@@ -137,7 +186,7 @@ async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
                 f" {host.pool} btrfs source=/dev/...",
             )
         options = [f"size={room // GIB}GiB"]
-    else:
+    elif driver not in COPY_ON_WRITE:
         say("warning: no copy-on-write storage; every job will unpack its image (seconds)")
         say("         install btrfs-progs, restart Incus, and run `pikaci setup` again")
     say(f"creating the storage pool {host.pool} ({driver} {' '.join(options)})".rstrip())
@@ -148,27 +197,10 @@ async def _make_pool(incus: Incus, host: Host, say: Say) -> None:
         # The failed attempt made Incus delete the leftover disk file.
         say("a removed Incus left such a pool behind; trying again")
         await incus.perform(create)
-    if driver == "btrfs":
-        await _use_simple_quotas(host.pool)
-
-
-async def _use_simple_quotas(pool: str) -> None:
-    """Turn on btrfs's simple quotas, before Incus turns on full ones, which count shared bytes.
-
-    A guest shares its image's extents with all other guests. With full quotas, btrfs looks at every
-    sharer when a guest is deleted: after a few hundred guests a create takes seconds. Limits are
-    enforced either way. Where this fails (Linux before 6.7, a remote daemon), Incus turns on full
-    quotas when it sets the first limit.
-    """
-    mounted = Path(os.environ.get("INCUS_DIR", "/var/lib/incus"), "storage-pools", pool)
-    with contextlib.suppress(OSError), trio.move_on_after(CALL_SECS):
-        await trio.run_process(
-            ["btrfs", "quota", "enable", "--simple", str(mounted)],
-            stdin=subprocess.DEVNULL,
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-        )
+    if driver == "btrfs" and not incus.host.is_local:
+        # Only root can, on that machine.
+        say("hint: with simple quotas a pool stays fast; there, as root:")
+        say(f"      btrfs quota enable --simple {mount_of(host.pool)}")
 
 
 class _Driver(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ import trio
 
 from orchestrator.contract import contract, guest_files
 from orchestrator.image.debian import DebianSources, debian_sources, without_credentials
+from orchestrator.image.disk import disk_inputs, make_disk
 from orchestrator.image.layer import (
     BARE,
     CREATION_DATE,
@@ -29,6 +30,7 @@ from orchestrator.image.layer import (
     inputs,
     lay,
 )
+from orchestrator.image.machine import VM
 from orchestrator.incus.retries import stop_family
 from states.errors import PikaciError
 
@@ -68,7 +70,9 @@ PACKAGES = (
     "zstd",
 )
 BUILD_SECS = 1800
-KEEP_BASES = 4  # two kinds of guest, and the previous base of each
+KEEP_BASES = 6  # three kinds of guest, and the previous base of each
+# Parts of the package systemd, until Debian 13.
+_WITHIN_SYSTEMD = {"bookworm": frozenset({"systemd-repart"})}
 
 # Final changes in the base's root. No useradd: it writes today's date into /etc/shadow.
 _CUSTOMIZE = """\
@@ -94,16 +98,18 @@ def recipe(sources: DebianSources, kind: Kind = BARE) -> str:
     digest = hashlib.sha256(_base_digest(sources, kind).encode())
     digest.update((guest_files() / "contract.json").read_bytes())
     digest.update(inputs(kind))
+    if kind.machine:
+        digest.update(disk_inputs())
     return digest.hexdigest()[:32]
 
 
-async def build(into: Path, *, say: Callable[[str], None], kind: Kind = BARE) -> Path:
-    """Build the image in `into`, for `import_image`; `say` reports long steps.
+async def build(into: Path, *, say: Callable[[str], None], kind: Kind = BARE) -> list[Path]:
+    """Build the image's files in `into`, for `import_image`; `say` reports long steps.
 
     Call it inside `only_builder`. Raises `PikaciError` if this is not Debian, or mmdebstrap is
     missing or fails.
     """
-    sources = debian_sources()
+    sources = sources_of(kind)
     base = _cache_dir() / f"base-{_base_digest(sources, kind)}.tar"
     if kind.lines:  # which may fetch anything: such a base is made anew each time
         base = into / "base.tar"
@@ -115,12 +121,20 @@ async def build(into: Path, *, say: Callable[[str], None], kind: Kind = BARE) ->
         "os": "Debian",
         "release": sources.codename,
         "description": f"pikaci guest, Debian {sources.codename}"
-        + (" with systemd" if kind.units else "")
+        + (" as a VM" if kind.machine else " with systemd" if kind.units else "")
         + (", customized" if _is_custom(kind) else ""),
         RECIPE_PROPERTY: recipe(sources, kind),
     }
-    image = into / "pikaci-guest.tar"
-    return await trio.to_thread.run_sync(lay, base, image, kind, properties)
+    if kind.machine:
+        properties["requirements.secureboot"] = "false"
+    image = await trio.to_thread.run_sync(lay, base, into / "pikaci-guest.tar", kind, properties)
+    return await make_disk(image, into, say=say) if kind.machine else [image]
+
+
+def sources_of(kind: Kind) -> DebianSources:
+    """Where this machine gets the packages of a kind. Raises what `debian_sources` raises."""
+    # Debian 12 has Incus's agent in its backports. No package comes from there that is elsewhere.
+    return debian_sources(backports=kind.machine)
 
 
 @asynccontextmanager
@@ -147,16 +161,24 @@ def _customize() -> str:
     return _CUSTOMIZE.format(name=user.name, uid=user.uid, gid=user.gid, home=user.home)
 
 
-def _packages(kind: Kind) -> list[str]:
-    return sorted((*PACKAGES, *kind.packages))
+def _packages(kind: Kind, codename: str) -> list[str]:
+    within = _WITHIN_SYSTEMD.get(codename, frozenset())
+    return sorted({*PACKAGES, *kind.packages} - within)
 
 
 def _is_custom(kind: Kind) -> bool:
-    return kind.lines != () or kind.packages not in (BARE.packages, SYSTEMD.packages)
+    return kind.lines != () or kind.packages not in (
+        BARE.packages,
+        SYSTEMD.packages,
+        VM.packages,
+    )
 
 
 def _base_digest(sources: DebianSources, kind: Kind) -> str:
-    made_from = [sources.codename, *sources.lines, *_packages(kind), *kind.lines, _customize()]
+    packages = _packages(kind, sources.codename)
+    made_from = [sources.codename, *sources.lines, *packages, *kind.lines, _customize()]
+    if kind.machine:
+        made_from += [kind.before, kind.after]
     return hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:16]
 
 
@@ -176,7 +198,7 @@ async def _build_base(sources: DebianSources, base: Path, kind: Kind) -> None:
         "--variant=minbase",
         "--quiet",
         "--format=tar",
-        f"--include={','.join(_packages(kind))}",
+        f"--include={','.join(_packages(kind, sources.codename))}",
         "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -184,6 +206,8 @@ async def _build_base(sources: DebianSources, base: Path, kind: Kind) -> None:
             f"--customize-hook={_RUN.format(path=_PATH, line=shlex.quote(line))}"
             for line in kind.lines
         ),
+        *([f"--essential-hook=set -e; {kind.before}"] if kind.before else []),
+        *([f"--customize-hook=set -e; {kind.after}"] if kind.after else []),
         f"--customize-hook={_customize()}",
         sources.codename,
         str(packed),

@@ -18,14 +18,14 @@ import msgspec
 import trio
 
 from orchestrator.attempt import effects as commands
-from orchestrator.attempt.archive import LOG, RESULT, collect_command
+from orchestrator.attempt.archive import LOG, RESULT, USAGE, collect_command
 from orchestrator.attempt.boot import NotReady, boot
-from orchestrator.attempt.plan import Host, Plan, PlanContext, make_plan
+from orchestrator.attempt.plan import Plan, PlanContext, make_plan
 from orchestrator.attempt.result import GuestResult
-from orchestrator.contract import contract
+from orchestrator.contract import JOB_VARIABLES, contract
+from orchestrator.hosts import LocalTrees, Tree, Trees
 from orchestrator.image.store import ImageMissing, list_images
 from orchestrator.image.trial import (
-    CALL_SECS,
     LEASE,
     OWNER,
     READY_SECS,
@@ -33,19 +33,11 @@ from orchestrator.image.trial import (
     sweep_trials,
     trial_guest,
 )
-from orchestrator.incus import Deadline, Incus, stdin_of
+from orchestrator.incus import Deadline, Host, Incus, stdin_of
 from orchestrator.incus.instances import instance_status
 from states.spec import InstanceType, JobSpec
 
 ODD = "a 'b'\n$c \"d\""  # text that careless quoting would break
-JOB_VARIABLES = {
-    "CARGO_HOME": "/cargo-home",
-    "CARGO_TARGET_DIR": "/cargo-target",
-    "CARGO_INCREMENTAL": "0",
-    "CARGO_TERM_COLOR": "never",
-    "XDG_CACHE_HOME": "/cargo-home/xdg-cache",
-    "XDG_STATE_HOME": "/artifacts/xdg-state",
-}
 WRITABLE = (
     "/artifacts",
     "$HOME",
@@ -92,6 +84,9 @@ _LATER_PROMISES = {
     "can use the snapshot's .git": (2, {".git": "accepted"}),
 }
 
+_USAGE_SINCE = 3
+_NEEDS_NONCE_SINCE = 4
+
 
 class Row(msgspec.Struct, frozen=True):
     """One promise of the contract. If it is not kept, `found` says what was seen instead.
@@ -111,6 +106,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 Tell = Callable[[Row], None]
+_TREE = "image-check-1"  # the name of what is in it: another content needs another
 
 
 async def check_image(
@@ -121,12 +117,15 @@ async def check_image(
     tell: Tell,
     owner: str = OWNER,
     ready_secs: int = READY_SECS,
+    slow: int = 1,
+    trees: Trees | None = None,
 ) -> None:
     """Try every promise, and `tell` the result of each. The guest is always deleted at the end.
 
-    `owner` is the guest's `user.pikaci.owner` key; `ready_secs` is how long it may take to boot,
-    and to shut itself down. Raises `ImageMissing`, or an `IncusError` if the guest cannot be
-    created or deleted.
+    `owner` is the guest's `user.pikaci.owner` key; `ready_secs` is how long it may take to be
+    ready, and to shut itself down. On a `slow` host, everything may take so many times as long.
+    `trees` are those of the host, if it is not this machine. Raises `ImageMissing`, the errors of a
+    delivery, or an `IncusError` if the guest cannot be created or deleted.
     """
     image = next((image for image in await list_images(incus) if image.is_called(alias)), None)
     if image is None:
@@ -157,15 +156,19 @@ async def check_image(
         (tree / "probe").write_text("probe\n")
         (tree / ".git").mkdir()
         spec = JobSpec(command="true", image=alias, instance_type=InstanceType(image.type))
-        plan = _plan(host, spec, tree, image.fingerprint, owner, ready_secs)
-        async with trial_guest(incus, plan):
+        ready_secs *= slow
+        there, snapshot = trees or LocalTrees(), Tree(_TREE, tree)
+        await there.deliver([snapshot], lease_secs=(LEASE * slow).total_seconds())
+        place = there.place(snapshot)
+        plan = _plan(host, spec, place, image.fingerprint, owner, ready_secs, slow)
+        async with trial_guest(incus, plan, slow):
             try:
                 await boot(incus, plan)
             except NotReady as error:
                 tell(Row(f"ready within {ready_secs} s, with {ours.runner}", False, error.brief))
                 return
             tell(Row(f"ready within {ready_secs} s, with {ours.runner}", True))
-            await _try_promises(_Guest(incus, plan, image.minor), tell)
+            await _try_promises(_Guest(incus, plan, image.minor, slow), tell)
 
 
 async def _try_promises(guest: _Guest, tell: Tell) -> None:
@@ -202,6 +205,7 @@ async def _try_promises(guest: _Guest, tell: Tell) -> None:
     for missing in values:
         rest = {key: value for key, value in values.items() if key != missing}
         tell(await guest.refuses(missing, rest))
+    tell(await guest.needs_its_nonce(values))
     for root in (False, True):
         await guest.runs_jobs(tell, as_root=root)
     tell(await guest.collects())
@@ -213,8 +217,8 @@ def _verdict(result: GuestResult | str) -> tuple[str, int] | None:
 
 
 class _Guest(TrialGuest):
-    def __init__(self, incus: Incus, plan: Plan, minor: int) -> None:
-        super().__init__(incus, plan)
+    def __init__(self, incus: Incus, plan: Plan, minor: int, slow: int) -> None:
+        super().__init__(incus, plan, slow)
         self._minor = minor
 
     async def says(self, subject: str, script: str, expected: str) -> Row:
@@ -232,6 +236,20 @@ class _Guest(TrialGuest):
             f"without {missing} the runner stops and names it",
             done.exit_code != 0 and missing in said,
             f"exit code {done.exit_code}: {said[-200:]}",
+        )
+
+    async def needs_its_nonce(self, variables: dict[str, str]) -> Row:
+        await self.reset()
+        ours = contract()
+        given = {**variables, ours.variables.needs_nonce: "1"}
+        done = await self.exec("env", *(f"{k}={v}" for k, v in given.items()), ours.runner)
+        there = await self.exec("ls", ours.result)
+        said = (done.stdout + done.stderr).decode("utf-8", "replace")
+        return Row(
+            "with a stdin that is cut short the runner starts nothing",
+            done.exit_code == commands.NOT_STARTED and there.exit_code != 0,
+            f"exit code {done.exit_code}: {said[-200:]}",
+            claimed=self._minor >= _NEEDS_NONCE_SINCE,
         )
 
     async def runs_jobs(self, tell: Tell, *, as_root: bool) -> None:
@@ -280,12 +298,20 @@ class _Guest(TrialGuest):
             )
         )
         await self.reset()
-        _, result = await self.job("sleep 60", as_root=as_root, timeout_secs=1)
+        _, result = await self.job("sleep 999", as_root=as_root, timeout_secs=1)
         tell(
             Row(
                 f"a job of {who} past its timeout is timed_out",
                 _verdict(result) == ("timed_out", 124),
                 str(result),
+            )
+        )
+        tell(
+            Row(
+                f"a job of {who} has a result that says what it used",
+                isinstance(result, GuestResult) and result.usage is not None,
+                str(result),
+                claimed=self._minor >= _USAGE_SINCE,
             )
         )
 
@@ -294,7 +320,8 @@ class _Guest(TrialGuest):
         ours = contract().egress
         # Its stdin must stay open: at the end of it, it takes the host for gone.
         script = (
-            f"{{ sleep 1 | {ours.program} carry {ours.port} 1 | tr -dc '[:print:]'; }} 2>&1;"
+            f"{{ sleep {self.slow} | {ours.program} carry {ours.port} 1 | tr -dc '[:print:]'; }}"
+            " 2>&1;"
             f" : 3<>/dev/tcp/127.0.0.1/{ours.port} && echo ' listens'"
         )
         done = await self.exec("bash", "-c", script, prints=True)
@@ -315,14 +342,16 @@ class _Guest(TrialGuest):
             found = f"collected: {', '.join(sorted(names))}"
         except tarfile.TarError:
             names, found = set(), f"no archive: {done.stderr.decode('utf-8', 'replace')}"
-        return Row("what a job left can be collected", names == {RESULT, LOG, _TOUCHED}, found)
+        return Row(
+            "what a job left can be collected", names - {USAGE} == {RESULT, LOG, _TOUCHED}, found
+        )
 
     async def ends_with_its_lease(self) -> Row:
         await self.reset()
         plan = msgspec.structs.replace(self.plan, command="sleep 60", timeout_secs=60)
         effect = commands.run(
             plan,
-            secs=CALL_SECS,
+            secs=self._call_secs,
             stdin=stdin_of(lambda: commands.runner_stdin(plan, "none", {}, lease_secs=1)),
         )
         status, secs = "Running", self.plan.deadlines.ready_secs
@@ -331,7 +360,7 @@ class _Guest(TrialGuest):
             while status != "Stopped":
                 await trio.sleep(0.1)
                 status = await instance_status(
-                    self.incus, plan.instance, deadline=Deadline(CALL_SECS)
+                    self.incus, plan.instance, deadline=Deadline(self._call_secs)
                 )
         return Row(
             "the guest shuts itself down when the runner's lease ends",
@@ -341,9 +370,15 @@ class _Guest(TrialGuest):
 
 
 def _plan(
-    host: Host, spec: JobSpec, tree: Path, fingerprint: str, owner: str, ready_secs: int
+    host: Host,
+    spec: JobSpec,
+    snapshot: str,
+    fingerprint: str,
+    owner: str,
+    ready_secs: int,
+    slow: int,
 ) -> Plan:
-    """A plan for a throw-away guest, with the tree as its snapshot."""
+    """A plan for a throw-away guest, whose snapshot is at this place of its host."""
     assert isinstance(spec.image, str)
     plan = make_plan(
         spec,
@@ -354,11 +389,17 @@ def _plan(
             job=secrets.token_hex(8),
             name=spec.image,
             attempt=1,
-            snapshot=str(tree),
+            snapshot=snapshot,
             commit="",
             fingerprint=fingerprint,
-            lease_ends=datetime.now(UTC) + LEASE,
+            lease_ends=datetime.now(UTC) + LEASE * slow,
         ),
     )
-    deadlines = msgspec.structs.replace(plan.deadlines, ready_secs=ready_secs)
+    given = plan.deadlines
+    deadlines = msgspec.structs.replace(
+        given,
+        create_secs=given.create_secs * slow,
+        start_secs=given.start_secs * slow,
+        ready_secs=ready_secs,
+    )
     return msgspec.structs.replace(plan, deadlines=deadlines)

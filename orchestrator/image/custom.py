@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from orchestrator.errors import UsageError
 from orchestrator.image.layer import BARE, SYSTEMD, Kind
+from orchestrator.image.machine import VM
 from orchestrator.image.nixos import ALIASES
 from orchestrator.terminal import plain
 from states.spec import is_image_name
 
 # As Debian's policy has it. No comma, which would be two names, and no version or release.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}")
-_OURS = (BARE.alias, SYSTEMD.alias, *ALIASES.values())
+_OURS = (BARE.alias, SYSTEMD.alias, VM.alias, *ALIASES.values())
 
 
 def check_alias(alias: str) -> None:

@@ -24,8 +24,11 @@ class DebianSources:
     lines: tuple[str, ...]
 
 
-def debian_sources(apt: Path = APT) -> DebianSources:
-    """Read where this machine gets its packages. `NotDebian` if it is not Debian."""
+def debian_sources(apt: Path = APT, *, backports: bool = False) -> DebianSources:
+    """Read where this machine gets its packages. `NotDebian` if it is not Debian.
+
+    With `backports`, also the release's backports, if this machine uses them.
+    """
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -38,6 +41,8 @@ def debian_sources(apt: Path = APT) -> DebianSources:
             resolution="build it on Debian, and import the file here: `incus image import`",
         )
     suites = {codename, f"{codename}-updates", f"{codename}-security"}
+    if backports:
+        suites.add(f"{codename}-backports")
     lines = [
         line
         for path in [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]

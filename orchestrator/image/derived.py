@@ -2,19 +2,20 @@
 
 Every part may be done again: a process that dies in between leaves a guest or an image, and the
 next one continues from what it finds. An image is known by its properties, so nothing has to be
-written down in between. Those that no output needs are deleted by `delete_unneeded`.
+written down in between. Garbage collection deletes those that no output needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import quote
 
 import msgspec
 import trio
 
 from orchestrator.attempt import effects as commands
-from orchestrator.attempt.boot import NotReady, boot
+from orchestrator.attempt.boot import NotReady, boot, start_again
 from orchestrator.attempt.clean import parse_size
 from orchestrator.attempt.plan import Plan
 from orchestrator.contract import contract
@@ -27,6 +28,7 @@ from orchestrator.incus.errors import (
     DeadlinePassed,
     ImageNotFound,
     InstanceBusy,
+    InstanceRunning,
 )
 from orchestrator.incus.instances import instance_status
 from orchestrator.incus.retries import limit, retrying
@@ -37,6 +39,7 @@ MAX_NAMES = 1_000_000
 HEADER_BYTES = 2048
 CLEAN_TRIES = 3
 CLEAN_AGAIN_SECS = 1.0
+PUBLISH_TRIES = 3
 
 
 class _Guest(msgspec.Struct):
@@ -94,13 +97,7 @@ async def _publish(incus: Incus, plan: Plan, origin: Origin, minor: int, most_by
     path = f"/1.0/instances/{quote(plan.instance)}"
     found = await incus.query(path, _Guest, deadline=Deadline(commands.STATUS_SECS))
     # For a process that died after this, Incus may still be making an image: it must not start.
-    if found.status != "Stopped" or commands.CLEAN not in found.config:
-        _check_size(most_bytes, *await _clean(incus, plan))
-        await incus.perform(commands.mark_clean(plan))
-    try:
-        await incus.perform(commands.stop(plan))
-    except AlreadyDone:
-        pass
+    clean = found.status == "Stopped" and commands.CLEAN in found.config
     ours = contract()
     properties = {
         "description": f"output of {origin.name}",
@@ -108,7 +105,20 @@ async def _publish(incus: Incus, plan: Plan, origin: Origin, minor: int, most_by
         ours.minor_property: str(minor),
         **origin.properties,
     }
-    await incus.perform(commands.publish_image(plan, properties))
+    for tries_left in reversed(range(PUBLISH_TRIES)):
+        if not clean:
+            _check_size(most_bytes, *await _clean(incus, plan))
+            await incus.perform(commands.mark_clean(plan))
+        with suppress(AlreadyDone):
+            await incus.perform(commands.stop(plan))
+        try:
+            await incus.perform(commands.publish_image(plan, properties))
+            return
+        except InstanceRunning:
+            # Incus started it late, for a process that died: what has booted is no longer new.
+            if not tries_left:
+                raise
+            clean = False
 
 
 async def _clean(incus: Incus, plan: Plan) -> tuple[int, int]:
@@ -151,6 +161,7 @@ async def _start_again(incus: Incus, plan: Plan) -> None:
     if status == "Running":
         return
     try:
+        await start_again(incus, plan)
         await boot(incus, plan)
     except NotReady as error:
         raise BadImage(f"its guest does not start again: {error.brief}") from None
@@ -171,38 +182,17 @@ def _check_size(most: int, bytes: int, names: int = 0) -> None:
         )
 
 
-async def unneeded_images(
-    incus: Incus, owner: str, is_needed: Callable[[Origin, str], bool]
-) -> list[Image]:
-    """The images of this owner that are not needed, by their origin and fingerprint.
-
-    `is_needed` is called after the images are listed: an image that was published meanwhile is not
-    among them. It may block on the disk.
-    """
-    ours = [
+async def images_of(incus: Incus, owner: str) -> list[Image]:
+    """The images that jobs of this owner left. Raises an `IncusError`."""
+    return [
         image
         for image in await list_images(incus)
         if image.origin is not None and image.origin.owner == owner
     ]
 
-    def judge() -> list[Image]:
-        return [
-            image
-            for image in ours
-            if image.origin and not is_needed(image.origin, image.fingerprint)
-        ]
 
-    return await trio.to_thread.run_sync(judge)
-
-
-async def delete_unneeded(
-    incus: Incus, owner: str, is_needed: Callable[[Origin, str], bool]
-) -> list[Image]:
-    """Delete the `unneeded_images`, and return them. Raises an `IncusError`."""
-    gone = await unneeded_images(incus, owner, is_needed)
-    for image in gone:
-        try:
+async def delete_images(incus: Incus, images: Sequence[Image]) -> None:
+    """Delete images; another process may do so at the same time. Raises an `IncusError`."""
+    for image in images:
+        with suppress(ImageNotFound):
             await delete_image(incus, image.fingerprint)
-        except ImageNotFound:
-            pass  # another gc was faster
-    return gone

@@ -20,8 +20,9 @@ _LIB = "usr/lib/pikaci"
 _UNITS = "usr/lib/systemd/system"
 _RUNNER = "pikaci-incus-run"
 _EGRESS = "pikaci-egress"
-# The same as in the guest without an init system: DHCP on eth0, if there is one.
-_NETWORK = "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\n"
+# The same as in the guest without an init system: DHCP, if there is a device, a container's or a
+# VM's.
+_NETWORK = "[Match]\nName=eth0 enp5s0\n\n[Network]\nDHCP=ipv4\n"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Kind:
     `scripts` and `units` are names in nix/guest; the units start at boot. `files` are further
     files, `{path: content}`, and `links` symbolic links, `{path: target}`. `lines` are shell lines
     that root runs in the base when its packages are installed.
+
+    A `machine` is a virtual machine: with a kernel, on a disk. `before` and `after` are lines that
+    root runs on the base's directory, before its packages are installed and when they are.
     """
 
     alias: str
@@ -40,6 +44,9 @@ class Kind:
     files: dict[str, str] | None = None
     links: dict[str, str] | None = None
     lines: tuple[str, ...] = ()
+    machine: bool = False
+    before: str = ""
+    after: str = ""
 
 
 def tmpfiles() -> str:

@@ -19,10 +19,10 @@ from orchestrator.contract import contract
 from orchestrator.image.store import Image
 from orchestrator.image.trial import (
     LEASE,
-    OWNER,
     READY_SECS,
+    TRIAL,
     TrialGuest,
-    sweep_trials,
+    delete_trials_of,
     trial_guest,
 )
 from orchestrator.incus import Incus
@@ -47,7 +47,8 @@ async def smoke_test(incus: Incus, plan: Plan, image: Image) -> None:
     `plan` is that of the job that made it: the guest has its limits, and its snapshot. Also deletes
     guests of processes that were killed. Raises an `IncusError` for what is not the image's fault.
     """
-    await sweep_trials(incus, job=plan.config["user.pikaci.job"])
+    tags = plan.config
+    await delete_trials_of(incus, tags["user.pikaci.owner"], tags["user.pikaci.job"])
     trial = _trial_plan(plan, image.fingerprint)
     try:
         async with trial_guest(incus, trial):
@@ -91,7 +92,8 @@ def _trial_plan(plan: Plan, fingerprint: str) -> Plan:
     config = {
         key: value for key, value in plan.config.items() if not key.startswith("security.idmap.")
     }
-    config |= {"user.pikaci.owner": OWNER, "user.pikaci.deadline": ends.isoformat()}
+    # Its owner and its run are the job's: the reaper deletes it when the process is gone.
+    config |= {TRIAL: "image", "user.pikaci.deadline": ends.isoformat()}
     return msgspec.structs.replace(
         plan,
         # A new name: what a dead process asked of an earlier one may still be carried out.

@@ -14,7 +14,8 @@ from urllib.parse import quote
 import msgspec
 import trio
 
-from orchestrator.contract import contract
+from orchestrator.attempt.effects import needs_directory
+from orchestrator.contract import contract, how_to_rebuild
 from orchestrator.image.origin import Origin, origin_of
 from orchestrator.incus import Deadline, Effect, Incus, request
 from orchestrator.incus.errors import IncusError, ProjectNotFound
@@ -31,8 +32,8 @@ WARNED_RUNS = 1000
 # something newer is refused instead.
 _CAME_WITH = {
     1: "localhost may not resolve, and a job that fills /dev/shm may lose its verdict",
-    2: "the directory of an `output` is not made, and git may refuse the `.git` of a snapshot",
 }
+_DIRECTORIES_SINCE = _GIT_SINCE = 2
 
 
 class ImageMissing(PikaciError):
@@ -43,8 +44,12 @@ class WrongContract(PikaciError):
     """The image is for another version of the guest contract, or for none."""
 
 
-class NoGuestEnd(PikaciError):
-    """The image is of an older minor version, without the guest's end of a way out."""
+class ImageTooOld(PikaciError):
+    """The image is of an older minor version, which lacks what a `key` of the job file needs."""
+
+    def __init__(self, key: str, brief: str, *, resolution: str) -> None:
+        super().__init__(brief, resolution=resolution)
+        self.key = key
 
 
 class WrongType(PikaciError):
@@ -122,7 +127,8 @@ def choose_image(
         aliases = sorted({known.name for image in images for known in image.aliases})
         raise ImageMissing(
             f"there is no image {alias} in {_where(incus)}{did_you_mean(alias, aliases)}",
-            resolution="`pikaci image list` shows all; `pikaci image build` builds pikaci/dev;"
+            resolution="`pikaci image list` shows all; `pikaci image build` builds pikaci/dev, with"
+            " --vm pikaci/vm;"
             f" others: `incus image import FILE {incus.remote}: --alias {alias}"
             f" --project {incus.project}`",
         )
@@ -148,15 +154,25 @@ def _where(incus: Incus) -> str:
     return f"project {incus.project} of {incus.remote}"
 
 
-def needs_egress(image: ImageRef, spec: JobSpec) -> None:
-    """Raise `NoGuestEnd` if the job has `egress`, and its image has no end of a way out."""
+def check_age(image: ImageRef, spec: JobSpec, *, git: bool = False) -> None:
+    """Raise `ImageTooOld` for what the job needs, and guests of an older minor version lack.
+
+    `git`: the job's snapshot has a `.git`.
+    """
     ours = contract()
-    if spec.egress and image.minor < ours.egress.since:
-        raise NoGuestEnd(
-            f"the image {image.alias} keeps guest contract {ours.version}.{image.minor}; egress"
-            f" needs {ours.version}.{ours.egress.since}",
-            resolution="build it anew: `pikaci image build` rebuilds pikaci/dev",
-        )
+    wanted = [
+        ("egress", "`egress`", ours.egress.since, bool(spec.egress)),
+        ("output", f"`output = {spec.output!r}`", _DIRECTORIES_SINCE, needs_directory(spec.output)),
+        ("snapshot.git", "`git = true`", _GIT_SINCE, git and spec.sources is None),
+    ]
+    for key, what, since, used in wanted:
+        if used and image.minor < since:
+            raise ImageTooOld(
+                key,
+                f"the image {image.alias} keeps guest contract {ours.version}.{image.minor}, and"
+                f" {what} needs {ours.version}.{since}",
+                resolution=how_to_rebuild(image.alias),
+            )
 
 
 class Images:
@@ -183,13 +199,13 @@ class Images:
 
     def lacks(self, image: ImageRef, run: str) -> str:
         """What an image of an older minor version lacks: a warning, empty after the run's first."""
-        if image.minor >= contract().minor or (run, image.fingerprint) in self._warned:
+        lacking = "; ".join(what for minor, what in _CAME_WITH.items() if minor > image.minor)
+        if not lacking or (run, image.fingerprint) in self._warned:
             return ""
         self._warned.append((run, image.fingerprint))
-        lacking = "; ".join(what for minor, what in _CAME_WITH.items() if minor > image.minor)
         return (
             f"the image {image.alias} keeps guest contract {contract().version}.{image.minor}, not"
-            f" {contract().name}: in its guests {lacking}; build it anew"
+            f" {contract().name}: in its guests {lacking}; {how_to_rebuild(image.alias)}"
         )
 
 

@@ -9,8 +9,8 @@ starts the process: `spawn_process`, or the fake's.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +28,18 @@ from orchestrator.incus.errors import (
     IncusMissing,
     OutputTooLong,
 )
+from orchestrator.incus.host import Host
+from orchestrator.incus.link import Link
 from orchestrator.incus.process import Completed, Feed, Sink, Spawn, spawn_process
 from orchestrator.incus.retries import finish_despite_cancel, retrying
+from orchestrator.incus.terminal import run_on_terminal
 
 _T = TypeVar("_T")
 Into = Callable[[], AbstractAsyncContextManager[Sink]]
+# A block that raises an `IncusError`, before or within, when what its call depends on is away.
+Presence = Callable[[], AbstractAsyncContextManager[None]]
+# The same for a host that is far away; it gets how many bytes the call has printed.
+Alive = Callable[[Callable[[], int]], AbstractAsyncContextManager[None]]
 
 # The variables that the client inherits. The rest of our environment stays out: it may hold jobs'
 # secrets, which would show in /proc/PID/environ, and INCUS_REMOTE or INCUS_PROJECT, which would
@@ -88,17 +95,48 @@ class Incus:
         observe: Callable[[Call], None] | None = None,
     ) -> None:
         self.conf = conf
+        self.host = Host(project=project, remote=remote)
         self.project = project
         self.remote = remote
         self.program = program
         self._spawn = spawn
         self._observe = observe
+        self._link: Link | None = None
+        self._presence: Presence = nullcontext
+        self._alive: Alive | None = None
+        self._hurry: Callable[[], Awaitable[None]] = trio.sleep_forever
         self._conf_is_there = False
+
+    def during(self, presence: Presence) -> Incus:
+        """The same daemon; each try of a command runs in such a block, within its deadline."""
+        same = copy(self)
+        same._presence = presence
+        return same
+
+    def while_alive(self, alive: Alive) -> Incus:
+        """The same daemon; each try of a command that may be cut runs in such a block, too."""
+        same = copy(self)
+        same._alive = alive
+        return same
+
+    def hurried(self, hurry: Callable[[], Awaitable[None]]) -> Incus:
+        """The same daemon; a cancelled command's `answer_secs` are over when `hurry` returns."""
+        same = copy(self)
+        same._hurry = hurry
+        return same
 
     def observed(self, observe: Callable[[Call], None]) -> Incus:
         """The same daemon, with another observer."""
         same = copy(self)
         same._observe = observe
+        return same
+
+    def of(self, host: Host, link: Link | None = None, *, conf: Path | None = None) -> Incus:
+        """A client like this one for another host, which may need another configuration."""
+        same = copy(self)
+        if conf is not None:
+            same.conf, same._conf_is_there = conf, False
+        same.project, same.remote, same.host, same._link = host.project, host.remote, host, link
         return same
 
     def argv(self, effect: Effect) -> tuple[str, ...]:
@@ -141,6 +179,28 @@ class Incus:
 
         return await retrying(once, on=effect.retry.on, secs=effect.retry.secs)
 
+    async def hand_terminal(self, effect: Effect) -> int:
+        """Run the command on our terminal, however long it takes, and return its exit code.
+
+        The effect's deadline, bounds and retries do not apply: the command is a person's. Raises
+        the errors of the link, and `IncusMissing`. A cancellation ends the command.
+        """
+        argv = self.argv(effect)
+        if self._link is not None:
+            await self._link.up()
+        await self._make_conf()
+        env = {**self._environment(), "TERM": os.environ.get("TERM", "dumb")}
+        began = trio.current_time()
+        code: int | None = None
+        try:
+            code = await run_on_terminal(argv, env=env)
+        except FileNotFoundError:
+            raise self._missing() from None
+        finally:
+            if self._observe is not None:
+                self._observe(Call(effect.name, argv, trio.current_time() - began, code, ""))
+        return code
+
     async def query(
         self,
         path: str,
@@ -176,7 +236,7 @@ class Incus:
         """Make one try; returns also how many bytes it printed."""
         if effect.answer_secs:
             return await finish_despite_cancel(
-                lambda: self._try(effect, into, feed), secs=effect.answer_secs
+                lambda: self._try(effect, into, feed), secs=effect.answer_secs, hurry=self._hurry
             )
         return await self._try(effect, into, feed)
 
@@ -189,11 +249,14 @@ class Incus:
         completed: Completed | None = None
         error = ""
         try:
+            if self._link is not None:
+                await self._link.up()
             with trio.move_on_after(effect.deadline.secs):
                 stdin = b"" if effect.stdin is None else await effect.stdin()
                 await self._make_conf()
-                began = trio.current_time()
-                async with (into or output.keep)() as sink:
+                alive = self._while_alive(effect, output)
+                async with self._presence(), alive, (into or output.keep)() as sink:
+                    began = trio.current_time()
                     more = {} if feed is None else {"feed": feed}
                     completed = await self._spawn(
                         argv,
@@ -203,16 +266,21 @@ class Incus:
                         **more,
                     )
             if completed is None:
-                raise _late(effect, argv)
+                raise _late(effect, argv, self.host.on)
             completed = output.of(completed)
-            broken = incus_errors.broken_off(completed.argv, completed.exit_code, completed.stderr)
+            broken = incus_errors.broken_off(
+                argv, completed.exit_code, completed.stderr, on=self.host.on
+            )
             if broken is not None:
                 raise broken
             if effect.exit_codes is not None and completed.exit_code not in effect.exit_codes:
-                raise incus_errors.failed_call(argv, completed.exit_code, completed.stderr)
+                raise incus_errors.failed_call(
+                    argv, completed.exit_code, completed.stderr, on=self.host.on
+                )
         except FileNotFoundError:
-            error = f"the command {self.program} is not installed"
-            raise IncusMissing(error, resolution=IncusMissing.hint) from None
+            missing = self._missing()
+            error = missing.brief
+            raise missing from None
         except incus_errors.IncusError as failure:
             error = failure.brief
             raise
@@ -221,6 +289,15 @@ class Incus:
                 code = completed.exit_code if completed is not None else None
                 self._observe(Call(effect.name, argv, trio.current_time() - began, code, error))
         return completed, output.size
+
+    def _missing(self) -> IncusMissing:
+        brief = f"the command {self.program} is not installed"
+        return IncusMissing(brief, resolution=IncusMissing.hint)
+
+    def _while_alive(self, effect: Effect, output: _Output) -> AbstractAsyncContextManager[None]:
+        if self._alive is None or not effect.may_be_cut:
+            return nullcontext()
+        return self._alive(lambda: output.size)
 
     async def _make_conf(self) -> None:
         if not self._conf_is_there:
@@ -241,7 +318,8 @@ class Incus:
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         # The client makes its cache even if it has nothing to put there.
         ours = {"INCUS_CONF": str(self.conf), "INCUS_CACHE": str(self.conf / "cache")}
-        return {**inherited, **ours, "LC_ALL": "C.UTF-8"}
+        link = {} if self._link is None else self._link.environment()
+        return {**inherited, **ours, **link, "LC_ALL": "C.UTF-8"}
 
 
 class _Output:
@@ -279,11 +357,11 @@ class _Output:
         return Completed(completed.argv, completed.exit_code, bytes(self._kept), completed.stderr)
 
 
-def _late(effect: Effect, argv: tuple[str, ...]) -> DeadlinePassed:
+def _late(effect: Effect, argv: tuple[str, ...], on: str) -> DeadlinePassed:
     limit = effect.deadline
     return DeadlinePassed(
-        f"incus {incus_errors.verb(argv)} did not end within {limit.secs:g} s",
+        f"incus {incus_errors.verb(argv)}{on} did not end within {limit.secs:g} s",
         details=incus_errors.pasted(argv),
         resolution="`pikaci doctor` says whether the daemon answers"
-        + (f"; deadlines.{limit.setting} sets the limit" if limit.setting else ""),
+        + (f"; {limit.set_by}" if limit.set_by else ""),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from orchestrator.incus.errors import IncusError
+from orchestrator.incus.errors import IncusError, OutcomeUnknown
 
 # On a busy host, Incus 6.0.4 loses all output of a short exec in a few percent of calls, and
 # reports success. A command that must print something is tried this often.
@@ -37,10 +37,20 @@ def stdin_of(make: Callable[[], bytes]) -> Stdin:
 
 @dataclass(frozen=True)
 class Deadline:
-    """Seconds that one try may take; `setting` names the spec's deadline that sets it, if any."""
+    """Seconds that one try may take.
+
+    `settings` name the spec's deadlines that set it, if any: it is their sum.
+    """
 
     secs: float
-    setting: str = ""
+    settings: tuple[str, ...] = ()
+
+    @property
+    def set_by(self) -> str:
+        """What sets the limit, in words; "" if no setting does."""
+        names = " and ".join(f"deadlines.{name}" for name in self.settings)
+        several = len(self.settings) > 1
+        return names and f"{names} {'together set' if several else 'sets'} the limit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +76,7 @@ class Effect:
     the project. A command that prints more than `max_bytes` is killed. An exit code outside
     `exit_codes` is an error; None allows any, since the exit code of an exec may be that of the
     command in the guest. After a cancellation the command gets `answer_secs` more to finish, for
-    calls whose outcome we must know.
+    calls whose outcome we must know. One that `follows` is made anew by its caller when it is cut.
 
     `stdin` is awaited before each try; if it raises, the command is not started. It is a function
     so that no effect holds a secret that could be shown.
@@ -80,7 +90,13 @@ class Effect:
     exit_codes: frozenset[int] | None = frozenset({0})
     answer_secs: float = 0.0
     in_project: bool = True
+    follows: bool = False
     stdin: Stdin | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether it does no harm to cut the command off: it is made anew then."""
+        return self.follows or OutcomeUnknown in self.retry.on
 
     @property
     def longest_secs(self) -> float:

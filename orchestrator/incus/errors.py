@@ -6,6 +6,7 @@ Every failure of the client, the transport or the daemon is exit code 1 with a m
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from typing import ClassVar
@@ -42,10 +43,33 @@ class DaemonUnreachable(IncusError):
     hint = "`pikaci doctor` says what is missing"
 
 
-class MemberOffline(DaemonUnreachable):
-    """The cluster member that has, or should have, the instance does not answer."""
+class ClusterSilent(DaemonUnreachable):
+    """A member of the cluster does not answer the others, or too few of them are left to decide.
+
+    The call was not carried out.
+    """
 
     hint = "`incus cluster list` shows the members"
+
+
+class MemberOffline(IncusError):
+    """The cluster member that has, or should have, the instance is offline, or takes no guests.
+
+    The others work: what has not begun there can be done elsewhere.
+    """
+
+    retryable = True
+    hint = "`incus cluster list` shows the members"
+
+
+class MemberCut(MemberOffline):
+    """The member went offline during the call, which may or may not have been carried out."""
+
+    answered = False
+
+
+class HostRefused(IncusError):
+    """The host does not let us in as it is set up: another try would not help."""
 
 
 class OutcomeUnknown(IncusError):
@@ -90,6 +114,12 @@ class ImageNotFound(IncusError):
     """No image has this name, or the project does not exist."""
 
 
+class ImageAway(IncusError):
+    """Only members of the cluster that are offline have the image."""
+
+    hint = "`cluster.images_minimal_replica` says on how many members Incus keeps an image"
+
+
 class ProjectNotFound(IncusError):
     """No project has this name."""
 
@@ -101,7 +131,17 @@ class PoolNotFound(IncusError):
 
 
 class NameTaken(IncusError):
-    """An instance with this name exists already."""
+    """An instance, a volume or something else with this name exists already."""
+
+
+class VolumeNotFound(IncusError):
+    """No volume has this name."""
+
+    retryable = True
+
+
+class VolumeInUse(IncusError):
+    """An instance has the volume as a device."""
 
 
 class InstanceNotRunning(IncusError):
@@ -121,6 +161,15 @@ class VirtualMachinesUnsupported(IncusError):
     """This host cannot run virtual machines."""
 
     hint = "docs/vm.md says what a host needs; `incus info` lists its drivers"
+
+
+class InstanceRunning(IncusError):
+    """The guest runs, and has to be stopped for this.
+
+    A start that was asked for earlier may be carried out late, by a process that has died since.
+    """
+
+    retryable = True
 
 
 class InstanceFrozen(IncusError):
@@ -162,23 +211,94 @@ class NotPermitted(IncusError):
     hint = "be root, or a member of the group incus-admin (which is as good as root)"
 
 
+class ProjectForbidden(NotPermitted):
+    """Our certificate is for other projects of the host, or the project does not exist."""
+
+    hint = (
+        "there, `incus config trust list` shows certificates; `incus config trust edit` shows, and"
+        " changes, the projects of one"
+    )
+
+
+class RestrictedProject(IncusError):
+    """The project is restricted, and forbids something that the instance has."""
+
+    hint = "docs/hosts.md says what a restricted project must allow"
+
+
+class NotTrusted(NotPermitted):
+    """The host does not trust our certificate."""
+
+    hint = (
+        "have a token made there (`incus config trust add NAME --restricted --projects PROJECT`),"
+        " and give it to `pikaci host add`"
+    )
+
+
+class TokenRefused(NotTrusted):
+    """The host does not know the token: it was used already, has expired, or is of another host."""
+
+    hint = "a token can be used once; have another made there: `incus config trust add NAME`"
+
+
+class CertificateChanged(IncusError):
+    """The host has another certificate than when it was added: it was made anew, or is another."""
+
+    hint = (
+        "if it was made anew (`incus info` there shows its fingerprint), `pikaci host remove` the"
+        " host and add it again"
+    )
+
+
+class RemoteMissing(IncusError):
+    """The configuration of the incus command has no remote with this name."""
+
+    hint = "`pikaci host add` adds it"
+
+
 class AlreadyDone(IncusError):
     """The instance is already in the requested state."""
 
 
 _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     # First: some of these messages also contain "connection refused".
-    ("Failed to connect to cluster member", MemberOffline),
+    ("failed to verify certificate", CertificateChanged),
+    # A connection over TLS that was there and broke, whatever the reason ("no route to host" too).
+    (": read tcp", OutcomeUnknown),
+    (": write tcp", OutcomeUnknown),
     ("cluster member is offline", MemberOffline),
     ("The cluster member hosting", MemberOffline),
     ("Cluster member is evacuated", MemberOffline),
-    ("no known leader", MemberOffline),
+    # The member is not yet offline for the others.
+    ("Failed to connect to cluster member", ClusterSilent),
+    ("Missing event connection with target cluster member", ClusterSilent),
+    # There is no quorum.
+    ("no known leader", ClusterSilent),
+    ("no available cowsql leader", ClusterSilent),
+    # The client's first request, before it asks for anything: over a forwarded socket a daemon that
+    # is down takes the connection, and breaks it.
+    ('Get "http://unix.socket/1.0": ', DaemonUnreachable),
     ("The incus daemon doesn't appear to be started", DaemonUnreachable),
     ("connection refused", DaemonUnreachable),
     ("Server isn't ready yet", DaemonUnreachable),
     ("connect: no such file or directory", DaemonUnreachable),
     ("Daemon is shutting down", DaemonUnreachable),
+    # The way to a host over TLS: a name, a route, a firewall.
+    ("no such host", DaemonUnreachable),
+    ("Temporary failure in name resolution", DaemonUnreachable),
+    ("server misbehaving", DaemonUnreachable),
+    ("no route to host", DaemonUnreachable),
+    ("network is unreachable", DaemonUnreachable),
+    ("connect: connection timed out", DaemonUnreachable),
+    ("dial tcp", DaemonUnreachable),
+    ("TLS handshake timeout", DaemonUnreachable),
+    ("Unable to connect to", DaemonUnreachable),
     ("close 1006", OutcomeUnknown),
+    # A client that is so slow to connect that an exec gives up before it begins.
+    ("Only running operations can be connected", OutcomeUnknown),
+    ("Timed out waiting for websockets to connect", OutcomeUnknown),
+    # Of the daemon's own call to its cluster's database.
+    ("context deadline exceeded", OutcomeUnknown),
     ("connection reset by peer", OutcomeUnknown),
     ("unexpected EOF", OutcomeUnknown),
     (": EOF", OutcomeUnknown),
@@ -186,8 +306,14 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     ("Instance not found", InstanceNotFound),
     ("Project not found", ProjectNotFound),
     ("Storage pool not found", PoolNotFound),
+    ("Storage pool volume not found", VolumeNotFound),
+    ("Storage volume not found", VolumeNotFound),
+    ("storage volume is still in use", VolumeInUse),
+    ("olume is still in use by running instances", VolumeInUse),
     ("Image not found", ImageNotFound),
+    ("Image not available on any online member", ImageAway),
     ("UNIQUE constraint failed: instances.project_id", NameTaken),
+    ("UNIQUE constraint failed: index 'storage_volumes_unique", NameTaken),
     ("idmapping abilities are required", MappingUnsupported),
     ("contain an existing filesystem", LeftByEarlierDaemon),
     ("Storage pool directory", LeftByEarlierDaemon),
@@ -196,6 +322,8 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     ("already stopped", AlreadyDone),
     ("matching non-reusable operation has now succeeded", AlreadyDone),
     ("Instance is not running", InstanceNotRunning),
+    ("instance is currently running", InstanceRunning),
+    ("Instance is running", InstanceRunning),
     ("Instance is frozen", InstanceFrozen),
     ("VM agent isn't currently running", AgentAway),
     ("Failed to connect to the agent", AgentAway),
@@ -205,17 +333,32 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     ("No space left on device", PoolFull),
     ("Disk quota exceeded", PoolFull),
     ("disk quota exceeded", GuestDiskFull),
+    ("No matching certificate add operation found", TokenRefused),
+    ("Certificate fingerprint mismatch", CertificateChanged),
+    ("Missing TLS client certificate", NotTrusted),
+    ("Unauthenticated image queries", NotTrusted),
+    ("Client is already trusted", AlreadyDone),
+    ("Failed checking if instance creation allowed", RestrictedProject),
+    ("project doesn't allow cluster member targeting", RestrictedProject),
+    ("User does not have permission", ProjectForbidden),
+    ("Certificate is restricted", ProjectForbidden),
     ("don't have the needed permissions", NotPermitted),
     ("not authorized", NotPermitted),
     ("permission denied", NotPermitted),
 )
 
 
+# How Go's HTTP client tells that a request got no answer, whatever the reason: the connection was
+# closed while it still sent, or sat idle, or broke in the middle of a header.
+_REQUEST_BROKE = re.compile(r'(Get|Head|Post|Put|Patch|Delete) "https?://[^"]*": ')
+
 # Failures of the connection, not of the request.
-_TRANSPORT = (DaemonUnreachable, OutcomeUnknown, AgentAway)
+_TRANSPORT = (DaemonUnreachable, OutcomeUnknown, AgentAway, MemberOffline)
 
 
-def broken_off(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusError | None:
+def broken_off(
+    argv: Sequence[str], exit_code: int, stderr: bytes, *, on: str = ""
+) -> IncusError | None:
     """The error if the connection broke, None if the command itself ended.
 
     The client's exit code cannot tell: it is 1 for most broken connections and 255 for a VM whose
@@ -228,20 +371,25 @@ def broken_off(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusError
         last = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         if not issubclass(classify(f"Error: {last.removeprefix('Error: ')}"), _TRANSPORT):
             return None
-    error = failed_call(argv, exit_code, stderr)
+    error = failed_call(argv, exit_code, stderr, on=on)
     return error if isinstance(error, _TRANSPORT) else None
 
 
 def classify(stderr: str) -> type[IncusError]:
     """The type of a failure, from the client's error message."""
     message = stderr.rpartition("Error: ")[2]
+    if message.startswith(("read tcp", "write tcp")):
+        return OutcomeUnknown
+    if message.startswith('The remote "') and "doesn't exist" in message:
+        return RemoteMissing
     if message.startswith('Image "') and "not found" in message:
         return ImageNotFound
-    return next((kind for text, kind in _TEXTS if text in message), IncusError)
+    broken = OutcomeUnknown if _REQUEST_BROKE.match(message) else IncusError
+    return next((kind for text, kind in _TEXTS if text in message), broken)
 
 
-def failed_call(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusError:
-    """The error for a command with a non-zero exit code."""
+def failed_call(argv: Sequence[str], exit_code: int, stderr: bytes, *, on: str = "") -> IncusError:
+    """The error for a command with a non-zero exit code; `on` is the `Host.on` of its host."""
     text = stderr.decode("utf-8", "replace").strip()
     message = text.rpartition("Error: ")[2].strip() or f"exit code {exit_code}"
     if exit_code < 0:
@@ -250,7 +398,7 @@ def failed_call(argv: Sequence[str], exit_code: int, stderr: bytes) -> IncusErro
     else:
         kind = classify(text)
     return kind(
-        f"incus {verb(argv)} failed: {kind.says}{_clipped(message.splitlines()[0], MAX_BRIEF)}",
+        f"incus {verb(argv)}{on} failed: {kind.says}{_clipped(message.splitlines()[0], MAX_BRIEF)}",
         details=f"{pasted(argv)}\nexit code {exit_code}\n{_clipped(text, MAX_DETAILS)}",
         resolution=kind.hint,
     )

@@ -13,10 +13,20 @@ LIST_SECS = 60.0
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """An instance in the project, whoever created it."""
+    """An instance in the project, whoever created it, and the cluster's member that has it.
+
+    The configuration of one on a member that does not answer is not known, and empty here.
+    """
 
     name: str
     config: dict[str, str]
+    member: str = ""
+
+
+class _Listed(msgspec.Struct):
+    name: str
+    config: dict[str, str] | None = None
+    location: str = ""
 
 
 class _Status(msgspec.Struct):
@@ -25,9 +35,13 @@ class _Status(msgspec.Struct):
 
 async def list_instances(incus: Incus) -> list[Instance]:
     """All instances in the project, in one call."""
-    return await incus.query(
-        "/1.0/instances?recursion=1", list[Instance], deadline=Deadline(LIST_SECS)
+    listed = await incus.query(
+        "/1.0/instances?recursion=1", list[_Listed], deadline=Deadline(LIST_SECS)
     )
+    return [
+        Instance(one.name, one.config or {}, "" if one.location == "none" else one.location)
+        for one in listed
+    ]
 
 
 async def instance_status(

@@ -85,12 +85,17 @@ async def spawn_process(
     finally:
         if process.returncode is None:
             _kill_group(process.pid)
-        with trio.CancelScope(shield=True):
-            await process.wait()
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream is not None:
-                    await trio.aclose_forcefully(stream)
+            with trio.CancelScope(shield=True):
+                await process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            _close(stream)
     return Completed(tuple(argv), exit_code, b"", bytes(stderr))
+
+
+def _close(stream: object) -> None:
+    """Without a checkpoint each, of which a job would have dozens."""
+    if isinstance(stream, trio.lowlevel.FdStream):
+        stream.close()
 
 
 def _widen(process: trio.Process) -> None:
@@ -116,12 +121,13 @@ async def _feed(
     assert process.stdin is not None
     try:
         with scope:
-            async with process.stdin:
-                await process.stdin.send_all(data)
-                if feed is not None:
-                    await feed(process.stdin)
+            await process.stdin.send_all(data)
+            if feed is not None:
+                await feed(process.stdin)
     except trio.BrokenResourceError:
         pass  # it exited without reading everything: its exit code tells why
+    finally:
+        _close(process.stdin)
 
 
 async def _read_stdout(process: trio.Process, sink: Sink, at_once: int) -> None:

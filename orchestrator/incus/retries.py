@@ -80,10 +80,19 @@ async def stop_family(process: trio.Process) -> None:
     os.killpg(process.pid, signal.SIGKILL)
 
 
-async def finish_despite_cancel(call: Callable[[], Awaitable[_T]], *, secs: float) -> _T:
-    """Return or raise what `call` does; a cancellation stops it only after `secs` more."""
+async def finish_despite_cancel(
+    call: Callable[[], Awaitable[_T]],
+    *,
+    secs: float,
+    hurry: Callable[[], Awaitable[None]] = trio.sleep_forever,
+) -> _T:
+    """Return or raise what `call` does; a cancellation stops it only after `secs` more.
+
+    Or when `hurry` returns, which is called at the cancellation.
+    """
     done = trio.Event()
     shield = trio.CancelScope(shield=True)
+    hurrying = trio.CancelScope(shield=True)
     results: list[_T] = []
     errors: list[Exception] = []
 
@@ -94,6 +103,12 @@ async def finish_despite_cancel(call: Callable[[], Awaitable[_T]], *, secs: floa
             except Exception as error:
                 errors.append(error)
         done.set()
+        hurrying.cancel()
+
+    async def stop_sooner() -> None:
+        with hurrying:
+            await hurry()
+            shield.cancel()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
@@ -102,6 +117,7 @@ async def finish_despite_cancel(call: Callable[[], Awaitable[_T]], *, secs: floa
         finally:
             if not done.is_set():
                 shield.deadline = trio.current_time() + secs
+                nursery.start_soon(stop_sooner)
     if errors:
         raise errors[0]
     return results[0]

@@ -43,16 +43,31 @@ def detect(tree: Tree) -> Findings:
         found += [one for build in _BUILDS if (one := build(tree)) is not None][:1]
     if sum(bool(one.jobs) for one in found) > 1:
         found = [_prefixed(one) for one in found]
+    jobs = tuple(job for one in found for job in one.jobs)
+    mirrors = tree.host_has_mirrors and any("egress" in job.keys for job in jobs)
     notes = [note for one in found for note in one.notes]
     notes += [
         f"{file}: init does not know {what}" for file, what in _OTHERS.items() if file in tree
     ]
     return Findings(
         kind=" and ".join(one.kind for one in found if one.jobs),
-        jobs=tuple(job for one in found for job in one.jobs),
+        jobs=tuple(_with_mirrors(job) for job in jobs) if mirrors else jobs,
         notes=tuple(notes),
         git=any(one.git for one in found),
+        mirrors=mirrors,
     )
+
+
+def _with_mirrors(job: Job) -> Job:
+    """The job with `host_mirrors` if it reaches the outside: without egress it would be refused."""
+    if "egress" not in job.keys:
+        return job
+    keys: dict[str, Value] = {}
+    for key, value in job.keys.items():
+        keys[key] = value
+        if key == "egress":
+            keys["host_mirrors"] = True
+    return replace(job, keys=keys)
 
 
 def _prefixed(found: Findings) -> Findings:

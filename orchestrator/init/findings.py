@@ -22,16 +22,20 @@ class Findings:
     """`jobs` in the order in which they depend on each other.
 
     `kind` is what they are for ("Python"), `notes` what was not understood, a line each. `git` if
-    the jobs need the `.git` of the snapshot.
+    the jobs need the `.git` of the snapshot, `mirrors` if they get packages from where their host
+    gets them.
     """
 
     kind: str
     jobs: tuple[Job, ...] = ()
     notes: tuple[str, ...] = ()
     git: bool = False
+    mirrors: bool = False
 
 
 TOOLCHAIN, DEPS, TEST = "toolchain", "deps", "test"
+REPORT = "junit.xml"
+REPORT_PATH = f"/artifacts/{REPORT}"
 
 
 def toolchain(what: str, install: str) -> Job:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from orchestrator.init.findings import (
+    REPORT,
+    REPORT_PATH,
     TEST,
     TOOLCHAIN,
     Findings,
@@ -34,11 +36,16 @@ def cmake(tree: Tree) -> Findings | None:
     lines = ["cmake -S . -B /tmp/build", f"cmake --build /tmp/build --parallel {'$(nproc)'}"]
     notes = []
     keys: dict[str, Value] = {}
-    if _TESTS.search(text):
-        lines.append("ctest --test-dir /tmp/build --output-on-failure")
+    tested = bool(_TESTS.search(text))
+    if tested:
+        lines.append(
+            f"ctest --test-dir /tmp/build --output-on-failure --output-junit {REPORT_PATH}"
+        )
     else:
         notes.append("CMakeLists.txt: no tests were found in it, so the job only builds")
     keys["command"] = script(lines)
+    if tested:
+        keys["junit"] = [REPORT]
     if fetches := _FETCHES.search(text):
         keys["egress"] = ["*"]
         notes.append(f"CMakeLists.txt: {fetches[1]} may load from the network in every run")

@@ -6,6 +6,8 @@ import re
 
 from orchestrator.init.findings import (
     DEPS,
+    REPORT,
+    REPORT_PATH,
     TEST,
     TOOLCHAIN,
     Findings,
@@ -28,6 +30,11 @@ _LOCKS = {
     "npm-shrinkwrap.json": ("npm ci", ""),
     "package-lock.json": ("npm ci", ""),
 }
+# For people and for pikaci: naming one reporter turns the other one off.
+_REPORTERS = (
+    "--test-reporter=spec --test-reporter-destination=stdout \\\n"
+    f"    --test-reporter=junit --test-reporter-destination={REPORT_PATH}"
+)
 _NEEDED = ("dependencies", "devDependencies", "optionalDependencies", "peerDependencies")
 
 
@@ -48,7 +55,10 @@ def node(tree: Tree) -> Findings | None:
     script, comment = _script(tree, scripts, manager or "npm")
     notes = _notes(package, lock, script, has_deps)
     if script:
-        test |= {"command": script, "scratch": True}
+        test |= {"command": script}
+        if _REPORTERS in script:
+            test["junit"] = [REPORT]
+        test["scratch"] = True
         jobs.append(Job(TEST, comment, test))
     return Findings("Node.js", tuple(jobs) if script else (), tuple(notes))
 
@@ -80,9 +90,15 @@ def _script(tree: Tree, scripts: dict[str, object], manager: str) -> tuple[str, 
     """The command of the test job, and a comment for it; "" if there is nothing to run."""
     test = scripts.get("test")
     if isinstance(test, str) and _NO_TEST not in test:
-        return f"{manager} test", "The project's own script `test`, in a writable copy."
+        # npm hands on what follows `--`; other runners of tests have no reporter of their own.
+        reports = manager == "npm" and test.strip() == "node --test"
+        more = f" -- \\\n    {_REPORTERS}" if reports else ""
+        return f"{manager} test{more}", "The project's own script `test`, in a writable copy."
     if tree.matching("*.test.js", "*.test.mjs", "*.test.cjs", "test/*.js", "test/*.mjs"):
-        return "node --test", "The tests that Node.js finds: package.json has no script for them."
+        return (
+            f"node --test \\\n    {_REPORTERS}",
+            "The tests that Node.js finds: package.json has no script for them.",
+        )
     if isinstance(scripts.get("build"), str):
         return f"{manager} run build", "It builds; package.json has no script `test`."
     return "", ""

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from orchestrator.init.findings import (
     DEPS,
+    REPORT,
+    REPORT_PATH,
     TEST,
     TOOLCHAIN,
     Findings,
@@ -227,13 +229,17 @@ def _test(
     if build:
         lines.append(f"pip install -q --no-index --no-deps --no-build-isolation --target {SITE} .")
     if needs.has_tests:
-        lines.append(" ".join(["python -m pytest", *map(shlex.quote, needs.paths)]))
+        report = [f"--junitxml={REPORT_PATH}"] if needs.can_report else []
+        lines.append(" ".join(["python -m pytest", *report, *map(shlex.quote, needs.paths)]))
         first = "Installs the project as it is, offline, and runs its" if build else "Runs the"
         comment = f"{first} tests in a writable copy."
     else:
         lines.append("python -m compileall -q .")
         comment = "Every module compiles; no tests were found."
-    keys |= {"command": script(lines), "scratch": True}
+    keys["command"] = script(lines)
+    if needs.has_tests and needs.can_report:
+        keys["junit"] = [REPORT]
+    keys["scratch"] = True
     env: dict[str, str] = {}
     if pretend:
         env["SETUPTOOLS_SCM_PRETEND_VERSION"] = "0.0.0"  # there is no .git to ask

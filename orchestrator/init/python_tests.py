@@ -41,13 +41,15 @@ _FILES_FOR_DEVELOPERS = (
 )
 _TEST_FILES = ("test_*.py", "*/test_*.py", "*_test.py")
 _DIRECTORIES = ("tests", "test", "testing")
+_CONFIGURES_PYTEST = ("pyproject.toml", "pytest.ini", "setup.cfg", "tox.ini")
 
 
 @dataclass
 class TestNeeds:
     """Groups and extras of the project, lists of requirements, and requirements `literal`ly.
 
-    `paths` are the arguments for pytest. `names_pytest` if it is among all of that.
+    `paths` are the arguments for pytest. `names_pytest` if it is among all of that; `can_report` if
+    pytest's own report is not turned off.
     """
 
     __test__ = False  # pytest, this is no test
@@ -60,6 +62,7 @@ class TestNeeds:
     paths: list[str] = field(default_factory=list)
     has_tests: bool = False
     names_pytest: bool = False
+    can_report: bool = True
 
     def __bool__(self) -> bool:
         return bool(self.groups or self.extras or self.files or self.literal)
@@ -78,6 +81,7 @@ def test_needs(tree: Tree, pyproject: dict[str, Any]) -> TestNeeds:
     found.has_tests = bool(tree.matching(*_TEST_FILES))
     found.paths = _paths(tree, pyproject, tox)
     found.names_pytest = _names_pytest(tree, pyproject, found)
+    found.can_report = not any("no:junitxml" in tree.text(file) for file in _CONFIGURES_PYTEST)
     return found
 
 

@@ -35,11 +35,13 @@ class Tree:
     """`files` are the paths, relative to the workspace, with their text: "" if it was not read.
 
     Nobody vouches for the files: text that cannot be parsed counts as empty. `has_commit` if the
-    workspace is the root of a git repository with a commit.
+    workspace is the root of a git repository with a commit. `host_has_mirrors` if settings of this
+    host say where it gets packages from.
     """
 
     files: Mapping[str, str]
     has_commit: bool = False
+    host_has_mirrors: bool = False
 
     def __contains__(self, path: str) -> bool:
         return path in self.files

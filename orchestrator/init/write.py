@@ -22,6 +22,10 @@ _GIT = """\
 [snapshot]
 git = true
 """
+_MIRRORS = """\
+# host_mirrors: packages come from where the host has them from, as this one has settings for that.
+# On a host without such settings it changes nothing: docs/egress.md.
+"""
 _WIDTH = 100
 
 
@@ -30,6 +34,8 @@ def write(found: Findings) -> str:
     parts = [_HEAD.format(kind=_one_line(found.kind))]
     if found.git:
         parts.append(_GIT)
+    if found.mirrors:
+        parts.append(_MIRRORS)
     parts += [_job(job) for job in found.jobs]
     if found.notes:
         parts.append("\n".join(["# Not understood:", *(_comment(f"- {n}") for n in found.notes)]))

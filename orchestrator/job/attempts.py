@@ -12,11 +12,14 @@ from orchestrator.attempt.attempt import Attempt
 from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.attempt.lease import HeldLease
 from orchestrator.attempt.plan import Plan, PlanContext, instance_name, make_plan, nonce
-from orchestrator.job.context import Context
+from orchestrator.hosts import Members, Tree
+from orchestrator.incus.errors import DaemonUnreachable, IncusError, MemberOffline
+from orchestrator.job.context import Context, JobHost
 from orchestrator.job.outside import Outside
 from orchestrator.job.record import Record
 from orchestrator.journal import Lease
-from states.ending import Action, release_plan
+from states.ending import Action, Intent, release_plan
+from states.errors import PikaciError
 from states.events import ImageRef
 from states.lease import LeaseState, taken_over
 
@@ -26,6 +29,8 @@ class Attempts:
 
     `leases` are those that a dead process left open for the job. `begun` is the current attempt; it
     is None before its instance is requested, and after the lease of a taken-over one has ended.
+    `member` is the member of the cluster that has, or is to have, that instance; "" where Incus is
+    no cluster.
     """
 
     def __init__(
@@ -37,14 +42,25 @@ class Attempts:
         outside: Outside,
     ) -> None:
         self.begun: Attempt | None = None
+        self.member = record.job.member
         self._context = context
         self._record = record
         self._intent = intent
         self._outside = outside
-        self._incus = context.incus.observed(record.called)
+        self._left: set[str] = set()  # members that attempts were lost with
+        self._placed_at = trio.current_time()
         # By attempt: the current one, and earlier ones whose instance may still appear.
         self._leases: dict[int, HeldLease] = {}
         self._take_over(leases)
+
+    @property
+    def _there(self) -> JobHost:
+        # Not before it is asked for: a job with a choice has no host at first.
+        return self._context.at(self._record.job.host)
+
+    @property
+    def _members(self) -> Members | None:
+        return self._there.members
 
     @property
     def lease(self) -> HeldLease | None:
@@ -56,7 +72,7 @@ class Attempts:
         if self.begun is None:
             # Another process ended its lease; the next call will report that it is gone.
             job = self._record.job
-            self.begun = self._make(job.attempt, job.image, datetime.now(UTC))
+            self.begun = self._make(job.attempt, job.image, datetime.now(UTC), job.member)
         return self.begun
 
     async def has_ended(self) -> bool:
@@ -70,16 +86,43 @@ class Attempts:
 
     def plan_again(self) -> None:
         """Plan the current attempt anew, in its instance, with what is known of the outside now."""
+        job, plan = self._record.job, self.current().plan
+        self.begun = self._make(job.attempt, job.image, plan.lease_ends, plan.member)
+
+    async def place(self) -> None:
+        """Choose the `member` of the cluster for the current attempt.
+
+        Waits for one that takes guests. Raises `NoMember`, or an `IncusError`.
+        """
         job = self._record.job
-        self.begun = self._make(job.attempt, job.image, self.current().plan.lease_ends)
+        if self._members is None:
+            return
+        assert job.spec is not None
+        self.member = await self._members.place(
+            job.id,
+            avoid=self._left,
+            secs=job.spec.deadlines.daemon_secs,
+            say=self._record.warn,
+        )
+        self._placed_at = trio.current_time()
 
     def begin(self, image: ImageRef, lease_ends: datetime) -> tuple[Plan, HeldLease]:
         """Begin the current attempt: its plan, and the lease, which is to be opened."""
         number = self._record.job.attempt
-        self.begun = self._make(number, image, lease_ends)
+        self.begun = self._make(number, image, lease_ends, self.member)
         plan = self.begun.plan
         lease = self._leases[number] = self._make_lease(plan, LeaseState.INTENDED)
         return plan, lease
+
+    def trees(self) -> list[Tree]:
+        """What the guest of the next attempt will mount, as directories of this machine."""
+        job, context = self._record.job, self._context
+        outputs = [ref for ref in job.inputs.values() if not ref.fingerprint]
+        return [
+            context.snapshot_tree(job),
+            *map(context.output_tree, outputs),
+            *self._outside.trees,
+        ]
 
     async def let_go(self) -> None:
         """Delete the current attempt's instance, before another attempt begins.
@@ -93,6 +136,33 @@ class Attempts:
                 await lease.do(action, self._intent)
         # Not earlier: if this is cancelled, the job's end deletes the instance.
         self.begun = None
+        self.member = ""
+
+    async def why_lost(self, fault: PikaciError) -> str:
+        """Why the current attempt is lost with its member, in words; "" if that is well.
+
+        The fault may be anything that came of it: a guest that stopped, a call that got no answer.
+        """
+        member = self.member
+        if self._members is None or not member:
+            return ""
+        try:
+            await self._members.look()
+        except IncusError:
+            return ""  # it is the whole cluster
+        why = self._members.was_away(member, since=self._placed_at)
+        if not why and isinstance(fault, DaemonUnreachable | MemberOffline):
+            why = f"the member {member} of the cluster does not answer"
+        if why:
+            self._left.add(member)
+        return why
+
+    def leave(self) -> None:
+        """The job no longer uses its member's slot."""
+        if self._record.job.hosts:
+            return  # it never had a host
+        if self._members is not None:
+            self._members.leave(self._record.job.id)
 
     async def let_earlier_go(self) -> None:
         """Delete the instances of earlier attempts, as far as possible now."""
@@ -110,45 +180,60 @@ class Attempts:
         for row in leases:
             number = names[row.instance]
             current = number == job.attempt
-            attempt = self._make(number, job.image if current else None, row.deadline)
+            image = job.image if current else None
+            attempt = self._make(number, image, row.deadline, row.member)
+            if current and row.member and self._members is not None:
+                self.member = row.member  # the create call may not have been answered
+                self._members.resume(job.id, row.member)
             state = taken_over(made=row.made, kept=row.kept)
             self._leases[number] = self._make_lease(attempt.plan, state)
             if current:
                 self.begun = attempt
 
-    def _make(self, number: int, image: ImageRef | None, lease_ends: datetime) -> Attempt:
+    def _make(
+        self, number: int, image: ImageRef | None, lease_ends: datetime, member: str
+    ) -> Attempt:
         job, context = self._record.job, self._context
         assert job.snapshot is not None
         plan = make_plan(
             context.resolved(job),
             PlanContext(
-                host=context.host,
+                host=self._there.host,
                 owner=context.journal.owner,
                 run=job.run,
                 job=job.id,
                 name=job.name,
                 attempt=number,
-                snapshot=str(context.root.snapshots / job.snapshot.hash),
+                snapshot=self._there.trees.place(context.snapshot_tree(job)),
                 commit=job.snapshot.commit or "",
                 fingerprint=image.fingerprint if image else "",
                 lease_ends=lease_ends,
-                ids=context.ids,
+                ids=context.ids if self._there.host.is_local else None,
+                member=member,
                 **self._outside.of_plan,
             ),
         )
         return Attempt(
             plan,
             context.root.attempt_dir(job.id, number),
-            self._incus,
+            self._there.reaching(member).observed(self._record.called),
             nonce(context.journal.key, plan.instance),
+            self._there.neighbours,
         )
 
+    async def _hurry(self) -> None:
+        await self._intent.reaches(Intent.CANCEL_NOW, within_secs=float("inf"))
+        await trio.sleep(commands.HURRIED_SECS)
+
     def _make_lease(self, plan: Plan, state: LeaseState) -> HeldLease:
+        incus = self._there.reaching(plan.member).observed(self._record.called)
         return HeldLease(
             self._context.journal,
-            self._incus,
+            incus.hurried(self._hurry),
             job=self._record.job.id,
             instance=plan.instance,
+            host=self._record.job.host,
             delete=commands.delete(plan),
+            member=plan.member,
             state=state,
         )

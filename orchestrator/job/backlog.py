@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import trio
 
+from orchestrator.units import counted
 from states.errors import PikaciError
 
 
@@ -36,7 +37,8 @@ class Backlog:
             return
         if self._turn.locked() or not self._has(jobs):
             raise QueueFull(
-                f"the queue is full: {self._used} jobs are queued, and the limit is {self._limit}",
+                f"the queue is full: it has {counted(self._used, 'job')}, and the limit is"
+                f" {self._limit}",
                 resolution="submit again when some of them have started",
             )
         self._taken += jobs

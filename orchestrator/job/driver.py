@@ -14,7 +14,6 @@ import msgspec
 import trio
 
 from orchestrator.errors import cause_of
-from orchestrator.image.store import Images
 from orchestrator.job.arrivals import Arrivals
 from orchestrator.job.backlog import Backlog
 from orchestrator.job.context import Context
@@ -55,7 +54,6 @@ class Driver:
         context: Context,
         queue: Queue,
         backlog: Backlog,
-        images: Images,
         arrivals: Arrivals,
         reading: Reading,
     ) -> None:
@@ -65,7 +63,6 @@ class Driver:
         self._context = context
         self._queue = queue
         self._backlog = backlog
-        self._images = images
         self._arrivals = arrivals
         self._reading = reading
         self._nursery: trio.Nursery
@@ -87,9 +84,7 @@ class Driver:
 
     def begin(self, job: Job, *, leases: Sequence[Lease] = (), adopted: bool = False) -> None:
         """Drive the job to its end, from its current state. `JobTask` explains the options."""
-        task = JobTask(
-            self._context, job, self._images, self._queue, leases=leases, adopted=adopted
-        )
+        task = JobTask(self._context, job, self._queue, leases=leases, adopted=adopted)
         self.tasks[job.id] = task
         task.enqueue()
         self._nursery.start_soon(self._drive, task)

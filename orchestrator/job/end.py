@@ -12,12 +12,15 @@ from orchestrator.attempt.lease import HeldLease
 from orchestrator.job.attempts import Attempts
 from orchestrator.job.context import Context
 from orchestrator.job.record import Record
+from orchestrator.journal import KeptFull
 from states import events as ev
 from states.ending import Action, Intent, end_plan
 from states.lifecycle import State
 from states.outcome import Failure, FailureKind, Verdict
+from states.spec import keep_secs
 
 CANCELLED_RELEASE_SECS = 30.0
+_NEVER_STARTED = (State.SUBMITTED, State.ARTIFACTS_RESET)
 
 
 class JobEnd:
@@ -37,7 +40,8 @@ class JobEnd:
     ) -> None:
         self.reason = "interrupted"
         self.because = ""
-        self._keep_secs = context.keep_secs
+        self._context = context
+        self._may_keep = True
         self._record = record
         self._attempts = attempts
         self._intent = intent
@@ -58,7 +62,7 @@ class JobEnd:
                 self._state_before_cancel(),
                 lease.state if lease else None,
                 self._intent.value,
-                keep=self._keeps_guest(),
+                keep=self._keep_secs() is not None,
                 failed=failed | (lease.failed if lease else set()),
             )
             if action in (Action.DONE, Action.LEAVE):
@@ -80,8 +84,7 @@ class JobEnd:
                 await self._confirm()
             case Action.KEEP:
                 assert lease is not None
-                keep = timedelta(seconds=self._keep_secs or 0)
-                await lease.keep(datetime.now(UTC) + keep)
+                await self._keep(lease)
             case _:
                 assert lease is not None
                 cancelled = record.job.state in (State.CANCELLING, State.CANCELLED)
@@ -110,7 +113,24 @@ class JobEnd:
         job = self._record.job
         return job.phases[-2].state if job.state is State.CANCELLING else job.state
 
-    def _keeps_guest(self) -> bool:
+    async def _keep(self, lease: HeldLease) -> None:
+        secs = timedelta(seconds=self._keep_secs() or 0)
+        try:
+            await lease.keep(datetime.now(UTC) + secs)
+        except KeptFull as full:
+            self._may_keep = False
+            self._record.warn(f"its guest is not kept: {full.brief}; {full.resolution}")
+
+    def _keep_secs(self) -> float | None:
+        """How long to keep the guest of this job, which has ended; None for not at all."""
         job = self._record.job
-        failed = job.verdict not in (None, Verdict.PASSED) and not job.because
-        return self._keep_secs is not None and failed
+        if not self._may_keep or job.verdict in (None, Verdict.PASSED) or job.because:
+            return None
+        if job.phases[-2].state in _NEVER_STARTED:
+            return None  # nobody could enter it
+        if job.spec is None:
+            return None
+        secs = keep_secs(job.spec, self._context.keep_secs)
+        if job.verdict is Verdict.CANCELLED and secs is not None:
+            return self._context.keep_secs  # whoever asks for `keep` in a spec may be long gone
+        return secs

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from orchestrator.attempt.archive import Manifest, read_artifacts
+from orchestrator.units import counted
 from states import events as ev
+from states.events import OutputRef
 from states.job import Job
+from states.testcases import Case, CaseOutcome
+from states.usage import Usage
 
 if TYPE_CHECKING:
     from orchestrator.job.jobs import Jobs
@@ -196,6 +201,29 @@ class JobHandle:
                 await self._next(arrival)
                 await trio.sleep(GATHER_SECS)
 
+    async def artifacts(self) -> Manifest:
+        """What the current attempt has left: files in `directory`/artifacts, and what is missing.
+
+        Nothing, while nothing was collected. `PikaciError` if the list of them cannot be read.
+        """
+        directory = await self.fetch_directory()
+        return await self._jobs.reading.apart(lambda: read_artifacts(directory))
+
+    async def tests(self, *outcomes: CaseOutcome) -> list[Case]:
+        """The tests of the job's reports, in their order; with `outcomes` only those."""
+        found = await self._jobs.reading.journal(
+            lambda: self._jobs.journal.cases(self.id, outcomes=outcomes)
+        )
+        return [case for _, case in found]
+
+    async def usage(self) -> Usage | None:
+        """What the job used; None while that is not known, or if its guest does not say."""
+        return (await self.look()).usage
+
+    async def output(self) -> OutputRef | None:
+        """What the job left for other jobs, or reused; None if nothing, or not yet."""
+        return (await self.look()).output
+
     async def cancel(self, *, reason: str = "asked for", now: bool = False) -> None:
         """Cancel the job, and return when it is dead; `now` skips the grace period."""
         await self._jobs.cancel([self.id], reason=reason, now=now)
@@ -247,6 +275,9 @@ class RunHandle:
 
     id: str
     jobs: tuple[JobHandle, ...]
+
+    def __repr__(self) -> str:
+        return f"<RunHandle {self.id}, {counted(len(self.jobs), 'job')}>"
 
     async def wait(self) -> list[Job]:
         """Return the jobs when all have ended."""

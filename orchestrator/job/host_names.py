@@ -1,8 +1,8 @@
 """Checks that the images and networks which specs name exist, before anything is submitted.
 
-And that jobs with `egress` can have a way out: their images have a guest's end of it, and this host
-can go out. Images and networks can still be removed before a job begins: then the job ends by an
-infrastructure fault. When Incus cannot tell what there is, nothing is refused.
+And that images are not too old for what their jobs need of a guest, and that this host can go out
+for jobs with `egress`. Images and networks can still be removed before a job begins: then the job
+ends by an infrastructure fault. When Incus cannot tell what there is, nothing is refused.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from orchestrator.image.store import (
     Image,
     ImageMissing,
     Images,
-    NoGuestEnd,
+    ImageTooOld,
     WrongType,
+    check_age,
     choose_image,
     list_images,
-    needs_egress,
 )
 from orchestrator.incus import Deadline, Incus
-from orchestrator.incus.errors import DaemonUnreachable, IncusMissing
+from orchestrator.incus.errors import DaemonUnreachable, HostRefused, IncusMissing
 from states.errors import PikaciError, SpecError
+from states.events import ImageRef
 from states.mistakes import did_you_mean, raise_all
 from states.spec import InstanceType, JobSpec
 
@@ -39,48 +40,41 @@ class _Network(msgspec.Struct, frozen=True):
     managed: bool = False
 
 
-async def check_host_names(images: Images, specs: Mapping[str, JobSpec]) -> None:
+async def check_host_names(
+    images: Images, specs: Mapping[str, JobSpec], *, git: bool = False
+) -> None:
     """Raise `SpecError` for images and networks that do not exist, or not of the job's type.
 
-    Also for images and a host that give a job with `egress` no way out. One query for the images,
+    Also for images that are too old, and for a host that gives a job with `egress` no way out.
+    `git`: the jobs' snapshot has a `.git`. One query for the images,
     and one for the networks if there are any. What was found is in `images` then. Raises
-    `DaemonUnreachable` or `IncusMissing` when there is no Incus.
+    `DaemonUnreachable`, `HostRefused` or `IncusMissing` when there is no Incus.
     """
     raise_all(
         [
-            *await _wrong_images(images, specs),
+            *await _wrong_images(images, specs, git),
             *await _wrong_networks(images.incus, specs),
             *_wrong_proxy(specs),
         ]
     )
 
 
-async def _wrong_images(images: Images, specs: Mapping[str, JobSpec]) -> list[SpecError]:
-    wanted: dict[tuple[str, InstanceType], str] = {}
+async def _wrong_images(images: Images, specs: Mapping[str, JobSpec], git: bool) -> list[SpecError]:
+    wanted: dict[tuple[str, InstanceType], list[str]] = {}
     for name, spec in specs.items():
         if isinstance(spec.image, str):  # else another job of the run makes it
-            wanted.setdefault((spec.image, spec.instance_type), name)
-    leads_out: dict[tuple[str, InstanceType], str] = {}
-    for name, spec in specs.items():
-        if isinstance(spec.image, str) and spec.egress:
-            leads_out.setdefault((spec.image, spec.instance_type), name)
+            wanted.setdefault((spec.image, spec.instance_type), []).append(name)
     found: list[SpecError] = []
     listed: list[Image] | None = None  # once one is missing
-    for (alias, instance_type), job in wanted.items():
+    for (alias, instance_type), (job, *others) in wanted.items():
         try:
             if listed is None:
                 image = await images.find(alias, instance_type)
             else:
                 image = choose_image(images.incus, listed, alias, instance_type)
-            if (leading := leads_out.get((alias, instance_type))) is not None:
-                job = leading
-                needs_egress(image, specs[job])
-        except (DaemonUnreachable, IncusMissing):
+            found += _too_old(image, {name: specs[name] for name in (job, *others)}, git)
+        except (DaemonUnreachable, HostRefused, IncusMissing):
             raise
-        except NoGuestEnd as error:
-            found.append(
-                SpecError("egress", f"of the job {job}: {error}", allowed=error.resolution)
-            )
         except (ImageMissing, WrongType) as error:
             try:
                 listed = listed or await list_images(images.incus)
@@ -92,13 +86,29 @@ async def _wrong_images(images: Images, specs: Mapping[str, JobSpec]) -> list[Sp
     return found
 
 
+def _too_old(image: ImageRef, specs: Mapping[str, JobSpec], git: bool) -> Iterable[SpecError]:
+    """What jobs need that the image is too old for: each once, with the first job that needs it."""
+    found: dict[str, SpecError] = {}
+    for job, spec in specs.items():
+        try:
+            check_age(image, spec, git=git)
+        except ImageTooOld as error:
+            wrong = SpecError(
+                error.key, f"of the job {job}: {error.headline}", allowed=error.resolution
+            )
+            found.setdefault(error.key, wrong)
+    return found.values()
+
+
 def _wrong_image(error: PikaciError, job: str, listed: Iterable[Image]) -> SpecError:
     if isinstance(error, WrongType):
-        return SpecError("instance_type", f"of the job {job}: {error}", allowed=error.resolution)
+        return SpecError(
+            "instance_type", f"of the job {job}: {error.headline}", allowed=error.resolution
+        )
     there = sorted({alias.name for image in listed for alias in image.aliases})
     return SpecError(
         "image",
-        f"of the job {job}: {error}",
+        f"of the job {job}: {error.headline}",
         allowed=f"the alias or fingerprint of an image ({_listed(there)}); `pikaci image build`"
         " makes pikaci/dev and, with --alias, images of your own",
     )
@@ -111,7 +121,9 @@ def _wrong_proxy(specs: Mapping[str, JobSpec]) -> list[SpecError]:
     try:
         HostProxies(os.environ)
     except PikaciError as error:
-        return [SpecError("egress", f"of the job {job}: {error}", allowed=error.resolution)]
+        return [
+            SpecError("egress", f"of the job {job}: {error.headline}", allowed=error.resolution)
+        ]
     return []
 
 
@@ -126,7 +138,7 @@ async def _wrong_networks(incus: Incus, specs: Mapping[str, JobSpec]) -> list[Sp
         networks = await incus.query(
             "/1.0/networks?recursion=1", list[_Network], deadline=Deadline(LOOK_UP_SECS)
         )
-    except (DaemonUnreachable, IncusMissing):
+    except (DaemonUnreachable, HostRefused, IncusMissing):
         raise
     except PikaciError:
         return []

@@ -18,12 +18,12 @@ import msgspec
 import trio
 
 from orchestrator import units
-from orchestrator.attempt.plan import Host
-from orchestrator.incus import Deadline, Incus
+from orchestrator.incus import LOCAL, Deadline, Host, Incus
 from orchestrator.incus.errors import IncusError
 from orchestrator.job.submission import Judged
 from states.errors import SpecError
-from states.spec import CheckedSpec, JobSpec, size_in_bytes
+from states.rules import CheckedSpec
+from states.spec import JobSpec, size_in_bytes
 
 # After this time the size counts as unknown, and specs are not checked.
 ASK_SECS = 10.0
@@ -87,7 +87,7 @@ class HostSize(msgspec.Struct, frozen=True, kw_only=True):
     def _there(self, key: str) -> str:
         """What the host has of it, in words."""
         if key == "cpus":
-            processors = "1 processor" if self.cpus == 1 else f"{self.cpus} processors"
+            processors = units.counted(self.cpus or 0, "processor")
             return f"the host {self.host.remote} has {processors}"
         if key == "memory":
             return f"the host {self.host.remote} has {units.size(self.memory or 0)} of memory"
@@ -130,14 +130,16 @@ _DECODER = msgspec.json.Decoder(HostSize)
 
 
 class HostSizes:
-    """Caches the size of one process's host for some minutes.
+    """Caches the size of one host for some minutes.
 
     A file beside the client's configuration shares it with the user's other processes.
     """
 
     def __init__(self, incus: Incus, host: Host) -> None:
         self._incus = incus
-        self._file = incus.conf / "host-size.json"
+        # Hosts share the directory.
+        of_host = "" if host.name == LOCAL else f"-{host.name}"
+        self._file = incus.conf / f"host-size{of_host}.json"
         self._host = host
         self._known = HostSize(host=host)
         self._until = float("-inf")
@@ -148,6 +150,16 @@ class HostSizes:
 
         That is also the case for a cluster, whose members differ.
         """
+        if await self.hold(judged.checked):
+            return judged, {}
+        fitted, lowered = self._known.fit(judged.checked)
+        specs = {name: checked.spec for name, checked in fitted.items()}
+        return replace(
+            judged, request=replace(judged.request, specs=specs), checked=fitted
+        ), lowered
+
+    async def hold(self, specs: Mapping[str, CheckedSpec]) -> bool:
+        """Whether every spec fits unchanged, as far as the host's size is known."""
         async with self._lock:
             asked = False
             if self._until == float("-inf"):
@@ -155,17 +167,13 @@ class HostSizes:
             if trio.current_time() >= self._until:
                 asked = True
                 await self._ask()
-            if self._known.holds(judged.checked):
-                return judged, {}
+            if self._known.holds(specs):
+                return True
             if not asked:
                 await self._ask()
-            if not self._known.holds(judged.checked) and await self._is_cluster():
+            if not self._known.holds(specs) and await self._is_cluster():
                 self._known = HostSize(host=self._host)
-        fitted, lowered = self._known.fit(judged.checked)
-        specs = {name: checked.spec for name, checked in fitted.items()}
-        return replace(
-            judged, request=replace(judged.request, specs=specs), checked=fitted
-        ), lowered
+            return self._known.holds(specs)
 
     async def _ask(self) -> None:
         machine, pool = _Resources(), _PoolResources()
@@ -216,6 +224,7 @@ class HostSizes:
         """The answer; an empty one if the host does not answer, or forbids the query."""
         deadline = Deadline(ASK_SECS)
         try:
-            return await self._incus.query(path, kind, deadline=deadline, in_project=False)
+            # In the project: a certificate that is restricted to it may not ask outside.
+            return await self._incus.query(path, kind, deadline=deadline)
         except IncusError:
             return kind()

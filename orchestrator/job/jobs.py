@@ -66,8 +66,10 @@ class Jobs:
         return JobHandle(self, self.row(id).id)
 
     def run(self, id: str) -> RunHandle:
-        """A run. Blocks the loop."""
+        """A run, by its id or its number. Blocks the loop."""
         rows = self.journal.jobs(run=id)
+        if not rows and (run := self.journal.run_of_number(id)) is not None:
+            rows, id = self.journal.jobs(run=run), run
         if not rows:
             raise NotFound(f"there is no run {id!r}", resolution="`pikaci list` shows them")
         return self.handles(id, (row.id for row in rows))

@@ -7,6 +7,7 @@ local paths, and addresses that only this host reaches, are not handed on.
 from __future__ import annotations
 
 import configparser
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,8 +36,17 @@ class Mirrors:
     hosts: tuple[str, ...] = ()
 
 
-def host_mirrors(environment: Mapping[str, str], *, home: Path, root: Path = Path("/")) -> Mirrors:
-    """What this host's settings say. A file that cannot be read says nothing."""
+def host_mirrors(
+    environment: Mapping[str, str], *, home: Path | None = None, root: Path = Path("/")
+) -> Mirrors:
+    """What this host's settings say. A file that cannot be read says nothing.
+
+    `home` is the user's by default, if there is one.
+    """
+    if home is None:
+        # An account without one gets "~" back, which would be a directory of the workspace.
+        named = os.path.expanduser("~")
+        home = Path(named) if named.startswith("/") else Path("/nonexistent")
     variables = {
         **_pip(environment, home, root),
         **_npm(environment, home, root),

@@ -17,15 +17,17 @@ from orchestrator.image.derived import make_image
 from orchestrator.image.origin import Origin
 from orchestrator.image.smoke import BadImage
 from orchestrator.image.store import Image, ImageMissing, find_image
+from orchestrator.incus import Incus
 from orchestrator.incus.retries import retrying
 from orchestrator.job.context import Context
 from orchestrator.job.record import Record
 from orchestrator.outputs.fetch import fetch_tree
-from orchestrator.outputs.key import difference, key_parts, output_key, unkeyed
+from orchestrator.outputs.key import difference, key_parts, output_key
 from orchestrator.outputs.store import MAX_FILES, OutputRecord
 from orchestrator.outputs.tree import BadOutput
 from orchestrator.snapshot.content import digest
 from states.events import OutputRef
+from states.identity import unkeyed
 from states.job import Job
 from states.spec import IMAGE
 
@@ -39,8 +41,12 @@ class JobOutput:
     def __init__(self, context: Context, record: Record) -> None:
         self._context = context
         self._record = record
-        self._incus = context.incus.observed(record.called)
+        self._there = context.at(record.job.host)
+        self._incus = self._there.incus.observed(record.called)
         self._store = context.outputs
+
+    def _reaching(self, attempt: Attempt) -> Incus:
+        return self._there.reaching(attempt.plan.member).observed(self._record.called)
 
     @property
     def _job(self) -> Job:
@@ -106,7 +112,7 @@ class JobOutput:
             done = msgspec.structs.replace(record, fingerprint=image.fingerprint, size=image.size)
             directory = await trio.to_thread.run_sync(self._store.begin, job.run)
         else:
-            tree = await fetch_tree(self._incus, attempt.plan, self._store, run=job.run)
+            tree = await fetch_tree(self._reaching(attempt), attempt.plan, self._store, run=job.run)
             done = msgspec.structs.replace(record, size=tree.size, entries=tree.entries)
             directory = tree.directory
         await trio.to_thread.run_sync(self._store.publish, directory, done, job.run)
@@ -118,9 +124,11 @@ class JobOutput:
         origin = Origin(
             owner=self._context.journal.owner, key=record.key, job=job.id, name=job.name
         )
-        await trio.to_thread.run_sync(self._store.note_images)
+        await trio.to_thread.run_sync(self._store.note_images, job.host)
         try:
-            return await make_image(self._incus, attempt.plan, origin, minor=job.image.minor)
+            return await make_image(
+                self._reaching(attempt), attempt.plan, origin, minor=job.image.minor
+            )
         except BadImage as bad:
             raise BadOutput(bad.brief, details=bad.details, resolution=bad.resolution) from None
 
@@ -136,7 +144,7 @@ class JobOutput:
         for name, ref in inputs.items():
             # It has the same key, but what no key contains may have changed.
             if ref.at > record.at:
-                return f"the output of {name} was made anew"
+                return f"the output of {name} was rebuilt"
         if record.fingerprint:
             try:
                 # Not from the cache, which may have an image that was just deleted.

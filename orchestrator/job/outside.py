@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,8 @@ from orchestrator.attempt.outside import reaches_outside
 from orchestrator.attempt.way_out import WayOut
 from orchestrator.egress.host_proxy import HostProxies
 from orchestrator.egress.ledger import Entry
-from orchestrator.job.context import Context
+from orchestrator.hosts import Tree
+from orchestrator.job.context import Context, JobHost
 from orchestrator.job.mirrors import Mirrors, host_mirrors
 from orchestrator.job.record import Record
 from orchestrator.slow_files import look_up
@@ -22,6 +24,16 @@ from states.egress import authority
 from states.lifecycle import State
 
 MOST_NAMED = 3
+CERTIFICATES = "certificates"
+
+
+def certificates_tree(directory: Path) -> Tree:
+    """The directory as a tree; it changes when the authorities do, and so does the name."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if not path.name.startswith("."):
+            digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return Tree(f"{CERTIFICATES}-{digest.hexdigest()[:32]}", directory)
 
 
 class Outside:
@@ -33,7 +45,12 @@ class Outside:
         self._mirrors: Mirrors | None = None
         self._refused: dict[str, None] = {}
         # Until this process publishes them, rely on the one that made the guest.
-        self._certificates = str(context.root.certificates)
+        self._certificates: Tree | None = Tree(CERTIFICATES, context.root.certificates)
+
+    @property
+    def _there(self) -> JobHost:
+        # Not before it is asked for: a job with a choice has no host at first.
+        return self._context.at(self._record.job.host)
 
     @property
     def is_unknown(self) -> bool:
@@ -44,12 +61,19 @@ class Outside:
     @property
     def of_plan(self) -> dict[str, Any]:
         """The fields of a plan's context for it."""
-        mirrors = self._mirrors or Mirrors()
+        mirrors, there = self._mirrors or Mirrors(), self._certificates
         return {
-            "certificates": self._certificates,
+            "certificates": self._there.trees.place(there) if there else "",
             "mirrors": dict(mirrors.variables),
             "mirror_hosts": mirrors.hosts,
         }
+
+    @property
+    def trees(self) -> list[Tree]:
+        """What the guest mounts of it."""
+        spec = self._record.job.spec
+        assert spec is not None
+        return [self._certificates] if self._certificates and reaches_outside(spec) else []
 
     async def look(self) -> None:
         """Find out what the job gets of its host. Raises a `PikaciError` for wrong settings."""
@@ -59,13 +83,14 @@ class Outside:
             return
         directory = self._context.root.certificates
 
-        def look() -> tuple[Mirrors, str]:
+        def look() -> tuple[Mirrors, Tree | None]:
             if spec.egress:
                 HostProxies(os.environ)  # raises what would fail every connection
             mirrors = Mirrors()
             if spec.host_mirrors:
-                mirrors = host_mirrors(os.environ, home=Path.home())
-            return mirrors, certificates.publish(directory, os.environ, mirrors.sources)
+                mirrors = host_mirrors(os.environ)
+            published = certificates.publish(directory, os.environ, mirrors.sources)
+            return mirrors, certificates_tree(Path(published)) if published else None
 
         self._mirrors, self._certificates = await look_up("the host's settings", look)
 
@@ -94,7 +119,7 @@ class Outside:
         record = self._record
         way_out = WayOut(
             attempt.plan,
-            self._context.incus.observed(record.called),
+            self._there.reaching(attempt.plan.member).observed(record.called),
             f"jobs.{record.job.name}.egress",
             write=self._connected,
             gap=record.gap,

@@ -1,4 +1,4 @@
-"""Publishes the snapshot for a submission, while its images and networks are looked up."""
+"""Publishes the snapshot for a submission."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import trio
 
 from orchestrator.contract import contract
 from orchestrator.errors import UsageError, one_error
-from orchestrator.image.store import Images
-from orchestrator.job.host_names import check_host_names
 from orchestrator.job.submission import Request, real_path
 from orchestrator.slow_files import look_up
 from orchestrator.snapshot.index import read_index
@@ -32,12 +30,10 @@ class Publisher:
     def __init__(
         self,
         root: StateRoot,
-        images: Images,
         workspace: Path | None,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._root = root
-        self._images = images
         self._workspace = workspace
         self._on_progress = on_progress
         self._limiter = trio.CapacityLimiter(PUBLISHERS)
@@ -97,29 +93,17 @@ class Publisher:
             self._on_progress(progress)
 
     async def prepare(self, request: Request) -> Snapshot:
-        """Return the snapshot for the jobs of the request; errors are also `check_host_names`'s."""
+        """Return the snapshot for the jobs of the request."""
         if request.snapshot is not None:
-            await check_host_names(self._images, request.specs)
             if not await trio.to_thread.run_sync(request.snapshot.path.is_dir):
                 raise UsageError(
                     f"the snapshot {request.snapshot.hash[:12]} no longer exists",
                     resolution="publish the workspace again",
                 )
             return request.snapshot
-        results: list[Snapshot] = []
-        with one_error():
-            async with trio.open_nursery() as nursery:
-                # At the same time as the copying, which takes about as long.
-                nursery.start_soon(check_host_names, self._images, request.specs)
-                results.append(
-                    await self.publish(
-                        request.workspace,
-                        include=request.include,
-                        exclude=request.exclude,
-                        git=request.git,
-                    )
-                )
-        return results[0]
+        return await self.publish(
+            request.workspace, include=request.include, exclude=request.exclude, git=request.git
+        )
 
     async def parts(self, request: Request, whole: Snapshot) -> dict[tuple[str, ...], Snapshot]:
         """Publish the parts of the snapshot for jobs with `sources`; by these."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import trio
 
 from orchestrator.egress.frames import Hello
 from orchestrator.egress.ledger import Entry
-from orchestrator.incus import Call
+from orchestrator.incus import LOCAL, Call
 from orchestrator.journal import Journal
 from orchestrator.journal.stamp import boot_id, now
 from states import events as ev
@@ -43,6 +44,11 @@ class Record:
         await self._journal.append(*entries, cases=cases)
         self.job = job
 
+    def decide(self, host: str) -> None:
+        """A job that had a choice runs on this host; the journal has it with the next attempt."""
+        there = "" if host == LOCAL else host
+        self.job = msgspec.structs.replace(self.job, host=there, hosts=())
+
     def next(self) -> dict[str, Any]:
         """The common fields of the job's next event."""
         times = now()
@@ -68,16 +74,7 @@ class Record:
 
     def called(self, call: Call) -> None:
         """Note an incus command, for the trace."""
-        self._journal.note(
-            ev.Called(
-                **self.note(),
-                effect=call.effect,
-                argv=tuple(_clipped(word) for word in call.argv),
-                duration_ms=round(call.duration_secs * 1000, 3),
-                exit_code=call.exit_code,
-                error=call.error,
-            )
-        )
+        self._journal.note(call_note(self.job.id, call))
 
     def waited(self, what: ev.WaitFor, since: float, *, after: str = "") -> None:
         """Note what the job has waited for until now; `since` is a time of trio's clock."""
@@ -122,6 +119,20 @@ class Record:
     def warn(self, message: str) -> None:
         """Note something that people should know, but that is not a failure."""
         self._journal.note(ev.Warned(**self.note(), message=message))
+
+
+def call_note(job: str, call: Call) -> ev.Called:
+    """An incus command that has ended, as a note of a job's trace."""
+    return ev.Called(
+        v=2,
+        job=job,
+        **now(),
+        effect=call.effect,
+        argv=tuple(_clipped(word) for word in call.argv),
+        duration_ms=round(call.duration_secs * 1000, 3),
+        exit_code=call.exit_code,
+        error=call.error,
+    )
 
 
 def _clipped(word: str) -> str:

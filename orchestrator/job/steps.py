@@ -15,12 +15,14 @@ from orchestrator.attempt.attempt import reset_artifacts
 from orchestrator.attempt.evidence import NoResult
 from orchestrator.attempt.plan import Plan, lease_secs
 from orchestrator.attempt.result import GuestStatus
-from orchestrator.contract import contract
+from orchestrator.attempt.sources import naming_source
 from orchestrator.host_paths import directories
-from orchestrator.image.store import Images, needs_egress
+from orchestrator.image.store import check_age
 from orchestrator.incus import Stdin
+from orchestrator.incus.errors import NameTaken
+from orchestrator.incus.retries import retrying
 from orchestrator.job.attempts import Attempts
-from orchestrator.job.context import Context
+from orchestrator.job.context import Context, JobHost
 from orchestrator.job.image import job_image
 from orchestrator.job.output import JobOutput
 from orchestrator.job.outside import Outside
@@ -32,15 +34,22 @@ from states.errors import PikaciError, SpecError
 from states.events import OutputRef
 from states.lifecycle import State
 from states.outcome import Outcome
+from states.spec import keep_secs
 
 # A guest gets one of some thousand id maps. After this many taken ones, nearly all must be taken.
 MAX_SAME_IDS = 8
+# Nor may a job go on for ever with a daemon that ends in each of its creates.
+MAX_BROKEN_OFF = 3
 
 _OUTCOMES = {
     GuestStatus.PASSED: Outcome.PASSED,
     GuestStatus.FAILED: Outcome.FAILED,
     GuestStatus.TIMED_OUT: Outcome.TIMED_OUT,
 }
+
+
+class MountChanged(PikaciError):
+    """A directory is no longer the one that the job may mount."""
 
 
 class Steps:
@@ -54,7 +63,6 @@ class Steps:
         context: Context,
         record: Record,
         attempts: Attempts,
-        images: Images,
         outside: Outside,
         inputs: Callable[[], dict[str, OutputRef]],
         *,
@@ -63,11 +71,17 @@ class Steps:
         self._context = context
         self._record = record
         self._attempts = attempts
-        self._images = images
         self._outside = outside
         self._inputs = inputs
         self._adopted = adopted
         self._same_ids = 0
+        self._broken_off = 0
+        self._just_started = False  # the current attempt's guest, by this process
+
+    @property
+    def _there(self) -> JobHost:
+        # Not before it is asked for: a job with a choice has no host at first.
+        return self._context.at(self._record.job.host)
 
     async def next(self) -> None:
         """Perform the effect of the job's state, and record the event that follows.
@@ -80,7 +94,7 @@ class Steps:
             case State.ARTIFACTS_RESET if self._attempts.begun is None:
                 await self._create()
             case State.DEVICES_CONFIGURED if self._can_start():
-                await self._start()
+                await self._boot()
             case State.ARTIFACTS_RESET | State.DEVICES_CONFIGURED:
                 # The instance was left unfinished, or for so long that its guest would shut itself
                 # down too early. Delete it; the new attempt's instance has a new name.
@@ -102,14 +116,18 @@ class Steps:
                 self._context.journal.judge(self._record.job.id)
             except SpecError as error:
                 raise NoLongerAccepted(
-                    f"another version of pikaci accepted the job, this one refuses it: {error}",
+                    "another version of pikaci accepted the job, this one refuses it:"
+                    f" {error.headline}",
                     resolution=error.resolution or "change it, and submit it again",
                 ) from None
         directory = self._context.root.attempt_dir(self._record.job.id, self._record.job.attempt)
         await reset_artifacts(directory, secs=self._record.job.spec.deadlines.reset_secs)
         await self._record.emit(
             ev.ArtifactsReset(
-                **self._record.next(), artifacts=str(directory), inputs=self._inputs()
+                **self._record.next(),
+                artifacts=str(directory),
+                inputs=self._inputs(),
+                host=self._record.job.host,
             )
         )
 
@@ -120,31 +138,62 @@ class Steps:
             await self._record.emit(ev.Restarted(**self._record.next()))
             return
         resolved = self._context.resolved(self._record.job)
-        image = await job_image(self._images, self._record, resolved)
-        needs_egress(image, spec)
-        if commands.needs_directory(spec.output) and image.minor < 2:
-            raise PikaciError(
-                f"the image {image.alias} keeps guest contract {contract().version}.{image.minor};"
-                f" output = {spec.output!r} needs 1.2",
-                resolution="build the image anew, or use a directory below /artifacts",
-            )
-        if warning := self._images.lacks(image, self._record.job.run):
+        image = await job_image(self._there.images, self._record, resolved)
+        check_age(image, spec)
+        if warning := self._there.images.lacks(image, self._record.job.run):
             self._record.warn(warning)
         await self._outside.look()
-        keep_secs = self._context.keep_secs or 0
-        lease_ends = datetime.now(UTC) + timedelta(seconds=lease_secs(spec) + max(keep_secs, 0))
+        await self._attempts.place()
+        secs = lease_secs(spec) + max(keep_secs(spec, self._context.keep_secs) or 0, 0)
+        await self._deliver(secs)
+        lease_ends = datetime.now(UTC) + timedelta(seconds=secs)
         plan, lease = self._attempts.begin(image, lease_ends)
         await lease.open(lease_ends)
         document = commands.create_document(plan)
-        await lease.create(commands.create(plan, stdin=self._when_mounts_hold(document)))
+        try:
+            async with naming_source(plan):
+                await lease.create(commands.create(plan, stdin=self._when_mounts_hold(document)))
+        except NameTaken as taken:
+            # By an earlier try of this call, which the daemon's end broke off: perhaps in the
+            # middle of the guest's files. So it is never started.
+            self._broken_off += 1
+            if self._broken_off > MAX_BROKEN_OFF:
+                raise
+            await self._attempts.let_go()
+            reason = f"a launch of the instance was broken off: {taken.brief}"
+            await self._record.emit(ev.Restarted(**self._record.next(), reason=reason))
+            return
+        self._just_started = True
         await self._record.emit(
-            ev.DevicesConfigured(**self._record.next(), instance=lease.instance, image=image)
+            ev.DevicesConfigured(
+                **self._record.next(), instance=lease.instance, image=image, member=plan.member
+            )
         )
 
-    async def _start(self) -> None:
+    async def _deliver(self, secs: float) -> None:
+        """Bring what the guest will mount to its host, where it then stays for this long."""
+        spec = self._record.job.spec
+        assert spec is not None
+        there = self._there.trees.observed(self._record.called)
+        trees, member = self._attempts.trees(), self._attempts.member
+        deliver = partial(there.deliver, trees, lease_secs=secs, member=member)
+        await retrying(deliver, on=commands.AWAY_OR_UNKNOWN, secs=spec.deadlines.daemon_secs)
+
+    async def _boot(self) -> None:
         attempt = self._attempts.current()
-        # Only now does Incus mount what the instance was created with.
-        other = await attempt.start(stdin=self._when_mounts_hold(b""))
+        mounts_hold = self._when_mounts_hold(b"")
+        try:
+            if not self._just_started:
+                # Incus mounts anew what the instance was created with.
+                await attempt.start_again(stdin=mounts_hold)
+            self._just_started = False
+            # They may have become others while Incus made the guest and mounted them.
+            await mounts_hold()
+        except MountChanged:
+            # It must not be kept: who enters it would see what was mounted.
+            await self._attempts.let_go()
+            raise
+        other = await attempt.boot()
         for warning in attempt.warnings:
             self._record.warn(warning)
         if not other:
@@ -163,19 +212,20 @@ class Steps:
         await self._record.emit(ev.Restarted(**self._record.next(), reason=reason))
 
     def _when_mounts_hold(self, data: bytes) -> Stdin:
-        """These bytes, if the job may still mount its directories; `PikaciError` if not."""
+        """These bytes, if the job may still mount its directories; `MountChanged` if not."""
         spec = self._record.job.spec
         assert spec is not None
 
         async def stdin() -> bytes:
             if not directories(spec):
                 return data
-            check = partial(self._context.mount_rule.check_again, spec)
+            rule = self._context.mount_rule(self._there.host)
+            check = partial(rule.check_again, spec)
             try:
                 await look_up("a directory of the job", check)
             except SpecError as error:
                 brief = f"{error.key}: {error.brief}"
-                raise PikaciError(brief, resolution=error.resolution) from None
+                raise MountChanged(brief, resolution=error.resolution) from None
             return data
 
         return stdin
@@ -214,9 +264,13 @@ class Steps:
         await started()  # a result proves that the command started, even if its first line was lost
         warnings = (*attempt.warnings, *attempt.evidence.warnings)
         passed = result.status is GuestStatus.PASSED
+        reason = await attempt.evidence.find_reason(result)
         if passed and attempt.plan.output is not None:
             event: ev.AnyEvent = ev.Publishing(
-                **self._record.next(), warnings=warnings, tests=attempt.evidence.tests
+                **self._record.next(),
+                warnings=warnings,
+                tests=attempt.evidence.tests,
+                usage=result.usage,
             )
         else:
             event = ev.ResultCollected(
@@ -227,6 +281,8 @@ class Steps:
                 hint=result.hint or ("" if passed else self._outside.hint),
                 warnings=warnings,
                 tests=attempt.evidence.tests,
+                reason=reason,
+                usage=result.usage,
             )
         await self._record.emit(event, cases=attempt.evidence.cases)
 
@@ -250,6 +306,7 @@ class Steps:
                 warnings=record.job.warnings,
                 output=output,
                 tests=record.job.tests,
+                usage=record.job.usage,
             )
         )
 

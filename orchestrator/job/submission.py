@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from orchestrator.contract import contract
 from orchestrator.errors import KeyTaken, UsageError
 from orchestrator.host_paths import DIRECTORY_KEYS, directories
+from orchestrator.hosts import HERE, HostChoice
+from orchestrator.incus import LOCAL, Host
+from orchestrator.job.placing import Told, keep_images_together, keep_to_directories
 from orchestrator.journal.stamp import boot_id, now
 from orchestrator.snapshot.snapshot import Snapshot
 from states import events as ev
@@ -22,7 +26,10 @@ from states.graph import broken_references, needed
 from states.job import Job
 from states.mistakes import one_of, raise_all
 from states.outcome import Failure, FailureKind
-from states.spec import NAME_ALLOWED, NAME_PATTERN, CheckedSpec, JobSpec, Mount, check_form
+from states.rules import CheckedSpec, check_form
+from states.spec import NAME_ALLOWED, NAME_PATTERN, JobSpec, Mount
+
+MAX_KEY = 200  # characters of an idempotency key
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,10 @@ class Request:
     out. With `git`, the snapshot gets a `.git` made by pikaci. The outputs of the jobs `fresh` are
     made anew. With `fail_fast` the run stops at the first job that does not pass. `key` makes
     repeated requests one submission, "" for none. A given `snapshot` is used as it is; otherwise
-    the workspace is published. `asked` is a hash of the request, to detect a different request with
-    the same key; `as_sent` sets it.
+    the workspace is published. `hosts` are the names of the hosts for jobs that name none; by
+    default those of the orchestrator. `asked` is a hash of the request, to detect a different
+    request with the same key; `as_sent` sets it. A run that is `held` is cancelled by its service
+    when nobody is connected for it.
     """
 
     workspace: Path
@@ -47,22 +56,28 @@ class Request:
     snapshot: Snapshot | None = None
     asked: str = ""
     git: bool = False
+    hosts: tuple[str, ...] = ()
+    held: bool = False
 
 
 @dataclass(frozen=True)
 class Judged:
     """A request whose specs were checked. If one is refused, nothing runs.
 
-    If none is refused, the specs have the real paths of their host directories.
+    If none is refused, the specs have the real paths of their host directories. `hosts` are those
+    that each job may run on, at least one, in the order of preference; `told` says why others were
+    left out.
     """
 
     request: Request
     checked: Mapping[str, CheckedSpec]
     refused: Mapping[str, SpecError]
+    hosts: Mapping[str, tuple[Host, ...]] = field(default_factory=dict)
+    told: Told = field(default_factory=dict)
 
 
-def judge(request: Request) -> Judged:
-    """Check the specs of a request. Every submission goes through this.
+def judge(request: Request, choice: HostChoice = HERE) -> Judged:
+    """Check the specs of a request for jobs on these hosts. Every submission goes through this.
 
     Raises `UsageError` or `SpecError` for what a journal could not store even as rejected.
     """
@@ -70,9 +85,12 @@ def judge(request: Request) -> Judged:
     request = as_sent(request)
     checked: dict[str, CheckedSpec] = {}
     refused: dict[str, SpecError] = {}
+    hosts: dict[str, tuple[Host, ...]] = {}
+    told: Told = {}
     for name, spec in request.specs.items():
         try:
             checked[name] = CheckedSpec(spec)
+            hosts[name] = choice.of(spec)
         except SpecError as error:
             check_form(spec)
             refused[name] = error
@@ -83,9 +101,22 @@ def judge(request: Request) -> Judged:
             by_job.setdefault(name, []).append(wrong)
         refused = {name: one_of(errors) for name, errors in by_job.items()}
     if not refused:
-        checked = {name: _with_real_paths(spec) for name, spec in checked.items()}
+        told = keep_to_directories(request.specs, hosts)
+        refused = keep_images_together(request.specs, hosts, told)
+    if not refused:
+        checked = {
+            name: _with_real_paths(spec) if hosts[name][0].is_local else spec
+            for name, spec in checked.items()
+        }
         request = replace(request, specs={name: spec.spec for name, spec in checked.items()})
-    return Judged(request, checked, refused)
+    return Judged(request, checked, refused, hosts, told)
+
+
+def part_of(judged: Judged, names: Iterable[str]) -> Judged:
+    """The request with some of its jobs."""
+    checked = {name: judged.checked[name] for name in names}
+    specs = {name: one.spec for name, one in checked.items()}
+    return replace(judged, request=replace(judged.request, specs=specs), checked=checked)
 
 
 def with_output(specs: Mapping[str, JobSpec]) -> tuple[str, ...]:
@@ -99,7 +130,7 @@ def _check_fresh(request: Request) -> None:
         if name not in there:
             what = "has no `output`" if name in request.specs else "is not in this run"
             raise UsageError(
-                f"the job {name!r} has nothing to make fresh: it {what}",
+                f"the job {name!r} has nothing to rebuild: it {what}",
                 resolution=f"jobs with an output: {', '.join(there)}"
                 if there
                 else "no job of this run has an output",
@@ -182,7 +213,7 @@ def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
             failure=Failure(
                 kind=FailureKind.CONFIG,
                 phase="new",
-                message="\n".join(filter(None, (str(error), error.details))),
+                message="\n".join(filter(None, (error.headline, error.details))),
                 resolution=error.resolution,
             ),
             **now(),
@@ -193,9 +224,12 @@ def rejections(judged: Judged, run: str) -> list[ev.Rejected]:
 
 
 def submissions(
-    judged: Judged, run: str, snapshot: Snapshot, parts: Mapping[tuple[str, ...], Snapshot]
+    judged: Judged,
+    run: str,
+    snapshot: Snapshot,
+    parts: Mapping[tuple[str, ...], Snapshot],
 ) -> list[ev.Submitted]:
-    """The first events of the run's jobs, which run on `snapshot`, or on the part of it for them.
+    """The first events of the run's jobs, which see `snapshot`, or the part of it for them.
 
     `parts` are by the jobs' `sources`.
     """
@@ -205,7 +239,7 @@ def submissions(
     def seen(spec: JobSpec) -> ev.SnapshotRef:
         if spec.sources is not None:
             return ev.SnapshotRef(hash=parts[spec.sources].hash, whole=snapshot.hash)
-        return ev.SnapshotRef(hash=snapshot.hash, commit=snapshot.commit, dirty=snapshot.dirty)
+        return snapshot.ref
 
     return [
         ev.Submitted(
@@ -223,10 +257,18 @@ def submissions(
             contract=contract().version,
             key=request.key,
             asked=request.asked,
+            held=request.held,
+            **_place([host.name for host in judged.hosts[name]]),
             **now(),
         )
         for name, checked in judged.checked.items()
     ]
+
+
+def _place(hosts: Sequence[str]) -> dict[str, Any]:
+    if len(hosts) > 1:
+        return {"hosts": tuple(hosts)}
+    return {"host": "" if hosts[0] == LOCAL else hosts[0]}
 
 
 def as_sent(request: Request) -> Request:
@@ -235,10 +277,16 @@ def as_sent(request: Request) -> Request:
     if not request.key:
         return request
     asked = {field.name: getattr(request, field.name) for field in fields(request)}
-    del asked["key"], asked["asked"]
-    for added in ("exclude", "git", "fresh", "fail_fast"):
+    del asked["key"], asked["asked"], asked["held"]
+    for added in ("exclude", "git", "fresh", "fail_fast", "hosts"):
         if not asked[added]:
             del asked[added]  # so that requests hash as they did before there was such a key
+    if request.snapshot is not None:
+        # The same for what describes its commit: it is no part of the request. The other fields
+        # keep their order, which those of a dict would not.
+        seen = msgspec.to_builtins(request.snapshot, enc_hook=str)
+        del seen["subject"], seen["branch"]
+        asked["snapshot"] = msgspec.Raw(msgspec.json.encode(seen))
     encoded = msgspec.json.encode(asked, enc_hook=str, order="deterministic")
     return replace(request, asked=hashlib.sha256(encoded).hexdigest())
 

@@ -16,8 +16,7 @@ import trio
 from orchestrator.attempt.intents import IntentSwitch
 from orchestrator.attempt.secrets import SecretMissing
 from orchestrator.errors import cause_of, unforeseen
-from orchestrator.image.store import Images
-from orchestrator.incus.errors import IncusError
+from orchestrator.incus.errors import IncusError, MemberOffline
 from orchestrator.job.attempts import Attempts
 from orchestrator.job.context import Context
 from orchestrator.job.end import JobEnd
@@ -26,6 +25,7 @@ from orchestrator.job.preparation import Preparation
 from orchestrator.job.queue import Queue
 from orchestrator.job.record import Record
 from orchestrator.job.steps import Steps
+from orchestrator.job.taking import Taking
 from orchestrator.journal import JournalError, Lease, NotTheWriter
 from states import events as ev
 from states.ending import Intent
@@ -34,6 +34,12 @@ from states.job import Job
 from states.lifecycle import State
 
 MAX_RETRY_DELAY_SECS = 30.0
+# A job that makes its host crash must not do so on all of them. An attempt without its command does
+# no harm.
+MAX_LOSSES = 3
+MAX_LOST_ATTEMPTS = 20
+# Who starts many jobs lets other tasks run after each batch of this many.
+STARTED_AT_ONCE = 20
 
 _MAY_RETRY = (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED, State.INSTANCE_READY)
 
@@ -44,14 +50,14 @@ class JobTask:
     The job holds a slot of `queue` until it has ended; the cleanup of its guest needs none.
     `leases` are those that a dead process left open for it. An `adopted` job whose command cannot
     start, because this process lacks a secret, is left to a process that has it. `settled` is set
-    when the verdict is in the journal, or this process will not write it.
+    when the verdict is in the journal, or this process will not write it. `HostUnknown` if the
+    settings do not have the job's host, another `UsageError` if they are wrong.
     """
 
     def __init__(
         self,
         context: Context,
         job: Job,
-        images: Images,
         queue: Queue,
         *,
         leases: Sequence[Lease] = (),
@@ -63,19 +69,23 @@ class JobTask:
         self._record = Record(context.journal, job)
         self._queue = queue
         self._adopted = adopted
-        self._slot: AbstractAsyncContextManager[None] | None = None
+        self._slot: AbstractAsyncContextManager[str] | None = None
         outside = Outside(context, self._record)
         self._attempts = Attempts(context, self._record, self.intent, leases, outside)
-        self._preparation = Preparation(context, self._record, images)
+        self._preparation = Preparation(context, self._record)
         self._steps = Steps(
             context,
             self._record,
             self._attempts,
-            images,
             outside,
             lambda: self._preparation.inputs,
             adopted=adopted,
         )
+        self._taking: Taking | None = None
+        if job.hosts:
+            self._taking = Taking(context, self._record, lambda: self._preparation.inputs)
+        else:
+            context.at(job.host)
         self._end = JobEnd(context, self._record, self._attempts, self.intent, self.settled)
         self._scope = trio.CancelScope()
         self._fail_fast = context.fail_fast
@@ -104,6 +114,7 @@ class JobTask:
         self._slot = self._queue.slot(
             self.job,
             waited=lambda after: self._record.waited(ev.WaitFor.PLACE, since, after=after),
+            hosts=None if self._taking is None else self._taking.hosts,
         )
 
     def cancel(self, reason: str, *, now: bool = False) -> None:
@@ -141,12 +152,15 @@ class JobTask:
                         await self._fail_fast.look_back(self.job, self._stop)
                     if self._must_prepare:
                         await self._prepare(held)
-                    if not self.job.ended:
+                    while not self.job.ended:
                         if self._slot is None:
                             self._enqueue()
                         assert self._slot is not None
-                        async with self._slot:
-                            await self._live()
+                        async with self._slot as host:
+                            if await self._is_taken(host, held):
+                                await self._live()
+                                break
+                        self._slot = None
         except Exception as error:
             cause = cause_of(error)
             if isinstance(cause, JournalError | SecretMissing):
@@ -157,6 +171,22 @@ class JobTask:
             if ours:
                 with trio.CancelScope(shield=True):
                     await self._end.perform()
+            self._attempts.leave()
+
+    async def _is_taken(self, host: str, held: AsyncExitStack) -> bool:
+        """Whether the host takes the job; if the job ends meanwhile, that too."""
+        if self._taking is None:
+            return True
+        try:
+            if not await self._taking.take(host):
+                return False
+            if self._preparation.looks_for_output:
+                await self._preparation.find_output(held)
+        except JournalError:
+            raise
+        except PikaciError as fault:
+            await self._fail(fault)
+        return True
 
     async def _prepare(self, held: AsyncExitStack) -> None:
         self.is_preparing = True
@@ -178,8 +208,21 @@ class JobTask:
             except PikaciError as fault:
                 if self._adopted and isinstance(fault, SecretMissing):
                     raise
-                if not await self._retry(fault):
+                if not await self._lose(fault) and not await self._retry(fault):
                     await self._fail(fault)
+
+    async def _lose(self, fault: PikaciError) -> bool:
+        """Start another attempt, on another member, if the cluster has lost the attempt's."""
+        why = await self._attempts.why_lost(fault)
+        if not why or self.job.losses >= MAX_LOSSES or self.job.attempt >= MAX_LOST_ATTEMPTS:
+            return False
+        member = self._attempts.member
+        failure = self._record.failure(
+            PikaciError(why, details=fault.brief, resolution=MemberOffline.hint)
+        )
+        await self._attempts.let_go()
+        await self._record.emit(ev.Lost(**self._record.next(), failure=failure, member=member))
+        return True
 
     async def _retry(self, fault: PikaciError) -> bool:
         """Start another attempt, if the fault and the spec's `retries` allow it."""

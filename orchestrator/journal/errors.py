@@ -38,6 +38,10 @@ class NotTheWriter(JournalError):
     """Another process has moved the job, and drives it now."""
 
 
+class KeptFull(PikaciError):
+    """As many guests as may be are kept already, by all processes of the state root."""
+
+
 class JournalDamaged(JournalError):
     """The journal contains what pikaci did not write, or lacks what it wrote."""
 

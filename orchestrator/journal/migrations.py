@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import sqlite3
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 from orchestrator.journal.errors import JournalDamaged, JournalError, mapped_errors
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 10
 # Random values that SQL cannot make: name, bytes, and the version that added it.
 _DRAWN = (("owner", 8, 1), ("key", 32, 2))
 
@@ -43,14 +42,21 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
     """
     if version == SCHEMA_VERSION:
         return
+    # Here: most commands find the tables as they are, and start faster without these.
+    from importlib.resources import files
+
+    from orchestrator.journal.identities import note_identities
+
     for number in range(version + 1, SCHEMA_VERSION + 1):
         script = (files("orchestrator.journal") / "schema" / f"{number:04}.sql").read_text()
         for statement in _statements(script):
             connection.execute(statement)
+    if version < 9:
+        note_identities(connection)
     for name, size, since in _DRAWN:
         if version < since:
             connection.execute(
-                "INSERT INTO meta (key, value) VALUES (?, ?)", (name, secrets.token_hex(size))
+                "INSERT INTO meta (key, value) VALUES (?, ?)", (name, os.urandom(size).hex())
             )
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

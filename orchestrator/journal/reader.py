@@ -7,27 +7,31 @@ another, or for a write.
 from __future__ import annotations
 
 import functools
+import re
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from orchestrator.journal.case_rows import CASE_COLUMNS, case_of
 from orchestrator.journal.errors import JobUnreadable, JournalDamaged, reading
+from orchestrator.journal.history import HistoryQueries
 from orchestrator.journal.rows import COLUMNS, LONG_AGO, JobRow, Lease, job_row
 from states import events as ev
 from states import recorded
 from states.errors import EntryError, PikaciError
 from states.job import Job, Phase, fold
-from states.lifecycle import TABLE, State
+from states.lifecycle import TABLE, TERMINAL, State
 from states.outcome import Verdict
-from states.spec import CheckedSpec
 from states.testcases import Case, CaseOutcome
+
+if TYPE_CHECKING:
+    from states.rules import CheckedSpec
 
 _TYPES = ", ".join(f"'{trigger}'" for trigger, _, _ in TABLE)
 _LEADS_TO = " ".join(f"WHEN '{trigger}' THEN '{state}'" for trigger, _, state in TABLE)
@@ -40,19 +44,25 @@ _READABLE = (
     " WHERE job = ?1 AND seq IS NOT NULL AND iif(json_valid(CAST(body AS TEXT)),"
     f" json_extract(CAST(body AS TEXT), '$.type') IN ({_TYPES}), 0)"
 )
+_UNFINISHED = frozenset(State) - TERMINAL
+# The names of a session's runs begin with its own, and a `-` if they go on.
+_OF_SESSION = "(?1 IS NULL OR substr(run || '-', 1, length(?1) + 1) = ?1 || '-')"
 # Few of the many notes are warnings; the type comes first in every stored body.
 _EVENTS_AND_WARNINGS = (
-    "SELECT body, state, jobs.ended FROM entries LEFT JOIN jobs ON jobs.id = job WHERE job = ?"
+    "SELECT body, state, jobs.ended, identity, verdict FROM entries"
+    " LEFT JOIN jobs ON jobs.id = job WHERE job = ?"
     ' AND (seq IS NOT NULL OR substr(body, 1, 16) = CAST(\'{"type":"warned"\' AS BLOB))'
     " ORDER BY entries.id"
 )
 
 
+_NUMBER = re.compile("#?([0-9]{1,18})")  # SQLite's integers have more digits
+_needs = msgspec.json.Decoder(dict[str, str])
 # Idle connections kept for the next read; each holds up to three descriptors.
 MAX_IDLE = 4
 
 
-class JournalReader:
+class JournalReader(HistoryQueries):
     """Reads a journal, through connections from `connect`."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], path: Path) -> None:
@@ -91,21 +101,26 @@ class JournalReader:
         with self._reading() as connection:
             return connection.execute(statement, values).fetchall()
 
-    @functools.cached_property
+    @property
     def owner(self) -> str:
         """The random name of this state root, a tag on every instance that it creates."""
-        return self._meta("owner")
+        return self._named("owner")
 
-    @functools.cached_property
+    @property
     def key(self) -> str:
         """The secret that the nonces of attempts are derived from; it is in no trace."""
-        return self._meta("key")
+        return self._named("key")
 
-    def _meta(self, key: str) -> str:
-        rows = self._select("SELECT value FROM meta WHERE key = ?", (key,))
-        if not rows:
-            raise JournalDamaged(self._path, f"it has lost its {key}")
-        return str(rows[0][0])
+    def _named(self, name: str) -> str:
+        try:
+            return self.names[name]
+        except KeyError:
+            raise JournalDamaged(self._path, f"it has lost its {name}") from None
+
+    @functools.cached_property
+    def names(self) -> dict[str, str]:
+        """`owner` and `key`, as far as the journal has them. Read once, when it is opened."""
+        return dict(self._select("SELECT key, value FROM meta"))
 
     # One job, from its entries.
 
@@ -130,7 +145,7 @@ class JournalReader:
             raise self._unreadable(job, error) from None
 
     def job(self, job: str) -> Job:
-        """The job after all its events, with all warnings, including noted ones.
+        """The job after all its events, with all warnings, including noted ones, and its flake.
 
         `JobUnreadable` if its events cannot be read or do not fit together.
         """
@@ -138,19 +153,20 @@ class JournalReader:
         try:
             if not found:
                 raise EntryError("it has no events")
-            entries = [recorded.decode(body) for body, _, _ in found]
+            entries = [recorded.decode(body) for body, *_ in found]
             folded = fold(entry for entry in entries if isinstance(entry, ev.Event))
-            _, state, ended = found[-1]
+            _, state, ended, identity, verdict = found[-1]
             if (folded.id, folded.state, folded.ended) != (job, state, bool(ended)):
                 raise EntryError(f"its events lead to {folded.state}, but {state} was recorded")
         except PikaciError as error:
             raise self._unreadable(job, error) from None
         noted = [entry.message for entry in entries if isinstance(entry, ev.Warned)]
-        if not noted:
+        flake = self.flake(identity, verdict)
+        if not noted and flake is None:
             return folded
         # Without duplicates: upkeep repeats its warnings.
         warnings = tuple(dict.fromkeys((*folded.warnings, *noted)))
-        return msgspec.structs.replace(folded, warnings=warnings)
+        return msgspec.structs.replace(folded, warnings=warnings, flake=flake)
 
     def _unreadable(self, job: str, error: PikaciError) -> JobUnreadable:
         self.damaged.add(job)
@@ -210,6 +226,42 @@ class JournalReader:
         """A job by its id."""
         return next(iter(self._job_rows("WHERE id = ?", (job,))), None)
 
+    def rows(self, jobs: Sequence[str]) -> list[JobRow]:
+        """Jobs by their ids, the oldest first. Those that do not exist are left out."""
+        return self._job_rows("WHERE id IN (SELECT value FROM json_each(?))", (_list(jobs),))
+
+    def jobs_of_runs(self, runs: Sequence[str]) -> dict[str, list[str]]:
+        """The ids of the jobs of each run, in their order; no run without a job."""
+        found: dict[str, list[str]] = {}
+        for run, job in self._select(
+            "SELECT run, id FROM jobs WHERE run IN (SELECT value FROM json_each(?))"
+            " ORDER BY first_entry",
+            (_list(runs),),
+        ):
+            found.setdefault(run, []).append(job)
+        return found
+
+    def needs(self, run: str) -> dict[str, dict[str, str]]:
+        """What the jobs of a run need: by job, the ids of others by name. From their first events.
+
+        Those that need nothing, or whose event cannot be read, are left out.
+        """
+        rows = self._select(
+            "SELECT job, json_extract(text, '$.needs') FROM"
+            " (SELECT job, CAST(body AS TEXT) AS text FROM entries WHERE seq = 1"
+            " AND job IN (SELECT id FROM jobs WHERE run = ?)) WHERE json_valid(text)",
+            (run,),
+        )
+        found = {}
+        for job, text in rows:
+            try:
+                needed = _needs.decode(text or "{}")
+            except msgspec.MsgspecError:
+                continue  # whoever reads the job is told
+            if needed:
+                found[job] = needed
+        return found
+
     def first_failed(self, run: str) -> JobRow | None:
         """The job of a run that was the first to end without passing; skipped ones do not count."""
         rows = self._select(
@@ -227,6 +279,18 @@ class JournalReader:
         """The run that was submitted under a key."""
         return next((row.run for row in self._job_rows("WHERE key = ?", (key,))), None)
 
+    def run_of_number(self, word: str) -> str | None:
+        """The run whose number the word is: `#6`, or `6`. None for any other word."""
+        if (found := _NUMBER.fullmatch(word)) is None:
+            return None
+        rows = self._select("SELECT run FROM jobs WHERE number = ? LIMIT 1", (int(found[1]),))
+        return next((run for (run,) in rows), None)
+
+    def newest_number(self) -> int:
+        """The largest number of a run; 0 if there is none."""
+        ((number,),) = self._select("SELECT max(number) FROM jobs")
+        return number or 0
+
     def newest(
         self, *, limit: int, before: int | None = None, **wanted: str | None
     ) -> list[tuple[int, JobRow]]:
@@ -239,7 +303,10 @@ class JournalReader:
         }
         if before is not None:
             terms["first_entry < ?"] = before
-        where = f"WHERE {' AND '.join(terms)}" if terms else ""
+        # There is an index of the unfinished jobs, and nearly all of a large journal have ended.
+        unfinished = ["ended = 0"] if wanted.get("state") in _UNFINISHED else []
+        conditions = [*terms, *unfinished]
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         rows = self._select(
             f"SELECT {COLUMNS}, first_entry FROM jobs {where} ORDER BY first_entry DESC LIMIT ?",
             (*terms.values(), limit),
@@ -263,9 +330,9 @@ class JournalReader:
             runs.setdefault(row.run, []).append(row)
         return runs
 
-    def unfinished(self) -> list[JobRow]:
-        """The unfinished jobs, the oldest first."""
-        return self._job_rows("WHERE ended = 0", ())
+    def unfinished(self, *, session: str | None = None) -> list[JobRow]:
+        """The unfinished jobs, or those of a session's runs, the oldest first."""
+        return self._job_rows(f"WHERE ended = 0 AND {_OF_SESSION}", (session,))
 
     def unreadable(self, jobs: Iterable[str]) -> set[str]:
         """Those of the jobs whose events are damaged or of a newer pikaci, by a quick check.
@@ -278,7 +345,7 @@ class JournalReader:
         self.damaged |= found
         return found
 
-    def _job_rows(self, where: str, values: Sequence[str]) -> list[JobRow]:
+    def _job_rows(self, where: str, values: Sequence[str | None]) -> list[JobRow]:
         rows = self._select(f"SELECT {COLUMNS} FROM jobs {where} ORDER BY first_entry", values)
         return [job_row(row) for row in rows]
 
@@ -299,12 +366,16 @@ class JournalReader:
         )
         return [(row[-2], job_row(row[:-2]), _event(row[-1])) for row in rows]
 
+    def hosts(self) -> list[str]:
+        """The names of the hosts that instances were ever asked for on, "" for the local one."""
+        return [host for (host,) in self._select("SELECT DISTINCT host FROM leases ORDER BY host")]
+
     def had_lease(self, instance: str) -> bool:
         """Whether a lease of this instance was ever opened."""
         return bool(self._select("SELECT 1 FROM leases WHERE instance = ?", (instance,)))
 
-    def open_leases(self) -> list[Lease]:
-        """The open leases, the oldest first."""
+    def open_leases(self, *, session: str | None = None) -> list[Lease]:
+        """The open leases, or those of a session's runs, the oldest first."""
         with reading(self._path):
             return [
                 Lease(
@@ -315,13 +386,26 @@ class JournalReader:
                     datetime.fromisoformat(deadline),
                     bool(kept),
                     bool(made),
+                    host,
+                    member,
                 )
-                for instance, job, run, opened, deadline, kept, made in self._select(
-                    "SELECT instance, job, run, opened_at, deadline, kept, made"
+                for instance, job, run, opened, deadline, kept, made, host, member in self._select(
+                    "SELECT instance, job, run, opened_at, deadline, kept, made, leases.host,"
+                    " member"
                     " FROM leases JOIN jobs ON jobs.id = leases.job"
-                    " WHERE leases.ended = 0 ORDER BY opened_at"
+                    f" WHERE leases.ended = 0 AND {_OF_SESSION} ORDER BY opened_at",
+                    (session,),
                 )
             ]
+
+    def kept_leases(self) -> list[Lease]:
+        """The leases of guests kept for debugging whose time is not over, the oldest first."""
+        moment = datetime.now(UTC)
+        return [one for one in self.open_leases() if one.kept and one.deadline > moment]
+
+
+def _list(names: Sequence[str]) -> str:
+    return msgspec.json.encode(names).decode()
 
 
 def _event(body: bytes) -> ev.Event | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +17,7 @@ LONG_AGO = datetime.fromtimestamp(0, UTC)  # for a time missing in a damaged row
 # An event always leads to the same state.
 _LEADS_TO = {trigger: state for trigger, _, state in TABLE}
 _DESTINATIONS = {kind: _LEADS_TO[ev.tag(kind)] for kind in ev.EVENT_TYPES}
-_AGAIN = (ev.Retried, ev.Restarted)  # they begin another attempt
+_AGAIN = (ev.Retried, ev.Restarted, ev.Lost)  # they begin another attempt
 _STATES = {state.value: state for state in State}
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
 
@@ -26,7 +25,10 @@ _VERDICTS = {verdict.value: verdict for verdict in Verdict}
 class JobRow(msgspec.Struct, frozen=True, gc=False):
     """A job in a list, from columns that every event keeps up to date.
 
-    `message` says why the job did not pass. `snapshot`, `commit` and `dirty` describe its tree.
+    `message` says why the job did not pass. `host` is the name of its host, "" for the local one.
+    `identity` is the hash of what its command ran with, None if there was no result. `snapshot`,
+    `commit` and `dirty` describe its tree, `subject` and `branch` the commit. `number` is that of
+    its run. `because` is the job that did not pass, if this one was skipped or cancelled for that.
     Times are ISO 8601, None if there is none, or if a damaged row lacks it.
     """
 
@@ -45,6 +47,12 @@ class JobRow(msgspec.Struct, frozen=True, gc=False):
     commit: str | None
     dirty: bool
     message: str
+    host: str
+    identity: str | None
+    number: int = 0
+    subject: str = ""
+    branch: str = ""
+    because: str = ""
 
     @property
     def submitted(self) -> datetime | None:
@@ -62,11 +70,11 @@ class JobRow(msgspec.Struct, frozen=True, gc=False):
         return _moment(self.moved_at)
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """An instance of ours that may exist, until Incus says that it does not.
 
-    `made`: the create call was answered. `kept`: it is kept for debugging.
+    `made`: the create call was answered. `kept`: it is kept for debugging. `host` is the name of
+    its host, "" for the local one; `member` the member of the host's cluster, "" if it is none.
     """
 
     instance: str
@@ -76,18 +84,21 @@ class Lease:
     deadline: datetime
     kept: bool
     made: bool
+    host: str = ""
+    member: str = ""
 
 
 COLUMNS = (
     "jobs.id, run, name, ended, state, verdict, attempt, submitted_at, begun_at, moved_at,"
-    " workspace, snapshot, revision, dirty, message"
+    " workspace, snapshot, revision, dirty, message, jobs.host, identity, number, subject, branch,"
+    " because"
 )
 
 
 def job_row(values: tuple[Any, ...]) -> JobRow:
     """A row from the values of `COLUMNS`."""
     id, run, name, ended, state, verdict, attempt, submitted, begun, moved = values[:10]
-    workspace, snapshot, commit, dirty, message = values[10:]
+    workspace, snapshot, commit, dirty, message, host, identity = values[10:17]
     return JobRow(
         id,
         run,
@@ -104,6 +115,9 @@ def job_row(values: tuple[Any, ...]) -> JobRow:
         commit,
         dirty == 1,
         message,
+        host,
+        identity,
+        *values[17:],
     )
 
 
@@ -115,25 +129,29 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def first_values(entry: ev.Submitted | ev.Rejected, number: int | None) -> tuple[Any, ...]:
-    """The values of a new row, for `INSERT_JOB`; `number` is that of its first entry."""
+def first_values(
+    entry: ev.Submitted | ev.Rejected, first_entry: int | None, number: int
+) -> tuple[Any, ...]:
+    """The values of a new row, for `INSERT_JOB`; `number` is that of its run."""
     key: str | None = None
-    tree: tuple[Any, ...] = (None, None, None)
+    tree: tuple[Any, ...] = (None, None, None, "", "")
     if isinstance(entry, ev.Submitted):
         key = entry.key or None
-        tree = (entry.snapshot.hash, entry.snapshot.commit, entry.snapshot.dirty)
+        seen = entry.snapshot
+        tree = (seen.hash, seen.commit, seen.dirty, seen.subject, seen.branch)
     attempt = int(isinstance(entry, ev.Submitted))
+    host = entry.host if isinstance(entry, ev.Submitted) else ""
     state, verdict, ended, at, message = _moved(entry)
     return (
-        *(entry.job, entry.run, entry.name, number, key, state, verdict, ended, attempt),
-        *(at, at, entry.workspace, *tree, message),
+        *(entry.job, entry.run, entry.name, first_entry, key, state, verdict, ended, attempt),
+        *(at, at, entry.workspace, *tree, message, host, number),
     )
 
 
 INSERT_JOB = (
     "INSERT INTO jobs (id, run, name, first_entry, key, state, verdict, ended, attempt,"
-    " submitted_at, moved_at, workspace, snapshot, revision, dirty, message)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " submitted_at, moved_at, workspace, snapshot, revision, dirty, subject, branch, message, host,"
+    " number) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -141,12 +159,15 @@ def next_values(entry: ev.Event) -> tuple[Any, ...]:
     """The values that an event changes in its job's row, for `MOVE_JOB`."""
     moved = _moved(entry)
     begun = moved[3] if isinstance(entry, ev.ArtifactsReset) else None
-    return (*moved, type(entry) in _AGAIN, begun, entry.job)
+    host = entry.host if isinstance(entry, ev.ArtifactsReset) else None
+    because = entry.because if isinstance(entry, ev.Skipped | ev.CancelRequested) else None
+    return (*moved, type(entry) in _AGAIN, begun, host, because, entry.job)
 
 
 MOVE_JOB = (
     "UPDATE jobs SET state = ?, verdict = ?, ended = ?, moved_at = ?, message = ?,"
-    " attempt = attempt + ?, begun_at = coalesce(begun_at, ?) WHERE id = ?"
+    " attempt = attempt + ?, begun_at = coalesce(begun_at, ?), host = coalesce(?, host),"
+    " because = coalesce(?, because) WHERE id = ?"
 )
 
 

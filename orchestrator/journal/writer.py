@@ -7,6 +7,7 @@ during a commit share the next one.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +18,12 @@ import msgspec
 import trio
 
 from orchestrator.journal.case_rows import INSERT_CASE, case_values
-from orchestrator.journal.errors import NotTheWriter, mapped_errors
+from orchestrator.journal.errors import KeptFull, NotTheWriter, mapped_errors
 from orchestrator.journal.file import transaction
+from orchestrator.journal.identities import note_identity
 from orchestrator.journal.rows import INSERT_JOB, MOVE_JOB, first_values, next_values
 from states import events as ev
-from states.errors import WritableWorkspace
+from states.errors import PikaciError, WritableWorkspace
 from states.job import verdict_of
 from states.testcases import Case
 
@@ -29,6 +31,18 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(ev.Written)
 _FIRST = (ev.Submitted, ev.Rejected)
 _OF_LEASES = (ev.LeaseOpened, ev.LeaseKept, ev.LeaseEnded)
+FORGOTTEN_AT_ONCE = 500
+# Guests that a state root keeps at once; each has its memory and its disk.
+MAX_KEPT = 10
+# SQLite's busy handler sleeps up to 0.1 s: a shorter pause could pass unnoticed.
+BUSY_POLL_SECS = 0.11
+# No index leads to the leases of a job, so one statement deletes those of many.
+_OF_JOBS = (
+    "entries WHERE job",
+    "tests WHERE job",
+    "leases WHERE ended = 1 AND job",
+    "jobs WHERE id",
+)
 
 
 @dataclass
@@ -100,7 +114,8 @@ class JournalWriter:
 
         So are then the test `cases` of the job of the entries, instead of any that it had.
         Raises `NotTheWriter` if another process has written an event with the same number, and
-        `JournalUnwritable` if nothing can be written; then none of the entries is stored. Shielded
+        `JournalUnwritable` if nothing can be written, `KeptFull` for a `LeaseKept` when `MAX_KEPT`
+        other guests are kept; then none of the entries is stored. Shielded
         from cancellation, so that the outcome is always known. If an interrupt breaks off a write
         that several calls share, each call writes its own entries again.
         """
@@ -150,9 +165,9 @@ class JournalWriter:
             else:
                 part.error = error
 
-    def _insert_part(self, part: _Part) -> NotTheWriter | None:
+    def _insert_part(self, part: _Part) -> PikaciError | None:
         self._connection.execute("SAVEPOINT part")
-        error = None
+        error: PikaciError | None = None
         try:
             for entry, body in zip(part.entries, part.bodies, strict=True):
                 self._insert(entry, body)
@@ -165,6 +180,9 @@ class JournalWriter:
                 f"{self._path}: another process has moved the job {entry.job}",
                 resolution="`pikaci status` shows its state",
             )
+        except KeptFull as full:
+            self._connection.execute("ROLLBACK TO part")
+            error = full
         self._connection.execute("RELEASE part")
         return error
 
@@ -184,27 +202,63 @@ class JournalWriter:
             if isinstance(event, ev.DevicesConfigured):
                 made = "UPDATE leases SET made = 1 WHERE instance = ?"
                 self._connection.execute(made, (event.instance,))
+            elif isinstance(event, ev.ResultCollected):
+                note_identity(self._connection, event.job)
             return
         key = event.key if isinstance(event, ev.Submitted) else ""
         if key and self._run_of(key) not in (None, event.run):
             raise sqlite3.IntegrityError(f"{key} is the key of another run")
-        self._connection.execute(INSERT_JOB, first_values(event, number))
+        self._connection.execute(
+            INSERT_JOB, first_values(event, number, self._number_of(event.run))
+        )
+
+    def _number_of(self, run: str) -> int:
+        """The number of a run: the one that it has, or the next."""
+        execute = self._connection.execute
+        known = execute("SELECT number FROM jobs WHERE run = ? LIMIT 1", (run,)).fetchone()
+        if known is not None:
+            return int(known[0])
+        # `meta` knows the numbers of runs that `pikaci gc` has deleted too.
+        (last,) = execute(
+            "SELECT max(coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'runs'), 0),"
+            " coalesce((SELECT max(number) FROM jobs), 0))"
+        ).fetchone()
+        execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('runs', ?)", (str(last + 1),))
+        return int(last) + 1
 
     def _change_lease(self, note: ev.LeaseOpened | ev.LeaseKept | ev.LeaseEnded) -> None:
         execute = self._connection.execute
         match note:
             case ev.LeaseOpened():
                 execute(
-                    "INSERT INTO leases (instance, job, opened_at, deadline) VALUES (?, ?, ?, ?)",
-                    (note.instance, note.job, note.at.isoformat(), note.deadline.isoformat()),
+                    "INSERT INTO leases (instance, job, host, member, opened_at, deadline)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        *(note.instance, note.job, note.host, note.member),
+                        *(note.at.isoformat(), note.deadline.isoformat()),
+                    ),
                 )
             case ev.LeaseKept():
+                self._check_room(note)
                 execute(
                     "UPDATE leases SET kept = 1, deadline = ? WHERE instance = ?",
                     (note.deadline.isoformat(), note.instance),
                 )
             case ev.LeaseEnded():
                 execute("UPDATE leases SET ended = 1 WHERE instance = ?", (note.instance,))
+
+    def _check_room(self, note: ev.LeaseKept) -> None:
+        # In the transaction that keeps it: jobs of any process that end together must not all take
+        # the last place.
+        (others,) = self._connection.execute(
+            "SELECT count(*) FROM leases"
+            " WHERE ended = 0 AND kept = 1 AND deadline > ? AND instance != ?",
+            (note.at.isoformat(), note.instance),
+        ).fetchone()
+        if others >= MAX_KEPT:
+            raise KeptFull(
+                f"{others} guests are kept, the most", resolution="`pikaci release` makes room"
+            )
 
     def _insert_cases(self, job: str, cases: Sequence[Case]) -> None:
         self._connection.execute("DELETE FROM tests WHERE job = ?", (job,))
@@ -216,10 +270,15 @@ class JournalWriter:
         return None if found is None else str(found[0])
 
     def forget(self, jobs: Sequence[str]) -> None:
-        """Delete ended jobs and all their entries (`pikaci gc`)."""
-        with mapped_errors(self._path), transaction(self._connection):
-            for job in jobs:
-                self._connection.execute("DELETE FROM entries WHERE job = ?", (job,))
-                self._connection.execute("DELETE FROM tests WHERE job = ?", (job,))
-                self._connection.execute("DELETE FROM leases WHERE job = ? AND ended = 1", (job,))
-                self._connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
+        """Delete ended jobs and all their entries (`pikaci gc`).
+
+        Some hundreds at a time, with pauses in which other processes can write.
+        """
+        for start in range(0, len(jobs), FORGOTTEN_AT_ONCE):
+            if start:
+                time.sleep(BUSY_POLL_SECS)
+            some = _encoder.encode(jobs[start : start + FORGOTTEN_AT_ONCE]).decode()
+            with mapped_errors(self._path), transaction(self._connection):
+                for where in _OF_JOBS:
+                    statement = f"DELETE FROM {where} IN (SELECT value FROM json_each(?))"
+                    self._connection.execute(statement, (some,))

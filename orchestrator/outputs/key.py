@@ -81,19 +81,6 @@ def output_key(parts: Mapping[str, str]) -> str:
     return _hash(dict(parts))
 
 
-def unkeyed(spec: JobSpec) -> tuple[str, ...]:
-    """What the job can use that its key does not contain, by the keys of the spec."""
-    found = ["egress"] if spec.egress else []
-    if spec.network != "none":
-        found.append("network")
-    for key in ("workspace_deps", "workspace_build", "nix_store"):
-        if isinstance(getattr(spec, key), str):
-            found.append(key)
-    if any(isinstance(mount.source, str) for mount in spec.mounts):
-        found.append("mounts")
-    return tuple(found)
-
-
 def difference(
     before: Mapping[str, str],
     now: Mapping[str, str],

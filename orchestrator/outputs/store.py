@@ -7,6 +7,7 @@ is kept as long as one of those runs is.
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from contextlib import suppress
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import msgspec
 
-from orchestrator.slow_files import sync_file_system
+from orchestrator.incus import LOCAL
+from orchestrator.syncfs import sync_file_system
 from states.events import OutputRef
 
 NEW = ".new-"
-_IMAGES = ".images"  # there since the first image was made
+_IMAGES = ".images"  # there while Incus may have an image of ours
 RECORD, TREE, USED = "output.json", "tree", "used"
 MAX_FILES = 2000  # of the workspace, that a record lists
 
@@ -111,14 +113,39 @@ class OutputStore:
             return {path.name: path.stat().st_mtime for path in used.iterdir()}
         return {}
 
-    def note_images(self) -> None:
-        """Note that there may be images in Incus from now on, which only a daemon can delete."""
+    def note_images(self, host: str = "") -> None:
+        """Note that there may be images on a host from now on; "" is the local one."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        (self.directory / _IMAGES).touch()
+        with (self.directory / _IMAGES).open("a+") as noted:
+            noted.seek(0)
+            if (host or LOCAL) not in noted.read().splitlines():
+                noted.write(f"{host or LOCAL}\n")
+        os.utime(self.directory / _IMAGES)
 
-    def has_images(self) -> bool:
-        """Whether an image was ever made, even if none became an output."""
-        return (self.directory / _IMAGES).exists()
+    def images_noted(self) -> int | None:
+        """When that was last noted, in nanoseconds; None if there are no images."""
+        try:
+            return (self.directory / _IMAGES).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    def hosts_of_images(self) -> list[str]:
+        """The names of the hosts that may have images of this state root."""
+        try:
+            named = (self.directory / _IMAGES).read_text().split()
+        except FileNotFoundError:
+            return []
+        return sorted(set(named)) or [LOCAL]  # older versions noted no name
+
+    def note_no_images(self, host: str = "") -> None:
+        """Note that a host has no image of this state root; others may have some."""
+        left = [name for name in self.hosts_of_images() if name != (host or LOCAL)]
+        if not left:
+            (self.directory / _IMAGES).unlink(missing_ok=True)
+            return
+        new = self.directory / f"{_IMAGES}{NEW}"
+        new.write_text("".join(f"{name}\n" for name in left))
+        new.replace(self.directory / _IMAGES)
 
     def begin(self, run: str) -> Path:
         """A new directory for an output that a job of this run makes, with an empty tree.

@@ -15,6 +15,7 @@ from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.api.operations import OPERATIONS, Operation
 from orchestrator.service.api.runs import submit
 from orchestrator.service.follow import EVENT_STREAM
+from orchestrator.service.held import HeldRuns
 from orchestrator.service.limits import Limits
 from orchestrator.service.metrics import MEDIA_TYPE, Metrics
 from orchestrator.service.openapi import openapi
@@ -26,19 +27,26 @@ from orchestrator.service.problems import (
     problem,
 )
 from orchestrator.service.readiness import Readiness
+from orchestrator.service.web.actions import Actions
 from orchestrator.service.web.pages import Pages
 from orchestrator.service.web.summaries import Summaries
+from orchestrator.service.web.views import Views
 from states.errors import PikaciError
 
 LOCAL_HOSTS = ("pikaci", "localhost", "127.0.0.1", "[::1]")
 
 
 def make_app(
-    orchestrator: Orchestrator, *, stopping: trio.Event | None = None, streams: int | None = None
+    orchestrator: Orchestrator,
+    *,
+    stopping: trio.Event | None = None,
+    streams: int | None = None,
+    held: HeldRuns | None = None,
 ) -> Starlette:
     """Make the application of an orchestrator. Once `stopping` is set, submissions get 503.
 
-    At most `streams` streams are served at once, by default `limits.MAX_STREAMS`.
+    At most `streams` streams are served at once, by default `limits.MAX_STREAMS`. `held` has the
+    runs that their submitters hold; without it, none is ever cancelled for that.
     """
     stopping = trio.Event() if stopping is None else stopping
     metrics = Metrics(orchestrator)
@@ -73,13 +81,15 @@ def make_app(
 
     async def readyz(request: Request) -> Response:
         """Whether the service accepts jobs."""
-        await readiness.check()
-        return PlainTextResponse("ok\n")
+        lines = await readiness.check()
+        return PlainTextResponse("".join(f"{line}\n" for line in ("ok", *lines)))
 
     app = Starlette(
         routes=[
             *map(route, OPERATIONS),
             *Pages(orchestrator, Summaries(orchestrator)).routes(),
+            *Views(orchestrator).routes(),
+            *Actions(orchestrator, stopping).routes(),
             Route("/v1/openapi.json", document),
             Route("/metrics", shown_metrics),
             Route("/healthz", healthz),
@@ -92,6 +102,7 @@ def make_app(
             Exception: on_bug,
         },
     )
+    app.state.held = HeldRuns(orchestrator) if held is None else held
     app.router.redirect_slashes = False  # each resource has one path
     return app
 

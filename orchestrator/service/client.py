@@ -1,4 +1,4 @@
-"""The client of a service, over its unix socket."""
+"""The client of a service, over its unix socket or TCP; `orchestrator.service.remote` uses it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ import httpx
 import msgspec
 import trio
 
+from orchestrator.errors import KeyTaken, NotFound, UsageError
+from orchestrator.job.backlog import QueueFull
 from orchestrator.job.handle import LogPiece
+from orchestrator.job.submission import Request
 from orchestrator.service.types import (
     KEEP_ALIVE_SECS,
     Cancel,
@@ -49,8 +52,27 @@ class ServiceProblem(PikaciError):
         self.status = document.status
 
 
+class ServiceRefused(ServiceProblem, UsageError):
+    """The request must be changed (400, 401, 422 and the like)."""
+
+
+class NotThere(ServiceProblem, NotFound):
+    """The service knows nothing with this name (404)."""
+
+
+class KeyTakenThere(ServiceProblem, KeyTaken):
+    """The service has other jobs with this key (409)."""
+
+
+class QueueFullThere(ServiceProblem, QueueFull):
+    """The service's queue has no room (429)."""
+
+
+_KINDS = {404: NotThere, 409: KeyTakenThere, 429: QueueFullThere}
+
+
 class ServiceGone(PikaciError):
-    """No service answers on the socket."""
+    """No service answers."""
 
 
 class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,13 +129,17 @@ class _RetryClock:
 class Client:
     """One service. Made by `open_client`."""
 
-    def __init__(self, http: httpx.AsyncClient, socket: Path) -> None:
+    def __init__(self, http: httpx.AsyncClient, where: str) -> None:
         self._http = http
-        self._socket = socket
+        self._where = where
 
     async def submit(self, run: SubmitRun, *, key: str) -> RunAnswer:
         """Submit a run; a key is submitted once. `ServiceProblem` if it is refused."""
         return await self._post("/v1/runs", run, RunAnswer, {"Idempotency-Key": key})
+
+    async def get(self, path: str, type: type[_T]) -> _T:
+        """A resource of the API. `NotThere` if there is none."""
+        return await self._send("GET", path, type)
 
     async def cancel(self, job: str, cancel: Cancel) -> JobAnswer:
         """Cancel a job; return when it is dead."""
@@ -163,15 +189,22 @@ class Client:
     async def _post(
         self, path: str, body: msgspec.Struct, type: type[_T], headers: dict[str, str]
     ) -> _T:
-        """Post, and retry while the answer is lost. All our requests are idempotent."""
+        headers = {"Content-Type": "application/json", **headers}
+        return await self._send("POST", path, type, msgspec.json.encode(body), headers)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        type: type[_T],
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> _T:
+        """Send, and retry while the answer is lost. All our requests are idempotent."""
         clock = _RetryClock()
         while True:
             try:
-                answer = await self._http.post(
-                    path,
-                    content=msgspec.json.encode(body),
-                    headers={"Content-Type": "application/json", **headers},
-                )
+                answer = await self._http.request(method, path, content=content, headers=headers)
                 await _check(answer)
             except (httpx.TransportError, ServiceProblem) as error:
                 await self._again(error, clock)
@@ -191,7 +224,7 @@ class Client:
 
     def _gone(self, error: httpx.TransportError) -> ServiceGone:
         return ServiceGone(
-            f"the service on {self._socket} does not answer: {error}",
+            f"the service on {self._where} does not answer: {error}",
             resolution="is `pikaci serve` running? No submitted job is lost: its next start,"
             " or `pikaci resume`, resumes them",
         )
@@ -220,7 +253,23 @@ async def _check(answer: httpx.Response) -> None:
         document = ProblemDocument(
             status=answer.status_code, title=f"the service answered {answer.status_code}"
         )
-    raise ServiceProblem(document)
+    refused = ServiceRefused if document.status < 500 else ServiceProblem
+    raise _KINDS.get(document.status, refused)(document)
+
+
+def submission_of(request: Request) -> SubmitRun:
+    """What is sent for a request of the library; its key is sent beside it."""
+    return SubmitRun(
+        workspace=str(request.workspace),
+        jobs=dict(request.specs),
+        include=request.include,
+        exclude=request.exclude,
+        git=request.git,
+        fresh=request.fresh,
+        fail_fast=request.fail_fast,
+        hosts=request.hosts,
+        snapshot=request.snapshot.ref if request.snapshot is not None else None,
+    )
 
 
 @asynccontextmanager
@@ -237,6 +286,23 @@ async def open_client(socket: Path) -> AsyncIterator[Client]:
         async with httpx.AsyncClient(
             transport=transport, base_url="http://pikaci", timeout=timeout
         ) as http:
-            yield Client(http, socket)
+            yield Client(http, str(socket))
     finally:
         os.close(directory)
+
+
+@asynccontextmanager
+async def open_tcp_client(url: str, token: str) -> AsyncIterator[Client]:
+    """A client of the service at this URL, such as "http://127.0.0.1:8080"."""
+    # As above; and the variables of this process name no proxy that would see the token.
+    plain = url.startswith("http://")
+    transport = httpx.AsyncHTTPTransport(
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True
+    )
+    async with httpx.AsyncClient(
+        transport=transport,
+        base_url=url,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=httpx.Timeout(ANSWER_SECS, pool=None),
+    ) as http:
+        yield Client(http, url)

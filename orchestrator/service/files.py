@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import trio
 from starlette.requests import Request
@@ -18,39 +19,51 @@ CHUNK_BYTES = 1 << 16
 SMALL_BYTES = 1 << 18
 
 
-class FileResponse(Response):
+class ChunksResponse(Response):
+    """Sends chunks of a known total length; if they are shorter, the connection is closed."""
+
+    def __init__(
+        self, chunks: AsyncGenerator[bytes, None], status_code: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(None, status_code, headers)
+        self._chunks = chunks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A client that has shut down its sending side may still read, so do not watch for that.
+        # If the client is gone, `send` fails.
+        async with aclosing(self._chunks) as chunks:
+            start = {"type": "http.response.start", "status": self.status_code}
+            await send({**start, "headers": self.raw_headers})
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+class FileResponse(ChunksResponse):
     """Sends the bytes from `start` to `end` of a file, and closes it."""
 
     def __init__(
         self, file: int, start: int, end: int, status_code: int, headers: dict[str, str]
     ) -> None:
-        super().__init__(None, status_code, headers)
+        super().__init__(chunks_of(file, start, end), status_code, headers)
         self._file = file
-        self._start = start
-        self._end = end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A client that has shut down its sending side may still read, so do not watch for that.
-        # If the client is gone, `send` fails.
         try:
-            start = {"type": "http.response.start", "status": self.status_code}
-            await send({**start, "headers": self.raw_headers})
-            if scope["method"] != "HEAD":
-                async for chunk in self._chunks():
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+            await super().__call__(scope, receive, send)
         finally:
             os.close(self._file)
 
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        start = self._start
-        while start < self._end:
-            size = min(CHUNK_BYTES, self._end - start)
-            chunk = await trio.to_thread.run_sync(os.pread, self._file, size, start)
-            if not chunk:
-                return
-            start += len(chunk)
-            yield chunk
+
+async def chunks_of(file: int, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    """The bytes from `start` to `end` of a file, or fewer if it is shorter now."""
+    while start < end:
+        size = min(CHUNK_BYTES, end - start)
+        chunk = await trio.to_thread.run_sync(os.pread, file, size, start)
+        if not chunk:
+            return
+        start += len(chunk)
+        yield chunk
 
 
 async def file_response(

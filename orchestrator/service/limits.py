@@ -50,6 +50,8 @@ class _Held:
         self._most_streams = most_streams
 
     def last(self) -> None:
+        if self.lasts:
+            return
         self._streams.take(self._most_streams)
         self.release()
         self._kind = self._streams
@@ -65,7 +67,7 @@ class _Held:
 
 
 def count_as_stream(request: Request) -> None:
-    """Count the request as a stream. `Problem` if there are too many."""
+    """Count the request as a stream, once. `Problem` if there are too many."""
     held: _Held = request.scope[_SCOPE_KEY]
     held.last()
 

@@ -28,9 +28,12 @@ from states import events as ev
 from states.errors import PikaciError
 from states.job import Job, fold, step
 from states.lifecycle import State
+from states.usage import Usage
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PHASE_SECS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600, 10_800)
+CPU_SECS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600, 10_800, 36_000)
+MEMORY_BYTES = tuple(1 << power for power in range(24, 39))  # 16 MiB to 256 GiB
 DURABLE_SECS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
 _DUTIES = ("recover", "reap", "take_up", "job")
 _LEASE_KINDS = ("in_use", "kept", "overdue")
@@ -69,6 +72,18 @@ class Metrics(Collector):
             "pikaci_journal_append_seconds",
             "Time from an event until it is durable",
             buckets=DURABLE_SECS,
+            registry=registry,
+        )
+        self._cpu = Histogram(
+            "pikaci_job_cpu_seconds",
+            "CPU time of jobs that ended with a result, where their guests say it",
+            buckets=CPU_SECS,
+            registry=registry,
+        )
+        self._memory = Histogram(
+            "pikaci_job_memory_peak_bytes",
+            "Peak memory of jobs that ended with a result, with cached files",
+            buckets=MEMORY_BYTES,
             registry=registry,
         )
         self._calls = Counter(
@@ -163,6 +178,13 @@ class Metrics(Collector):
             self._ended.labels(job.verdict.value, kind).inc()
             if job.state is State.REUSED:
                 self._reused.inc()
+            self._measure(job.usage)
+
+    def _measure(self, usage: Usage | None) -> None:
+        if usage is not None and usage.cpu_ms is not None:
+            self._cpu.observe(usage.cpu_ms / 1000)
+        if usage is not None and usage.memory_peak_bytes is not None:
+            self._memory.observe(usage.memory_peak_bytes)
 
     def _events(self, last: ev.Event) -> Iterator[ev.Event]:
         for _, entry in self._orchestrator.journal.entries(last.job):

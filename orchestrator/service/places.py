@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+from orchestrator.log_end import read_log_end
 from orchestrator.service.types import Place
+from states.log_reasons import MAX_LINES, find_error
 
 _CHUNK = 1 << 20
 
@@ -18,6 +21,23 @@ def place_of_byte(file: int, byte: int) -> Place:
             begin = read + chunk.rindex(b"\n") + 1
         read += len(chunk)
     return Place(line=line, byte=begin)
+
+
+def place_of_error(log: Path) -> Place | None:
+    """The line of a log that says why its job failed; None if it is not clear.
+
+    Only the last lines are looked at, as for the job's reason.
+    """
+    end = read_log_end(log, lines=MAX_LINES)
+    found = find_error(end.lines)
+    if found is None:
+        return None
+    file = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        last = place_of_byte(file, end.size - 1).line
+        return place_of_line(file, last - (len(end.lines) - 1 - found))
+    finally:
+        os.close(file)
 
 
 def place_of_line(file: int, line: int) -> Place:

@@ -17,6 +17,7 @@ from orchestrator.job.backlog import QueueFull
 from orchestrator.journal import JobUnreadable, JournalError
 from orchestrator.service.types import ProblemDocument
 from orchestrator.service.web.rendering import page
+from orchestrator.session.away import HostAway
 from states.errors import PikaciError, SpecError
 
 # The first match counts. 503 is for errors that a retry may cure.
@@ -29,6 +30,7 @@ _STATUS: tuple[tuple[type[PikaciError], int], ...] = (
     (UsageError, 400),
     (DaemonUnreachable, 503),
     (IncusMissing, 503),
+    (HostAway, 503),
     (JobUnreadable, 500),
     (JournalError, 503),
 )
@@ -79,7 +81,7 @@ def _document(error: PikaciError) -> ProblemDocument:
     else:
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 503)
     return ProblemDocument(
-        status=status, title=str(error), detail=error.details, resolution=error.resolution
+        status=status, title=error.headline, detail=error.details, resolution=error.resolution
     )
 
 

@@ -10,6 +10,7 @@ from orchestrator.incus import Deadline
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.problems import Problem
 from orchestrator.units import size
+from states.errors import PikaciError
 
 ASK_SECS = 5.0
 # However often clients ask, there is at most one incus command in this time.
@@ -26,9 +27,13 @@ class Readiness:
         self._stopping = stopping
         self._one_asks = trio.Lock()
         self._answered = -REMEMBERED_SECS
+        self._away: dict[str, PikaciError] = {}
 
-    async def check(self) -> None:
-        """Return if the service accepts jobs. Raises a `Problem` with 503, or an `IncusError`."""
+    async def check(self) -> list[str]:
+        """Return if the service accepts jobs, with a line for each of its hosts that is away.
+
+        Raises a `Problem` with 503, or if no host answers an `IncusError`.
+        """
         if self._stopping.is_set():
             raise Problem(503, "the service is stopping")
         disk = await trio.to_thread.run_sync(os.statvfs, self._orchestrator.root.path)
@@ -39,8 +44,33 @@ class Readiness:
                 resolution="free some space, for example with `pikaci gc`",
             )
         async with self._one_asks:
-            if trio.current_time() - self._answered < REMEMBERED_SECS:
-                return
-            deadline = Deadline(ASK_SECS)
-            await self._orchestrator.incus.query("/1.0", dict, deadline=deadline, in_project=False)
-            self._answered = trio.current_time()
+            if trio.current_time() - self._answered >= REMEMBERED_SECS:
+                self._away = await self._ask()
+                self._answered = trio.current_time()
+            return [
+                f"without the host {name}: {each.headline}" for name, each in self._away.items()
+            ]
+
+    async def _ask(self) -> dict[str, PikaciError]:
+        """Why hosts do not answer, by name. Raises it if none does."""
+        away: dict[str, PikaciError] = {}
+
+        async def ask(host: str) -> None:
+            incus = self._orchestrator.client(host)
+            try:
+                # A query has its deadline once the way to the host is open, which takes longer.
+                with trio.move_on_after(ASK_SECS + 1) as scope:
+                    deadline = Deadline(ASK_SECS)
+                    await incus.query("/1.0", dict, deadline=deadline, in_project=False)
+                if scope.cancelled_caught:
+                    away[host] = Problem(503, f"the way to the host {host} is not open")
+            except PikaciError as fault:
+                away[host] = fault
+
+        hosts = [host.name for host in self._orchestrator.hosts]
+        async with trio.open_nursery() as nursery:
+            for host in hosts:
+                nursery.start_soon(ask, host)
+        if len(away) == len(hosts):
+            raise away[hosts[0]]
+        return away

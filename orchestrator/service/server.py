@@ -1,4 +1,4 @@
-"""Opens the service's sockets: a private unix socket, and TCP; and reads the token."""
+"""Opens the service's sockets: a private unix socket, and TCP."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from orchestrator.attempt.secrets import content_of
 from orchestrator.errors import UsageError
 
 BACKLOG = 128
 GONE_SECS = 60
-MIN_TOKEN = 16
 
 
 @contextmanager
@@ -116,32 +114,3 @@ def tcp_socket(listen: str) -> Iterator[socket.socket]:
                 resolution="name an address of this host and a free port",
             ) from None
         yield made
-
-
-def read_token(path: Path) -> str:
-    """Read the token from a file that only its owner can read. `UsageError` if others can.
-
-    The mode of a systemd credential looks as if a group could read the file. It shows the mask of
-    the access list that lets the unit's user read it.
-    """
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            token = content_of(file.read(4096)).decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"--token-file {path} cannot be read: {getattr(error, 'strerror', None) or error}",
-            resolution="name a file that holds the token",
-        ) from None
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    others = 0o037 if credentials and path.parent == Path(credentials) else 0o077
-    if mode & others:
-        raise UsageError(
-            f"--token-file {path} can be read by others", resolution=f"chmod 600 {path}"
-        )
-    if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise UsageError(
-            f"--token-file {path} holds no token of at least {MIN_TOKEN} printable characters",
-            resolution=f"for example: openssl rand -hex 32 > {path}",
-        )
-    return token

@@ -23,9 +23,11 @@ from orchestrator.service.app import LocalOnly, make_app
 from orchestrator.service.connections import serve_connections
 from orchestrator.service.descriptors import connections_per_listener, raise_descriptor_limit
 from orchestrator.service.garbage import collect_when_idle
+from orchestrator.service.held import HeldRuns
 from orchestrator.service.sd_notify import sd_notify
-from orchestrator.service.server import read_token, tcp_socket, unix_socket
+from orchestrator.service.server import tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
+from orchestrator.service.token_file import follow_tokens, read_tokens
 from orchestrator.settings import Settings
 from orchestrator.state_root import StateRoot
 from states import events as ev
@@ -38,7 +40,7 @@ _log = logging.getLogger(__name__)
 class Endpoints:
     """Where a service listens: on a unix socket, and on `listen`, an ADDRESS:PORT.
 
-    Clients of the latter need the token in `token_file`.
+    Clients of the latter need a token of `token_file`, which is read anew when it changes.
     """
 
     socket: Path
@@ -64,7 +66,7 @@ async def serve(
     stops that too. Running jobs continue in their guests, and the next start resumes them.
     `UsageError` if the state root is in use, or an endpoint cannot be opened.
     """
-    token = _token(endpoints)
+    tokens = _tokens(endpoints)
     async with Orchestrator.open(settings, incus=incus, exclusive=True) as orchestrator:
         orchestrator.journal.observe(partial(_log_entry, orchestrator))
         stopping = trio.Event()
@@ -72,18 +74,23 @@ async def serve(
             raise_descriptor_limit(), listeners=1 if endpoints.listen is None else 2
         )
         # The other half is for short requests.
-        app = make_app(orchestrator, stopping=stopping, streams=connections // 2)
+        held = HeldRuns(orchestrator)
+        app = make_app(orchestrator, stopping=stopping, streams=connections // 2, held=held)
         try:
             with (
                 ExitStack() as sockets,
                 trio.open_signal_receiver(*stop_signals) as received,
             ):
+                protected: RequireToken | None = None
                 ways: list[tuple[ASGIApp, socket.socket]] = []
                 ways.append((LocalOnly(app), sockets.enter_context(unix_socket(endpoints.socket))))
                 if endpoints.listen is not None:
                     listener = sockets.enter_context(tcp_socket(endpoints.listen))
-                    ways.append((RequireToken(app, token), listener))
+                    protected = RequireToken(app, tokens[0])
+                    protected.accept(tokens)
+                    ways.append((protected, listener))
                     _log.info("listening on %s; clients need the token", _address(listener))
+                    _log.info("the page is at %s", page_url(listener))
                 _log.info(
                     "serving %s on %s as process %d",
                     settings.root.path,
@@ -92,6 +99,11 @@ async def serve(
                 )
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(collect_when_idle, orchestrator)
+                    nursery.start_soon(held.watch)
+                    if protected is not None and endpoints.token_file is not None:
+                        nursery.start_soon(
+                            follow_tokens, endpoints.token_file, tokens, protected.accept
+                        )
                     nursery.start_soon(_stop_on_signals, received, stopping, nursery.cancel_scope)
                     async with trio.open_nursery() as servers:
                         for way in ways:
@@ -137,9 +149,18 @@ def _address(listener: socket.socket) -> str:
     return shown if local else f"{shown} (without TLS: the network can read the token)"
 
 
-def _token(endpoints: Endpoints) -> str:
+def page_url(listener: socket.socket) -> str:
+    """Where a browser on this machine finds the page of a service that listens on TCP."""
+    host, port = listener.getsockname()[:2]
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if address.is_unspecified:
+        host = "127.0.0.1" if address.version == 4 else "::1"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _tokens(endpoints: Endpoints) -> tuple[str, ...]:
     if endpoints.listen is None:
-        return ""
+        return ()
     if endpoints.token_file is None:
         raise UsageError(
             f"--listen {endpoints.listen} needs --token-file: a client that can submit jobs"
@@ -147,4 +168,4 @@ def _token(endpoints: Endpoints) -> str:
             resolution="create one with `(umask 077; openssl rand -hex 32 > token)`, and add"
             " --token-file token",
         )
-    return read_token(endpoints.token_file)
+    return read_tokens(endpoints.token_file)

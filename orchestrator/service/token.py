@@ -1,10 +1,11 @@
-"""Authentication: programs send the token; browsers send a cookie derived from it."""
+"""Authentication: programs send a token; browsers send a cookie derived from it."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import time
+from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.requests import Request
@@ -27,6 +28,8 @@ _STATIC = "/static/"
 class RequireToken:
     """ASGI middleware: requires `Authorization: Bearer TOKEN`, or the cookie of a login; else 401.
 
+    `accept` replaces the tokens. A cookie is valid as long as its token.
+
     /healthz, styles and scripts are public. A browser without the cookie gets the login form, which
     takes the token and sets a cookie that is valid for `DAYS` days. The service stores nothing: the
     cookie is signed with the token. Browsers send cookies to all ports of a host, so the cookie's
@@ -35,8 +38,12 @@ class RequireToken:
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._key = token.encode()
-        self._cookie = f"pikaci-{self._proof('name')[:12]}"
+        self._keys: tuple[bytes, ...] = ()
+        self.accept((token,))
+
+    def accept(self, tokens: Sequence[str]) -> None:
+        """From now on these are the tokens, and no others."""
+        self._keys = tuple(token.encode() for token in tokens)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _OPEN or scope["path"].startswith(_STATIC):
@@ -44,8 +51,8 @@ class RequireToken:
             return
         request = Request(scope, receive)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        known = hmac.compare_digest(given.strip().encode("latin-1"), self._key)
-        if scheme.lower() == "bearer" and known:
+        known = self._key_of(given.strip().encode("latin-1"))
+        if scheme.lower() == "bearer" and known is not None:
             await self._app(scope, receive, send)
             return
         answer = await self._answer(request)
@@ -71,26 +78,36 @@ class RequireToken:
 
     def _logged_in(self, request: Request) -> bool:
         try:
-            found = SimpleCookie(request.headers.get("Cookie", "")).get(self._cookie)
+            cookies = SimpleCookie(request.headers.get("Cookie", ""))
         except CookieError:
             return False
-        end, _, proof = found.value.partition("-") if found else ("", "", "")
-        known = hmac.compare_digest(proof.encode(), self._proof(f"until {end}").encode())
-        return known and end.isdecimal() and int(end) > time.time()
+        for key in self._keys:
+            found = cookies.get(_cookie(key))
+            end, _, proof = found.value.partition("-") if found else ("", "", "")
+            known = hmac.compare_digest(proof.encode(), _proof(key, f"until {end}").encode())
+            if known and end.isdecimal() and int(end) > time.time():
+                return True
+        return False
+
+    def _key_of(self, given: bytes) -> bytes | None:
+        """The key that is this one; all are compared, so that the time tells nothing."""
+        same = [key for key in self._keys if hmac.compare_digest(given, key)]
+        return same[0] if same else None
 
     async def _log_in(self, request: Request) -> Response:
         require_same_origin(request)
         form = await read_form(request, _MAX_FORM)
         token = form.get("token", [""])[0].strip()
         there = form.get("next", ["/"])[0]
-        if not hmac.compare_digest(token.encode(), self._key):
+        key = self._key_of(token.encode())
+        if key is None:
             log_refusal(request.scope, ProblemDocument(status=401, title="wrong token"))
             return page("login.html", status=401, next=there, wrong=True)
         end = int(time.time()) + DAYS * 86_400
         answer = RedirectResponse(_own(there), status_code=303)
         answer.set_cookie(
-            self._cookie,
-            f"{end}-{self._proof(f'until {end}')}",
+            _cookie(key),
+            f"{end}-{_proof(key, f'until {end}')}",
             max_age=DAYS * 86_400,
             httponly=True,
             samesite="strict",
@@ -100,7 +117,8 @@ class RequireToken:
     def _log_out(self, request: Request) -> Response:
         require_same_origin(request)
         answer = RedirectResponse("/", status_code=303)
-        answer.delete_cookie(self._cookie, httponly=True, samesite="strict")
+        for key in self._keys:
+            answer.delete_cookie(_cookie(key), httponly=True, samesite="strict")
         return answer
 
     def _refused(self, request: Request) -> Response:
@@ -115,8 +133,14 @@ class RequireToken:
         answer.headers["WWW-Authenticate"] = "Bearer"
         return answer
 
-    def _proof(self, words: str) -> str:
-        return hmac.new(self._key, f"pikaci page: {words}".encode(), hashlib.sha256).hexdigest()
+
+def _proof(key: bytes, words: str) -> str:
+    return hmac.new(key, f"pikaci page: {words}".encode(), hashlib.sha256).hexdigest()
+
+
+def _cookie(key: bytes) -> str:
+    """The name of the cookie."""
+    return f"pikaci-{_proof(key, 'name')[:12]}"
 
 
 def _own(address: str) -> str:

@@ -8,17 +8,21 @@ from typing import Annotated
 import msgspec
 
 from orchestrator.journal import JobRow
+from orchestrator.outlook import FlakeDocument
 from orchestrator.report import JobDocument as JobDocument
 from orchestrator.report import job_document as job_document
+from orchestrator.usage_samples import Sample
 from states import events as ev
 from states.events import SnapshotRef
 from states.job import verdict_of
 from states.lifecycle import TABLE, State
 from states.outcome import Verdict
-from states.spec import JobName, JobSpec
+from states.spec import HostName, JobName, JobSpec
 from states.testcases import Case, CaseReport
+from states.usage import Usage
 
 MAX_JOBS = 1000
+MAX_HOSTS = 100
 # A stream sends something at least this often.
 KEEP_ALIVE_SECS = 15.0
 _LEADS_TO = {trigger: state for trigger, _, state in TABLE}
@@ -35,6 +39,7 @@ class SubmitRun(
     `include` are globs of git-ignored files that the snapshot also gets, `exclude` of files that it
     leaves out. With `git` it has a `.git` made by pikaci, at the workspace's commit. The outputs of
     the jobs `fresh` are made anew. `fail_fast` stops the run at the first job that does not pass.
+    `hosts` are names of hosts in the service's settings, for jobs that name none.
     With the `snapshot` of an earlier run, no new one is made. Host paths in specs must be absolute.
     """
 
@@ -45,6 +50,7 @@ class SubmitRun(
     git: bool = False
     fresh: tuple[JobName, ...] = ()
     fail_fast: bool = False
+    hosts: Annotated[tuple[HostName, ...], msgspec.Meta(max_length=MAX_HOSTS)] = ()
     snapshot: SnapshotRef | None = None
 
 
@@ -56,13 +62,14 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A run, with its jobs in order.
+    """A run, with its jobs in order. `number` is its short name, counted from 1.
 
     `warnings` are lines about surprises in its snapshot. Only the answer to the request that
     published the snapshot has them.
     """
 
     id: str
+    number: int
     jobs: tuple[JobDocument, ...]
     warnings: tuple[str, ...] = ()
 
@@ -79,6 +86,16 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     line: int
     byte: int
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """When the host received a log: from a byte on, milliseconds since 1970, null if unknown.
+
+    `next` is the `after` of the next page; null on the last page.
+    """
+
+    times: tuple[tuple[int, int | None], ...]
+    next: int | None
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +122,19 @@ class Tests(msgspec.Struct, frozen=True, kw_only=True):
     report: CaseReport | None
     tests: tuple[Case, ...]
     next: int | None
+
+
+class UsageDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job used, null if its guest does not say, and its samples over time, oldest first."""
+
+    usage: Usage | None
+    samples: tuple[Sample, ...]
+
+
+class Flakes(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that passed and failed with the same inputs, newest first."""
+
+    flakes: tuple[FlakeDocument, ...]
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):

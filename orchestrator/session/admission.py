@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +10,12 @@ import trio
 
 from orchestrator.errors import UsageError, one_error
 from orchestrator.host_paths import MountRule, directories
+from orchestrator.hosts import HostChoice
+from orchestrator.incus import Host
 from orchestrator.job.backlog import Backlog
+from orchestrator.job.door import Door
 from orchestrator.job.driver import Driver
 from orchestrator.job.handle import JobHandle, RunHandle
-from orchestrator.job.host_size import HostSizes, Lowered
 from orchestrator.job.jobs import Jobs
 from orchestrator.job.publisher import Publisher
 from orchestrator.job.queue import Queue
@@ -26,6 +28,7 @@ from orchestrator.job.submission import (
     rejections,
     submissions,
 )
+from orchestrator.job.task import STARTED_AT_ONCE
 from orchestrator.journal import NotTheWriter
 from orchestrator.journal.stamp import now
 from orchestrator.mount_points import hidden_mounts, missing_places
@@ -33,19 +36,16 @@ from orchestrator.session.locks import submitting
 from orchestrator.slow_files import look_up
 from orchestrator.snapshot.snapshot import Snapshot
 from states import events as ev
-from states.errors import SpecError
 from states.job import fold
 from states.mistakes import raise_all
 from states.spec import JobSpec
-
-# Other tasks run after each batch of this many started jobs.
-STARTED_AT_ONCE = 20
 
 
 class Admission:
     """Admits the submissions of one session, each completely or not at all.
 
-    Run ids begin with the session's name. Once closed, all submissions raise `UsageError`.
+    Run ids begin with the session's name. Once closed, all submissions
+    raise `UsageError`.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class Admission:
         queue: Queue,
         backlog: Backlog,
         publisher: Publisher,
-        host_sizes: HostSizes,
-        mount_rule: MountRule,
+        door: Door,
+        choice: Callable[[Sequence[str]], HostChoice],
+        mount_rule: Callable[[Host], MountRule],
     ) -> None:
         self._session = session
         self._jobs = jobs
@@ -66,7 +67,8 @@ class Admission:
         self._queue = queue
         self._backlog = backlog
         self._publisher = publisher
-        self._host_sizes = host_sizes
+        self._door = door
+        self._choice = choice
         self._mount_rule = mount_rule
         self._runs = 0
         self._in_progress: set[trio.CancelScope] = set()  # submissions in progress
@@ -152,16 +154,20 @@ class Admission:
         if self._driver.closed:
             raise _closed()
 
+    def judge(self, request: Request) -> Judged:
+        """Judge a request for the hosts of this process. Blocks on the disk."""
+        return judge(request, self._choice(request.hosts))
+
     def _judge(self, request: Request) -> Judged:
-        """Judge a request. Blocks on the disk."""
-        return self._check_mounts(judge(request))
+        return self._check_mounts(self.judge(request))
 
     def _check_mounts(self, judged: Judged) -> Judged:
         """Check that the mounts of accepted specs are allowed and possible. Blocks on the disk."""
         if not judged.refused:
-            for spec in filter(directories, judged.request.specs.values()):
-                self._mount_rule.check(spec)
-                raise_all(missing_places(spec))
+            for name, spec in judged.request.specs.items():
+                if directories(spec):
+                    self._mount_rule(judged.hosts[name][0]).check(spec)
+                    raise_all(missing_places(spec))
         return judged
 
     async def _submit(
@@ -237,10 +243,11 @@ class Admission:
         await self._backlog.reserve(jobs, wait=wait)
         try:
             async with submitting(self._jobs.root.snapshots):
-                snapshot, judged, warnings = await self._prepare(judged)
-                warnings |= await look_up(
-                    "the directories of a job", partial(hidden_mounts, judged.request.specs)
-                )
+                snapshot, judged = await self._prepare(judged)
+                specs, warnings = judged.request.specs, judged.told
+                if any(directories(spec) for spec in specs.values()):
+                    look = partial(hidden_mounts, specs)
+                    warnings = warnings | await look_up("the directories of a job", look)
                 parts = await self._publisher.parts(judged.request, snapshot)
                 for name, spec in judged.request.specs.items():
                     if spec.sources is not None:
@@ -254,28 +261,24 @@ class Admission:
             self._backlog.release(jobs, (event.job for event in submitted))
         return submitted
 
-    async def _prepare(self, judged: Judged) -> tuple[Snapshot, Judged, Lowered]:
-        """Publish the workspace, and fit the specs to the host's size.
+    async def _prepare(self, judged: Judged) -> tuple[Snapshot, Judged]:
+        """Publish the workspace, and ask the hosts for what the jobs need.
 
-        Both happen at the same time, so that the query costs no time.
+        Both happen at the same time, so that the queries cost no time.
         """
-        fitted: list[tuple[Judged, Lowered]] = []
-        refused: list[SpecError] = []
+        if judged.request.snapshot is not None:
+            judged = await self._door.check(judged)
+            return await self._publisher.prepare(judged.request), judged
+        checked: list[Judged] = []
 
-        async def fit(scope: trio.CancelScope) -> None:
-            try:
-                fitted.append(await self._host_sizes.fit(judged))
-            except SpecError as error:
-                refused.append(error)
-                scope.cancel()
+        async def check() -> None:
+            checked.append(await self._door.check(judged))
 
         with one_error():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(fit, nursery.cancel_scope)
+                nursery.start_soon(check)
                 snapshot = await self._publisher.prepare(judged.request)
-        for error in refused:
-            raise error
-        return snapshot, *fitted[0]
+        return snapshot, checked[0]
 
     def _next_run(self) -> str:
         self._runs += 1

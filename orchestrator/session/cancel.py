@@ -14,6 +14,7 @@ from orchestrator.job.context import Context
 from orchestrator.job.jobs import Jobs
 from orchestrator.job.queue import Queue
 from orchestrator.job.task import JobTask
+from orchestrator.session.away import HostAway
 from orchestrator.session.control import HolderSilent, ask_to_cancel
 from orchestrator.session.locks import session_of, share_root
 from orchestrator.session.recovery import recover
@@ -60,10 +61,10 @@ async def cancel_jobs(
 
     `jobs` maps ids to runs. `tasks` are the jobs of this process, None if it does not share the
     state root yet. `hurry` skips the grace period. Raises the `fault` of a job that this process
-    has lost. If a live process does not answer, raises `HolderSilent` once all other jobs have
-    ended.
+    has lost. If a live process or a host does not answer, raises `HolderSilent` or `HostAway` once
+    all other jobs have ended.
     """
-    silent: list[HolderSilent] = []
+    silent: list[HolderSilent | HostAway] = []
 
     async def end(session: str) -> None:
         def alive() -> list[str]:
@@ -94,9 +95,12 @@ async def cancel_jobs(
                 share = in_thread(share_root(context.root.path)) if tasks is None else nullcontext()
                 with suppress(UsageError):
                     async with share:
-                        await recover(
+                        faults = await recover(
                             context, Queue(Capacity(jobs=1)), only=asked, cancel=True, hurry=hurry
                         )
+                        if away := [one for one in faults if isinstance(one, HostAway)]:
+                            silent.extend(away)
+                            return
             if await trio.to_thread.run_sync(alive):
                 await trio.sleep(ASK_AGAIN_SECS)
 

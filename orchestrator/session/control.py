@@ -102,10 +102,10 @@ async def ask_to_cancel(locks: Path, run: str, jobs: Sequence[str], *, now: bool
 def _silent(locks: Path, run: str) -> HolderSilent:
     pid = holder_pid(locks, run)
     if pid is None:
-        return HolderSilent(f"the process that holds the run {run} does not answer")
+        return HolderSilent(f"the process of the run {run} does not answer")
     stopped = _process_state(pid) in ("T", "t")
     return HolderSilent(
-        f"process {pid} holds the run {run} and does not answer"
+        f"process {pid}, which has the run {run}, does not answer"
         + (": it is stopped" if stopped else ""),
         resolution=(f"`kill -CONT {pid}` resumes it; " if stopped else "")
         + f"`kill -9 {pid}` kills it, and then `pikaci cancel` works",

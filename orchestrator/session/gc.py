@@ -36,7 +36,8 @@ class Freed:
     """How many of each were, or would be, deleted, and their bytes on disk.
 
     `problems` say what could not be deleted, and why. `spared` are runs beyond the bounds that are
-    kept because one of their jobs cannot be read.
+    kept because one of their jobs cannot be read. `output_names` are the outputs'
+    directories.
     """
 
     runs: int
@@ -46,6 +47,7 @@ class Freed:
     problems: tuple[str, ...]
     spared: tuple[str, ...] = ()
     outputs: int = 0
+    output_names: frozenset[str] = frozenset()
 
 
 def collect_garbage(
@@ -112,6 +114,7 @@ def collect_garbage(
         problems=tuple(problems),
         spared=tuple(spared),
         outputs=len(unused),
+        output_names=frozenset(path.name for path in unused),
     )
 
 

@@ -18,8 +18,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-import trio
-
 from orchestrator.errors import UsageError
 
 LOOKS = 3
@@ -83,7 +81,7 @@ def hold_run(locks: Path, run: str) -> Iterator[None]:
     with try_hold(locks, run) as held:
         if not held:
             raise UsageError(
-                f"the run {run} is held by {holder(locks, run)}",
+                f"the run {run} belongs to {holder(locks, run)}",
                 resolution="wait for it, or cancel it with `pikaci cancel`",
             )
         yield
@@ -129,6 +127,8 @@ def _lock(path: Path) -> TextIO | None:
 @asynccontextmanager
 async def submitting(snapshots: Path) -> AsyncIterator[None]:
     """Snapshots found or made in the block are not deleted until it ends."""
+    import trio  # here: commands that only look need not load it
+
     # Garbage collection may hold it. Poll instead of blocking a thread: jobs need the threads.
     while (directory := await trio.to_thread.run_sync(_shared, snapshots)) is None:
         await trio.sleep(LOOK_AGAIN_SECS)

@@ -6,18 +6,22 @@ one that appeared long after its create call was given up, or whose state root w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import trio
 
 from orchestrator.attempt.plan import instance_name
+from orchestrator.errors import one_error
+from orchestrator.incus import LOCAL
 from orchestrator.incus.errors import IncusError, InstanceNotFound
 from orchestrator.incus.instances import Instance, list_instances
 from orchestrator.job.context import Context
 from orchestrator.session import locks
+from orchestrator.session.away import HostAway
 from orchestrator.session.recovery import delete_effect
+from states.errors import PikaciError
 
 OWNER, RUN, DEADLINE = "user.pikaci.owner", "user.pikaci.run", "user.pikaci.deadline"
 JOB = "user.pikaci.job"
@@ -26,24 +30,59 @@ AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Doomed:
-    """An instance to delete, and why."""
+    """An instance to delete, on which host ("" for the local one), and why.
+
+    `member` is the member of the host's cluster, "" if it is none.
+    """
 
     instance: str
     reason: str
+    host: str = ""
+    member: str = ""
 
 
-async def unneeded(context: Context) -> list[Doomed]:
-    """Instances with our owner key that no unfinished job, kept lease or live run needs."""
-    found = await list_instances(context.incus)
+Found = Sequence[tuple[str, Instance]]
+OnFault = Callable[[PikaciError], None]
+
+
+def _raise(fault: PikaciError) -> None:
+    raise fault
+
+
+async def unneeded(context: Context, on_fault: OnFault = _raise) -> list[Doomed]:
+    """Instances with our owner key that no unfinished job, kept lease or live run needs.
+
+    They are looked for on all hosts that jobs of the journal used; one that cannot be asked is a
+    fault, and does not stop the others.
+    """
+    found = await _instances(context, on_fault)
     return await trio.to_thread.run_sync(_unneeded, context, found)
 
 
-def _unneeded(context: Context, found: Sequence[Instance]) -> list[Doomed]:
+async def _instances(context: Context, on_fault: OnFault) -> Found:
+    """The instances of all hosts, each with the name of its host."""
+    found: list[tuple[str, Instance]] = []
+
+    async def look(name: str) -> None:
+        try:
+            found.extend((name, one) for one in await list_instances(context.at(name).incus))
+        except PikaciError as error:
+            on_fault(error if name in ("", LOCAL) else HostAway(name, error))
+
+    hosts = await trio.to_thread.run_sync(context.journal.hosts)
+    with one_error():
+        async with trio.open_nursery() as nursery:
+            for name in hosts or (context.host.name, *context.others):
+                nursery.start_soon(look, name)
+    return found
+
+
+def _unneeded(context: Context, found: Found) -> list[Doomed]:
     journal = context.journal
     owner = journal.owner
-    ours = [instance for instance in found if instance.config.get(OWNER) == owner]
+    ours = [(name, one) for name, one in found if one.config.get(OWNER) == owner]
     # Before the journal: a run that ends now has already written what is still needed.
-    runs = {instance.config.get(RUN, "") for instance in ours}
+    runs = {instance.config.get(RUN, "") for _, instance in ours}
     held = {run for run in runs if locks.is_held(context.root.locks, run)}
     # After the instances: a lease is written before its instance is created.
     unfinished = {row.id: row for row in journal.unfinished()}
@@ -64,19 +103,21 @@ def _unneeded(context: Context, found: Sequence[Instance]) -> list[Doomed]:
         return current if not journal.look(job).damage else not overdue
 
     return [
-        Doomed(instance.name, "no unfinished job needs it")
-        for instance in ours
+        Doomed(instance.name, "no unfinished job needs it", host, instance.member)
+        for host, instance in ours
         if instance.name not in kept
         and instance.config.get(RUN, "") not in held
         and not is_needed(instance)
     ]
 
 
-async def expired(context: Context) -> list[Doomed]:
-    """Instances of any pikaci owner whose deadlines have expired."""
+async def expired(context: Context, on_fault: OnFault = _raise) -> list[Doomed]:
+    """Instances of any pikaci owner whose deadlines have expired, on the hosts of `unneeded`."""
     return [
-        Doomed(instance.name, f"its deadline was {instance.config[DEADLINE]}")
-        for instance in await list_instances(context.incus)
+        Doomed(
+            instance.name, f"its deadline was {instance.config[DEADLINE]}", host, instance.member
+        )
+        for host, instance in await _instances(context, on_fault)
         if OWNER in instance.config and _is_past(instance.config.get(DEADLINE, ""))
     ]
 
@@ -91,18 +132,20 @@ def _is_past(text: str) -> bool:
 async def reap(context: Context, doomed: list[Doomed]) -> dict[str, str]:
     """Delete the instances; returns `{name: problem}` for those that could not be deleted."""
     problems: dict[str, str] = {}
-    slots = trio.CapacityLimiter(AT_ONCE)
+    # Each host has its own: one that does not answer does not keep the others' waiting.
+    slots = {one.host: trio.CapacityLimiter(AT_ONCE) for one in doomed}
 
-    async def delete(instance: str) -> None:
-        async with slots:
+    async def delete(one: Doomed) -> None:
+        incus = context.at(one.host).reaching(one.member)
+        async with slots[one.host]:
             try:
-                await context.incus.perform(delete_effect(context, instance))
+                await incus.perform(delete_effect(incus, one.instance))
             except InstanceNotFound:
                 pass
             except IncusError as error:
-                problems[instance] = error.brief
+                problems[one.instance] = error.brief
 
     async with trio.open_nursery() as nursery:
         for one in doomed:
-            nursery.start_soon(delete, one.instance)
+            nursery.start_soon(delete, one)
     return problems

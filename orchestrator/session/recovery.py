@@ -16,16 +16,16 @@ import trio
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.lease import HeldLease
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
-from orchestrator.errors import collect_errors
-from orchestrator.image.store import Images
-from orchestrator.incus import Deadline, Effect
+from orchestrator.errors import UsageError, collect_errors
+from orchestrator.incus import Deadline, Effect, Incus
 from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.record import Record
-from orchestrator.job.task import JobTask
+from orchestrator.job.task import STARTED_AT_ONCE, JobTask
 from orchestrator.journal import JobUnreadable, Lease
 from orchestrator.journal.stamp import now
 from orchestrator.session import locks
+from orchestrator.session.away import WAIT_SECS, Answering, HostAway, hosts_of
 from orchestrator.session.control import REASON, listening
 from orchestrator.slow_files import in_thread
 from states import events as ev
@@ -52,13 +52,16 @@ class Left:
         return [*self.jobs, *(session for session in self.leases if session not in self.jobs)]
 
 
-def left(context: Context) -> Left:
-    """The unfinished jobs, and the open leases except those of kept guests."""
+def left(context: Context, session: str | None = None) -> Left:
+    """The unfinished jobs, and the open leases except those of kept guests.
+
+    With a `session` only its own, in a time that does not depend on the others'.
+    """
     jobs: dict[str, list[str]] = {}
-    for row in context.journal.unfinished():
+    for row in context.journal.unfinished(session=session):
         jobs.setdefault(locks.session_of(row.run), []).append(row.id)
     leases: dict[str, list[Lease]] = {}
-    for lease in context.journal.open_leases():
+    for lease in context.journal.open_leases(session=session):
         if not lease.kept or lease.deadline <= datetime.now(UTC):
             leases.setdefault(locks.session_of(lease.run), []).append(lease)
     return Left(jobs, leases)
@@ -123,31 +126,34 @@ async def recover(
     """Take over the runs of dead processes; return when their jobs and leases have ended.
 
     A job with a `missing_secret` whose command has not started is left alone, and so are the jobs
-    that need it, unless `wait_for_secrets`. `tasks` holds the resumed jobs, by id, while they run.
-    `only` limits this to these job ids. `cancel` cancels the jobs; `hurry`: without a grace period.
-    Cancelling this cancels its jobs, unless the intent is to detach. If the journal is damaged for
-    one job or run, the others continue; the error is passed to `on_fault` at once, and returned.
+    that need it, unless `wait_for_secrets`. What is on a host that is away is left alone too, with
+    a `HostAway` for each such host; but a cancellation is recorded.
+
+    `tasks` holds the resumed jobs, by id, while they run. `only` limits this to these job ids.
+    `cancel` cancels the jobs; `hurry`: without a grace period. Cancelling this cancels its jobs,
+    unless the intent is to detach. If the journal is damaged for one job or run, the others
+    continue; the error is passed to `on_fault` at once, and returned.
     """
-    images = Images(context.incus)
     faults: list[BaseException] = []
 
     def report(fault: BaseException) -> None:
         faults.append(fault)
         on_fault(fault)
 
+    asked = Answering(context, report, wait_secs=0.0 if cancel else WAIT_SECS)
     async with trio.open_nursery() as nursery:
         for session in (await trio.to_thread.run_sync(left, context)).sessions:
             call = partial(
                 _recover_session,
                 context,
                 session,
-                images,
                 queue,
                 only=only,
                 cancel=cancel,
                 hurry=hurry,
                 registry={} if tasks is None else tasks,
                 wait_for_secrets=wait_for_secrets,
+                asked=asked,
                 report=report,
             )
             nursery.start_soon(collect_errors, report, call)
@@ -157,7 +163,6 @@ async def recover(
 async def _recover_session(
     context: Context,
     session: str,
-    images: Images,
     queue: Queue,
     *,
     only: Collection[str] | None,
@@ -165,33 +170,56 @@ async def _recover_session(
     hurry: bool,
     registry: dict[str, JobTask],
     wait_for_secrets: bool,
+    asked: Answering,
     report: Callable[[BaseException], None],
 ) -> None:
     async with in_thread(locks.try_hold(context.root.locks, session)) as held:
         if not held:
             return
         # Look again: the process that held the session until now may have moved its jobs.
-        found = await trio.to_thread.run_sync(left, context)
-        unfinished = found.jobs.get(session, [])
+        found = await trio.to_thread.run_sync(left, context, session)
+        unfinished = dict.fromkeys(found.jobs.get(session, ()))
         leases = found.leases.get(session, [])
+        leases_of: dict[str, list[Lease]] = {}
+        for lease in leases:
+            leases_of.setdefault(lease.job, []).append(lease)
         wanted = [id for id in unfinished if only is None or id in only]
         jobs, unreadable = await trio.to_thread.run_sync(_read, context, wanted)
         for error in unreadable.values():
             report(error)
         ready = await trio.to_thread.run_sync(lambda: {job.id for job in jobs if _can_go_on(job)})
         blocked = await trio.to_thread.run_sync(not_resumable, jobs)
-        tasks = {
-            job.id: JobTask(
-                context,
-                job,
-                images,
-                queue,
-                leases=[lease for lease in leases if lease.job == job.id],
-                adopted=True,
-            )
-            for job in jobs
-            if cancel or wait_for_secrets or _is_started(job) or job.id not in blocked
-        }
+        tasks: dict[str, JobTask] = {}
+        by_host: dict[tuple[str, ...], list[Job]] = {}
+        for job in jobs:
+            by_host.setdefault(job.hosts or (job.host,), []).append(job)
+        needed_hosts = hosts_of(jobs)
+
+        async def answer(needed: Collection[Sequence[str]]) -> bool:
+            return all([await asked.answers(*some) for some in needed])
+
+        async def take_up(there: list[Job]) -> None:
+            """Begin to drive the jobs of one host."""
+            for number, job in enumerate(there, start=1):
+                if number % STARTED_AT_ONCE == 0:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                if not (cancel or wait_for_secrets or _is_started(job) or job.id not in blocked):
+                    continue
+                # To be cancelled is noted also where nothing can be done now.
+                if not cancel and not await answer(needed_hosts[job.id]):
+                    continue
+                own = leases_of.get(job.id, [])
+                try:
+                    task = JobTask(context, job, queue, leases=own, adopted=True)
+                except UsageError as error:  # its host is not in the settings
+                    report(HostAway(job.host, error))
+                    continue
+                tasks[job.id] = task
+                if cancel:
+                    task.cancel(REASON, now=hurry)
+                if job.id in ready:
+                    task.enqueue()
+                nursery.start_soon(collect_errors, report, partial(go_on, task))
 
         async def go_on(task: JobTask) -> None:
             registry[task.job.id] = task
@@ -203,24 +231,26 @@ async def _recover_session(
             finally:
                 task.settled.set()
                 del registry[task.job.id]
+            if cancel and not task.job.ended:
+                await asked.answers(task.job.host)
+
+        async def end(lease: Lease) -> None:
+            if await asked.answers(lease.host):
+                await end_lease(context, lease)
 
         async with listening(context.root.locks, session, tasks), trio.open_nursery() as nursery:
-            for task in tasks.values():
-                if cancel:
-                    task.cancel(REASON, now=hurry)
-                if task.job.id in ready:
-                    task.enqueue()
-                nursery.start_soon(collect_errors, report, partial(go_on, task))
+            for there in by_host.values():
+                nursery.start_soon(collect_errors, report, partial(take_up, there))
             for lease in leases:
                 # The guest of a job that cannot be read may be useful until its deadline.
                 lost = lease.job in unreadable and lease.deadline <= datetime.now(UTC)
                 if lost or lease.job not in unfinished:
-                    nursery.start_soon(collect_errors, report, partial(end_lease, context, lease))
+                    nursery.start_soon(collect_errors, report, partial(end, lease))
 
 
 def _read(context: Context, ids: Sequence[str]) -> tuple[list[Job], dict[str, JobUnreadable]]:
     """The jobs that can be read, and the errors of the others."""
-    _ = context.journal.owner, context.journal.key  # cached here, because the tasks need both
+    _ = context.journal.owner, context.journal.key  # without them, no job can go on
     jobs: list[Job] = []
     errors: dict[str, JobUnreadable] = {}
     for id in ids:
@@ -258,17 +288,19 @@ async def end_lease(context: Context, lease: Lease) -> None:
     """Delete the instance of a job that has ended, then end its lease."""
     held = HeldLease(
         context.journal,
-        context.incus,
+        context.at(lease.host).reaching(lease.member),
         job=lease.job,
         instance=lease.instance,
-        delete=delete_effect(context, lease.instance),
+        host=lease.host,
+        member=lease.member,
+        delete=delete_effect(context.at(lease.host).incus, lease.instance),
         state=taken_over(made=lease.made, kept=lease.kept),
     )
     await held.let_go(context.intent)
 
 
-def delete_effect(context: Context, instance: str) -> Effect:
+def delete_effect(incus: Incus, instance: str) -> Effect:
     """The effect that deletes an instance whose plan is no longer known."""
     return commands.delete_instance(
-        context.incus.name(instance), deadline=Deadline(DELETE_SECS), daemon_secs=DELETE_SECS
+        incus.name(instance), deadline=Deadline(DELETE_SECS), daemon_secs=DELETE_SECS
     )

@@ -16,6 +16,7 @@ from orchestrator.job.context import Context
 from orchestrator.job.driver import Driver
 from orchestrator.job.queue import Queue
 from orchestrator.session import reaper
+from orchestrator.session.lingering import take_up_lingering
 from orchestrator.session.recovery import recover
 from states.ending import Intent
 from states.errors import PikaciError
@@ -26,7 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def upkeep(context: Context, queue: Queue, driver: Driver) -> AsyncIterator[None]:
+async def upkeep(
+    context: Context, queue: Queue, driver: Driver, session: str
+) -> AsyncIterator[None]:
     """While the block runs, resume jobs of dead processes, and delete instances nobody needs.
 
     Resumed jobs are in `driver.tasks`. Those that are unfinished at the end of the block continue
@@ -47,12 +50,14 @@ async def upkeep(context: Context, queue: Queue, driver: Driver) -> AsyncIterato
         )
 
     async def reap() -> None:
-        doomed = await reaper.unneeded(aside)
+        doomed = await reaper.unneeded(aside, partial(driver.on_fault, "reap"))
         for one in doomed:
             about = {"instance": one.instance, "reason": one.reason}
             _log.info("deleting an instance", extra={"about": about})
         for instance, problem in (await reaper.reap(aside, doomed)).items():
             driver.on_fault("reap", PikaciError(f"{instance} could not be deleted: {problem}"))
+
+    linger = partial(take_up_lingering, aside, session, driver)
 
     async def work() -> None:
         # Errors of upkeep must not reach the block.
@@ -62,6 +67,7 @@ async def upkeep(context: Context, queue: Queue, driver: Driver) -> AsyncIterato
                     await collect_errors(partial(driver.on_fault, "take_up"), driver.take_up_lost)
                     nursery.start_soon(collect_errors, partial(driver.on_fault, "recover"), go_on)
                     await collect_errors(partial(driver.on_fault, "reap"), reap)
+                    await collect_errors(partial(driver.on_fault, "take_up"), linger)
                     await trio.sleep(EVERY_SECS)
 
     async with trio.open_nursery() as nursery:

@@ -37,7 +37,8 @@ class WorkspaceFiles:
     """The relative names of all files and links of a workspace, sorted, and their git state.
 
     `commit` is the commit that is checked out; `dirty` says whether the tree differs from it. Both
-    are None outside a repository; before the first commit, only `commit` is None. `history` is what
+    are None outside a repository; before the first commit, only `commit` is None. `subject` is the
+    first line of the commit's message, `branch` the branch that is checked out. `history` is what
     the snapshot's own `.git` is made from, if it gets one. `listed` are regular files among them,
     as they were when they were listed.
     """
@@ -48,6 +49,8 @@ class WorkspaceFiles:
     warnings: tuple[str, ...]
     history: History | None = None
     listed: Mapping[bytes, Seen] = field(default_factory=dict)
+    subject: str = ""
+    branch: str = ""
 
 
 def workspace_files(
@@ -95,7 +98,16 @@ def workspace_files(
     reader.warnings += [f"snapshot.{one} matches no file" for one in unused]
     dirty = reader.dirty if reader.in_repository else None
     warnings = tuple(reader.warnings)
-    return WorkspaceFiles(names, reader.commit, dirty, warnings, history, reader.listed)
+    return WorkspaceFiles(
+        names,
+        reader.commit,
+        dirty,
+        warnings,
+        history,
+        reader.listed,
+        subject=reader.subject,
+        branch=reader.branch,
+    )
 
 
 @dataclass
@@ -110,6 +122,8 @@ class _Reader:
     listed: dict[bytes, Seen] = field(default_factory=dict)
     in_repository: bool = False
     commit: str | None = None
+    subject: str = ""
+    branch: str = ""
     dirty: bool = False
     warnings: list[str] = field(default_factory=list)
 
@@ -165,6 +179,9 @@ class _Reader:
             if entries or not prefix:
                 self.in_repository = True
                 self.commit = repository.head()
+                self.branch = repository.branch()
+                if self.commit is not None:
+                    self.subject = tree.subject(self.commit)
                 return tree, entries
             self.warnings.append(
                 f"the repository {repository.tree} ignores all of {self.root}, which is treated"
@@ -258,14 +275,30 @@ class _Reader:
 
     def _refuse_specials(self, tree: Tree, inner: set[bytes]) -> None:
         """Refuse sockets, pipes and devices: git skips them silently, and a job would miss them."""
-        skipped = tree.ignored() | inner | set(self.excluded)
-        found = set(_specials(os.fsencode(self.root), tree.below, skipped))
-        found = {name for name in found if not self.left_out.takes(name)}
+        skipped = inner | set(self.excluded)
+        if self._is_all_known(tree.below, skipped):
+            return
+        skipped |= tree.ignored()
+        found = {
+            name
+            for name, entry in _entries(os.fsencode(self.root), tree.below, skipped)
+            if not (entry.is_dir() or entry.is_file() or self.left_out.takes(name))
+        }
         if kept := tree.not_ignored(found):
             raise UsageError(
                 f"{self.root}: not a file, directory or link: {_shown(list(kept))}",
                 resolution="remove it, or name it in .gitignore or `exclude` in [snapshot]",
             )
+
+    def _is_all_known(self, below: bytes, skipped: set[bytes]) -> bool:
+        """Whether a tree has no special file, and no directory without a file of the snapshot.
+
+        Then it does not matter what git ignores there, which costs a process to ask.
+        """
+        return all(
+            self._directories.get(name) if entry.is_dir() else entry.is_file()
+            for name, entry in _entries(os.fsencode(self.root), below, skipped)
+        )
 
 
 def _below(name: bytes, directories: tuple[bytes, ...]) -> bool:
@@ -277,8 +310,10 @@ def _shown(names: list[bytes]) -> str:
     return listed if len(names) <= _SHOWN else f"{listed} and {len(names) - _SHOWN} more"
 
 
-def _specials(root: bytes, below: bytes, skipped: set[bytes]) -> Iterator[bytes]:
-    """The names of sockets, pipes and devices in a directory of the workspace."""
+def _entries(
+    root: bytes, below: bytes, skipped: set[bytes]
+) -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:
+    """All below a directory but links; each directory before what is in it."""
     todo = [below]
     while todo:
         directory = todo.pop()
@@ -287,7 +322,6 @@ def _specials(root: bytes, below: bytes, skipped: set[bytes]) -> Iterator[bytes]
                 name = directory + entry.name
                 if entry.name == b".git" or name in skipped or entry.is_symlink():
                     continue
+                yield name, entry
                 if entry.is_dir():
                     todo.append(name + b"/")
-                elif not entry.is_file():
-                    yield name

@@ -81,6 +81,8 @@ def _publish(
         path=snapshots / part,
         commit=None,
         dirty=None,
+        subject="",
+        branch="",
         warnings=tuple(
             f"sources: {glob!r} matches no file of the workspace"
             for glob in globs

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from orchestrator.snapshot.index import Seen
 from orchestrator.snapshot.tree import Content
-from orchestrator.units import size
+from orchestrator.units import counted, size
 
 LARGE_BYTES = 1 << 30
 LARGE_FILES = 50_000
@@ -26,7 +26,7 @@ def large_warning(tree: Mapping[bytes, Content]) -> str | None:
         parts = [f"{_shown(name)} ({size(part)})" for name, part in _largest(sizes)]
     else:
         ones = dict.fromkeys(tree, 1)
-        parts = [f"{_shown(name)} ({part} files)" for name, part in _largest(ones)]
+        parts = [f"{_shown(name)} ({counted(part, 'file')})" for name, part in _largest(ones)]
     return (
         f"the snapshot has {len(tree)} files, {size(whole)}; the largest parts are"
         f" {', '.join(parts)}: leave out what no job needs,"

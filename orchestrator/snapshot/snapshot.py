@@ -22,7 +22,7 @@ from pathlib import Path
 import trio
 
 from orchestrator.errors import SnapshotError
-from orchestrator.slow_files import sync_file_system
+from orchestrator.git.repository import MAX_NAME
 from orchestrator.snapshot.content import Access
 from orchestrator.snapshot.files import WorkspaceFiles, workspace_files
 from orchestrator.snapshot.git_dir import GitDir, large_history
@@ -30,12 +30,15 @@ from orchestrator.snapshot.index import UNFINISHED, Index, Seen, read_index, wri
 from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.size import large_warning
 from orchestrator.snapshot.tree import Content, copy_tree, read_tree, tree_hash
+from orchestrator.syncfs import sync_file_system
+from states.events import SnapshotRef
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A published snapshot; `commit` and `dirty` are None outside a repository.
 
+    `subject` is the first line of the commit's message, `branch` the branch that is checked out.
     `warnings` are one line each, about files that may not be what the user expects.
     """
 
@@ -44,6 +47,32 @@ class Snapshot:
     commit: str | None
     dirty: bool | None
     warnings: tuple[str, ...] = ()
+    subject: str = ""
+    branch: str = ""
+
+    @property
+    def ref(self) -> SnapshotRef:
+        """What jobs that see it note of it."""
+        return SnapshotRef(
+            hash=self.hash,
+            commit=self.commit,
+            dirty=self.dirty,
+            subject=self.subject,
+            branch=self.branch,
+        )
+
+
+def snapshot_of(ref: SnapshotRef, path: Path, warnings: tuple[str, ...] = ()) -> Snapshot:
+    """The published snapshot in a directory, which is named by its hash."""
+    return Snapshot(
+        path.name,
+        path,
+        ref.commit,
+        ref.dirty,
+        warnings,
+        subject=ref.subject[:MAX_NAME],
+        branch=ref.branch[:MAX_NAME],
+    )
 
 
 async def publish(
@@ -115,7 +144,15 @@ def _publish(
         warnings += (large,)
     if history is not None and (large := large_history(snapshots / found)) is not None:
         warnings += (large,)
-    return Snapshot(found, snapshots / found, files.commit, files.dirty, warnings)
+    return Snapshot(
+        found,
+        snapshots / found,
+        files.commit,
+        files.dirty,
+        warnings,
+        subject=files.subject,
+        branch=files.branch,
+    )
 
 
 def _same(index: Index, tree: dict[bytes, Content], snapshots: Path) -> dict[bytes, bytes]:

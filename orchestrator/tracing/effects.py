@@ -10,12 +10,14 @@ from states.lifecycle import State
 OF_STATE = {
     State.SUBMITTED: "reset",
     State.ARTIFACTS_RESET: "create",
-    State.DEVICES_CONFIGURED: "start",
+    State.DEVICES_CONFIGURED: "ready",
     State.INSTANCE_READY: "run",
     State.RUNNING: "run",
     State.PUBLISHING: "publish",
     State.CANCELLING: "cancel",
 }
+# The call of a person's shell in the guest: nothing waits for it.
+SHELL = "shell"
 
 
 def command_of(argv: Sequence[str]) -> str:

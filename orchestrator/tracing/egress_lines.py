@@ -8,7 +8,7 @@ import msgspec
 
 from orchestrator.terminal import plain
 from orchestrator.tracing.egress import Egress, Host
-from orchestrator.units import duration, size
+from orchestrator.units import counted, duration, size
 
 HOSTS = 20
 WIDTH = 40
@@ -21,13 +21,13 @@ def egress_lines(found: Egress) -> Iterator[str]:
     else:
         refused = f"; {found.refused} refused" if found.refused else ""
         yield (
-            f"egress: {_count(found.connections, 'connection')},"
+            f"egress: {counted(found.connections, 'connection')},"
             f" {size(found.received_bytes)} in, {size(found.sent_bytes)} out{refused}"
         )
         for host in found.hosts[:HOSTS]:
             yield f"  {_host(host)}"
         if (more := len(found.hosts) - HOSTS) > 0:
-            yield f"  ... and {_count(more, 'host')} more: --json shows them"
+            yield f"  ... and {counted(more, 'host')} more: --json shows them"
         yield from _to_paste(found)
     if proxies := {host.proxy for host in found.hosts if host.proxy}:
         yield f"  through the host's own proxy {plain(', '.join(sorted(proxies)))}: by name only"
@@ -59,7 +59,3 @@ def _host(host: Host) -> str:
 
 def _toml(entries: Sequence[str]) -> str:
     return msgspec.json.encode(list(entries)).decode().replace('","', '", "')
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -13,6 +13,7 @@ import msgspec
 from orchestrator.tracing.parts import parts
 from orchestrator.tracing.timeline import Kind, Span, Timeline
 from states.outcome import Verdict
+from states.usage import Usage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTERNAL, _CLIENT = 1, 3
@@ -53,6 +54,7 @@ def _job(job: Timeline) -> Iterator[dict[str, Any]]:
         "pikaci.inputs": " ".join(output.key for output in job.job.inputs.values()),
         "pikaci.output": job.job.output.key if job.job.output else "",
         "pikaci.output_missing": job.missing or "",
+        **_used(job.job.usage),
     }
     yield _span(_whole(job.name, job.begin, job.end, ok=ok, error=error), path, about)
     inside: dict[int, tuple[str, ...]] = {}
@@ -70,6 +72,11 @@ def _job(job: Timeline) -> Iterator[dict[str, Any]]:
         # A call that is not within one state is a child of the job.
         about = {"pikaci.command": call.detail, "pikaci.attempt": call.attempt}
         yield _span(call, (*inside.get(place, path), "incus", str(place)), about, up=2)
+
+
+def _used(usage: Usage | None) -> dict[str, str | int]:
+    known: dict[str, int] = msgspec.to_builtins(usage) if usage is not None else {}
+    return {f"pikaci.usage.{name}": value for name, value in known.items()}
 
 
 def _whole(name: str, begin: datetime, end: datetime, *, ok: bool, error: str = "") -> Span:

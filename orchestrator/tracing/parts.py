@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
-from orchestrator.tracing.effects import OF_STATE
+from orchestrator.tracing.effects import OF_STATE, SHELL
 from orchestrator.tracing.timeline import HOST, Kind, Span, Timeline
 from states.events import WaitFor
 from states.lifecycle import State
@@ -20,12 +20,13 @@ STILL = "still"
 def parts(job: Timeline, state: Span) -> list[Span]:
     """Cut the state's time into consecutive spans, without gaps.
 
-    While several calls run at once, the time counts for the one that began last.
+    While several calls run at once, the time counts for the one that began last; for a person's
+    shell none does.
     """
     inside = [
         span
         for span in (*job.waits, *job.calls)
-        if span.begin < state.end and span.end > state.begin
+        if span.begin < state.end and span.end > state.begin and span.name != SHELL
     ]
     cut = _cut(state, inside)
     if not job.job.ended and _lasts(job, state) and cut and cut[-1].kind is Kind.HOST:

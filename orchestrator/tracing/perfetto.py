@@ -1,23 +1,33 @@
 """The Chrome trace format, for Perfetto and others: one process per run, tracks for each job.
 
+A job of which samples are known has counter tracks, too: what it used, from its command's start.
+
 The first track of a job has its states and their parts. Incus calls, which may begin in one state
 and end in another, are on tracks below it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from orchestrator.tracing.parts import parts
 from orchestrator.tracing.timeline import Span, Timeline
+from orchestrator.usage_samples import Sample, cpus_over_time
+from states.lifecycle import State
 
 
-def perfetto(jobs: Sequence[Timeline]) -> bytes:
-    """The jobs as tracks, states, effects and calls as slices; times in microseconds."""
+def perfetto(
+    jobs: Sequence[Timeline], samples: Mapping[str, Sequence[Sample]] = MappingProxyType({})
+) -> bytes:
+    """The jobs as tracks, states, effects and calls as slices; times in microseconds.
+
+    `samples` are those of the jobs' last attempts, by job.
+    """
     zero = min(job.begin for job in jobs)
     events: list[dict[str, Any]] = []
     runs = {job.run: number for number, job in enumerate(jobs, start=1)}
@@ -34,7 +44,34 @@ def perfetto(jobs: Sequence[Timeline]) -> bytes:
             order = {"sort_index": track}
             events.append({**_named("thread_sort_index", process, track, ""), "args": order})
             events += [_slice(span, zero, process, track) for span in spans]
+        events += _counters(job, samples.get(job.id, ()), zero, process)
     return msgspec.json.encode({"traceEvents": events, "displayTimeUnit": "ms"})
+
+
+def _counters(
+    job: Timeline, samples: Sequence[Sample], zero: datetime, process: int
+) -> Iterator[dict[str, Any]]:
+    running = [state for state in job.states if state.name == State.RUNNING]
+    if not running or not samples:
+        return
+    begin = round((running[-1].begin - zero).total_seconds() * 1e6)
+    values: dict[str, Iterable[tuple[int, float | None]]] = {
+        "CPUs": cpus_over_time(samples),
+        "memory, bytes": ((one.ms, one.memory_bytes) for one in samples),
+        "processes": ((one.ms, one.processes) for one in samples),
+        "read, bytes": ((one.ms, one.read_bytes) for one in samples),
+        "written, bytes": ((one.ms, one.written_bytes) for one in samples),
+    }
+    for name, points in values.items():
+        for ms, value in points:
+            if value is not None:
+                yield {
+                    "name": f"{job.id} {job.name} {name}",
+                    "ph": "C",
+                    "pid": process,
+                    "ts": begin + ms * 1000,
+                    "args": {"value": value},
+                }
 
 
 def _lanes(calls: Iterable[Span]) -> list[list[Span]]:

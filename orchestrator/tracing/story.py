@@ -19,6 +19,7 @@ from states.events import OutputRef, SnapshotRef
 from states.lifecycle import State
 from states.outcome import Failure, Verdict
 from states.testcases import CaseReport
+from states.usage import Usage
 
 
 class StateStory(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +51,10 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     that attempt's command printed nothing, None when it is short or not known. `egress` is what it
     reached outside, None for a job without that key. `needs` are the jobs that this one waited for,
     `inputs` the outputs that it used, by name. `missing` says why its `output` was not reused but
-    made, "" if it had none before. `tests` is what its test reports say.
+    made, "" if it had none before. `tests` is what its test reports say. `reason` is
+    why its command failed, in one line, "" if that is not clear. `usage` is what it used. `host` is
+    the name of the host of its last attempt, "" for the local one, `member` the member of its
+    cluster, "" if it is none.
     """
 
     id: str
@@ -77,10 +81,17 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     output: OutputRef | None = None
     missing: str | None = None
     tests: CaseReport | None = None
+    reason: str = ""
+    host: str = ""
+    member: str = ""
+    usage: Usage | None = None
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A job of a run: `begin` is when it was submitted, `place` when it got its slot."""
+    """A job of a run: `begin` is when it was submitted, `place` when it got its slot.
+
+    `host` and `member` are those of `JobStory`.
+    """
 
     id: str
     name: str
@@ -89,6 +100,8 @@ class JobLine(msgspec.Struct, frozen=True, kw_only=True):
     begin: float
     place: float
     secs: float
+    host: str = ""
+    member: str = ""
 
 
 class RunStory(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +164,10 @@ def job_story(job: Timeline, *, silence: Silence | None = None) -> JobStory:
         output=job.job.output,
         missing=job.missing,
         tests=job.job.tests,
+        reason=job.job.reason,
+        host=job.job.host,
+        member=job.job.member,
+        usage=job.job.usage,
     )
 
 
@@ -177,6 +194,8 @@ def run_story(jobs: Sequence[Timeline]) -> RunStory:
                 begin=(job.begin - begin).total_seconds(),
                 place=(_begun(job) - begin).total_seconds(),
                 secs=_secs(job),
+                host=job.job.host,
+                member=job.job.member,
             )
             for job in jobs
         ),

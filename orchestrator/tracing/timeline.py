@@ -180,7 +180,7 @@ def _state(job: Job, entry: ev.Event, at: datetime) -> Span:
         end=at,
         attempt=max(1, job.attempt),
         detail=_told(entry),
-        ok=not isinstance(entry, ev.Failed | ev.Retried | ev.Restarted),
+        ok=not isinstance(entry, ev.Failed | ev.Retried | ev.Restarted | ev.Lost),
     )
 
 
@@ -240,7 +240,7 @@ def _told(entry: ev.Event) -> str:
     match entry:
         case ev.ResultCollected():
             text = why(entry)
-        case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried() | ev.Skipped():
+        case ev.Failed() | ev.Cancelled() | ev.Rejected() | ev.Retried() | ev.Lost() | ev.Skipped():
             text = entry.failure.message
         case ev.Reused():
             text = f"made by {entry.output.job}"
@@ -249,6 +249,8 @@ def _told(entry: ev.Event) -> str:
             text = f"uses {', '.join(used)}"
         case ev.CancelRequested():
             text = entry.reason
+        case ev.DevicesConfigured() if entry.member:
+            text = f"on the member {entry.member}"
         case ev.Restarted():
             text = entry.reason or "the process that drove it died"
         case _:

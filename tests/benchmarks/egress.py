@@ -19,8 +19,8 @@ from pathlib import Path
 import trio
 
 from states.spec import JobSpec
+from tests.integration.egress_servers import HERE, MIB, Web, server
 from tests.integration.running import Runs, output_of
-from tests.integration.test_egress import HERE, MIB, Web, server
 
 
 def direct(port: int, mib: int) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 import trio
 
 from orchestrator import JobSpec, Orchestrator, Request, Settings
-from orchestrator.image.derived import delete_unneeded
+from orchestrator.image.derived import delete_images, images_of
 from orchestrator.settings import open_incus
 from states.job import Job
 from states.lifecycle import State
@@ -63,8 +63,8 @@ async def main(guests: int) -> None:
                             secs(jobs[kind], State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED)
                         )
             finally:
-                owner = orchestrator.journal.owner
-                await delete_unneeded(open_incus(), owner, lambda origin, fingerprint: False)
+                images = await images_of(open_incus(), orchestrator.journal.owner)
+                await delete_images(open_incus(), images)
     base, derived = (statistics.median(times[kind]) for kind in ("base", "derived"))
     print(f"published and tried in {secs(made, State.PUBLISHING):.1f} s")
     print(f"a run that reuses it: {reuse:.2f} s")

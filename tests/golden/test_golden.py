@@ -54,6 +54,7 @@ def test_a_table_that_forgets_a_way_breaks_the_traces_that_took_it(
     for used in {tag(type(e)) for e in trace.decode(data) if hasattr(e, "seq")}:
         table = [row for row in lifecycle.TABLE if row[0] != used]
         with monkeypatch.context() as patch:
-            patch.setattr(lifecycle, "MACHINE", lifecycle.build_machine(table))
+            machine = lifecycle.build_machine(table)
+            patch.setattr(lifecycle, "machine", lambda machine=machine: machine)
             with pytest.raises(TraceError, match=f"recorded event is {used}; .* cannot take it"):
                 trace.replay(data)

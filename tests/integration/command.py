@@ -12,12 +12,28 @@ from threading import Timer
 from typing import Any
 
 from orchestrator.journal import open_journal
+from tests import forks
+from tests.forks import Forked
+from tests.integration.running import SLIM
 
 PIKACI = str(Path(sys.executable).with_name("pikaci"))
 SECS = 120
 POLL_SECS = 0.02
 # What a job's command waits with until `open_gate`.
 AT_THE_GATE = "until [ -e /tmp/go ]; do sleep 0.05; done"
+# A job file: the guest of one job becomes the image of another.
+MAKES_AN_IMAGE = f"""\
+schema = 1
+
+[jobs.make]
+command = "{SLIM}echo made > /etc/made"
+run_as_root = true
+output = "image"
+
+[jobs.use]
+command = "cat /etc/made"
+image = {{ job = "make" }}
+"""
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
@@ -41,30 +57,14 @@ class Command:
         (self.workspace / "pikaci.toml").write_text(text)
 
     def __call__(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [PIKACI, *args],
-            cwd=self.workspace,
-            env={**self.env, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECS,
-        )
+        where = {"cwd": self.workspace, "env": {**self.env, **env}}
+        return forks.run(args, timeout=SECS, text=True, **where)
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str) -> Forked:
         """Start it as a shell does: in a process group of its own."""
-        return subprocess.Popen(
-            [PIKACI, *args],
-            cwd=self.workspace,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
+        return Forked(args, cwd=self.workspace, env=self.env, text=True, process_group=0)
 
-    def run_until(self, words: str, *args: str) -> subprocess.Popen[str]:
+    def run_until(self, words: str, *args: str) -> Forked:
         """Start it, and return when a line of its output has the words.
 
         `run` is told to say what is being done; beside a command's output that goes to stderr.
@@ -84,6 +84,12 @@ class Command:
         """What somebody else may do to an instance of ours."""
         command = ["incus", verb, "--project", "pikaci", *args]
         subprocess.run(command, check=True, capture_output=True, timeout=SECS)
+
+    def in_guest(self, *command: str) -> bool:
+        """Whether a command succeeds in the only guest there is."""
+        (guest,) = self.leases()
+        query = ["incus", "exec", "--project", "pikaci", guest, "--", *command]
+        return subprocess.run(query, capture_output=True, timeout=SECS).returncode == 0
 
     def log_lines(self) -> list[bytes]:
         """The only job's log on the host, without its first line."""

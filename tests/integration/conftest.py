@@ -4,13 +4,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from orchestrator.image.derived import delete_unneeded
+from orchestrator.image.derived import delete_images, images_of
+from orchestrator.incus import Incus
 from orchestrator.journal import open_journal
 from tests.integration.command import Command
 from tests.integration.lab import lab as lab
 from tests.integration.private_daemon import daemon as daemon
 from tests.integration.private_daemon import private_daemon_of_all as private_daemon_of_all
 from tests.integration.running import Runs
+from tests.integration.tls_host import far as far
+from tests.integration.tls_host import far_of_all as far_of_all
 
 
 @pytest.fixture
@@ -27,7 +30,11 @@ def images(runs: Runs) -> Iterator[None]:
     yield
     with open_journal(runs.root.journal) as journal:
         owner = journal.owner
-    trio.run(delete_unneeded, runs.incus, owner, lambda origin, fingerprint: False)
+    trio.run(_delete_images, runs.incus, owner)
+
+
+async def _delete_images(incus: Incus, owner: str) -> None:
+    await delete_images(incus, await images_of(incus, owner))
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import trio
 
+from orchestrator.attempt import effects as commands
+from orchestrator.attempt.plan import Plan
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Completed, Incus, Spawn, spawn_process
 from orchestrator.incus.errors import IncusError, InstanceNotFound
@@ -64,6 +66,11 @@ class Lab:
         stdin = json.dumps({"config": config, "devices": devices, **document}).encode()
         names = (f"local:{image}", f"local:{name}")
         return await self.run("create", "--quiet", *flags, *names, stdin=stdin)
+
+    async def create_stopped(self, plan: Plan) -> None:
+        """What pikaci's own create makes of a plan, without its start."""
+        _, *rest = commands.create(plan).args
+        await self.run("create", *rest, stdin=commands.create_document(plan))
 
     async def started(self, **document: Any) -> str:
         name = self.name()

@@ -59,9 +59,9 @@ class PrivateDaemon:
         )
         return done.stdout.decode()
 
-    def set_up(self, image: Path) -> None:
-        """A pool of 3 GiB, the project, and the image, unpacked."""
-        self.incus("storage", "create", POOL, "btrfs", "size=3GiB")
+    def set_up(self, image: Path, pool_size: str) -> None:
+        """A pool, in a file with holes, the project, and the image, unpacked."""
+        self.incus("storage", "create", POOL, "btrfs", f"size={pool_size}")
         count = ["btrfs", "quota", "enable", "--simple", str(self.pool)]  # as `pikaci setup` does
         subprocess.run(count, check=True, capture_output=True, timeout=SECS)
         features = ("--config=features.images=true", "--config=features.profiles=true")
@@ -84,9 +84,13 @@ class PrivateDaemon:
             self.incus("project", "delete", PROJECT)
             self.incus("storage", "delete", POOL)
         finally:
-            self.signal(signal.SIGKILL)
-            for mount in reversed(self._mounts()):
-                subprocess.run(["umount", "--lazy", mount], timeout=SECS)
+            self.kill()
+
+    def kill(self) -> None:
+        """End the daemon, and undo its mounts."""
+        self.signal(signal.SIGKILL)
+        for mount in reversed(self._mounts()):
+            subprocess.run(["umount", "--lazy", mount], timeout=SECS)
 
     def _mounts(self) -> list[str]:
         paths = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
@@ -94,7 +98,7 @@ class PrivateDaemon:
 
 
 @contextmanager
-def private_daemon() -> Iterator[PrivateDaemon]:
+def private_daemon(*, pool_size: str = "3GiB") -> Iterator[PrivateDaemon]:
     """A daemon that answers, with all that jobs need; nothing of it is left after the block."""
     # A guest's root is nobody here, and must get through; a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="pikaci-incus-") as directory:
@@ -106,7 +110,7 @@ def private_daemon() -> Iterator[PrivateDaemon]:
         daemon = PrivateDaemon(base)
         daemon.start()
         try:
-            daemon.set_up(next(base.glob("image*")))
+            daemon.set_up(next(base.glob("image*")), pool_size)
             yield daemon
         finally:
             daemon.remove()

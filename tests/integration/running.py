@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import trio
 from orchestrator.attempt.id_map import local_id_range
 from orchestrator.capacity import Capacity
 from orchestrator.engine import run_jobs
-from orchestrator.incus import Completed, Incus, spawn_process
+from orchestrator.hosts import OpenHost
+from orchestrator.incus import Completed, Host, Incus, spawn_process
 from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.submission import Request
-from orchestrator.journal import open_journal
+from orchestrator.journal import Journal, open_journal
 from orchestrator.orchestrator import new_run_id
 from orchestrator.session.recovery import recover
 from orchestrator.settings import open_incus
@@ -28,20 +30,30 @@ from states.outcome import FailureKind
 from states.spec import JobSpec
 from tests.calls import call
 
+# Before what a job leaves in its image: most of a guest is compilers, and an image without them is
+# made in a third of the time. For tests that do not ask what else is in it.
+SLIM = (
+    "rm -rf /usr/share /usr/include /usr/lib/{gcc,git-core,python3} /usr/lib/*/*.a"
+    " /usr/bin/*-linux-gnu-* /usr/bin/{cmake,cpack,ctest}"
+    " /usr/lib/*/lib{asan,icudata,lsan,tsan,ubsan}.so*; "
+)
+
 
 class Runs:
     """A workspace and a state root of a test's own.
 
-    `run` runs specs and returns the jobs, ended; afterwards no instance of theirs is left.
+    `run` runs specs and returns the jobs, ended; afterwards no instance of theirs is left. They run
+    `there`, None for this machine.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, there: OpenHost | None = None) -> None:
         self.workspace = base / "workspace"
         self.workspace.mkdir()
         (self.workspace / "hello.txt").write_text("hello\n")
         self.root = StateRoot(base / "state")
         self.root.make()
-        self.incus = open_incus()
+        self.there = there
+        self.incus = there.incus if there is not None else open_incus()
 
     async def run(
         self,
@@ -60,12 +72,7 @@ class Runs:
         """
         run = new_run_id()
         with open_journal(self.root.journal) as journal:
-            context = Context(
-                root=self.root,
-                journal=journal,
-                incus=self.incus if change is None else self._bent(change),
-                ids=local_id_range("local"),
-            )
+            context = self._context(journal, self.incus if change is None else self._bent(change))
             request = Request(workspace=self.workspace, specs=specs, fail_fast=fail_fast)
             async with trio.open_nursery() as nursery:
                 if on_running is not None:
@@ -90,7 +97,7 @@ class Runs:
     async def recover(self) -> None:
         """Go on with what earlier runs left, to its end."""
         with open_journal(self.root.journal) as journal:
-            context = Context(root=self.root, journal=journal, incus=self.incus)
+            context = self._context(journal, self.incus)
             await recover(context, Queue(Capacity(jobs=4)))
             assert [] == journal.open_leases()
 
@@ -98,7 +105,25 @@ class Runs:
         async def spawn(argv: Sequence[str], **options: Any) -> Completed:
             return await spawn_process(change(tuple(argv)), **options)
 
-        return Incus(self.incus.conf, spawn=spawn)
+        bent = copy(self.incus)
+        bent._spawn = spawn
+        return bent
+
+    def _context(self, journal: Journal, incus: Incus) -> Context:
+        host = self.there.host if self.there is not None else Host()
+        return Context(
+            root=self.root,
+            journal=journal,
+            incus=incus,
+            host=host,
+            hosts=self if self.there is not None else None,  # type: ignore[arg-type]
+            ids=local_id_range("local"),
+        )
+
+    def at(self, name: str) -> OpenHost:
+        """The one host that there is, as `Hosts` has it."""
+        assert self.there is not None
+        return self.there
 
     async def instances(self) -> list[str]:
         """The names of the instances that this state root has in Incus."""
@@ -107,6 +132,7 @@ class Runs:
         listed = await call(
             self.incus,
             "list",
+            self.incus.name(""),
             "--format",
             "csv",
             "-c",

@@ -4,46 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 
 from states.trace import replay
-from tests.integration.command import AT_THE_GATE, PIKACI, SECS, Command
-
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
-
-JOBS = """
-schema = 1
-[defaults]
-timeout_secs = 60
-[jobs.good]
-command = "echo fine"
-[jobs.bad]
-command = "echo broken; exit 7"
-[jobs.slow]
-command = "echo begun; sleep 60"
-timeout_secs = 1
-[jobs.lost]
-command = "python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)'; sleep 20"
-run_as_root = true
-[jobs.imageless]
-command = "true"
-image = "no/such"
-[jobs.writable]
-command = "true"
-writable_workspace = true
-"""
-
-
-def valid(name: str, document: Any) -> Any:
-    """The document, which has the form that docs/ promises."""
-    jsonschema.validate(document, json.loads((SCHEMAS / name).read_text()))
-    return document
+from tests.integration.cli_jobs import JOBS, valid
+from tests.integration.command import AT_THE_GATE, SECS, Command
 
 
 @pytest.mark.incus
@@ -124,24 +92,6 @@ def test_a_snapshot_s_warnings_are_told_on_stderr(pikaci: Command, output: str) 
 
 
 @pytest.mark.incus
-def test_a_repository_that_git_cannot_read_is_told_in_git_s_words(pikaci: Command) -> None:
-    """Before a job is submitted, or a snapshot made."""
-    pikaci.write(JOBS)
-    for command in (
-        ["git", "init", "-q"],
-        ["git", "config", "core.repositoryFormatVersion", "1"],
-        ["git", "config", "extensions.refStorage", "reftable"],
-    ):
-        subprocess.run(command, cwd=pikaci.workspace, check=True)
-
-    done = pikaci("run", "good")
-
-    assert (2, "") == (done.returncode, "".join(done.stdout.splitlines()[1:]))
-    assert "git cannot read this repository" in done.stderr and "refstorage" in done.stderr
-    assert [] == list((pikaci.root / "snapshots").iterdir())
-
-
-@pytest.mark.incus
 def test_the_record_of_a_job_has_all_that_it_was(pikaci: Command) -> None:
     """Snapshot, image, instance, phases with durations, attempts."""
     pikaci.write(JOBS)
@@ -217,64 +167,6 @@ def test_verbose_tells_what_is_being_done(pikaci: Command) -> None:
 
 
 @pytest.mark.incus
-def test_one_command_prints_its_output_and_nothing_else(pikaci: Command) -> None:
-    """Byte for byte where there is no terminal; stderr has what went wrong, and nothing else."""
-    passed = subprocess.run(
-        [PIKACI, "run", "--", r"printf 'a\tb\377\r\n\033[31mred'; echo err >&2"],
-        cwd=pikaci.workspace, env=pikaci.env, capture_output=True, timeout=SECS,
-    )  # fmt: skip
-    failed = pikaci("run", "--", "echo out; exit 7")
-
-    assert (0, b"a\tb\xff\r\n\x1b[31mrederr\n", b"") == (
-        passed.returncode, passed.stdout, passed.stderr,
-    )  # fmt: skip
-    assert (1, "out\n") == (failed.returncode, failed.stdout)
-    assert "pikaci: test command exited with 7\n" == failed.stderr
-
-
-@pytest.mark.incus
-def test_the_commands_own_exit_code(pikaci: Command) -> None:
-    """`--exit-code command`: the command's own, or one of a reserved range, for errors too."""
-    own = ("run", "--exit-code", "command")
-    pikaci.write(JOBS)
-
-    assert 0 == pikaci(*own, "--", "true").returncode
-    assert 7 == pikaci(*own, "--", "exit 7").returncode
-    assert 240 == pikaci(*own, "slow").returncode
-    assert 241 == pikaci(*own, "--", "true", INCUS_SOCKET="/nonexistent").returncode
-    assert 242 == pikaci(*own, "no-such-job").returncode
-    several = pikaci(*own)
-    assert 242 == several.returncode
-    assert "needs one job" in several.stderr
-
-
-@pytest.mark.incus
-def test_one_argument_is_a_shell_line_and_several_are_quoted(pikaci: Command) -> None:
-    """What stands behind `--` arrives as it was meant."""
-    line = pikaci("run", "--", "echo $((1 + 1)); echo 'a  b'")
-    words = pikaci("run", "--", "printf", "%s|", "a  b", "$HOME", "'")
-
-    assert (0, 0) == (line.returncode, words.returncode)
-    shown = [
-        pikaci("logs", row.split()[0]).stdout.split("\n", 1)[1]
-        for row in pikaci("list", "--jobs").stdout.splitlines()
-        if row.startswith("  ")
-    ]
-    assert ["a  b|$HOME|'|", "2\na  b\n"] == shown
-
-
-@pytest.mark.incus
-@pytest.mark.parametrize("utf8", ["0", "1"])
-def test_a_command_reaches_the_guest_as_it_was_typed(pikaci: Command, utf8: str) -> None:
-    """As UTF-8, in a locale that is ASCII too."""
-    done = pikaci(
-        "run", "--", "printf", "%s", "grüße漢", LC_ALL="C", PYTHONUTF8=utf8, PYTHONCOERCECLOCALE="0"
-    )
-
-    assert (0, "grüße漢") == (done.returncode, done.stdout)
-
-
-@pytest.mark.incus
 def test_a_log_is_followed_while_it_grows(pikaci: Command) -> None:
     """A line is there soon after the guest printed it, and the follower ends with the job."""
     running = pikaci.start("run", "--", f"echo one; {AT_THE_GATE}; echo two")
@@ -297,20 +189,6 @@ def test_a_log_is_followed_while_it_grows(pikaci: Command) -> None:
     assert ("one\n", True, "two\n") == (lines[1], alive, rest)
     assert follower is not None
     assert 0 == follower.returncode
-
-
-@pytest.mark.incus
-def test_a_guest_is_kept_on_failure_with_the_way_into_it(pikaci: Command) -> None:
-    """The printed command opens a shell in it; deleting it by hand is fine too."""
-    done = pikaci("run", "--keep-on-failure", "--", "echo left > /artifacts/x; exit 1")
-
-    (kept,) = pikaci.leases()
-    assert 1 == done.returncode
-    assert f"incus exec --project pikaci local:{kept} -- bash" in done.stderr
-    shell = ["incus", "exec", "--project", "pikaci", f"local:{kept}", "--", "cat", "/artifacts/x"]
-    assert b"left\n" == subprocess.run(shell, capture_output=True, timeout=SECS).stdout
-    delete = ["incus", "delete", "--force", "--project", "pikaci", f"local:{kept}"]
-    subprocess.run(delete, check=True, timeout=SECS)
 
 
 @pytest.mark.incus
@@ -339,159 +217,3 @@ def test_doctor_finds_nothing_missing_here(pikaci: Command) -> None:
     assert "MISSING" not in done.stdout
     for subject in ("daemon", "project", "storage pool", "guest image"):
         assert subject in done.stdout
-
-
-USAGE = [
-    (["run", "nope"], "no job 'nope'"),
-    (["run", "--jobs", "0"], "--jobs"),
-    (["run", "--output", "xml"], "--output"),
-    (["run", "--file", "no.toml"], "no such job file"),
-    (["run", "--workspace", "/no/such"], "/no/such"),
-    (["run", "--"], "no command after"),
-    (["run", "good", "--", "true"], "cannot be combined with a command"),
-    (["run", "--", ""], "command"),
-    (["fly"], "no command 'fly'"),
-    (["logs", "nope"], "no journal"),
-    (["status"], "no journal"),
-    (["run", "--dry-run", "writable"], "does not support writable workspace jobs"),
-]
-
-
-@pytest.mark.parametrize(("args", "words"), USAGE, ids=[" ".join(args) for args, _ in USAGE])
-def test_wrong_usage_is_told_and_touches_nothing(
-    pikaci: Command, args: list[str], words: str
-) -> None:
-    """Exit code 2, the words on stderr, nothing on stdout, no state root."""
-    pikaci.write(JOBS)
-
-    done = pikaci(*args)
-
-    assert (2, "") == (done.returncode, done.stdout)
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not pikaci.root.exists()
-
-
-def test_a_file_without_jobs_has_its_own_code(pikaci: Command) -> None:
-    """Exit code 5."""
-    pikaci.write("schema = 1\n")
-
-    assert 5 == pikaci("run").returncode
-
-
-def test_the_removed_mode_is_refused(pikaci: Command) -> None:
-    """A variable of the past is an error that says so."""
-    done = pikaci("run", PIKACI_REMOTE_LINUX_VM_INCUS_MODE="transfer")
-
-    assert 2 == done.returncode
-    assert "the modes were removed" in done.stderr
-
-
-def test_a_dry_run_prints_the_commands_and_touches_nothing(pikaci: Command) -> None:
-    """The very commands, with placeholders for what only a run knows."""
-    pikaci.write(JOBS.replace('"echo fine"', '"echo fine"\nenv = { A = "1" }'))
-
-    done = pikaci("run", "--dry-run", "good")
-
-    for words in (
-        "incus create --project pikaci",
-        "PIKACI_INCUS_GUEST_COMMAND=echo fine",
-        "/run/current-system/sw/bin/pikaci-incus-run",
-        "incus delete --project pikaci --quiet --force",
-        "<instance>",
-        "<nonce>",
-    ):
-        assert words in done.stdout
-    assert not pikaci.root.exists()
-
-
-@pytest.mark.parametrize("line", ['memory = "900TiB"', 'disk = "900TiB"', "cpus = 1024"])
-def test_more_than_the_host_has_is_one_clear_line(pikaci: Command, line: str) -> None:
-    """Incus would start such a guest. Planned or run, it is refused, and nothing is made."""
-    pikaci.write(JOBS.replace('"echo fine"', f'"echo fine"\n{line}'))
-
-    for options in (["--dry-run"], []):
-        done = pikaci("run", *options, "good")
-
-        key, value = line.replace('"', "").split(" = ")
-        assert 2 == done.returncode
-        assert f"pikaci: {key} {value} of the job good is too much: the " in done.stderr
-        assert f"-> write at most `{key} = " in done.stderr
-        assert [] == list(pikaci.root.glob("jobs/*"))
-
-
-@pytest.mark.parametrize(
-    ("line", "told", "next_step"),
-    [
-        ('image = "pikaci/dve"', "there is no image pikaci/dve in", "did you mean `pikaci/dev`?"),
-        ('network = "no-such"', "there is no network no-such on local", "-> none, or a managed"),
-        ('instance_type = "virtual-machine"', "is of type container;", '-> set instance_type = "c'),
-    ],
-)
-def test_what_the_host_does_not_have_is_one_clear_line(
-    pikaci: Command, line: str, told: str, next_step: str
-) -> None:
-    """Planned or run, it is refused with exit code 2, and nothing is made."""
-    pikaci.write(JOBS.replace('"echo fine"', f'"echo fine"\n{line}'))
-
-    for options in (["--dry-run"], []):
-        done = pikaci("run", *options, "good")
-
-        assert 2 == done.returncode
-        assert f"pikaci: {line.partition(' =')[0]} of the job good: " in done.stderr
-        assert told in done.stderr
-        assert next_step in done.stderr
-        assert "incus create" not in done.stdout
-        assert [] == list(pikaci.root.glob("jobs/*"))
-
-
-def test_a_state_root_that_cannot_be_is_one_clear_line(pikaci: Command) -> None:
-    """A file in its place."""
-    pikaci.write(JOBS)
-    pikaci.root.write_text("")
-
-    done = pikaci("run", "good")
-
-    assert 2 == done.returncode
-    assert "cannot be a state root" in done.stderr
-    pikaci.root.unlink()
-
-
-def test_a_daemon_that_is_not_there_is_infrastructure(pikaci: Command, tmp_path: Path) -> None:
-    """Told at once, with exit code 4, the way to find out more, and nothing submitted."""
-    pikaci.write(JOBS)
-
-    done = pikaci("run", "good", INCUS_SOCKET=str(tmp_path / "no.socket"))
-
-    assert 4 == done.returncode
-    assert "pikaci doctor" in done.stderr
-    assert [] == json.loads(pikaci("list", "--output", "json").stdout)
-
-
-@pytest.mark.incus
-def test_on_a_terminal_a_command_cannot_steer_it(pikaci: Command) -> None:
-    """A title or a cleared screen that the guest prints never gets out."""
-    hostile = r"printf '\033]0;owned\007\033[2Jshown\n'; exit 1"
-    master, slave = pty.openpty()
-    running = subprocess.Popen(
-        [PIKACI, "run", "--", hostile],
-        cwd=pikaci.workspace,
-        env={**pikaci.env, "TERM": "xterm-256color", "COLUMNS": "100"},
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-    )
-    os.close(slave)
-    seen = b""
-    try:
-        while piece := os.read(master, 65536):
-            seen += piece
-    except OSError:
-        pass  # the terminal's other end is closed
-    code = running.wait(SECS)
-    os.close(master)
-
-    assert 1 == code
-    assert b"shown\r\n" in seen
-    assert b"owned" not in seen
-    assert b"\x1b[2J" not in seen

@@ -13,9 +13,9 @@ import trio
 from states import events as ev
 from states.outcome import Outcome
 from states.spec import Deadlines, JobSpec, Mount
+from tests.integration.egress_servers import HERE, Web, server
 from tests.integration.private_daemon import PrivateDaemon
 from tests.integration.running import Runs, artifact, infrastructure, log_of, output_of
-from tests.integration.test_egress import HERE, Web, server
 
 pytestmark = pytest.mark.incus
 

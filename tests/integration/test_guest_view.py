@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.attempt import effects as commands
-from orchestrator.attempt.boot import boot
+from orchestrator.attempt.boot import boot, start_again
 from orchestrator.contract import guest_files
 from tests.integration.lab import REAL, Lab
 from tests.integration.test_runner_contract import booted, planned
@@ -154,7 +154,7 @@ async def test_a_guest_that_begins_without_a_shell(lab: Lab, tmp_path: Path) -> 
     """It is ready when its own first process has made one."""
     job = await planned(lab, tmp_path, "true")
     guest = f"local:{job.plan.instance}"
-    await lab.incus.perform(commands.create(job.plan))
+    await lab.create_stopped(job.plan)
     for name in ("/usr/bin/sh", "/usr/sbin/init"):
         await lab.run("file", "delete", guest + name)
     init = (guest_files() / "init").read_bytes()
@@ -162,6 +162,7 @@ async def test_a_guest_that_begins_without_a_shell(lab: Lab, tmp_path: Path) -> 
         put = ("file", "push", "--quiet", "--mode=0755", "-", guest + name)
         await lab.run(*put, stdin=content)
 
+    await start_again(lab.incus, job.plan)
     await boot(lab.incus, job.plan)
 
     assert 0 == (await job.run()).exit_code

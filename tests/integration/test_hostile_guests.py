@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import resource
+from functools import partial
 
 import pytest
 import trio
 
+from orchestrator.incus.errors import IncusError
+from orchestrator.incus.retries import retrying
 from states import events as ev
 from states.outcome import FailureKind, Outcome
 from states.spec import Deadlines, JobSpec
@@ -36,7 +39,9 @@ async def test_a_guest_that_somebody_deletes_is_no_test_failure(runs: Runs) -> N
 async def freeze(runs: Runs, job: str) -> None:
     await runs.logged(job, b"last words\n")
     (instance,) = await runs.instances()
-    await call(runs.incus, "pause", runs.incus.name(instance), deadline_secs=60)
+    # The kernel may not come to freeze all processes of a guest in the time that LXC gives it.
+    pause = partial(call, runs.incus, "pause", runs.incus.name(instance))
+    await retrying(pause, on=(IncusError,), secs=60)
 
 
 async def test_a_frozen_guest_is_waited_for_up_to_the_host_s_limit(runs: Runs) -> None:

@@ -18,7 +18,6 @@ import msgspec
 import pytest
 import trio
 
-from orchestrator.attempt.plan import Host
 from orchestrator.contract import guest_files
 from orchestrator.host.setup import DEV_IMAGE, setup
 from orchestrator.image.check import Row, check_image
@@ -31,7 +30,7 @@ from orchestrator.image.store import (
     import_image,
     list_images,
 )
-from orchestrator.incus import Incus
+from orchestrator.incus import Host, Incus
 from orchestrator.incus.errors import InstanceNotFound
 from orchestrator.settings import open_incus
 from states.spec import InstanceType
@@ -188,10 +187,12 @@ async def test_a_missing_image_and_a_wrong_contract_say_what_to_type(
     assert "pikaci image check" in wrong.value.resolution
 
 
-async def rows_of(incus: Incus, alias: str, *, ready_secs: int = 30) -> list[Row]:
+async def rows_of(incus: Incus, alias: str, *, ready_secs: int = 30, slow: int = 1) -> list[Row]:
     """All rows of a check, by an owner of the test's own."""
     rows: list[Row] = []
-    await check_image(incus, Host(), alias, tell=rows.append, owner=OWNER, ready_secs=ready_secs)
+    await check_image(
+        incus, Host(), alias, tell=rows.append, owner=OWNER, ready_secs=ready_secs, slow=slow
+    )
     return rows
 
 
@@ -210,6 +211,20 @@ async def test_our_image_keeps_the_contract(incus: Incus) -> None:
     assert [] == [row for row in rows if not row.kept]
     assert 15 < len(rows)
     assert [] == await guests(incus, OWNER)
+
+
+async def test_a_slow_host_has_more_time(our_file: Path, incus: Incus) -> None:
+    """Of a guest that is ready after three seconds, and of none that has one."""
+    init = (guest_files() / "init").read_text().replace("#!/bin/sh", "#!/bin/sh\nsleep 3", 1)
+    _append(our_file, "rootfs/usr/sbin/init", f"{init}# {os.getpid()}\n".encode(), 0o755)
+    await import_image(incus, [our_file], ALIAS)
+
+    early = await rows_of(incus, ALIAS, ready_secs=1)
+    late = await rows_of(incus, ALIAS, ready_secs=1, slow=10)
+
+    assert ["ready within 1 s"] == [row.subject.partition(",")[0] for row in early if not row.kept]
+    assert [] == [row for row in late if row.broken]
+    assert "ready within 10 s" in [row.subject.partition(",")[0] for row in late]
 
 
 async def test_an_image_without_a_runner_is_told_by_its_row(our_file: Path, incus: Incus) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import PIKACI
+from tests import forks
 from tests.integration.test_image import KEPT, image_file
 
 pytestmark = pytest.mark.incus
@@ -20,14 +20,8 @@ NIXOS = "pikaci/nixos"
 
 
 def pikaci(*args: str, path: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PIKACI, "image", *args],
-        env={**os.environ, "PATH": path or os.environ["PATH"], **env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    variables = {**os.environ, "PATH": path or os.environ["PATH"], **env}
+    return forks.run(["image", *args], timeout=120, env=variables, cwd=Path.cwd(), text=True)
 
 
 def listed() -> dict[str, dict[str, object]]:
@@ -223,7 +217,7 @@ def test_an_image_of_ones_own(tmp_path: Path) -> None:
     row = {"alias": ALIAS, "fingerprint": image["fingerprint"]}
     assert (0, [row]) == (done.returncode, json.loads(done.stdout)), done.stderr
     assert str(image["description"]).endswith(", customized")
-    assert ("1", 2, True) == (image["contract"], image["contract_minor"], image["usable"])
+    assert ("1", 4, True) == (image["contract"], image["contract_minor"], image["usable"])
     asked = (tmp_path / "asked").read_text().removeprefix("--include=").split(",")
     assert {"libssl-dev", "g++-12", "bash", "udhcpc"} <= set(asked)
     assert ["it's /root"] * 2 == [(tmp_path / name).read_text() for name in ("one", "two")]
@@ -245,6 +239,7 @@ def test_a_line_that_fails(tmp_path: Path) -> None:
     ("options", "problem"),
     [
         (("--systemd", "--nixos", "vm"), "are different images"),
+        (("--systemd", "--vm"), "are different images"),
         (("--flake", "/x"), "--flake needs --nixos"),
         (("--nixos", "lxd"), "'lxd' is not allowed"),
         (("--package", "zip"), "need --alias"),

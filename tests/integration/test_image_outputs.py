@@ -9,11 +9,11 @@ from orchestrator.journal import open_journal
 from states.lifecycle import State
 from states.outcome import Verdict
 from states.spec import JobSpec, OutputOf
-from tests.integration.running import Runs, output_of
+from tests.integration.running import SLIM, Runs, infrastructure, output_of
 
 pytestmark = pytest.mark.incus
 
-TOOLCHAIN = """
+TOOLCHAIN = f"""{SLIM}
 printf '#!/bin/sh\\necho it runs\\n' >/usr/local/bin/tool
 chmod 755 /usr/local/bin/tool
 echo 'tester:x:1234:100::/home/tester:/bin/sh' >>/etc/passwd
@@ -95,7 +95,9 @@ async def test_a_hostile_guest_does_not_become_an_image(
     runs: Runs, command: str, words: str
 ) -> None:
     """Its job fails, in words; nothing of it is left, and nobody runs in it."""
-    bad = JobSpec(command=command, run_as_root=True, output="image", sources=(), disk="64MiB")
+    bad = JobSpec(
+        command=SLIM + command, run_as_root=True, output="image", sources=(), disk="64MiB"
+    )
     jobs = await runs.run(
         {"toolchain": bad, "use": JobSpec(command="true", image=OutputOf("toolchain"))}
     )
@@ -103,6 +105,31 @@ async def test_a_hostile_guest_does_not_become_an_image(
     assert (Verdict.FAILED, Verdict.SKIPPED) == (jobs["toolchain"].verdict, jobs["use"].verdict)
     assert words in jobs["toolchain"].message
     assert [] == await made(runs)
+
+
+# As it took its arguments once.
+OTHER_END = """
+program=$(readlink -f /run/current-system/sw/bin/pikaci-egress)
+printf '#!/usr/bin/python3\\nimport sys\\nint(sys.argv[1])\\n' >"$program"
+"""
+
+
+@pytest.mark.usefixtures("images")
+async def test_an_image_of_another_time_is_told_in_a_line(runs: Runs) -> None:
+    """Its version is right, but its guest's end of a way out takes other arguments: no traceback."""
+    specs = {
+        "toolchain": JobSpec(
+            command=SLIM + OTHER_END, run_as_root=True, output="image", sources=()
+        ),
+        "use": JobSpec(command="true", image=OutputOf("toolchain"), egress=("*",)),
+    }
+    job = (await runs.run(specs))["use"]
+
+    words = "the guest's part of the proxy does not start: ValueError"
+    assert infrastructure(job, words)
+    assert job.failure is not None
+    assert "Traceback" not in job.failure.message
+    assert "pikaci image build" in job.failure.resolution
 
 
 @pytest.mark.usefixtures("images")
@@ -116,7 +143,9 @@ async def test_links_in_a_guest_lead_nowhere_else(runs: Runs) -> None:
     """
     jobs = await runs.run(
         {
-            "toolchain": JobSpec(command=command, run_as_root=True, output="image", sources=()),
+            "toolchain": JobSpec(
+                command=SLIM + command, run_as_root=True, output="image", sources=()
+            ),
             "use": JobSpec(
                 command="cat /opt/mine/kept; stat -c '%F %U' /cargo-target; ls -A /var/log",
                 image=OutputOf("toolchain"),

@@ -19,6 +19,7 @@ from orchestrator.incus.errors import (
     IncusError,
     InstanceNotFound,
     InstanceNotRunning,
+    InstanceRunning,
     NameTaken,
 )
 from orchestrator.incus.instances import instance_status
@@ -58,7 +59,7 @@ async def test_start_and_stop_twice(lab: Lab) -> None:
 async def test_delete_running_and_twice(lab: Lab) -> None:
     """A running instance is deleted by force alone; a name without one is its own type."""
     name = await lab.started()
-    with pytest.raises(IncusError) as error:
+    with pytest.raises(InstanceRunning) as error:
         await lab.run("delete", "--quiet", f"local:{name}")
     assert said(error).startswith("The instance is currently running")
 

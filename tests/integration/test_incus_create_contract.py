@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.attempt.id_map import IdRange, id_map_config
-from orchestrator.attempt.same_ids import find_same_ids
+from orchestrator.attempt.same_ids import Neighbours
 from orchestrator.incus.errors import (
     ImageNotFound,
     IncusError,
@@ -254,13 +254,13 @@ async def test_a_map_of_ids_is_given_as_asked_for_even_twice(lab: Lab) -> None:
     config = id_map_config(ids, first)
     await lab.create(other, config=id_map_config(ids, other))
     await lab.create(first, config=config)
-    alone = await find_same_ids(lab.incus, first, config, daemon_secs=0)
+    alone = await Neighbours().find_same_ids(lab.incus, first, config, daemon_secs=0)
     await lab.create(second, config=config)
     seen = await lab.instance(first)
 
     assert config["security.idmap.base"] == seen["config"]["volatile.idmap.base"]
     assert "" == alone
-    assert f"{second} of project pikaci" == await find_same_ids(
+    assert f"{second} of project pikaci" == await Neighbours().find_same_ids(
         lab.incus, first, config, daemon_secs=0
     )
 

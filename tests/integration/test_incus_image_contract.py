@@ -14,6 +14,7 @@ import pytest
 from orchestrator.incus.errors import (
     IncusError,
     InstanceNotFound,
+    InstanceRunning,
 )
 from tests.integration.lab import IMAGE, Lab, on_the_program_too, said
 
@@ -154,7 +155,7 @@ async def test_a_stopped_instance_becomes_an_image(lab: Lab) -> None:
     await lab.exec(name, "sh", "-c", "echo kept > /usr/local/kept")
     properties = (f"made.by={lab.owner}", "description=x = y")
     publish = ("publish", "--quiet", "--compression", "none", f"local:{name}", "local:")
-    with pytest.raises(IncusError) as running:
+    with pytest.raises(InstanceRunning) as running:
         await lab.run(*publish, *properties)
     assert said(running).startswith("The instance is currently running")
     await lab.run("stop", "--quiet", "--force", f"local:{name}")

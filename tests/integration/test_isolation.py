@@ -16,7 +16,8 @@ import pytest
 from states import events as ev
 from states.job import Job
 from states.outcome import Outcome
-from states.spec import MIN_PROCESSES, JobSpec, Mount
+from states.rules import MIN_PROCESSES
+from states.spec import JobSpec, Mount
 from tests.calls import call as call_incus
 from tests.integration.command import SECS, Command
 from tests.integration.running import Runs, infrastructure, output_of
@@ -167,7 +168,7 @@ async def test_a_job_cannot_use_up_the_descriptors_in_flight_of_another(
 ) -> None:
     """Each of them has as many as its own limit says: they are counted for an id of the host."""
     (tmp_path / "another").mkdir()
-    another = Runs(tmp_path / "another")
+    another = Runs(tmp_path / "another", runs.there)
     for of in (runs, another):
         (of.workspace / "sends.pl").write_text(SENDS)
     neighbours: list[Job] = []
@@ -177,7 +178,8 @@ async def test_a_job_cannot_use_up_the_descriptors_in_flight_of_another(
         few = JobSpec(command="ulimit -Sn 1024; perl sends.pl 1 1")
         neighbours.append(await another.run_one(few))
         (guest,) = await runs.instances()
-        await call_incus(runs.incus, "exec", guest, "--", "touch", "/tmp/go", deadline_secs=SECS)
+        there = runs.incus.name(guest)
+        await call_incus(runs.incus, "exec", there, "--", "touch", "/tmp/go", deadline_secs=SECS)
 
     many = JobSpec(command="ulimit -Sn hard; perl sends.pl 25 200", timeout_secs=SECS)
     job = await runs.run_one(many, on_running=run_another)
@@ -212,7 +214,7 @@ async def test_a_link_in_the_place_of_a_directory_is_not_mounted(
     data.mkdir()
 
     def swap(argv: tuple[str, ...]) -> tuple[str, ...]:
-        if argv[1] == "create":
+        if argv[1] == "launch":
             data.rmdir()
             data.symlink_to("/etc")
         return argv

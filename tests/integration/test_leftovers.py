@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.journal import open_journal
+from tests.forks import Forked
 from tests.integration.command import AT_THE_GATE, PIKACI, SECS, Command, wait_until
 
 TRAPS = "trap 'echo told; exit' TERM; echo one; sleep 60 & wait"
 
 
-def kill(running: subprocess.Popen[str]) -> None:
+def kill(running: Forked) -> None:
     running.kill()
     running.communicate(timeout=SECS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.archive import collect_command
-from orchestrator.attempt.plan import Host, Plan, PlanContext, make_plan
+from orchestrator.attempt.plan import Plan, PlanContext, make_plan
 from orchestrator.contract import contract
-from orchestrator.incus import Completed, Into, stdin_of, to_sink
+from orchestrator.incus import Completed, Host, Into, stdin_of, to_sink
 from states.spec import JobSpec
 from tests.integration.lab import IMAGE, SECS, Lab, on_the_program_too
 
@@ -33,9 +34,8 @@ class JobInGuest:
         self.plan = plan
 
     async def boot(self) -> Completed:
-        """Create, start, wait until ready; the wait as it ended."""
+        """Create and start, wait until ready; the wait as it ended."""
         await self.lab.incus.perform(commands.create(self.plan))
-        await self.lab.incus.perform(commands.start(self.plan))
         return await self.lab.incus.perform(commands.ready(self.plan))
 
     async def run(self, *, nonce: str = NONCE, into: Into | None = None) -> Completed:
@@ -274,11 +274,27 @@ async def test_runner_refuses_variables(
     assert ("error", problem, NONCE) == (result["status"], result["message"], result["nonce"])
 
 
-async def test_runner_refuses_torn_stdin(lab: Lab, tmp_path: Path) -> None:
-    """By the nonce, which comes last, the runner knows that all has come: no job runs without."""
-    job = await booted(lab, tmp_path, "echo never")
+async def test_runner_starts_nothing_on_a_torn_stdin(lab: Lab, tmp_path: Path) -> None:
+    """By the nonce, which comes last, the runner knows that all has come; the next start is one."""
+    job = await booted(lab, tmp_path, "echo ran")
     torn = commands.run(job.plan, stdin=stdin_of(lambda: b"A=b\0PIKACI_INC"))
     ended = await lab.incus.perform(torn)
+    followed = await lab.incus.perform(commands.follow(job.plan, 0))
+
+    assert (commands.NOT_STARTED, b"") == (ended.exit_code, ended.stdout)
+    assert b"stdin was cut short, no job was started" in ended.stderr
+    assert 125 == followed.exit_code
+
+    assert b"ran" == (await job.run()).stdout.splitlines()[1]
+    assert "passed" == (await job.result())["status"]
+
+
+async def test_runner_refuses_a_torn_stdin_of_an_older_host(lab: Lab, tmp_path: Path) -> None:
+    """One that does not say that there is a nonce: the job is refused, and no other start helps."""
+    job = await booted(lab, tmp_path, "echo never")
+    torn = commands.run(job.plan, stdin=stdin_of(lambda: b"A=b\0PIKACI_INC"))
+    older = tuple(word for word in torn.args if "NEEDS_NONCE" not in word)
+    ended = await lab.incus.perform(replace(torn, args=older))
     result = await job.result()
 
     assert 125 == ended.exit_code

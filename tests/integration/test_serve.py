@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.forks import Forked
 from tests.integration.command import AT_THE_GATE, SECS, Command
+from tests.integration.shells import open_shell, types
 
 pytestmark = pytest.mark.incus
 
@@ -45,11 +46,21 @@ def served(pikaci: Command) -> Iterator[Command]:
         stop(service)
 
 
-def stop(service: subprocess.Popen[str]) -> str:
+def stop(service: Forked) -> str:
     service.send_signal(signal.SIGTERM)
     out, _ = service.communicate(timeout=SECS)
     assert 0 == service.returncode
     return out
+
+
+def test_a_shell_in_a_job_of_the_service(served: Command) -> None:
+    job = served.run_until("short: running", "run", "short")
+    shell = open_shell(served, "short")
+    assert ["pikaci short"] == types(shell, 'echo "$(id -un) $PIKACI_JOB"')
+    shell.press(b"touch /tmp/go; exit 6\n")
+
+    assert 6 == shell.wait()
+    assert 0 == job.wait(SECS)
 
 
 def test_run_gives_its_jobs_to_the_service(served: Command) -> None:
@@ -106,6 +117,23 @@ def test_a_service_that_was_restarted_goes_on_with_its_jobs(pikaci: Command) -> 
     assert 0 == run.returncode, out
     assert ["begun", "ended"] == log.splitlines()[1:]
     assert [] == pikaci.leases()
+
+
+def test_a_service_keeps_the_guest_of_a_job_that_asks_for_it(served: Command) -> None:
+    """`run` says so, `kept` lists it, a shell enters it and `release` deletes it."""
+    served.write(JOBS.replace("[jobs.bad]", '[jobs.bad]\nkeep = "failure"\nkeep_secs = 7200'))
+    run = served("run", "bad")
+    (kept,) = json.loads(served("kept", "--output", "json").stdout)
+    shell = open_shell(served, "bad")
+    assert ["pikaci bad"] == types(shell, 'echo "$(id -un) $PIKACI_JOB"')
+    shell.press(b"exit\n")
+    shell.wait()
+    released = served("release", "bad")
+
+    assert 1 == run.stdout.count("guest kept until")
+    assert ("bad", "failed") == (kept["name"], kept["verdict"])
+    assert 0 == released.returncode
+    assert [] == served.leases()
 
 
 def test_on_tcp_the_token_is_asked_for(pikaci: Command, tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ import msgspec
 import pytest
 import trio
 
-from orchestrator.attempt.plan import Host
 from orchestrator.host.setup import ensure_image
 from orchestrator.image.check import Row, check_image
 from orchestrator.image.layer import SYSTEMD
-from orchestrator.incus import Deadline, Incus
+from orchestrator.incus import Deadline, Host, Incus
 from orchestrator.incus.instances import instance_status
 from orchestrator.settings import open_incus
 from states.outcome import Outcome

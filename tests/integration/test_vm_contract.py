@@ -5,13 +5,16 @@ What is refused, and in which words, is Incus's own; that a VM boots is for docs
 
 from __future__ import annotations
 
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.plan import Plan, make_plan
@@ -25,6 +28,7 @@ from tests.integration.vm_daemon import vm_daemon_of_all as vm_daemon_of_all
 from tests.samples import sample_remote_context
 
 VM, CONTAINER = InstanceType.VIRTUAL_MACHINE, InstanceType.CONTAINER
+COMMAND = "from orchestrator.cli import main; main()"
 FAKE_FINGERPRINT = "b00" * 21 + "b"
 # One daemon for all of them.
 pytestmark = pytest.mark.xdist_group("vm_daemon")
@@ -74,7 +78,7 @@ async def create(lab: Lab, plan: Plan) -> None:
     image = await lab.query(f"/1.0/images/aliases/{VM_IMAGE}")
     plan = msgspec.structs.replace(plan, fingerprint=image["target"])
     lab.made.append(plan.instance)
-    await lab.incus.perform(commands.create(plan))
+    await lab.create_stopped(plan)
 
 
 async def test_incus_makes_the_plans_vm(lab: Lab, tmp_path: Path) -> None:
@@ -170,6 +174,31 @@ async def test_what_a_container_cannot_have(lab: Lab, tmp_path: Path) -> None:
 async def create_of_nothing(lab: Lab, plan: Plan) -> None:
     """A container: of pikaci/dev on the fake, without an image on the daemon that has none."""
     lab.made.append(plan.instance)
-    *words_before, _, name = commands.create(plan).args
+    _, *words_before, _, name = commands.create(plan).args
     image = ["--empty"] if not isinstance(lab.spawn, FakeIncus) else ["local:pikaci/dev"]
-    await lab.run(*words_before, *image, name, stdin=commands.create_document(plan))
+    await lab.run("create", *words_before, *image, name, stdin=commands.create_document(plan))
+
+
+@pytest.mark.parametrize("lab", [pytest.param("real", marks=pytest.mark.incus)], indirect=True)
+async def test_a_vm_that_a_power_cut_spoilt_is_deleted(lab: Lab, tmp_path: Path) -> None:
+    """Its firmware's file is empty, so it never starts: the reaper does not need that it could."""
+    plan = plan_of(tmp_path)
+    plan.config["user.pikaci.deadline"] = "2000-01-01T00:00:00+00:00"
+    await create(lab, plan)
+    machine = Path(os.environ["INCUS_DIR"], "virtual-machines", f"{PROJECT}_{plan.instance}")
+    (machine / "OVMF_VARS.fd").write_bytes(b"")
+    (machine / "qemu.nvram").symlink_to("OVMF_VARS.fd")
+    with pytest.raises(IncusError):
+        await lab.incus.perform(commands.start(plan))
+
+    done = await trio.run_process(
+        [sys.executable, "-c", COMMAND, "reap", "--expired"],
+        env={**os.environ, "PIKACI_STATE_ROOT": str(tmp_path / "state")},
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert plan.instance in done.stdout.decode()
+    assert not machine.exists()

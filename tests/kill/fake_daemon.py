@@ -2,7 +2,7 @@
 
 A client says what it wants, and then `go`. One that dies before the `go` has killed itself with
 its request on its way: an operation (create, publish, ...) is then carried out a while later, as
-a real daemon may do, and nobody hears of it. An exec goes on or ends with its client. A client of
+a real daemon may do, and nobody hears of it. An exec has begun, with an empty stdin. A client of
 a process that was killed alone outlives it; one of a killed group dies too.
 """
 
@@ -22,7 +22,7 @@ from orchestrator.incus import Completed, Feed, Sink
 
 # Longer than a job of the tests takes: what comes late is not swept by the way.
 LATE_SECS = 0.7
-_OPERATIONS = ("create", "start", "stop", "delete", "publish")
+_OPERATIONS = ("create", "launch", "start", "stop", "delete", "publish")
 _GO = b"\0"
 
 
@@ -82,6 +82,9 @@ async def _serve(fake: FakeIncus, late: Late, stream: trio.SocketStream) -> None
         gone = not await stream.receive_some(1)
         operation = asked.argv[1] in _OPERATIONS
         if gone and not (operation or asked.outlives):
+            if asked.argv[1] == "exec":
+                # Incus begins it at once. What was to come on stdin has died with the client.
+                await fake(asked.argv, env={}, stdin=b"", sink=_drop)
             return
         late.pending += gone
         if gone:
@@ -104,6 +107,10 @@ async def _serve(fake: FakeIncus, late: Late, stream: trio.SocketStream) -> None
             await _tell(stream, Ended(ended.exit_code, ended.stderr))
             nursery.cancel_scope.cancel()
         late.pending -= gone
+
+
+async def _drop(chunk: bytes) -> None:
+    """Output that nobody reads."""
 
 
 async def _tell(stream: trio.SocketStream, message: Output | Ended) -> None:

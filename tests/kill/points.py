@@ -4,12 +4,14 @@ Nothing in the product knows of them. They are seen from outside: at the journal
 calls of incus, and at what Python does to files below the state root.
 
     journal:running:before      nothing of the entry is written
-    journal:running:during      it is inserted, and not committed
+    journal:running:during      it is inserted, and its transaction is not committed
     journal:running:after       it is committed, and nobody was told
-    incus:create:before         incus was not asked
-    incus:create:during         it was asked, and has not answered
+    incus:launch:before         incus was not asked
+    incus:launch:during         it was asked, and has not answered
     incus:run:output            a piece of its output has come
-    incus:create:after          it has answered, and nobody was told
+    incus:launch:after          it has answered, and nobody was told
+    incus:connect:during        ssh is making the connection to another host
+    incus:send:during           a tree is on its way there
     host:mkdir:jobs             before that is done to a file of the state root
 
 The second time that a process comes by a point, `#2` follows the name, and so on.
@@ -129,6 +131,8 @@ class WatchedSpawn:
 
 def effect_of(argv: Sequence[str]) -> str:
     """What a command line of ours is for, in a word."""
+    if argv[0] == "ssh":
+        return "connect" if "-L" in argv else "send"
     verb = argv[1]
     if verb == "query":
         place = argv[-1].partition("/1.0/")[2].partition("?")[0]
@@ -150,7 +154,11 @@ def effect_of(argv: Sequence[str]) -> str:
 
 
 def watch_journal(points: Points) -> None:
-    """From now on every transaction that writes entries has its points."""
+    """From now on every entry that is written has its points.
+
+    Entries that come at the same time share a transaction: which of them do is chance, and so is
+    which is the first. So each has its own points, whatever it shares.
+    """
 
     class Connection(sqlite3.Connection):
         tags: list[str]
@@ -163,13 +171,14 @@ def watch_journal(points: Points) -> None:
                     kind = json.loads(args[0][-1])["type"]
                     # Calls are noted beside what matters, in any number.
                     if kind != "called":
-                        if not self.tags:
-                            points.reach(f"journal:{kind}:before")
+                        points.reach(f"journal:{kind}:before")
                         self.tags.append(kind)
                 case ["COMMIT"] if self.tags:
-                    points.reach(f"journal:{self.tags[0]}:during")
+                    for kind in self.tags:
+                        points.reach(f"journal:{kind}:during")
                     cursor = super().execute(sql, *args)
-                    points.reach(f"journal:{self.tags[0]}:after")
+                    for kind in self.tags:
+                        points.reach(f"journal:{kind}:after")
                     return cursor
             return super().execute(sql, *args)
 

@@ -1,6 +1,6 @@
 """pikaci in a real process that dies at a fault point.
 
-    python -m tests.kill.process --point incus:create:during -- run -- make test
+    python -m tests.kill.process --point incus:launch:during -- run -- make test
     python -m tests.kill.process --reached points.txt -- resume
 
 Behind `--` stands pikaci's own command line, which is run as it is. Only what it asks of Incus,
@@ -19,8 +19,9 @@ import msgspec
 import trio
 
 import orchestrator.cli
-from orchestrator import settings
+import orchestrator.settings
 from orchestrator.attempt import lease as held_lease
+from orchestrator.hosts import ssh_link
 from orchestrator.incus import Completed, Feed, Incus, Sink, spawn_process
 from tests.kill.fake_daemon import FakeClient
 from tests.kill.points import Points, WatchedSpawn, watch_files, watch_journal
@@ -34,7 +35,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     `point` is where it dies, and `group` whether its process group does too. `reached` is a file
     for the points that it came by. `incus` is the socket of a fake daemon; the real one without.
-    `unanswered_secs` is how long a create that was never answered is waited for.
+    `unanswered_secs` is how long a create that was never answered is waited for. `environment` is
+    what leads to another host.
     """
 
     point: str = ""
@@ -42,6 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     reached: str = ""
     incus: str = ""
     unanswered_secs: float | None = None
+    environment: dict[str, str] = {}
 
 
 def live(options: Options, root: Path, args: Sequence[str]) -> None:
@@ -51,11 +54,15 @@ def live(options: Options, root: Path, args: Sequence[str]) -> None:
     client = FakeClient(Path(options.incus), outlives=not options.group) if options.incus else _real
     spawn = WatchedSpawn(client, points)
     incus = Incus(root.parent / "conf", spawn=spawn)
-    settings.open_incus = lambda host=None, **options: incus
+    for module in [one for name, one in sys.modules.items() if name.startswith("orchestrator.")]:
+        if "open_incus" in vars(module):  # also by its name in a module that was imported before
+            vars(module)["open_incus"] = lambda host=None, **options: incus
     if options.unanswered_secs is not None:
         assert "UNANSWERED_CREATE_SECS" in vars(held_lease)
         vars(held_lease)["UNANSWERED_CREATE_SECS"] = options.unanswered_secs
-    os.environ["PIKACI_STATE_ROOT"] = str(root)
+    os.environ |= {**options.environment, "PIKACI_STATE_ROOT": str(root)}
+    assert "spawn_process" in vars(ssh_link)
+    vars(ssh_link)["spawn_process"] = WatchedSpawn(_real, points)
     watch_journal(points)
     watch_files(points, root)
     sys.argv = ["pikaci", *args]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.incus import Incus
+from orchestrator.incus import LOCAL, Host, Incus
 from orchestrator.incus.instances import list_instances
 from orchestrator.job.context import Context
 from orchestrator.journal import open_journal
@@ -60,7 +60,8 @@ class Scene:
     """A state root of one case's own, on an Incus that also has another owner's instance.
 
     `socket` is a fake daemon's, "" for the real one; `ran` are the commands that its guests ran,
-    and `late` what it has still to do for clients that are dead.
+    and `late` what it has still to do for clients that are dead. `environment` leads to the `host`
+    that runs the guests, on the same Incus.
     """
 
     starter: Starter
@@ -72,6 +73,8 @@ class Scene:
     unanswered_secs: float | None = None
     ran: list[str] = field(default_factory=list)
     late: Late = field(default_factory=Late)
+    host: str = LOCAL
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> StateRoot:
@@ -85,6 +88,7 @@ class Scene:
             reached=str(self.base / f"{args[0]}.reached"),
             incus=self.socket,
             unanswered_secs=self.unanswered_secs,
+            environment=self.environment,
         )
         return await self.starter.run(options, self.root.path, self.workspace, args)
 
@@ -101,7 +105,8 @@ class Scene:
     async def faults(self, *verdicts: Verdict) -> list[str]:
         """What is wrong at the end, when the jobs should have these verdicts."""
         await self.late.wait_done()
-        found = await faults(self.root, self.incus, verdicts=verdicts)
+        host = Host(name=self.host)
+        found = await faults(self.root, self.incus, verdicts=verdicts, host=host)
         listed = await call(self.incus, "list", "-f", "csv", "-c", "n", deadline_secs=60)
         if self.alien not in listed.stdout.decode().split():
             found.append("another owner's instance was touched")
@@ -124,10 +129,12 @@ async def make_alien(incus: Incus, name: str, *, image: str) -> None:
     )
 
 
-async def faults(root: StateRoot, incus: Incus, *, verdicts: Sequence[Verdict]) -> list[str]:
+async def faults(
+    root: StateRoot, incus: Incus, *, verdicts: Sequence[Verdict], host: Host | None = None
+) -> list[str]:
     """What is wrong with a state root whose jobs should all have ended; nothing, it is hoped.
 
-    `verdicts` are those of its jobs.
+    `verdicts` are those of its jobs, all on this host.
     """
     if not root.journal.exists():
         return ["there is no journal"] if verdicts else []
@@ -143,7 +150,7 @@ async def faults(root: StateRoot, incus: Incus, *, verdicts: Sequence[Verdict]) 
             if len(endings) != 1:
                 found.append(f"it ended {len(endings)} times")
             found += _faults_of_evidence(job)
-        context = Context(root=root, journal=journal, incus=incus)
+        context = Context(root=root, journal=journal, incus=incus, host=host or Host())
         for instance in await list_instances(context.incus):
             if instance.config.get(reaper.OWNER) == journal.owner:
                 found.append(f"leaked: {instance.name}")

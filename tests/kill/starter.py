@@ -1,10 +1,11 @@
 """Starts many processes fast: one that has imported everything forks for each.
 
-python -m tests.kill.starter SOCKET
+python -m tests.kill.starter PID_OF_THE_TESTS
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -12,8 +13,8 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -21,19 +22,36 @@ import trio
 
 from tests.kill.process import Options, live
 
-SECS = 60
+SECS = 240  # a guard: a busy machine needs minutes to make an image
+LOOK_SECS = 5
 # What the commands import when they are called, so that no process has to.
 COMMON = (
-    *(
-        "cli.cancel",
-        "cli.lines_watch",
-        "cli.command_watch",
-        "cli.resume",
-        "cli.run",
-        "cli.signals",
-        "cli.summary",
-    ),
-    *("engine", "jobfile", "session.reaper", "report", "snapshot.snapshot"),
+    "orchestrator.cli.cancel",
+    "orchestrator.cli.documents",
+    "orchestrator.cli.find",
+    "orchestrator.cli.resume_jobs",
+    "orchestrator.cli.command_watch",
+    "orchestrator.cli.ending",
+    "orchestrator.cli.exit_codes",
+    "orchestrator.cli.follow",
+    "orchestrator.cli.gc",
+    "orchestrator.cli.group",
+    "orchestrator.cli.lines_watch",
+    "orchestrator.cli.output",
+    "orchestrator.cli.resume",
+    "orchestrator.cli.run",
+    "orchestrator.cli.run_request",
+    "orchestrator.cli.signals",
+    "orchestrator.cli.summary",
+    "orchestrator.cli.watch",
+    "orchestrator.egress.proxy",
+    "orchestrator.engine",
+    "orchestrator.jobfile",
+    "orchestrator.report",
+    "orchestrator.session.gc",
+    "orchestrator.session.reaper",
+    "orchestrator.snapshot.snapshot",
+    "rich.cells",
 )
 
 
@@ -66,14 +84,14 @@ class Starter:
         return code, output.read_text()
 
 
-@asynccontextmanager
-async def open_starter(address: Path) -> AsyncIterator[Starter]:
+@contextmanager
+def open_starter(address: Path) -> Iterator[Starter]:
     """A starter, while the block runs."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(address))
     listener.listen(50)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.kill.starter"], stdin=listener.fileno()
+        [sys.executable, "-m", "tests.kill.starter", str(os.getpid())], stdin=listener.fileno()
     )
     listener.close()
     try:
@@ -83,11 +101,17 @@ async def open_starter(address: Path) -> AsyncIterator[Starter]:
         process.wait()
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, tests: int) -> None:
     """Fork for every client: a minder, that waits for the process and tells how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # minders need no burial
+    listener.settimeout(LOOK_SECS)
     while True:
-        client, _ = listener.accept()
+        try:
+            client, _ = listener.accept()
+        except TimeoutError:
+            if os.getppid() != tests:
+                return  # whoever started it was killed
+            continue
         if os.fork() == 0:
             listener.close()
             _mind(client)
@@ -128,5 +152,6 @@ def _become(start: Start) -> None:
 
 if __name__ == "__main__":
     for module in COMMON:
-        importlib.import_module(f"orchestrator.{module}")
-    serve(socket.socket(fileno=os.dup(0)))
+        importlib.import_module(module)
+    gc.freeze()  # else each that is forked looks through all of it, and so copies it
+    serve(socket.socket(fileno=os.dup(0)), tests=int(sys.argv[1]))

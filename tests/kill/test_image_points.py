@@ -12,10 +12,9 @@ from orchestrator.incus.instances import list_instances
 from orchestrator.journal import open_journal
 from orchestrator.outputs.store import OutputStore
 from states.outcome import Verdict
+from tests.kill.cases import Cases
 from tests.kill.scene import Scene
-from tests.kill.starter import Starter
 from tests.kill.test_output_points import ENDS, is_lost, log_of
-from tests.kill.test_points import Cases
 
 JOB_FILE = """\
 schema = 1
@@ -30,12 +29,6 @@ run_as_root = true
 command = "cat /usr/local/lib/made"
 image = { job = "toolchain" }
 """
-
-
-@pytest.fixture
-def cases(starter: Starter, tmp_path: Path) -> Cases:
-    """Scenes for many cases."""
-    return Cases(starter, tmp_path)
 
 
 @pytest.fixture
@@ -92,7 +85,7 @@ async def test_making_an_image_has_its_points(cases: Cases, workspace: Path) -> 
     """Else the tests below would kill nowhere, and find nothing."""
     points = await reached(cases, workspace)
 
-    for effect in ("clean", "stop", "publish", "create#2", "run#3", "delete#2"):
+    for effect in ("clean", "stop", "publish", "launch#2", "run#3", "delete#2"):
         name, _, count = effect.partition("#")
         suffix = f"#{count}" if count else ""
         assert {f"incus:{name}:{at}{suffix}" for at in ("before", "during", "after")} <= set(points)
@@ -106,14 +99,20 @@ async def test_a_run_killed_anywhere_is_resumed(cases: Cases, workspace: Path, g
     async def resumed(scene: Scene, point: str) -> list[str]:
         await scene.killed("run", point=point, group=group)
         await scene.pikaci("resume")
+        if ":launch:during" in point:
+            # The guest in which a new image is tried has no lease: when it is made late, the next
+            # command deletes it.
+            await scene.late.wait_done()
+            await scene.pikaci("resume")
         if is_lost(points, point):
             return []
         return [one async for one in faults(scene, Verdict.PASSED)]
 
-    wanted = [point for point in points if not group or point.startswith("incus:")]
+    mine = cases.part(points, int(group), of=2)
+    wanted = [point for point in mine if not group or point.startswith("incus:")]
     await cases.try_all(workspace, wanted, resumed)
     assert {} == cases.wrong
-    assert len(cases.missed) < len(points) / 10
+    assert len(cases.missed) < len(wanted) / 10
 
 
 async def test_a_run_killed_anywhere_is_cancelled(cases: Cases, workspace: Path) -> None:
@@ -124,10 +123,13 @@ async def test_a_run_killed_anywhere_is_cancelled(cases: Cases, workspace: Path)
     async def cancelled(scene: Scene, point: str) -> list[str]:
         await scene.killed("run", point=point)
         await scene.pikaci("cancel", "--all")
+        await scene.late.wait_done()
+        # The guest in which a new image is tried has no lease: the next command deletes it.
         await scene.pikaci("resume")
         verdicts = (Verdict.PASSED, Verdict.CANCELLED, Verdict.SKIPPED)
         return [one async for one in faults(scene, *verdicts)]
 
-    await cases.try_all(workspace, told, cancelled)
+    wanted = cases.part(told, 0, of=4)
+    await cases.try_all(workspace, wanted, cancelled)
     assert {} == cases.wrong
-    assert len(cases.missed) < len(told) / 10
+    assert len(cases.missed) < len(wanted) / 10

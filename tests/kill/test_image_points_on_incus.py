@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.image.derived import delete_unneeded
+from orchestrator.image.derived import delete_images, images_of
 from orchestrator.journal import open_journal
 from orchestrator.settings import open_incus
 from states.outcome import Verdict
 from tests.calls import call
+from tests.integration.running import SLIM
 from tests.kill.scene import Scene, make_alien
 from tests.kill.starter import Starter
 from tests.kill.test_image_points import JOB_FILE, faults, made
@@ -26,7 +27,7 @@ from tests.kill.test_points_on_incus import IMAGE
         "incus:stop:during",
         "incus:publish:during",
         "incus:publish:after",
-        "incus:create:during#2",
+        "incus:launch:during#2",
         "incus:run:output#2",
     ],
 )
@@ -39,7 +40,9 @@ async def test_a_maker_killed_there_is_resumed(
     await make_alien(incus, alien, image=IMAGE)
     workspace = tmp_path / "workspace"
     workspace.mkdir()
-    (workspace / "pikaci.toml").write_text(JOB_FILE)
+    slim = JOB_FILE.replace('"echo made', f'"{SLIM}echo made')
+    assert slim != JOB_FILE
+    (workspace / "pikaci.toml").write_text(slim)
     scene = Scene(starter, workspace, tmp_path, incus, alien, unanswered_secs=5)
     scene.root.make()
     with open_journal(scene.root.journal) as journal:
@@ -51,5 +54,5 @@ async def test_a_maker_killed_there_is_resumed(
         assert [] == [one async for one in faults(scene, Verdict.PASSED)], output
         assert 1 == len(await made(scene, owner))
     finally:
-        await delete_unneeded(incus, owner, lambda origin, fingerprint: False)
+        await delete_images(incus, await images_of(incus, owner))
         await call(incus, "delete", "--quiet", "--force", f"local:{alien}", deadline_secs=60)

@@ -97,13 +97,14 @@ def test_pikaci_is_packaged_with_what_it_wants(nix: Nix) -> None:
     package = nix.evaluate(
         f"let p = ({FLAKE}).packages.x86_64-linux.pikaci.arguments; in"
         " { inherit (p) pname version; wants = map (d: d.name) p.dependencies;"
-        " build = map (d: d.name) p.build-system; source = map toString p.src.fileset; }"
+        " build = map (d: d.name) p.build-system; wrapper = p.makeWrapperArgs; source = map toString p.src.fileset; }"
     )
     wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["service"]
 
     assert (PROJECT["name"], PROJECT["version"]) == (package["pname"], package["version"])
     assert sorted({re.match("[a-z0-9-]+", one)[0] for one in wanted}) == sorted(package["wants"])  # type: ignore[index]
     assert ["setuptools"] == package["build"]
+    assert ["--suffix", "PATH", ":", "/stub/git/bin"] == package["wrapper"]
 
 
 def test_the_shell_has_what_developers_need(nix: Nix) -> None:
@@ -120,6 +121,19 @@ def test_the_shell_has_what_developers_need(nix: Nix) -> None:
     assert ["pikaci"] == shell["from"]
     assert {name.removesuffix("-py") for name in wanted} <= {*shell["has"], *shell["python"]}
     assert {"git", "gnumake", "incus-client", "mmdebstrap", "nixfmt"} <= set(shell["has"])
+
+
+def test_a_name_that_pythons_packages_lack_is_an_error(nix: Nix) -> None:
+    """Not the program of that name for another Python, such as mypy, or none at all."""
+    lacking = (
+        'let pkgs = import ./tests/nix/stubs/pkgs.nix { system = "x86_64-linux"; };'
+        " python3.withPackages = choose:"
+        ' { arguments = choose (removeAttrs pkgs.python3Packages [ "mypy" ]); };'
+        " in map (p: map (one: one.name) (p.arguments or [ ])) (pkgs.callPackage ./nix/shell.nix {"
+        " pkgs = pkgs // { inherit python3; }; pikaci = null; }).arguments.packages"
+    )
+
+    assert "'mypy' missing" in nix.refusal(lacking)
 
 
 def test_the_package_s_source_is_whole(nix: Nix, tmp_path: Path) -> None:

@@ -49,8 +49,9 @@ def test_the_user_is_the_contract_s(nix: Nix, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nobody_comes_in_but_by_the_host(nix: Nix, kind: str) -> None:
-    """The empty password and the sshd of nixpkgs's image modules are gone."""
+    """The empty password, the advice to use it and the sshd of nixpkgs's image modules are gone."""
     assert "!" == _config(nix, kind, "users.users.root.initialHashedPassword")
+    assert "" == _config(nix, kind, "services.getty.helpLine")
     assert _config(nix, kind, "services.openssh.enable") is False
 
 
@@ -104,6 +105,12 @@ def test_the_agent_outlives_what_its_jobs_do(nix: Nix) -> None:
     agent = _config(nix, "vm", "systemd.services.incus-agent.serviceConfig")
 
     assert ("continue", "process") == (agent["OOMPolicy"], agent["KillMode"])
+
+
+def test_nix_builds_where_its_sandbox_cannot_be(nix: Nix) -> None:
+    """In a container; a VM's kernel has nothing against a sandbox."""
+    assert _config(nix, "container", "nix.settings")["sandbox-fallback"] is True
+    assert "sandbox-fallback" not in _config(nix, "vm", "nix.settings")
 
 
 @pytest.mark.parametrize("kind", KINDS)

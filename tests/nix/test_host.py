@@ -9,10 +9,11 @@ from typing import Any
 import click
 import pytest
 
-from orchestrator.attempt.plan import Host
 from orchestrator.cli.reap import command as reap
 from orchestrator.cli.serve import command as serve
+from orchestrator.cli.setup import command as setup
 from orchestrator.host.doctor import SYSCTLS
+from orchestrator.incus import Host
 from states.spec import SIZE_PATTERN
 
 from .evaluation import ROOT, Nix
@@ -37,7 +38,8 @@ def _of(settings: dict[str, Any]) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, list):
         return f"[ {' '.join(map(_literal, value))} ]"
-    return str(value) if isinstance(value, int) else f'"{value}"'
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return text if isinstance(value, int) else f'"{text}"'
 
 
 def _service(nix: Nix, name: str = "pikaci", **settings: Any) -> dict[str, Any]:
@@ -45,9 +47,17 @@ def _service(nix: Nix, name: str = "pikaci", **settings: Any) -> dict[str, Any]:
     return service
 
 
+def _words(line: str) -> list[str]:
+    """The arguments that systemd makes of a line of ExecStart, where %d is left as it is."""
+    return [
+        word.replace("%%", "%").replace("$$", "$")
+        for word in shlex.split(line)  # close enough: no escape of JSON's is among the tests' words
+    ]
+
+
 def _arguments(command: click.Command, service: dict[str, Any]) -> dict[str, Any]:
     """What pikaci makes of the unit's command line."""
-    program, verb, *words = shlex.split(service["serviceConfig"]["ExecStart"])
+    program, verb, *words = _words(service["serviceConfig"]["ExecStart"])
 
     assert ("/stub/pikaci/bin/pikaci", command.name) == (program, verb)
     return command.make_context(verb, words).params
@@ -112,7 +122,9 @@ def test_every_setting_reaches_the_command(nix: Nix) -> None:
         "jobs": 3,
         "cpus": 8,
         "memory": "16GiB",
+        "queue": 500,
         "socket": "/run/pikaci/service.sock",
+        "hosts": ["local", "build"],
         "allowMounts": ["/nix/store", "/srv/a place"],
         **TOKEN,
     }
@@ -122,10 +134,11 @@ def test_every_setting_reaches_the_command(nix: Nix) -> None:
     assert {
         "workspace": Path("/srv/a project"),
         "state_root": Path("/var/lib/pikaci/root"),
+        "hosts": ("local", "build"),
         "parallel": 3,
         "cpus": 8,
         "memory": "16GiB",
-        "queue_jobs": None,
+        "queue_jobs": 500,
         "log_form": None,
         "socket_path": Path("/run/pikaci/service.sock"),
         "allow_mounts": (Path("/nix/store"), Path("/srv/a place")),
@@ -134,6 +147,34 @@ def test_every_setting_reaches_the_command(nix: Nix) -> None:
     } == given
     assert "token:/run/secrets/token" == service["serviceConfig"]["LoadCredential"]
     assert "AF_UNIX AF_INET AF_INET6" == service["serviceConfig"]["RestrictAddressFamilies"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"hosts": ["build"]}, {"hostsFile": "/etc/pikaci/100% hosts.toml"}]
+)
+def test_a_service_with_other_hosts_reaches_them(nix: Nix, settings: dict[str, Any]) -> None:
+    """Over TLS it needs the network, over ssh also the program; jobs may name hosts of the file."""
+    service = _service(nix, **settings)
+
+    assert "AF_UNIX AF_INET AF_INET6" == service["serviceConfig"]["RestrictAddressFamilies"]
+    assert "LoadCredential" not in service["serviceConfig"]
+    assert {"/stub/incus-client", "/stub/openssh"} <= set(service["path"])
+    named = settings.get("hostsFile", "").replace("%", "%%")
+    assert named == service["environment"].get("PIKACI_HOSTS", "")
+    assert "/var/lib" == service["environment"]["XDG_STATE_HOME"]
+
+
+def test_systemd_takes_paths_as_they_are(nix: Nix) -> None:
+    """`%` and `$` are its own: unescaped, a unit gets other paths, or does not start."""
+    odd = '/srv/100%d of $HOME and "quotes"'
+    service = _service(nix, workspace=odd, allowMounts=[odd], **{**TOKEN, "tokenFile": "/run/%d"})
+    given = _arguments(serve, service)
+
+    assert (Path(odd), (Path(odd),)) == (given["workspace"], given["allow_mounts"])
+    assert "token:/run/%%d" == service["serviceConfig"]["LoadCredential"]
+    images = _host(f'images."a%d" = [ {_literal(odd)} ];')
+    (line,) = nix.evaluate(f"{images}.systemd.services.pikaci-images.serviceConfig.ExecStart")
+    assert ["--alias", "a%d", odd] == _words(line)[3:]
 
 
 def test_a_size_is_what_pikaci_takes_for_one(nix: Nix) -> None:
@@ -147,6 +188,8 @@ def test_a_size_is_what_pikaci_takes_for_one(nix: Nix) -> None:
     )
     much = _host('memory = "much";')
     assert "memory is no" in nix.refusal(f"{much}.systemd.services.pikaci")
+    forty = _host('poolSize = "forty";')
+    assert "poolSize is no" in nix.refusal(f"{forty}.virtualisation.incus.preseed")
 
 
 @pytest.mark.parametrize(
@@ -188,6 +231,20 @@ def test_incus_has_what_set_up_makes(nix: Nix) -> None:
     assert ("btrfs", "40GiB") == (pool["driver"], pool["config"]["size"])
 
 
+def test_set_up_does_what_a_preseed_cannot(nix: Nix) -> None:
+    """As root, with btrfs's tool, before any guest; it leaves nothing where the service writes."""
+    service = _service(nix, "pikaci-setup")
+    given = _arguments(setup, service)
+
+    assert given["no_image"] is True
+    assert "User" not in service["serviceConfig"]
+    assert {"/stub/btrfs-progs", "/stub/incus-client"} <= set(service["path"])
+    assert "/run/pikaci-setup" == service["environment"]["XDG_STATE_HOME"]
+    assert ["pikaci-images.service"] == service["before"]
+    assert {"incus.service", "incus-preseed.service"} <= set(service["after"])
+    assert "pikaci-setup.service" in _service(nix)["after"]
+
+
 def test_the_user_may_use_incus_and_no_more(nix: Nix) -> None:
     """A system user of its own; somebody else's name is left to who made it."""
     ours = nix.evaluate(f"{_host('')}.users")
@@ -221,7 +278,7 @@ def test_images_are_imported_before_the_service_starts(nix: Nix) -> None:
     assert [
         "/stub/pikaci/bin/pikaci image import --alias b /b",
         "/stub/pikaci/bin/pikaci image import --alias pikaci/dev /a/metadata.tar.xz /a/nixos.qcow2",
-    ] == service["serviceConfig"]["ExecStart"]
+    ] == [" ".join(_words(line)) for line in service["serviceConfig"]["ExecStart"]]
     assert "pikaci-images.service" in nix.evaluate(f"{host}.systemd.services.pikaci.after")
     assert "pikaci-images" not in nix.evaluate(f"{_host('')}.systemd.services")
 

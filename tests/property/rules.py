@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from states import events as ev
-from states import recorded, spec
+from states import recorded, rules
 from states.errors import SpecError
 from states.spec import JobSpec
 from tests.property.kinds import Kind
@@ -40,7 +40,7 @@ class _ShorterSubmitted(ev.Submitted, frozen=True, tag="submitted"):
     spec: ShorterSpec
 
 
-_DECODER = recorded._decoder
+_DECODER = recorded._decoder()
 _OTHERS = (kind for kind in ev.WRITTEN_TYPES if kind is not ev.Submitted)
 _SHORTER_DECODER = msgspec.json.Decoder(Union[_ShorterSubmitted, *_OTHERS])
 
@@ -51,15 +51,16 @@ class Rulebook:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._rules = Rules.TODAY
         self._patch = patch
-        self._today = spec._judged
-        patch.setattr(spec, "_judged", self._judged)
+        self._today = rules._judged
+        patch.setattr(rules, "_judged", self._judged)
 
     def follow(self, rules: Rules) -> None:
         """Have other rules from now on."""
         self._rules = rules
         shorter = rules is Rules.SHORTER
         self._patch.setattr(recorded, "JobSpec", ShorterSpec if shorter else JobSpec)
-        self._patch.setattr(recorded, "_decoder", _SHORTER_DECODER if shorter else _DECODER)
+        decoder = _SHORTER_DECODER if shorter else _DECODER
+        self._patch.setattr(recorded, "_decoder", lambda: decoder)
 
     def refuses(self, kind: Kind) -> bool:
         """Whether jobs of the kind are not let in."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from states.environment import KEPT_BY_BASH, MAX_BYTES, MAX_VARIABLE_BYTES
 from states.errors import SpecError
-from states.spec import CheckedSpec, JobSpec
+from states.rules import CheckedSpec
+from states.spec import JobSpec
 from tests.runner.guest import CONTRACT, Guest
 
 # Names that mean something to a shell, a C library or the runner; and any others.

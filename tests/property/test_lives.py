@@ -12,7 +12,8 @@ from states import trace
 from states.errors import IllegalEvent, SpecError, WritableWorkspace
 from states.job import Job, fold, step
 from states.lifecycle import TERMINAL, State
-from states.spec import CheckedSpec, JobSpec, check
+from states.rules import CheckedSpec, check
+from states.spec import JobSpec
 from tests.samples import lives, sample_event, sample_note, specs, valid_specs
 
 KINDS = st.sampled_from(ev.EVENT_TYPES)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from orchestrator import orchestrator as orchestrator_module
 from orchestrator.fake_incus import FINGERPRINT, FakeIncus, Instance
+from orchestrator.incus import LOCAL, Host
 from orchestrator.job import publisher as publishing
 from orchestrator.journal import open_journal
 from orchestrator.orchestrator import Orchestrator
@@ -360,7 +361,7 @@ async def publish(workspace: Path, snapshots: Path, **options: object) -> Snapsh
     return Snapshot("abc", path, None, None)
 
 
-async def live(steps: list[Step], rulebook: Rulebook, base: Path) -> None:
+async def live(steps: list[Step], rulebook: Rulebook, host: Host, base: Path) -> None:
     root = StateRoot(base / "state")
     root.make()
     with open_journal(root.journal) as look:
@@ -374,7 +375,7 @@ async def live(steps: list[Step], rulebook: Rulebook, base: Path) -> None:
             )
             wire = Wire(base / "wire.sock", default_socket(root))
             await nursery.start(wire.run)
-            world = World(root, fake, nursery, look, wire, rulebook)
+            world = World(root, fake, nursery, look, wire, rulebook, host)
             for step in steps:
                 await step(world)
                 world.check()
@@ -386,15 +387,15 @@ async def sleep_for(orchestrator: Orchestrator) -> None:
     await trio.sleep_forever()
 
 
-def act(steps: list[Step]) -> None:
-    """Take the steps, in a world of their own."""
+def act(steps: list[Step], host: str = LOCAL) -> None:
+    """Take the steps, in a world of their own, whose jobs run on this host."""
     with mortal(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(publishing, "publish", publish)
         # A collection of all objects takes longer than the steps.
         patch.setattr(serving, "collect_when_idle", sleep_for)
         sessions = count(1)
         patch.setattr(orchestrator_module, "new_run_id", lambda: f"session{next(sessions)}")
-        run_quickly(partial(live, steps, Rulebook(patch)))
+        run_quickly(partial(live, steps, Rulebook(patch), Host(name=host)))
 
 
 def plans(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
@@ -403,30 +404,34 @@ def plans(steps: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
     return parts.map(lambda drawn: [step for part in drawn for step in part])
 
 
+on_any_host = pytest.mark.parametrize("host", [LOCAL, "build"])
 checked = settings(max_examples=50)
 # A service and its clients take more of the processor.
 checked_less = settings(max_examples=20)
 
 
+@on_any_host
 @checked
 @given(plans(TIME | OURS))
-def test_processes_come_and_go(steps: list[Step]) -> None:
+def test_processes_come_and_go(host: str, steps: list[Step]) -> None:
     """No death of ours is a fault of the infrastructure."""
-    act(steps)
+    act(steps, host)
 
 
+@on_any_host
 @checked
 @given(plans(TIME | OURS | OUTAGES))
-def test_the_daemon_comes_and_goes(steps: list[Step]) -> None:
+def test_the_daemon_comes_and_goes(host: str, steps: list[Step]) -> None:
     """An outage that is short is waited for."""
-    act(steps)
+    act(steps, host)
 
 
+@on_any_host
 @checked
 @given(plans(TIME | OURS | OUTAGES | FAULTS))
-def test_anything_goes_wrong(steps: list[Step]) -> None:
+def test_anything_goes_wrong(host: str, steps: list[Step]) -> None:
     """Whatever it is, it is told apart from a test that failed."""
-    act(steps)
+    act(steps, host)
 
 
 @checked_less

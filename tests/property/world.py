@@ -13,7 +13,8 @@ from orchestrator import engine
 from orchestrator.capacity import Capacity
 from orchestrator.errors import UsageError
 from orchestrator.fake_incus import FakeIncus, Instance
-from orchestrator.incus import Completed, Incus, Sink
+from orchestrator.hosts.heartbeat import Heartbeat
+from orchestrator.incus import Completed, Host, Incus, Sink
 from orchestrator.incus.errors import DaemonUnreachable
 from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
@@ -22,6 +23,7 @@ from orchestrator.journal import Journal, open_journal
 from orchestrator.service import serving
 from orchestrator.service.types import SubmitRun
 from orchestrator.session import locks, reaper
+from orchestrator.session.away import HostAway
 from orchestrator.session.cancel import cancel_jobs
 from orchestrator.session.control import REASON
 from orchestrator.session.recovery import recover
@@ -75,6 +77,7 @@ class World:
     look: Journal  # the test's own view
     wire: Wire
     rulebook: Rulebook
+    host: Host = field(default_factory=Host)
     jobs: dict[str, Submitted] = field(default_factory=dict)  # by their names
     customers: list[Customer] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
@@ -96,7 +99,8 @@ class World:
                 open_journal(self.root.journal) as journal,
                 locks.share_root(self.root.path) if shares else nullcontext(),
             ):
-                await main(Context(root=self.root, journal=journal, incus=self._incus()))
+                incus = self._incus()
+                await main(Context(root=self.root, journal=journal, incus=incus, host=self.host))
 
         return self._start(body)
 
@@ -107,7 +111,11 @@ class World:
         return process
 
     def _incus(self) -> Incus:
-        return Incus(self.root.path / "conf", spawn=self._spawn)
+        incus = Incus(self.root.path / "conf", spawn=self._spawn)
+        if self.host.is_local:
+            return incus
+        far = incus.of(self.host)
+        return far.while_alive(Heartbeat(far).present)
 
     def serve(self) -> Process:
         """`pikaci serve`, which is refused beside others."""
@@ -200,7 +208,8 @@ class World:
             return  # `there is no job`
 
         async def main(context: Context) -> None:
-            await cancel_jobs(context, {job.id: job.run}, tasks=None, reason=REASON, hurry=now)
+            with suppress(HostAway):
+                await cancel_jobs(context, {job.id: job.run}, tasks=None, reason=REASON, hurry=now)
 
         self.start(main, shares=False)
         job.may_be_cancelled = True

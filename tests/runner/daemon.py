@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from .guest import RUNNER, Guest
-from .test_cancel import wait_for
+from .guest import RUNNER, Guest, wait_for
 
 # Answers each asker with the next of its arguments, one of `!` and a number with that HTTP code;
 # then it is gone. Says on stdout what it was asked.

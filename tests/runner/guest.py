@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 RUNNER = Path(__file__).parents[2] / "nix/guest/pikaci-incus-run"
 CONTRACT: dict[str, Any] = json.loads(RUNNER.with_name("contract.json").read_text())
@@ -26,10 +28,9 @@ _SETUP = """
 set -e
 mount -t tmpfs -o mode=0755,size=256m tmpfs "$1"
 cd "$1"
-mkdir -p proc dev etc home root run tmp usr var/lib mnt opt .old
+mkdir -p proc dev etc home root run tmp usr var/lib mnt opt/.upper opt/.work .old
 chmod 1777 tmp
 mount -o bind,ro /usr usr
-mount -o bind,ro /etc etc
 mount --rbind /dev dev
 if [ -d /run/current-system/sw ]; then # NixOS: its programs are links into its store
   mkdir -p run/current-system/sw nix/store
@@ -39,9 +40,11 @@ if [ -d /run/current-system/sw ]; then # NixOS: its programs are links into its 
 else
   cp -a /bin /sbin /lib* .
 fi
-printf '%s\\n' root:x:0:0:root:/root:/bin/bash "$2:/bin/bash" >opt/passwd
-printf '%s\\n' root:x:0: "$3" >opt/group
-for name in passwd group; do mount --bind "opt/$name" "etc/$name"; done
+# Not a bind mount on each file: one goes when the host's file below is replaced, as useradd does.
+mount -t overlay -o "lowerdir=/etc,upperdir=$1/opt/.upper,workdir=$1/opt/.work" overlay etc
+printf '%s\\n' root:x:0:0:root:/root:/bin/bash "$2:/bin/bash" >etc/passwd
+printf '%s\\n' root:x:0: "$3" >etc/group
+mount -o remount,bind,ro etc
 read -r outer _ </proc/self/stat
 pivot_root . .old
 mount -t proc proc /proc
@@ -135,6 +138,13 @@ class Guest:
         """The command lines of all that runs in the guest, its own init and dead ones apart."""
         lines = {line for pid, line in self._command_lines() if pid != 1}
         return lines - {"sleep 1000", ""}
+
+    def left_in_the_end(self) -> set[str]:
+        """The same, when those that were killed are gone."""
+        give_up = time.monotonic() + DEADLINE_SECS
+        while self.processes() and time.monotonic() < give_up:
+            time.sleep(0.01)
+        return self.processes()
 
     def pids_of(self, word: str) -> list[int]:
         """The PIDs, in the guest's numbers, of those with `word` among their arguments."""
@@ -244,3 +254,17 @@ def records(pairs: Mapping[str, str | bytes]) -> bytes:
         for key, value in {**first, **last}.items()
     ]
     return b"".join(part + b"\0" for part in parts)
+
+
+def wait_for(stream: IO[bytes] | None, words: bytes) -> bytes:
+    """Read up to and with `words`; the bytes that were read."""
+    assert stream is not None
+    got = b""
+    give_up = time.monotonic() + DEADLINE_SECS
+    while words not in got:
+        readable, _, _ = select.select([stream], [], [], max(0.0, give_up - time.monotonic()))
+        assert readable, f"{words!r} did not come within {DEADLINE_SECS:g} s: {got!r}"
+        chunk = os.read(stream.fileno(), 1)
+        assert chunk, f"{words!r} never came: {got!r}"
+        got += chunk
+    return got

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
-from .guest import CONTRACT, DEADLINE_SECS, QUIET, Guest, records, variables
+from .guest import CONTRACT, DEADLINE_SECS, QUIET, Guest, records, variables, wait_for
 
 DEAF = QUIET + "trap 'echo term' TERM; echo begun; while :; do sleep 300 & wait || :; done"
 
@@ -70,9 +71,27 @@ def test_cancel_now(guest: Guest) -> None:
 def test_cancel_before_the_command(guest: Guest) -> None:
     """A cancel that comes while the job is being set up is not lost."""
     job = guest.popen(env=variables("sleep 300", 20, root=False))
-    assert job.stdin is not None
     wait_for(job.stdout, b"\n")
+    assert_cancelled_with_its_nonce(guest, job, guest.popen("cancel"))
+
+
+def test_cancel_before_the_nonce(guest: Guest) -> None:
+    """A cancel that comes before all of stdin is not lost either."""
+    needs_nonce = {CONTRACT["variables"]["needs_nonce"]: "1"}
+    job = guest.popen(env=variables("sleep 300", 20, root=False) | needs_nonce)
+    while not guest.pids_of("supervise"):
+        assert job.poll() is None
     cancel = guest.popen("cancel")
+    while not guest.pids_of("cancel"):
+        assert cancel.poll() is None
+    assert_cancelled_with_its_nonce(guest, job, cancel)
+
+
+def assert_cancelled_with_its_nonce(
+    guest: Guest, job: subprocess.Popen[bytes], cancel: subprocess.Popen[bytes]
+) -> None:
+    """When the rest of its stdin has come."""
+    assert job.stdin is not None
     job.stdin.write(records({"PIKACI_INCUS_NONCE": "n0nce"}))
     job.stdin.close()
     job.stdin = None
@@ -139,14 +158,4 @@ def test_lost_supervisor(guest: Guest) -> None:
     assert 125 == ended.code
     assert ended.result is None
     assert b"the supervisor died" in ended.stderr
-    assert set() == guest.processes()
-
-
-def wait_for(stream: object, words: bytes) -> bytes:
-    """Read up to and with `words`; the bytes that were read."""
-    got = b""
-    while words not in got:
-        chunk = os.read(stream.fileno(), 1)  # type: ignore[attr-defined]
-        assert chunk, f"{words!r} never came: {got!r}"
-        got += chunk
-    return got
+    assert set() == guest.left_in_the_end()

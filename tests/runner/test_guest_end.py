@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .guest import Guest
-from .test_cancel import wait_for
+from .guest import Guest, wait_for
 
 BOTH = pytest.mark.parametrize("root", [False, True], ids=["user", "root"])
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from .guest import CONTRACT, Ended, Guest, records, variables
+from .guest import CONTRACT, DEADLINE_SECS, Ended, Guest, records, variables, wait_for
 
 NAMES: dict[str, str] = CONTRACT["variables"]
 REQUIRED = [NAMES["command"], NAMES["timeout_secs"], NAMES["run_as_root"]]
@@ -77,6 +77,7 @@ def test_bad_variable(guest: Guest, name: str, value: str) -> None:
         (b"UID=0", "UID"),
         (b"BIG=" + b"x" * 131068, "BIG"),
     ],
+    ids=lambda value: repr(value[:40]),  # an environment variable holds the test's name
 )
 def test_bad_record(guest: Guest, record: bytes, word: str) -> None:
     """A record that cannot be passed on is refused, in a result that is JSON whatever it holds."""
@@ -189,3 +190,63 @@ def test_cut_short(guest: Guest, kept: int) -> None:
     assert ("error", 125) == (ended.result["status"], ended.code)
     assert "cut short" in ended.result["message"]
     assert not guest.path("/artifacts/ran").exists()
+
+
+@pytest.mark.parametrize(
+    "stdin",
+    [b"", b"A=1\0", b"A=1\0PIKACI_INCUS_NONCE=n0", b"PIKACI_INCUS_NONCE", b"\0"],
+    ids=["empty", "no nonce", "half a nonce", "half a name", "an empty record"],
+)
+def test_cut_stdin_starts_nothing_that_needs_its_nonce(guest: Guest, stdin: bytes) -> None:
+    """A host that died while it started a job may leave that; its next start is the first one."""
+    command = "echo ran >>/artifacts/ran"
+    env = variables(command, 5, root=False) | {NAMES["needs_nonce"]: "1"}
+    cut = start_with(guest, env, stdin)
+    cancelled = guest.call("cancel")
+    followed = guest.call("follow", "0")
+
+    assert (75, b"", None) == (cut.code, cut.log, cut.result)
+    assert b"stdin was cut short" in cut.stderr
+    for code, _, stderr in (cancelled, followed):
+        assert (125, b"pikaci-incus-run: no job was started in this guest\n") == (code, stderr)
+    assert not guest.path("/artifacts/ran").exists()
+
+    again = start_with(guest, env, records({"PIKACI_INCUS_NONCE": "n0nce"}))
+
+    assert again.result is not None
+    assert ("passed", "n0nce", 0) == (again.result["status"], again.result["nonce"], again.code)
+    assert "ran\n" == guest.path("/artifacts/ran").read_text()
+
+
+def test_nonce_starts_a_job_whose_stdin_stays_open(guest: Guest) -> None:
+    """A connection that hangs behind the last record delays nothing."""
+    env = variables("echo ran", 5, root=False) | {NAMES["needs_nonce"]: "1"}
+    process = guest.popen(env=env)
+    assert process.stdin is not None
+    process.stdin.write(records({"PIKACI_INCUS_NONCE": "n0nce"}))
+    process.stdin.flush()
+
+    wait_for(process.stdout, b"ran\n")
+    process.stdin.close()
+    process.stdin = None
+    ended = guest.ended(process)
+
+    assert ended.result is not None and "n0nce" == ended.result["nonce"]
+
+
+def test_start_waits_for_another_whose_stdin_is_cut(guest: Guest) -> None:
+    """The other one is that of a host that is dying: what comes after it starts the job."""
+    env = variables("echo ran >>/artifacts/ran", 5, root=False) | {NAMES["needs_nonce"]: "1"}
+    dying = guest.popen(env=env)
+    next_ = guest.popen(env=env)
+    assert dying.stdin is not None and next_.stdin is not None
+    next_.stdin.write(records({"PIKACI_INCUS_NONCE": "n0nce"}))
+    next_.stdin.flush()
+    dying.stdin.close()
+    dying.stdin = None
+    codes = dying.wait(DEADLINE_SECS)
+    ended = guest.ended(next_)
+
+    assert ended.result is not None and "n0nce" == ended.result["nonce"]
+    assert codes in (75, 0)  # it may have come too late to start anything, and attached
+    assert "ran\n" == guest.path("/artifacts/ran").read_text()

@@ -12,7 +12,9 @@ SHOW = "cat /etc/hosts; echo ==; cat /proc/sys/kernel/hostname"
 
 def own_etc(guest: Guest, hosts: str) -> None:
     """An /etc that can be written to; `hosts` are commands that make its file, in /etc."""
-    guest.shell(f"cp -a /etc /opt/etc; cd /opt/etc; rm -f hosts; {hosts}; mount --bind . /etc")
+    # Files that are replaced, as by `useradd`, may vanish while they are copied.
+    copy = "cp -a /etc /opt/etc || { rm -r /opt/etc; cp -a /etc /opt/etc; }"
+    guest.shell(f"{copy}; cd /opt/etc; rm -f hosts; {hosts}; mount --bind . /etc")
 
 
 def names(output: bytes) -> tuple[list[tuple[str, str]], str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .daemon import Daemon
-from .guest import CONTRACT, Guest
-from .test_cancel import wait_for
+from .guest import CONTRACT, Guest, wait_for
 
 TOLD = b'PATCH /1.0 {"state":"Ready"}\n'
 

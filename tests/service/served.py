@@ -16,6 +16,7 @@ from orchestrator import JobSpec, Orchestrator
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.service.app import LocalOnly, make_app
 from orchestrator.service.connections import serve_connections
+from orchestrator.service.held import HeldRuns
 from orchestrator.service.server import unix_socket
 from orchestrator.testing import open_fake
 from states import events as ev
@@ -76,7 +77,8 @@ async def open_served(
     async with open_fake(**options) as (orchestrator, fake):
         path = orchestrator.root.path / "service.sock"
         stopping = trio.Event()
-        app = make_app(orchestrator, stopping=stopping)
+        held = HeldRuns(orchestrator)
+        app = make_app(orchestrator, stopping=stopping, held=held)
         transport = httpx.AsyncHTTPTransport(uds=str(path))
         async with (
             trio.open_nursery() as nursery,
@@ -108,6 +110,7 @@ async def open_served(
                 listen,
             )
             await listen()
+            nursery.start_soon(held.watch)
             yield served
             nursery.cancel_scope.cancel()
 

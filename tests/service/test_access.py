@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
+import trio
+from starlette.responses import PlainTextResponse
+from trio.testing import MockClock
 
 from orchestrator import UsageError
+from orchestrator.service import token_file
 from orchestrator.service.app import make_app
-from orchestrator.service.server import read_token, tcp_socket, unix_socket
+from orchestrator.service.server import tcp_socket, unix_socket
+from orchestrator.service.serving import page_url
 from orchestrator.service.token import RequireToken
+from orchestrator.service.token_file import LOOK_SECS, follow_tokens, read_tokens
 from tests.service.answers import problem
 from tests.service.served import open_served
 
@@ -101,6 +108,9 @@ def test_a_path_that_can_be_no_socket_is_said_so(path: str, tmp_path: Path) -> N
         ("short", 0o600, "no token of at least 16"),
         ("with a space and more", 0o600, "no token of at least 16"),
         (None, 0o600, "cannot be read"),
+        ("a" * 16 + "\nshort", 0o600, "no token of at least 16"),
+        ("\n \n", 0o600, "no token of at least 16"),
+        ("a" * 16 + "\n" + "b" * 16 + "\n" + "c" * 16, 0o600, "has 3 tokens"),
     ],
 )
 def test_a_token_is_secret_and_long(
@@ -112,7 +122,7 @@ def test_a_token_is_secret_and_long(
         path.write_text(text)
         path.chmod(mode)
     with pytest.raises(UsageError, match=words):
-        read_token(path)
+        read_tokens(path)
 
 
 @pytest.mark.parametrize(("mode", "taken"), [(0o400, True), (0o440, True), (0o444, False)])
@@ -126,10 +136,10 @@ def test_a_token_may_be_a_credential_of_systemd(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
 
     if taken:
-        assert "0123456789abcdef" == read_token(path)
+        assert ("0123456789abcdef",) == read_tokens(path)
     else:
         with pytest.raises(UsageError, match="read by others"):
-            read_token(path)
+            read_tokens(path)
 
 
 def test_a_token_has_nothing_that_an_editor_adds(tmp_path: Path) -> None:
@@ -138,7 +148,127 @@ def test_a_token_has_nothing_that_an_editor_adds(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf0123456789abcdef\r\n")
     path.chmod(0o600)
 
-    assert "0123456789abcdef" == read_token(path)
+    assert ("0123456789abcdef",) == read_tokens(path)
+
+
+async def test_tokens_are_replaced_while_the_service_runs(
+    tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Old and new are both valid as long as both are in the file; a bad file changes nothing."""
+    old, new = "o" * 16, "n" * 16
+    path = tmp_path / "token"
+    path.touch(0o600)
+    path.write_text(old)
+    app = RequireToken(PlainTextResponse("in"), old)
+
+    async def answers() -> tuple[int, int]:
+        await trio.sleep(2 * LOOK_SECS)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://pikaci"
+        ) as http:
+            one, two = [
+                (
+                    await http.get("/v1/jobs", headers={"Authorization": f"Bearer {token}"})
+                ).status_code
+                for token in (old, new)
+            ]
+            return one, two
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow_tokens, path, (old,), app.accept)
+        assert (200, 401) == await answers()
+        path.write_text(f"{old}\n{new}\n")
+        assert (200, 200) == await answers()
+        path.write_text(new)
+        assert (401, 200) == await answers()
+        path.write_text("short")
+        assert (401, 200) == await answers()
+        await trio.sleep(10 * LOOK_SECS)
+        path.unlink()
+        assert (401, 200) == await answers()
+        nursery.cancel_scope.cancel()
+    kept = [one.message for one in caplog.records if "stay as they were" in one.message]
+    assert ["no token" in kept[0], "cannot be read" in kept[1]] == [True] * len(kept)
+
+
+async def test_a_token_file_that_became_a_pipe_holds_nothing_up(
+    tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody writes to it. Once it is a file again, that counts."""
+    path = tmp_path / "token"
+    os.mkfifo(path, 0o600)
+    accepted: list[tuple[str, ...]] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow_tokens, path, ("o" * 16,), accepted.append)
+        while "no longer a regular file" not in caplog.text:
+            await trio.sleep(LOOK_SECS)
+        path.unlink()
+        path.touch(0o600)
+        path.write_text("n" * 16)
+        while not accepted:
+            await trio.sleep(LOOK_SECS)
+        nursery.cancel_scope.cancel()
+
+    assert [("n" * 16,)] == accepted
+
+
+async def test_a_token_file_that_cannot_be_read_to_its_end_holds_no_end_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network file system whose server is down."""
+    monkeypatch.setattr(token_file, "LOOK_SECS", 0.0)
+    reading, never = threading.Event(), threading.Event()
+    waited_out: list[bool] = []
+
+    def read(path: Path) -> tuple[str, ...]:
+        reading.set()
+        waited_out.append(never.wait(10))
+        return ()
+
+    monkeypatch.setattr(token_file, "read_tokens", read)
+    path = tmp_path / "token"
+    path.touch()
+    accepted: list[tuple[str, ...]] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow_tokens, path, ("o" * 16,), accepted.append)
+        await trio.to_thread.run_sync(reading.wait)
+        nursery.cancel_scope.cancel()
+    ended_later = list(waited_out)
+    never.set()
+
+    assert [] == ended_later
+    assert [] == accepted
+
+
+async def test_a_cookie_is_valid_as_long_as_its_token() -> None:
+    """Who logged in with the old token stays so while both are valid, and no longer."""
+    old, new = "o" * 16, "n" * 16
+    app = RequireToken(PlainTextResponse("in"), old)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://pikaci"
+    ) as http:
+        form = {"token": old, "next": "/"}
+        await http.post("/login", data=form, headers={"Origin": "http://pikaci"})
+        seen = []
+        for tokens in ((old,), (old, new), (new,)):
+            app.accept(tokens)
+            seen.append((await http.get("/")).status_code)
+
+    assert [200, 200, 401] == seen
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:0", "http://127.0.0.1:"),
+        ("0.0.0.0:0", "http://127.0.0.1:"),
+        ("[::1]:0", "http://[::1]:"),
+        ("[::]:0", "http://[::1]:"),
+    ],
+)
+def test_the_page_has_an_address_to_open(listen: str, url: str) -> None:
+    with tcp_socket(listen) as listener:
+        assert f"{url}{listener.getsockname()[1]}/" == page_url(listener)
 
 
 @pytest.mark.parametrize("listen", ["localhost:80", "127.0.0.1", "127.0.0.1:x", "1.2.3.4:1", ":1"])

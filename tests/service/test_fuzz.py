@@ -11,22 +11,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import msgspec
 import pytest
-import schemathesis
 import trio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from starlette.types import ASGIApp
 
 from orchestrator import JobSpec
@@ -41,14 +33,6 @@ from orchestrator.testing import open_fake
 # An event stream or a log that is followed ends when the job does.
 EXAMPLES = 40
 TOKEN = "a-token-of-some-length"
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
-
-
 RAW_EXAMPLES = 400
 # Not what was asked for, and not a fault of the service either.
 NO_FAULT = (501, 503)
@@ -100,22 +84,44 @@ def guarded() -> Iterator[str]:
         yield found
 
 
-SCHEMA = schemathesis.openapi.from_dict(msgspec.json.decode(openapi()))
-OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
+DOCUMENT = msgspec.json.decode(openapi())
+LABELS = [f"{method.upper()} {path}" for path, at in DOCUMENT["paths"].items() for method in at]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_nothing_answers_500(operation: Any, address: str) -> None:
+@cache
+def drawn() -> dict[str, Any]:
+    """The operations of the document as schemathesis has them, by label."""
+    import schemathesis
+
+    found = schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()
+    return {operation.label: operation for operation in (result.ok() for result in found)}
+
+
+# On one worker: to load schemathesis takes a second.
+@pytest.mark.xdist_group("schemathesis")
+@pytest.mark.parametrize("label", LABELS)
+def test_nothing_answers_500(label: str, address: str) -> None:
     """Answers have a status, a media type and a schema from the document."""
+    from schemathesis import Case, GenerationMode, checks
+    from schemathesis.specs.openapi import checks as of_openapi
+
+    assert set(LABELS) == drawn().keys()
+    operation = drawn()[label]
+    all_checks = [
+        checks.not_a_server_error,
+        of_openapi.status_code_conformance,
+        of_openapi.content_type_conformance,
+        of_openapi.response_schema_conformance,
+    ]
 
     @settings(
         max_examples=EXAMPLES,
         suppress_health_check=list(HealthCheck),
     )
     @given(case=operation.as_strategy() | operation.as_strategy(GenerationMode.NEGATIVE))
-    def fuzz(case: schemathesis.Case) -> None:
+    def fuzz(case: Case) -> None:
         response = case.call(base_url=address, timeout=30)
-        case.validate_response(response, checks=CHECKS)
+        case.validate_response(response, checks=all_checks)
 
     fuzz()
 

@@ -123,9 +123,8 @@ async def test_incus_calls_are_counted_by_verb_and_error() -> None:
         await orchestrator.submit_and_wait(JobSpec(command="true"))
         calls = await figures(metrics, "pikaci_incus_calls_total")
 
-    assert 1 == calls["PoolFull", "create"]
-    assert 2 == calls["", "create"]
-    assert {""} == {error for error, verb in calls if verb == "start"}
+    assert 1 == calls["PoolFull", "launch"]
+    assert 2 == calls["", "launch"]
 
 
 async def test_the_queue_shows_its_depth_and_age() -> None:

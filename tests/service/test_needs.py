@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from orchestrator.capacity import Capacity
-from orchestrator.cli.exit_codes import ExitCodes
 from orchestrator.cli.run_by_service import _run
 from orchestrator.cli.watch import JsonWatch
 from orchestrator.errors import UsageError
@@ -103,7 +102,7 @@ async def test_what_cannot_be_made_fresh_is_told(fresh: str, words: str) -> None
         rows = served.orchestrator.journal.jobs()
 
     assert (400, []) == (told["status"], rows)
-    assert f"the job '{fresh}' has nothing to make fresh: {words}" in told["title"]
+    assert f"the job '{fresh}' has nothing to rebuild: {words}" in told["title"]
     assert "jobs with an output: deps" == told["resolution"]
 
 
@@ -117,7 +116,7 @@ async def test_the_command_asks_the_service_for_it(capfd: pytest.CaptureFixture[
         root = StateRoot(served.socket.parent)
         for fresh in ((), (), ("deps",)):
             request = Request(Path(served.workspace), specs, fresh=fresh)
-            assert 0 == await _run(request, root, JsonWatch(), ExitCodes.PIKACI)
+            assert 0 == (await _run(request, root, JsonWatch())).exit_code
         states = [row.state for row in served.orchestrator.journal.jobs() if row.name == "deps"]
 
     assert [State.RESULT_COLLECTED, State.REUSED, State.RESULT_COLLECTED] == states
@@ -130,7 +129,7 @@ async def test_a_run_stops_at_the_first_failure(capfd: pytest.CaptureFixture[str
         jobs = {name: {"command": "fail"} for name in specs}
         first = await ended(served, await post(served, jobs, fail_fast=True))
         request = Request(Path(served.workspace), specs, fail_fast=True)
-        code = await _run(request, StateRoot(served.socket.parent), JsonWatch(), ExitCodes.PIKACI)
+        code = (await _run(request, StateRoot(served.socket.parent), JsonWatch())).exit_code
         verdicts = [row.verdict for row in served.orchestrator.journal.jobs()]
 
     assert 1 == code

@@ -13,7 +13,6 @@ import trio
 from trio.testing import MockClock
 
 from orchestrator.cli import run_by_service
-from orchestrator.cli.exit_codes import ExitCodes
 from orchestrator.cli.run_by_service import _run
 from orchestrator.cli.watch import JsonWatch
 from orchestrator.errors import UsageError
@@ -30,7 +29,7 @@ from tests.unit.orchestrator.workspaces import commit_all
 
 async def run(served: Served, command: str) -> int:
     request = Request(Path(served.workspace), {"job": JobSpec(command=command)})
-    return await _run(request, StateRoot(served.socket.parent), JsonWatch(), ExitCodes.PIKACI)
+    return (await _run(request, StateRoot(served.socket.parent), JsonWatch())).exit_code
 
 
 async def test_a_run_that_cannot_be_watched_goes_on_and_says_so(
@@ -72,10 +71,10 @@ async def test_the_snapshot_of_a_service_has_a_git_directory_too() -> None:
         request = Request(Path(served.workspace), {"job": JobSpec(command="true")}, git=True)
         root = StateRoot(served.socket.parent)
         with pytest.raises(UsageError, match="needs a git repository"):
-            await _run(request, root, JsonWatch(), ExitCodes.PIKACI)
+            await _run(request, root, JsonWatch())
         (Path(served.workspace) / "a").touch()
         commit = commit_all(Path(served.workspace))
-        code = await _run(request, root, JsonWatch(), ExitCodes.PIKACI)
+        code = (await _run(request, root, JsonWatch())).exit_code
         (snapshot,) = root.snapshots.iterdir()
 
         assert 0 == code

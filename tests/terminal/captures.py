@@ -34,14 +34,12 @@ def capture(columns: int, jobs: int, *, lines: int = LINES) -> tuple[list[str], 
         workspace = Path(name)
         secs = 0.6 if jobs < 10 else 0.15 if jobs < 100 else 0.03
         (workspace / "pikaci.toml").write_text(job_file(jobs, secs))
-        argv = [sys.executable, "-m", "tests.terminal.process", "run", "--jobs", "4"]
         terminal = Terminal(
-            argv,
+            ["run", "--jobs", "4"],
             columns=columns,
             lines=lines,
             env={
                 "PIKACI_STATE_ROOT": f"{name}-root",
-                "PYTHONPATH": str(Path.cwd()),
                 "PIKACI_WORKSPACE": name,
             },
             cwd=workspace,

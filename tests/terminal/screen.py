@@ -12,25 +12,33 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyte
+
+from tests.forks import ON_THE_FAKE, Forked
 
 SECS = 60
 HISTORY = 5000
 
 
 class Terminal:
-    """A running program and what it shows. Everything it wrote is in `written`."""
+    """A running program and what it shows. Everything it wrote is in `written`.
+
+    The program is pikaci on the fake Incus; with `real`, `args` is a command line of any program.
+    """
 
     def __init__(
         self,
-        argv: Sequence[str],
+        args: Sequence[str],
         *,
         columns: int,
         lines: int,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
+        cwd: Path,
+        env: Mapping[str, str],
+        real: bool = False,
     ) -> None:
         self.written = b""
         self.screen = pyte.HistoryScreen(columns, lines, history=HISTORY)
@@ -38,10 +46,13 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self._master, slave = pty.openpty()
         self._set_size(columns, lines)
-        self.process = subprocess.Popen(
-            argv,
+        begin: Callable[..., Any] = (
+            subprocess.Popen if real else partial(Forked, program=ON_THE_FAKE)
+        )
+        self.process = begin(
+            args,
             cwd=cwd,
-            env={**os.environ, "TERM": "xterm-256color", **(env or {})},
+            env={**os.environ, "TERM": "xterm-256color", **env},
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -86,6 +97,10 @@ class Terminal:
         """Change the terminal's size, as a window manager does."""
         self._set_size(columns, lines)
         self.screen.resize(lines, columns)
+
+    def close(self) -> None:
+        """Close the window."""
+        os.close(self._master)
 
     def press(self, keys: bytes) -> None:
         """Type something; Ctrl-C is a byte like any other."""

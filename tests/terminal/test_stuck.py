@@ -6,15 +6,14 @@ import fcntl
 import os
 import pty
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.terminal.test_terminal import ROOT, jobs
+from tests.forks import ON_THE_FAKE, Forked
+from tests.terminal.test_terminal import jobs
 
 SECS = 60
 PIPE_BYTES = 4096
@@ -31,7 +30,7 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def wait_until_stuck(process: subprocess.Popen[bytes]) -> None:
+def wait_until_stuck(process: Forked) -> None:
     """Until a thread of the process waits for room in a pipe or a terminal."""
     give_up = time.monotonic() + SECS
     tasks = Path(f"/proc/{process.pid}/task")
@@ -42,20 +41,15 @@ def wait_until_stuck(process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def run(
-    tmp_path: Path, job_file: str, *args: str, stdout: int, stderr: int
-) -> subprocess.Popen[bytes]:
+def run(tmp_path: Path, job_file: str, *args: str, stdout: int, stderr: int) -> Forked:
     (tmp_path / "pikaci.toml").write_text(job_file)
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.terminal.process", "run", *args],
-        cwd=tmp_path,
-        env={**os.environ, "PIKACI_STATE_ROOT": f"{tmp_path}-root", "PYTHONPATH": str(ROOT)},
-        stdout=stdout,
-        stderr=stderr,
+    env = {**os.environ, "PIKACI_STATE_ROOT": f"{tmp_path}-root"}
+    return Forked(
+        ["run", *args], program=ON_THE_FAKE, cwd=tmp_path, env=env, stdout=stdout, stderr=stderr
     )
 
 
-def code_after(process: subprocess.Popen[bytes], number: signal.Signals) -> int:
+def code_after(process: Forked, number: signal.Signals) -> int:
     process.send_signal(number)
     try:
         return process.wait(SECS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from rich.cells import cell_len
 from tests.terminal.captures import job_file
 from tests.terminal.screen import Terminal
 
-ROOT = Path(__file__).parents[2]
 Start = Callable[..., Terminal]
 WAIT = "print started; sleep 60"
 
@@ -29,11 +27,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
         workspace.mkdir(exist_ok=True)
         (workspace / "pikaci.toml").write_text(jobs)
         terminal = Terminal(
-            [sys.executable, "-m", "tests.terminal.process", *args],
+            args,
             columns=columns,
             lines=lines,
             cwd=workspace,
-            env={"PIKACI_STATE_ROOT": str(tmp_path / "root"), "PYTHONPATH": str(ROOT), **env},
+            env={"PIKACI_STATE_ROOT": str(tmp_path / "root"), **env},
         )
         started.append(terminal)
         return terminal
@@ -244,7 +242,7 @@ def test_outputs_and_what_is_skipped(start: Start, tmp_path: Path, columns: int)
     assert 0 == built.wait()
 
     lines = [re.sub(r" {2,}", "  ", line) for line in again.all_lines]
-    beyond = ", also used workspace_build, which is not part of its key" if columns == 200 else ""
+    beyond = ", not in its key: workspace_build" if columns == 200 else ""
     run = first.all_lines[0].split()[1]
     reused = next(line for line in lines if line.startswith("\u2713 deps"))
     assert reused.startswith(f"\u2713 deps  reused, made by {run} ")
@@ -265,6 +263,6 @@ def test_outputs_in_lines(start: Start) -> None:
 
     shown = lines.all_lines
     assert any(
-        re.match(r". deps +reused, made by \w+ (just now|\d+ s ago), also", x) for x in shown
+        re.match(r". deps +reused, made by \w+ (just now|\d+ s ago), not in", x) for x in shown
     )
     assert any(line.endswith("skipped: needs bad, which failed") for line in shown)

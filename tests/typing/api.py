@@ -15,10 +15,20 @@ from orchestrator import (
     Snapshot,
     Statistics,
     Verdict,
+    __version__,
+    aio,
+    check,
+    connect,
 )
+from orchestrator.attempt.archive import Manifest
+from orchestrator.blocking import open_sync
 from orchestrator.fake_incus import FakeIncus
+from orchestrator.service.remote import RemoteRun
+from orchestrator.service.types import JobDocument
 from orchestrator.testing import open_fake
 from states import events as ev
+from states.testcases import Case
+from states.usage import Usage
 
 
 def on_entry(entry: ev.Entry) -> None: ...
@@ -48,7 +58,42 @@ async def library() -> None:
         assert_type(run, RunHandle)
         assert_type(await run.wait(), list[Job])
         assert_type(orchestrator.statistics(), Statistics)
+        assert_type(await job.artifacts(), Manifest)
+        assert_type(await job.tests(), list[Case])
+        assert_type(await job.usage(), Usage | None)
+        assert_type(await job.output(), ev.OutputRef | None)
         await job.cancel(now=True)
+    check(JobSpec(command="true"))
+    assert_type(__version__, str)
+
+
+async def from_asyncio() -> None:
+    async with aio.open(Orchestrator.open(Settings(workspace=Path(".")))) as (portal, opened):
+        assert_type(opened, Orchestrator)
+        job = await portal.call(opened.submit, JobSpec(command="true"), key="k")
+        assert_type(job, JobHandle)
+        async for event in portal.each(job.events()):
+            assert_type(event, ev.AnyEvent)
+        await portal.call(opened.submit, "true")  # type: ignore[arg-type]
+
+
+def from_threads() -> None:
+    with open_sync(Orchestrator.open(Settings(workspace=Path(".")))) as (portal, opened):
+        assert_type(portal.call(opened.submit_and_wait, JobSpec(command="true")), Job)
+        portal.call(opened.submit, JobSpec(command="true"), kee="k")  # type: ignore[call-arg]
+
+
+async def service() -> None:
+    async with connect("http://127.0.0.1:1", token="t", workspace=Path(".")) as there:
+        job = await there.submit(JobSpec(command="true"), key="k")
+        assert_type((await job.wait()).verdict, Verdict | None)
+        async for event in job.events():
+            assert_type(event, ev.AnyEvent)
+        assert_type(await job.usage(), Usage | None)
+        run = await there.submit_run(Request(Path("."), {"a": JobSpec(command="true")}))
+        assert_type(run, RemoteRun)
+        assert_type(await run.wait(), list[JobDocument])
+        assert_type(await there.find_run(run.id), RemoteRun)
 
 
 async def own_tests() -> None:

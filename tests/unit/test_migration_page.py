@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import forks
+
 PAGE = (Path(__file__).parents[2] / "docs/migration.md").read_text()
 MODE = "PIKACI_REMOTE_LINUX_VM_INCUS_MODE"
-HERE = Path(sys.executable).parent
 
 
 def pikaci(directory: Path, *words: str, job: str = "", **variables: str) -> tuple[int, str]:
     """Run it there, with a job that has these keys: exit code, and all that was said."""
     (directory / "pikaci.toml").write_text(f'schema = 1\n[jobs.a]\ncommand = "true"\n{job}')
     environment = {"PATH": os.environ["PATH"], "XDG_STATE_HOME": str(directory), **variables}
-    done = subprocess.run(
-        [HERE / "pikaci", *words], cwd=directory, env=environment, capture_output=True, text=True
-    )
+    done = forks.run(words, cwd=directory, env=environment, text=True)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -9,10 +9,8 @@ import trio
 
 from orchestrator import JobSpec, Request
 from orchestrator.capacity import Capacity
-from orchestrator.report import job_document
 from orchestrator.service.web import board
 from orchestrator.service.web.job import steps
-from orchestrator.service.web.summaries import summary
 from states import events as ev
 from states.job import fold
 from states.outcome import Outcome
@@ -20,6 +18,7 @@ from states.spec import OutputOf
 from tests.samples import sample_event, sample_life, sample_shell_job
 from tests.service.served import Served, open_served
 from tests.unit.orchestrator.test_job_outputs import DEPS, script
+from tests.web.rows import summary_of
 from tests.web.test_html import HTML, check_harmless
 
 SPECS = {
@@ -63,8 +62,11 @@ async def test_inputs_and_outputs_lead_to_their_jobs() -> None:
     assert beyond in used
     assert '<span class="word skipped">skipped</span>' in skipped
     assert "needs bad, which failed" in skipped
+    assert 'aria-label="test needs deps"' in used
+    assert f'<a href="/jobs/{second["deps"]}" aria-label="deps: reused">' in used
+    assert 'aria-label="deps is needed by test"' in reused
     assert f'<dt>needs<dd><a href="/jobs/{second["bad"]}"><bdi>bad</bdi></a>' in skipped
-    assert "4 jobs: 1 failed, 1 passed, 1 reused, 1 skipped" in run
+    assert "1 passed, 1 reused, 1 failed, 1 skipped" in run
     assert 'href="#s-reused"' in front
     assert 'href="#s-skipped"' in front
 
@@ -97,10 +99,11 @@ def test_a_run_that_was_stopped_is_what_stopped_it() -> None:
     )
     stopped = sample_life(ev.Submitted, ev.CancelRequested, ev.Cancelled)
     stopped[1] = msgspec.structs.replace(stopped[1], because="r.2")
-    run = board.run([summary(job_document(fold(life))) for life in (stopped, failed)])
+    run = board.run([summary_of(life) for life in (stopped, failed)])
 
     assert ("failed", "failed") == (run.mark, run.word)
     assert "cancelled" == run.jobs[0].word
+    assert "1 failed, 1 skipped" == run.progress.words
 
 
 def test_a_job_with_an_output_publishes_it() -> None:

@@ -17,7 +17,7 @@ from tests.samples import leave_artifacts
 from tests.unit.orchestrator.test_terminal import HOSTILE as HOSTILE_BYTES
 from tests.unit.orchestrator.test_terminal import TEXTS
 from tests.web.browser import click, emulate, until
-from tests.web.conftest import Stage
+from tests.web.conftest import HERE, Stage, hosts
 from tests.web.puppet import COMMAND
 
 HOSTILE = b"<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -64,8 +64,9 @@ def test_the_board_shows_runs_as_they_come_and_end(browser: WebDriver, stage: St
     assert "test command exited with 7" in text(browser, "#runs article")
     shows(browser, "#now", "No jobs are running")
     assert browser.execute_script("return window.here")
-    assert [f"/jobs/{good}", f"/jobs/{live}"] == browser.execute_script(
-        "return [...document.querySelectorAll('#runs .chip')].map((a) => a.getAttribute('href'))"
+    assert [f"/jobs/{live}", f"/jobs/{good}"] == browser.execute_script(
+        "return [...document.querySelectorAll('#runs .told a, #runs .chip')]"
+        ".map((a) => a.getAttribute('href'))"
     )
 
 
@@ -254,6 +255,80 @@ def test_times_pass_on_the_page_in_the_words_it_was_made_with(
     assert [[ago(one), duration(one)] for one in secs] == shown
 
 
+def test_html_of_a_job_runs_nothing_in_our_origin(browser: WebDriver, stage: Stage) -> None:
+    """It is shown, with its own styles, in an origin that is nobody's."""
+    (job,) = stage.site.submit(done="echo fine")
+    stage.site.ended(job)
+    page = (
+        b"<title>report</title><style>h1 { color: rgb(1, 2, 3) }</style><h1>report</h1>" + HOSTILE
+    )
+    leave_artifacts(stage.site.log(job).parent, {"report.html": page})
+    browser.get(f"{stage.site.url}/jobs/{job}")
+    click(browser, ".artifacts a")
+    until(browser, lambda b: b.title == "report")
+
+    color = "return getComputedStyle(document.querySelector('h1')).color"
+    assert "rgb(1, 2, 3)" == browser.execute_script(color)
+    assert "null" == browser.execute_script("return window.origin")
+    assert "report" == browser.title
+    # What the browser refused is in its log.
+    assert HERE >= hosts(browser)
+    refused = [entry["message"] for entry in browser.get_log("browser")]
+    assert any("sandboxed" in message for message in refused)
+
+
+GROUPS = b"""before
+::group::Install
+one
+##[group]inner
+two
+##[endgroup]
+::endgroup::
+section_start:1560896352:tests[collapsed=true]\r\x1b[0K\x1b[1mRun tests\x1b[0m
+E   assert 1 == 2
+section_end:1560896353:tests\r\x1b[0K
+"""
+
+
+def shown_lines(browser: WebDriver) -> list[str]:
+    """The lines of the log that are not folded away."""
+    found: list[str] = browser.execute_script(
+        "return [...document.querySelectorAll('.line:not([hidden]) > span')]"
+        ".map((line) => line.textContent)"
+    )
+    return found
+
+
+def test_parts_of_a_log_fold(browser: WebDriver, stage: Stage) -> None:
+    """With the marks of two services; to jump into a part opens it. Lines have times, and wrap."""
+    (job,) = stage.site.submit(live=COMMAND)
+    stage.puppet.print(stage.site, GROUPS + b"x" * 5000 + b"\n")
+    stage.puppet.end(stage.site, 1)
+    stage.site.ended(job)
+    browser.get(f"{stage.site.url}/jobs/{job}")
+    has_line(browser, "before")
+    log = "document.getElementById('log')"
+
+    groups = ["before", "Install", "one", "inner", "two", "Run tests"]
+    assert groups == shown_lines(browser)[1:-1]
+    click(browser, "#log-fold")
+    assert ["before", "Install", "Run tests"] == shown_lines(browser)[1:-1]
+    click(browser, "#log-error")
+    until(browser, lambda _: "E   assert 1 == 2" in shown_lines(browser))
+    assert ["before", "Install", "Run tests", "E   assert 1 == 2"] == shown_lines(browser)[1:-1]
+    assert "E   assert 1 == 2" in text(browser, ".line.here")
+
+    assert browser.execute_script(f"return {log}.scrollWidth <= {log}.clientWidth")
+    click(browser, "#log-wrap")
+    assert browser.execute_script(f"return {log}.scrollWidth > {log}.clientWidth")
+    click(browser, "#log-times")
+    until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, ".timed .line > a[data-t*=':']"))
+    browser.refresh()
+    has_line(browser, "before")
+    assert browser.find_elements(By.CSS_SELECTOR, "#log.long.timed")
+    browser.execute_script("localStorage.clear()")
+
+
 def test_a_search_goes_through_the_whole_log(browser: WebDriver, stage: Stage) -> None:
     """Also outside of the shown part; colours do not hide matches."""
     (job,) = stage.site.submit(done="echo fine")
@@ -302,6 +377,12 @@ def test_a_huge_log_is_shown_in_parts(browser: WebDriver, stage: Stage) -> None:
     until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "#L1000001.here"))
     giant = text(browser, "#L1000001 span")
     assert giant.startswith("x" * 4000 + " … ")
+    # Numbers of seven digits do not cover the text.
+    assert browser.execute_script(
+        "const a = document.querySelector('#L1000001 > a');"
+        "const wide = document.createElement('span'); wide.textContent = '1000001';"
+        "a.append(wide); const fits = wide.offsetWidth < a.clientWidth; wide.remove(); return fits;"
+    )
     assert "49,996,000 bytes more" in giant
 
     browser.execute_script("location.hash = '#L500000'")

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.api.jobs import job_of
 from orchestrator.service.api.responses import json_list
+from orchestrator.service.archive import archive_response
 from orchestrator.service.artifacts import list_artifacts, open_artifact
 from orchestrator.service.files import file_response
 
@@ -19,6 +20,12 @@ async def artifacts(orchestrator: Orchestrator, request: Request) -> Response:
     directory = await (await job_of(orchestrator, request)).fetch_directory()
     found = await orchestrator.reading.apart(lambda: list_artifacts(directory / "artifacts"))
     return await json_list(orchestrator, b'{"artifacts":[', found, b"]}")
+
+
+async def artifact_archive(orchestrator: Orchestrator, request: Request) -> Response:
+    """Download all artifacts as one tar archive."""
+    job = await job_of(orchestrator, request)
+    return await archive_response(request, await job.fetch_directory(), job.id)
 
 
 async def artifact(orchestrator: Orchestrator, request: Request) -> Response:

@@ -8,11 +8,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from starlette.requests import Request
 
+from orchestrator.job.submission import MAX_KEY
 from orchestrator.service.problems import Problem
 from states.errors import SpecError
 from states.mistakes import mistakes, raise_all
 
-_MAX_KEY = 200
 _T = TypeVar("_T")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
@@ -74,10 +74,10 @@ def idempotency_key(request: Request) -> str:
     keys = request.headers.getlist("Idempotency-Key")
     if not keys:
         return ""
-    if len(keys) > 1 or not 0 < len(keys[0]) <= _MAX_KEY or not keys[0].isprintable():
+    if len(keys) > 1 or not 0 < len(keys[0]) <= MAX_KEY or not keys[0].isprintable():
         raise Problem(
             400,
             "the Idempotency-Key is not valid",
-            resolution=f"send one, of 1 to {_MAX_KEY} printable characters, or none",
+            resolution=f"send one, of 1 to {MAX_KEY} printable characters, or none",
         )
     return keys[0]

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class JobsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Filters. `before` is the `next` of the previous page."""
+    """Filters; `run` is an id or a number. `before` is the `next` of the previous page."""
 
     run: str = ""
     name: str = ""
@@ -45,12 +45,21 @@ async def list_jobs(orchestrator: Orchestrator, request: Request) -> Response:
 
 async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> tuple[list[Job], int | None]:
     """The jobs that match the query, and the `before` of the next page."""
+    found, following = await find_ids(orchestrator, query)
+    return await orchestrator.fetch_jobs(found), following
+
+
+async def find_ids(orchestrator: Orchestrator, query: JobsQuery) -> tuple[list[str], int | None]:
+    """The ids of the jobs that match the query, and the `before` of the next page."""
 
     def find() -> list[tuple[int, JobRow]]:
-        return orchestrator.journal.newest(
+        journal, run = orchestrator.journal, query.run
+        if run and not journal.jobs_of_runs([run]):
+            run = journal.run_of_number(run) or run
+        return journal.newest(
             limit=query.limit + 1,
             before=query.before,
-            run=query.run or None,
+            run=run or None,
             name=query.name or None,
             state=query.state,
             verdict=query.verdict,
@@ -58,8 +67,7 @@ async def find_jobs(orchestrator: Orchestrator, query: JobsQuery) -> tuple[list[
 
     rows = await orchestrator.reading.journal(find)
     shown = rows[: query.limit]
-    jobs = await orchestrator.fetch_jobs([row.id for _, row in shown])
-    return jobs, shown[-1][0] if len(rows) > query.limit else None
+    return [row.id for _, row in shown], shown[-1][0] if len(rows) > query.limit else None
 
 
 async def get_job(orchestrator: Orchestrator, request: Request) -> Response:

@@ -10,7 +10,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from orchestrator.errors import NotFound
 from orchestrator.job.handle import JobHandle
+from orchestrator.log_times import read_log_times
 from orchestrator.orchestrator import Orchestrator
 from orchestrator.service.api.decoding import Count, decode_query
 from orchestrator.service.api.jobs import job_of
@@ -18,8 +20,10 @@ from orchestrator.service.api.responses import json
 from orchestrator.service.files import file_response
 from orchestrator.service.follow import LogFrames, frames_of, parse_event_id, stream_response
 from orchestrator.service.limits import count_as_stream
-from orchestrator.service.places import place_of_byte, place_of_line
-from orchestrator.service.types import Place
+from orchestrator.service.places import place_of_byte, place_of_error, place_of_line
+from orchestrator.service.types import Place, Times
+
+MAX_TIMES = 5000
 
 
 class LogQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,10 +40,17 @@ class FollowQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class PlaceQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A `line`, counted from 1; or the line that holds `byte`."""
+    """A `line`, counted from 1; the line that holds `byte`; or, with `error`, why it failed."""
 
     line: Annotated[int, msgspec.Meta(ge=1, le=2**62)] | None = None
     byte: Count = 0
+    error: bool = False
+
+
+class TimesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`after`: from this byte of the log."""
+
+    after: Count = 0
 
 
 async def log(orchestrator: Orchestrator, request: Request) -> Response:
@@ -77,9 +88,16 @@ async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
-    """Find the byte at which a line of the log begins, or the line that holds a byte."""
+    """Find where a line of the log begins, which line holds a byte, or which says what failed."""
     query = decode_query(request.query_params, PlaceQuery)
-    opened = await _open_log(orchestrator, await job_of(orchestrator, request))
+    job = await job_of(orchestrator, request)
+    if query.error:
+        path = await job.fetch_directory() / "guest.log"
+        place = await orchestrator.reading.apart(partial(place_of_error, path))
+        if place is None:
+            raise NotFound("no line of the log says what failed")
+        return json(place)
+    opened = await _open_log(orchestrator, job)
     if opened is None:
         return json(Place(line=1, byte=0))
     file, _ = opened
@@ -92,6 +110,17 @@ async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
         return json(await orchestrator.reading.apart(find))
     finally:
         os.close(file)
+
+
+async def log_times(orchestrator: Orchestrator, request: Request) -> Response:
+    """When the host received the bytes of the log."""
+    after = decode_query(request.query_params, TimesQuery).after
+    path = await (await job_of(orchestrator, request)).fetch_directory() / "guest.log"
+    found = await orchestrator.reading.apart(
+        lambda: read_log_times(path).records(after, MAX_TIMES + 1)
+    )
+    following = found[MAX_TIMES][0] if len(found) > MAX_TIMES else None
+    return json(Times(times=tuple(found[:MAX_TIMES]), next=following))
 
 
 async def _open_log(orchestrator: Orchestrator, job: JobHandle) -> tuple[int, int] | None:

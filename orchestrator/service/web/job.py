@@ -48,7 +48,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Bar:
-    """A span of time: `x` and `width` of its bar, and its description in words."""
+    """A span of time: `x` and `width` of its bar, and its description in words.
+
+    `kind` is its class in the page, which begins with `t-`.
+    """
 
     kind: str
     x: float
@@ -109,7 +112,7 @@ def drawing(line: Timeline) -> Drawing:
         name = STATES.get(span.name, span.name)
         title = f"{name}, {duration(span.secs)}, attempt {span.attempt}"
         return Bar(
-            kind=kind if span.ok else f"{kind} fault",
+            kind=f"t-{kind}" if span.ok else f"t-{kind} fault",
             x=round(x, 2),
             width=round(min(width, WIDTH - x), 2),
             title="\n".join(part for part in (title, span.detail, span.error) if part),

@@ -8,37 +8,34 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import trio
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from orchestrator.errors import NotFound
 from orchestrator.job.handle import JobHandle
 from orchestrator.log_end import read_log_end
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.report import job_document
 from orchestrator.service.api.decoding import decode_query
-from orchestrator.service.api.jobs import JobsQuery, find_jobs, log_cancel
+from orchestrator.service.api.jobs import JobsQuery, find_ids
 from orchestrator.service.artifacts import list_artifacts
-from orchestrator.service.limits import read_form
-from orchestrator.service.types import Cancel
 from orchestrator.service.web import board
+from orchestrator.service.web.graph import Graph, graph
 from orchestrator.service.web.job import drawing, settings, steps
 from orchestrator.service.web.rendering import page
-from orchestrator.service.web.same_origin import require_same_origin
 from orchestrator.service.web.static_files import static
-from orchestrator.service.web.summaries import Summaries, summary
+from orchestrator.service.web.summaries import Summaries, Summary
+from orchestrator.service.web.usage import usage_view
 from orchestrator.tracing.egress_lines import egress_lines
 from orchestrator.tracing.story import egress_of
 from orchestrator.tracing.timeline import Timeline, timeline
+from orchestrator.usage_samples import read_samples
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
 
 MAX_ARTIFACTS = 500
 MAX_CHANGED = 50
-CANCEL_SECS = 0.5
-MAX_FORM = 8192
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -61,7 +58,6 @@ class Pages:
             get("/jobs/{job}", self.show_job),
             get("/parts/board", self.board_parts),
             get("/parts/jobs/{job}", self.job_parts),
-            Route("/jobs/{job}/cancel", self.cancel, methods=["POST"]),
             get("/static/{version}/{name}", static),
         ]
 
@@ -71,9 +67,12 @@ class Pages:
         query = decode_query(given, JobsQuery)
         values: dict[str, Any] = {"query": query, "verdicts": list(Verdict), "at": await self._at()}
         if set(given) - {"before"}:
-            found, following = await find_jobs(self.orchestrator, query)
-            jobs = [summary(job_document(job)) for job in found]
-            return await self._page(request, "found.html", **values, jobs=jobs, next=following)
+            found, following = await find_ids(self.orchestrator, query)
+            jobs = await self.summaries(found)
+            flaky = await self._flaky(jobs)
+            return await self._page(
+                request, "found.html", **values, jobs=jobs, flaky=flaky, next=following
+            )
         journal = self.orchestrator.journal
         runs = await self.orchestrator.reading.journal(
             lambda: journal.newest_runs(limit=board.RUNS, before=query.before)
@@ -83,7 +82,7 @@ class Pages:
             "board.html",
             **values,
             now=await board.now(self.orchestrator, self.summaries),
-            runs=await self._runs([run for _, run in runs]),
+            **await self._runs([run for _, run in runs]),
             next=runs[-1][0] if len(runs) == board.RUNS else None,
         )
 
@@ -94,7 +93,7 @@ class Pages:
             "parts/board.html",
             at=await self._at(),
             now=await board.now(self.orchestrator, self.summaries),
-            runs=await self._runs(list(dict.fromkeys(runs))),
+            **await self._runs(list(dict.fromkeys(runs))),
         )
 
     async def show_run(self, request: Request) -> Response:
@@ -102,8 +101,17 @@ class Pages:
         run = await self.orchestrator.find_run(request.path_params["run"])
         at = await self._at()
         jobs = await self.summaries([job.id for job in run.jobs])
-        shown = board.run(jobs, most=len(jobs))
-        return await self._page(request, "run.html", at=at, run=shown, jobs=jobs)
+        groups = board.groups(jobs)
+        flaky = await self._flaky([job for group in groups for job in group.jobs])
+        return await self._page(
+            request,
+            "run.html",
+            at=at,
+            run=board.run(jobs),
+            groups=groups,
+            flaky=flaky,
+            newest=await self._newest(),
+        )
 
     async def show_job(self, request: Request) -> Response:
         """The page of a job."""
@@ -117,30 +125,30 @@ class Pages:
         job = await self.orchestrator.find_job(request.path_params["job"])
         return await self._render("parts/job.html", **await self._job(job))
 
-    async def cancel(self, request: Request) -> Response:
-        """Cancel a job, as the API does, but answer once the cancellation has begun."""
-        require_same_origin(request)
-        job = await self.orchestrator.find_job(request.path_params["job"])
-        form = await read_form(request, MAX_FORM)
-        asked = Cancel(now=form.get("now") == ["1"], reason="asked for on the page")
-        log_cancel([job.id], asked)
-        with trio.move_on_after(CANCEL_SECS):
-            # The cancellation continues without us; the page shows its progress.
-            await job.cancel(reason=asked.reason, now=asked.now)
-        return RedirectResponse(f"/jobs/{job.id}", status_code=303)
+    async def _newest(self) -> int:
+        journal = self.orchestrator.journal
+        return await self.orchestrator.reading.journal(journal.newest_number)
 
     async def _at(self) -> int:
         return await self.orchestrator.reading.journal(self.orchestrator.journal.position)
 
-    async def _runs(self, ids: Sequence[str]) -> list[board.Run]:
-        """The runs with these ids that exist."""
+    async def _runs(self, ids: Sequence[str]) -> dict[str, Any]:
+        """Runs for the board, in this order, and which of their shown jobs are flaky."""
+        reading, journal = self.orchestrator.reading, self.orchestrator.journal
+        jobs = await reading.journal(lambda: journal.jobs_of_runs(ids))
+        every = await self.summaries([job for run in ids for job in jobs.get(run, ())])
+        found: dict[str, list[Summary]] = {}
+        for job in every:
+            found.setdefault(job.run, []).append(job)
+        runs = await reading.apart(lambda: [board.run(found[run]) for run in ids if run in found])
+        shown = [job for run in runs for job in (*run.told, *run.jobs)]
+        return {"runs": runs, "flaky": await self._flaky(shown)}
+
+    async def _flaky(self, jobs: Sequence[Summary]) -> set[str]:
+        """The identities of flaky jobs among these."""
+        identities = list({job.identity for job in jobs if job.identity is not None})
         journal = self.orchestrator.journal
-        rows = await self.orchestrator.reading.journal(
-            lambda: [[row.id for row in journal.jobs(run=id)] for id in ids]
-        )
-        found = {job.id: job for job in await self.summaries([job for run in rows for job in run])}
-        runs = ([found[job] for job in run if job in found] for run in rows)
-        return [board.run(jobs) for jobs in runs if jobs]
+        return await self.orchestrator.reading.journal(lambda: journal.flaky(identities))
 
     async def _job(self, handle: JobHandle) -> dict[str, Any]:
         reading = self.orchestrator.reading
@@ -149,20 +157,38 @@ class Pages:
         line = None if job.damage else await self._timeline(job)
         directory = await handle.fetch_directory()
         files = await reading.apart(lambda: list_artifacts(directory / "artifacts"))
+        samples = await reading.apart(lambda: read_samples(directory / "guest.log"))
+        egress = egress_of(line) if line else None
+        found = await self.summaries([job.id])
+        if not found:  # garbage collection has just deleted it
+            raise NotFound(f"there is no job {job.id}")
+        short = found[0]
         return {
             "at": at,
             "job": job,
-            "short": summary(job_document(job)),
+            "short": short,
             "waits_for": handle.waits_for(),
             "steps": steps(job),
             "drawing": drawing(line) if line else None,
-            "egress": list(egress_lines(found)) if line and (found := egress_of(line)) else [],
+            "egress": egress,
+            "egress_lines": list(egress_lines(egress)) if egress else [],
+            "graph": await self._graph(short),
             "missing": line.missing if line else None,
+            "usage": usage_view(job, samples),
             "settings": settings(job.spec) if job.spec else {},
             "artifacts": files[:MAX_ARTIFACTS],
             "more_artifacts": max(0, len(files) - MAX_ARTIFACTS),
             "State": State,
+            "newest": await self._newest(),
         }
+
+    async def _graph(self, job: Summary) -> Graph | None:
+        """The job among those that it needs and that need it."""
+        journal = self.orchestrator.journal
+        needs = await self.orchestrator.reading.journal(lambda: journal.needs(job.run))
+        near = [id for id, needed in needs.items() if job.id in needed.values()]
+        others = await self.summaries([*needs.get(job.id, {}).values(), *near])
+        return graph(job, needs, {other.id: other for other in others})
 
     async def _timeline(self, job: Job) -> Timeline:
         journal = self.orchestrator.journal

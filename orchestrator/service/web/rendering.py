@@ -15,7 +15,7 @@ from starlette.responses import Response
 from orchestrator.service.web.static_files import version
 from orchestrator.terminal import plain, plain_lines
 from orchestrator.units import NOW, age, duration, size
-from orchestrator.words import STATES, VERDICTS, beyond_key, describe_tests
+from orchestrator.words import STATES, VERDICTS, beyond_key, describe_flake, describe_tests, place
 
 # Even if the output of a job were not escaped, it could not run, load or send anything.
 POLICY = (
@@ -52,10 +52,13 @@ def _environment() -> jinja2.Environment:
         size=size,
         beyond_key=beyond_key,
         describe_tests=describe_tests,
+        describe_flake=describe_flake,
+        place_of=lambda job: place(job.host, job.member),
         word=lambda name: VERDICTS.get(name) or STATES.get(name, name),
         plain=plain,
         lines=plain_lines,
         quoted=lambda text: quote(text, safe=""),
+        last_name=lambda path: path.rstrip("/").rpartition("/")[2],
         path=lambda text: quote(text, safe="/"),
         json=lambda value: plain_lines(json.dumps(value, ensure_ascii=False, indent=2)),
         iso=lambda at: at.astimezone(UTC).isoformat(timespec="milliseconds"),

@@ -6,30 +6,36 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
+from orchestrator.journal import JobRow, Journal
+from orchestrator.journal.rows import LONG_AGO
 from orchestrator.orchestrator import Orchestrator
-from orchestrator.report import JobDocument, job_document
 from orchestrator.terminal import first_line
 from orchestrator.words import DAMAGED, STATES, verdict_or_state
 from states import events as ev
-from states.lifecycle import TERMINAL, State
+from states.lifecycle import State
 from states.outcome import Verdict
 
 MAX_KNOWN = 20_000
 MAX_MESSAGE = 300
+# Other readers of the journal get their turn after so many jobs.
+READ_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
 class Summary:
     """A job on the board. `mark` names its shape and colour, `word` is the text.
 
-    `because` is the job that did not pass, if this one was skipped or cancelled for that.
+    `number` is that of its run. `because` is the job that did not pass, if this one was skipped or
+    cancelled for that. `identity` is the same for jobs that ran with the same inputs.
 
     `begin` is when it got its slot, None before; `message` says on one line why it did not pass.
     """
 
     id: str
     run: str
+    number: int
     name: str
     state: State
     verdict: Verdict | None
@@ -42,7 +48,10 @@ class Summary:
     workspace: str
     commit: str
     dirty: bool
+    subject: str = ""
+    branch: str = ""
     because: str = ""
+    identity: str | None = None
 
     @property
     def ran(self) -> bool:
@@ -57,40 +66,39 @@ class Summary:
         return (self.end - (self.begin or self.submitted)).total_seconds()
 
 
-def summary(job: JobDocument) -> Summary:
-    """The summary of a job; if it cannot be read, of what is known without its events."""
-    first, last = job.phases[0], job.phases[-1]
-    turn = next((phase for phase in job.phases if phase.state is State.ARTIFACTS_RESET), None)
-    message = job.damaged or (job.failure.message if job.failure else "")
+def summary(row: JobRow, damage: str = "") -> Summary:
+    """The summary of a job; `damage` says why it cannot be read."""
     return Summary(
-        id=job.id,
-        run=job.run,
-        name=job.name,
-        state=job.state,
-        verdict=job.verdict,
-        mark=mark(job),
-        word=DAMAGED if job.damaged else verdict_or_state(job.verdict, job.state),
-        submitted=first.entered_at,
-        begin=turn.entered_at if turn else None,
-        end=last.entered_at if job.state in TERMINAL else None,
-        message=first_line(message)[:MAX_MESSAGE],
-        workspace=job.workspace,
-        commit=(job.snapshot.commit or "")[:12] if job.snapshot else "",
-        dirty=bool(job.snapshot and job.snapshot.dirty),
-        because=job.because or "",
+        id=row.id,
+        run=row.run,
+        number=row.number,
+        name=row.name,
+        state=row.state,
+        verdict=row.verdict,
+        mark=DAMAGED if damage else mark(row),
+        word=DAMAGED if damage else verdict_or_state(row.verdict, row.state),
+        submitted=row.submitted or LONG_AGO,
+        begin=row.begun,
+        end=row.moved or LONG_AGO if row.ended else None,
+        message=first_line(damage or row.message)[:MAX_MESSAGE],
+        workspace=row.workspace,
+        commit=(row.commit or "")[:12],
+        dirty=row.dirty,
+        subject=row.subject,
+        branch=row.branch,
+        because=row.because,
+        identity=row.identity,
     )
 
 
-def mark(job: JobDocument) -> str:
+def mark(row: JobRow) -> str:
     """The name of a job's shape and colour: from its verdict, or its state."""
-    if job.damaged:
-        return DAMAGED
-    if job.state is State.REUSED:
-        return STATES[job.state]
-    if job.verdict is not None:
-        return job.verdict.value
-    if job.state in (State.SUBMITTED, State.CANCELLING):
-        return STATES[job.state]
+    if row.state is State.REUSED:
+        return STATES[row.state]
+    if row.verdict is not None:
+        return row.verdict.value
+    if row.state in (State.SUBMITTED, State.CANCELLING):
+        return STATES[row.state]
     return STATES[State.RUNNING]
 
 
@@ -108,16 +116,21 @@ class Summaries:
         found = {job: self._known[job] for job in jobs if job in self._known}
         for job in found:
             self._known.move_to_end(job)
-        if asked := {job for job in jobs if job not in found}:
+        unknown = [job for job in dict.fromkeys(jobs) if job not in found]
+        for start in range(0, len(unknown), READ_AT_ONCE):
+            asked = set(unknown[start : start + READ_AT_ONCE])
             self._asked.append(asked)
             try:
-                read = await self._orchestrator.fetch_jobs(list(asked))
+                journal = self._orchestrator.journal
+                read = await self._orchestrator.reading.journal(
+                    partial(_read, journal, list(asked))
+                )
             finally:
                 self._asked.remove(asked)
             for one in read:
-                found[one.id] = summary(job_document(one))
+                found[one.id] = one
                 if one.id in asked:
-                    self._known[one.id] = found[one.id]
+                    self._known[one.id] = one
             while len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
         return [found[job] for job in jobs if job in found]
@@ -127,3 +140,9 @@ class Summaries:
             self._known.pop(entry.job, None)
             for asked in self._asked:
                 asked.discard(entry.job)
+
+
+def _read(journal: Journal, jobs: Sequence[str]) -> list[Summary]:
+    rows = journal.rows(jobs)
+    damaged = journal.unreadable(jobs) | journal.damaged.intersection(jobs)
+    return [summary(row, journal.look(row).damage if row.id in damaged else "") for row in rows]

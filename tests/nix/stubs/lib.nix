@@ -24,8 +24,9 @@ rec {
     attrValues
     concatLists
     mapAttrs
+    replaceStrings
     ;
-  inherit listToAttrs;
+  inherit concatStringsSep listToAttrs;
 
   nameValuePair = name: value: { inherit name value; };
   genAttrs = names: value: listToAttrs (map (name: nameValuePair name (value name)) names);
@@ -39,18 +40,13 @@ rec {
       name: value: if isAttrs value && isAttrs (old.${name} or null) then recursiveUpdate old.${name} value else value
     ) new;
   optionalAttrs = wanted: set: if wanted then set else { };
+  optionalString = wanted: text: if wanted then text else "";
   optionals = wanted: list: if wanted then list else [ ];
 
   hasPrefix = prefix: text: substring 0 (builtins.stringLength prefix) text == prefix;
-  escapeShellArg =
-    argument:
-    let
-      text = toString argument;
-    in
-    if match "[[:alnum:],._+:@%/-]+" text != null then text else "'${text}'";
-  escapeShellArgs = arguments: concatStringsSep " " (map escapeShellArg arguments);
 
   getExe = package: "${package}/bin/${package.meta.mainProgram}";
+  makeBinPath = packages: concatStringsSep ":" (map (package: "${package}/bin") packages);
   makeSearchPathOutput =
     output: path: packages:
     concatStringsSep ":" (map (package: "${outputOf output package}/${path}") packages);

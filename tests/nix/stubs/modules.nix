@@ -25,6 +25,7 @@ let
 
   arguments = {
     inherit config lib pkgs;
+    utils = import ./utils.nix { inherit lib; };
     modulesPath = toString ./upstream;
   }
   // specialArgs;

@@ -12,13 +12,13 @@ import msgspec
 from orchestrator.capacity import Capacity
 from orchestrator.contract import contract
 from orchestrator.fake_incus import FakeIncus
-from orchestrator.image.store import Images
 from orchestrator.incus import Call, Incus
 from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
 from orchestrator.job.task import JobTask
 from orchestrator.journal import Journal, open_journal
 from orchestrator.journal.stamp import now
+from orchestrator.session.recovery import recover
 from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.job import Job, fold
@@ -38,7 +38,7 @@ class Rig:
         root.make()
         incus = Incus(base / "conf", spawn=fake, observe=self.calls.append)
         self.context = Context(root=root, journal=journal, incus=incus, **options)
-        self.images = Images(incus)
+        self.images = self.context.here.images
 
     async def submit(
         self, spec: JobSpec, *, number: int = 1, run: str = "r", **changes: Any
@@ -58,7 +58,7 @@ class Rig:
         event = msgspec.structs.replace(event, **changes)
         (self.context.root.snapshots / SNAPSHOT).mkdir(exist_ok=True)
         await self.journal.append(event)
-        return JobTask(self.context, fold([event]), self.images, Queue(Capacity(jobs=1)))
+        return JobTask(self.context, fold([event]), Queue(Capacity(jobs=1)))
 
     async def live(self, spec: JobSpec, *, number: int = 1, run: str = "r") -> Job:
         """Run one job to its end, and read it back from the journal."""
@@ -81,3 +81,13 @@ async def open_rig(base: Path, **options: Any) -> AsyncIterator[Rig]:
         base.mkdir(exist_ok=True)
         with open_journal(base / "journal.sqlite3") as journal:
             yield Rig(base, journal, fake, **options)
+
+
+async def sweep(rig: Rig) -> None:
+    """What the next start does about what is left."""
+    await recover(rig.context, Queue(Capacity(jobs=1)))
+
+
+def settled(rig: Rig) -> bool:
+    """Nothing of ours is left in the daemon, and no lease is open."""
+    return not rig.fake.instances() and not rig.journal.open_leases()

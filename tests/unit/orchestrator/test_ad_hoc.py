@@ -41,7 +41,18 @@ def test_every_flag_sets_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
         *"--image my/dev --timeout 1h30m --memory 8GiB --cpus 3 --env A=1=2 --env HERE".split(),
         *"--secret TOKEN --secret KEY=env:OTHER --secret PEM=file:keys/x".split(),
         *("--egress", "example.org", "--egress", "*.example.org:8443"),
-        *("--artifact", "reports/**", "--artifact", "*.xml", "--scratch", "--root", "--", "make"),
+        *(
+            "--artifact",
+            "reports/**",
+            "--artifact",
+            "*.xml",
+            "--junit",
+            "junit.xml",
+            "--scratch",
+            "--root",
+            "--",
+            "make",
+        ),
     )
 
     assert full == JobSpec(
@@ -58,6 +69,7 @@ def test_every_flag_sets_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         egress=("example.org", "*.example.org:8443"),
         artifacts=("reports/**", "*.xml"),
+        junit=("junit.xml",),
         scratch=True,
         run_as_root=True,
     )
@@ -93,6 +105,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         (["--env", "NOT_THERE"], "--env NOT_THERE: there is no such variable here"),
         (["--env", "A=1", "--secret", "A"], "--secret A is also in `env`"),
         (["--egress", "http://example.org"], "--egress "),
+        (["--junit", "../x"], "--junit '../x' is not a glob below /artifacts"),
         (["--artifact", "/etc/*"], "--artifact '/etc/*' is not a glob below /artifacts"),
     ],
 )

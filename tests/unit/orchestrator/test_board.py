@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from orchestrator.cli.board import (
     ASCII,
+    CUT,
     Marks,
     Row,
     Totals,
@@ -82,7 +83,7 @@ def test_a_name_is_cut_in_the_middle(text: str, cells: int) -> None:
     if cell_len(text) <= cells:
         assert short == text
     else:
-        start, _, end = short.partition(Marks.cut)
+        start, _, end = short.partition(CUT)
         assert text.startswith(start)
         assert text.endswith(end)
     assert cells == cell_len(pad(short, cells))

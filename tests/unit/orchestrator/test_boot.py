@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from orchestrator.attempt import boot as boot_module
 from orchestrator.attempt import effects as commands
-from orchestrator.attempt.boot import LOOK_AGAIN_SECS, NotReady, boot
+from orchestrator.attempt.boot import LOOK_AGAIN_SECS, NotReady, boot, start_again
 from orchestrator.attempt.plan import Plan, make_plan
 from orchestrator.fake_incus import FakeIncus, Image, words
 from orchestrator.fake_incus.daemon import BOOT_SECS
@@ -28,7 +28,7 @@ VM_FINGERPRINT = "b00" * 21 + "b"
 
 
 class Host:
-    """A fake daemon that has a VM image, and a plan whose instance is created in it."""
+    """A fake daemon that has a VM image, and a plan whose instance is started in it."""
 
     def __init__(self, fake: FakeIncus, base: Path) -> None:
         self.fake = fake
@@ -40,12 +40,15 @@ class Host:
             VM_FINGERPRINT, type="virtual-machine", properties={"requirements.secureboot": "false"}
         )
 
-    async def created(self, instance_type: InstanceType, **deadlines: int) -> Plan:
+    def plan(self, instance_type: InstanceType, **deadlines: int) -> Plan:
         spec = sample_shell_job(instance_type=instance_type, deadlines=Deadlines(**deadlines))
         vm = instance_type is InstanceType.VIRTUAL_MACHINE
         fingerprint = VM_FINGERPRINT if vm else "fa4e" * 16
         context = sample_remote_context(snapshot=str(self.snapshot), fingerprint=fingerprint)
-        plan = make_plan(spec, context)
+        return make_plan(spec, context)
+
+    async def started(self, instance_type: InstanceType, **deadlines: int) -> Plan:
+        plan = self.plan(instance_type, **deadlines)
         await self.incus.perform(commands.create(plan))
         self.calls.clear()
         return plan
@@ -63,30 +66,30 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
 VM = InstanceType.VIRTUAL_MACHINE
 
 
-async def test_a_container_costs_two_calls(host: Host, autojump_clock: MockClock) -> None:
-    """It is started, and looked into; nobody listens."""
-    plan = await host.created(InstanceType.CONTAINER)
+async def test_a_container_costs_one_call(host: Host, autojump_clock: MockClock) -> None:
+    """It is looked into; nobody listens."""
+    plan = await host.started(InstanceType.CONTAINER)
 
     await boot(host.incus, plan)
 
-    assert ["start", "exec"] == host.verbs()
+    assert ["exec"] == host.verbs()
 
 
 async def test_a_vm_is_ready_when_it_says_so(host: Host, autojump_clock: MockClock) -> None:
     """Its announcement is waited for, with no call meanwhile, and then it is looked into."""
-    plan = await host.created(VM)
+    plan = await host.started(VM)
     began = trio.current_time()
 
     await boot(host.incus, plan)
 
     assert BOOT_SECS == pytest.approx(trio.current_time() - began)
-    assert ["start", "exec", "exec", "monitor"] == host.verbs()
+    assert ["exec", "exec", "monitor"] == host.verbs()
     assert "Ready" == host.fake.instances()[plan.instance].shown_status
 
 
 async def test_a_vm_that_announces_nothing(host: Host, autojump_clock: MockClock) -> None:
     """Its agent is looked for as often as Incus does: the announcement is no condition."""
-    plan = await host.created(VM)
+    plan = await host.started(VM)
     host.fake.hang("monitor")
     began = trio.current_time()
 
@@ -97,7 +100,7 @@ async def test_a_vm_that_announces_nothing(host: Host, autojump_clock: MockClock
 
 async def test_another_guests_announcement(host: Host, autojump_clock: MockClock) -> None:
     """It is no reason to look."""
-    plan = await host.created(VM)
+    plan = await host.started(VM)
     heard = boot_module._Announced(plan.instance)
     for name in ("other", plan.instance):
         began = trio.current_time()
@@ -125,7 +128,7 @@ async def test_what_is_no_event(host: Host, autojump_clock: MockClock, line: byt
 
 async def test_a_vm_whose_agent_never_comes(host: Host, autojump_clock: MockClock) -> None:
     """At the deadline of the start the job fails, and is told which setting that is."""
-    plan = await host.created(VM, start_secs=3)
+    plan = await host.started(VM, start_secs=3)
     began = trio.current_time()
 
     with pytest.raises(NotReady) as error:
@@ -139,7 +142,7 @@ async def test_a_vm_whose_agent_never_comes(host: Host, autojump_clock: MockCloc
 
 async def test_a_vm_whose_mount_never_comes(host: Host, autojump_clock: MockClock) -> None:
     """An agent that answers is not enough: the guest is looked into, as a container is."""
-    plan = await host.created(VM, ready_secs=7)
+    plan = await host.started(VM, ready_secs=7)
     host.fake.never_ready()
 
     with pytest.raises(NotReady) as error:
@@ -150,9 +153,27 @@ async def test_a_vm_whose_mount_never_comes(host: Host, autojump_clock: MockCloc
     )
 
 
+async def test_a_guest_s_end_of_a_way_out_that_does_not_start(
+    host: Host, autojump_clock: MockClock
+) -> None:
+    """Its last line says why, and the command that helps is named; the traceback is no message."""
+    plan = await host.started(VM, ready_secs=7)
+    trace = "the way out\nTraceback (most recent call last):\n  File x\nValueError: 'listen'"
+    host.fake.never_ready(missing=trace)
+
+    with pytest.raises(NotReady) as error:
+        await boot(host.incus, plan)
+
+    assert "the guest's part of the proxy does not start: ValueError: 'listen'" == (
+        error.value.brief
+    )
+    assert "" == error.value.details
+    assert "`pikaci image build` rebuilds pikaci/dev" in error.value.resolution
+
+
 async def test_the_daemon_goes_while_a_vm_boots(host: Host, autojump_clock: MockClock) -> None:
     """What was announced to nobody is no loss: there is a look when the daemon is back."""
-    plan = await host.created(VM)
+    plan = await host.started(VM)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(boot, host.incus, plan)
@@ -165,10 +186,19 @@ async def test_the_daemon_goes_while_a_vm_boots(host: Host, autojump_clock: Mock
     assert trio.current_time() - began < LOOK_AGAIN_SECS
 
 
+async def test_a_guest_that_was_left_stopped_is_started(host: Host) -> None:
+    """And one that runs is left alone."""
+    plan = await host.started(InstanceType.CONTAINER)
+    host.fake.stop_guest(plan.instance)
+
+    for _ in range(2):
+        await start_again(host.incus, plan)
+        assert "Running" == host.fake.instances()[plan.instance].status
+
+
 async def test_a_vm_that_a_dead_process_started(host: Host, autojump_clock: MockClock) -> None:
     """It may have announced itself long ago: it is looked into at once."""
-    plan = await host.created(VM)
-    await host.incus.perform(commands.start(plan))
+    plan = await host.started(VM)
     await trio.sleep(2 * BOOT_SECS)
     began = trio.current_time()
 
@@ -179,7 +209,7 @@ async def test_a_vm_that_a_dead_process_started(host: Host, autojump_clock: Mock
 
 async def test_cancelled_while_a_vm_boots(host: Host, autojump_clock: MockClock) -> None:
     """The wait ends at once, and nobody listens any more."""
-    plan = await host.created(VM)
+    plan = await host.started(VM)
 
     with trio.move_on_after(1) as scope:
         await boot(host.incus, plan)
@@ -190,11 +220,11 @@ async def test_cancelled_while_a_vm_boots(host: Host, autojump_clock: MockClock)
 
 async def test_a_signed_image_is_not_asked_for(host: Host, autojump_clock: MockClock) -> None:
     """Incus refuses to start an image that nobody signed, but for the plan's secure boot off."""
-    plan = await host.created(VM)
-    del host.fake.instances()[plan.instance].config["security.secureboot"]
+    plan = host.plan(VM)
+    del plan.config["security.secureboot"]
 
     with pytest.raises(Exception, match="incompatible with secureboot"):
-        await boot(host.incus, plan)
+        await host.incus.perform(commands.create(plan))
 
 
 def test_the_dry_run_shows_the_listening_too() -> None:
@@ -214,7 +244,7 @@ def test_the_dry_run_shows_the_listening_too() -> None:
 
 async def test_a_guest_that_begins_without_programs(host: Host, autojump_clock: MockClock) -> None:
     """One of NixOS has not even a shell at first: it is asked again until its deadline."""
-    plan = await host.created(InstanceType.CONTAINER, ready_secs=7)
+    plan = await host.started(InstanceType.CONTAINER, ready_secs=7)
     asked = 0
 
     async def spawn(argv: Sequence[str], **options: Any) -> Completed:
@@ -250,11 +280,11 @@ async def test_a_directory_that_cannot_be_mapped_is_named(
         f'Error: Failed to setup device mount "{device}": idmapping abilities are required but'
         " aren't supported on system"
     )
-    plan = await host.created(InstanceType.CONTAINER)
+    plan = await host.started(InstanceType.CONTAINER)
     host.fake.fail("start", with_error=text.removeprefix("Error: "))
 
     with pytest.raises(MappingUnsupported) as failed:
-        await boot(host.incus, plan)
+        await start_again(host.incus, plan)
 
     assert named in failed.value.brief
     assert next_step in failed.value.resolution

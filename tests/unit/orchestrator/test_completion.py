@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from orchestrator.journal import open_journal
 from orchestrator.state_root import StateRoot
+from tests import forks
 from tests.samples import sample_life
 from tests.unit.orchestrator.test_ending import COMMAND
 
@@ -40,8 +40,7 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     variables = {"PATH": "", "HOME": str(place), "PIKACI_STATE_ROOT": str(place / "root"),
                  "PYTHONPATH": str(Path.cwd()), **env}  # fmt: skip
-    options: dict[str, Any] = {"env": variables, "cwd": cwd or place, "capture_output": True}
-    return subprocess.run([sys.executable, "-c", COMMAND, *words], timeout=60, **options)
+    return forks.run(words, env=variables, cwd=cwd or place)
 
 
 def test_jobs_of_the_file_are_completed(place: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.image.debian import entries, without_credentials
+from pathlib import Path
+
+import pytest
+
+from orchestrator.image.debian import debian_sources, entries, without_credentials
 
 SUITES = {"bookworm", "bookworm-updates"}
 ONE_LINE = """\
@@ -53,6 +57,17 @@ def test_stanzas_become_a_line_for_each_address_and_suite() -> None:
     ]
 
     assert expected == entries("debian.sources", STANZAS, SUITES)
+
+
+def test_backports_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VM's agent may be there; no other image takes a package from them."""
+    release = {"ID": "debian", "VERSION_CODENAME": "bookworm"}
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: release)
+    (tmp_path / "sources.list").write_text(ONE_LINE)
+    backports = "deb http://deb.example/debian bookworm-backports main"
+
+    assert backports not in debian_sources(tmp_path).lines
+    assert backports in debian_sources(tmp_path, backports=True).lines
 
 
 def test_other_files_are_no_sources() -> None:

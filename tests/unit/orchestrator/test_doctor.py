@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,9 +15,8 @@ import trio
 
 from orchestrator.journal import open_journal
 from orchestrator.state_root import StateRoot
+from tests import forks
 from tests.samples import sample_life
-
-COMMAND = "from orchestrator.cli import main; main()"
 
 
 @pytest.fixture
@@ -42,8 +40,7 @@ def root(tmp_path: Path) -> StateRoot:
 def pikaci(root: StateRoot, *words: str) -> subprocess.CompletedProcess[str]:
     """The command, where there is no incus."""
     where = {"PATH": "", "HOME": str(root.path), "PIKACI_STATE_ROOT": str(root.path)}
-    command = [sys.executable, "-c", COMMAND, *words]
-    return subprocess.run(command, env=where, cwd=Path.cwd(), capture_output=True, text=True)
+    return forks.run(words, env=where, cwd=Path.cwd(), text=True)
 
 
 def doctor(root: StateRoot) -> tuple[str, list[str]]:

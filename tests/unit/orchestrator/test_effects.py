@@ -55,7 +55,7 @@ def test_every_effect_has_a_deadline_a_bound_and_a_retry_rule(spec: JobSpec) -> 
 def test_a_setting_that_is_named_is_one_of_the_specs(spec: JobSpec) -> None:
     """So that an error's `deadlines.NAME` is a key that can be typed."""
     for effect in commands.of(make_plan(spec, sample_remote_context())):
-        assert effect.deadline.setting in ("", *Deadlines.__struct_fields__)
+        assert {*effect.deadline.settings} <= {*Deadlines.__struct_fields__}
 
 
 def test_what_makes_an_instance_is_not_sent_twice() -> None:
@@ -141,9 +141,23 @@ async def test_a_deadline_names_its_setting(tmp_path: Path, autojump_clock: Mock
     script = Script((1000, 0, b"", b""))
 
     with pytest.raises(DeadlinePassed, match="incus list did not end within 5 s") as error:
-        await Incus(tmp_path, spawn=script).perform(effect(deadline=Deadline(5, "start_secs")))
+        await Incus(tmp_path, spawn=script).perform(effect(deadline=Deadline(5, ("start_secs",))))
 
     assert "deadlines.start_secs sets the limit" in error.value.resolution
+
+
+async def test_a_limit_that_two_settings_make_names_both(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A launch creates and starts: who looks for its 720 s in one of them would not find them."""
+    create = commands.create(make_plan(JobSpec(command="true"), sample_remote_context()))
+    script = Script((1000, 0, b"", b""))
+
+    with pytest.raises(DeadlinePassed, match="did not end within 720 s") as error:
+        await Incus(tmp_path, spawn=script).perform(create)
+
+    both = "deadlines.create_secs and deadlines.start_secs together set the limit"
+    assert both in error.value.resolution
 
 
 async def test_output_is_bounded(tmp_path: Path) -> None:

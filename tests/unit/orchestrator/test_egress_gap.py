@@ -15,7 +15,14 @@ from trio.testing import MockClock
 from orchestrator.attempt.plan import make_plan
 from orchestrator.attempt.way_out import WayOut
 from orchestrator.egress.frames import BadFrame, Frames, Hello, Kind, frame
-from orchestrator.egress.link import GuestStream, Link
+from orchestrator.egress.link import (
+    HELD_BYTES,
+    LEAST_BYTES,
+    SEND_BYTES,
+    SPREAD_BYTES,
+    GuestStream,
+    Link,
+)
 from orchestrator.incus import Completed, Incus
 from orchestrator.incus.errors import DaemonUnreachable
 from tests.samples import sample_remote_context, sample_shell_job
@@ -161,6 +168,44 @@ async def test_a_guest_that_breaks_the_protocol_is_refused(sent: bytes) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_guest_that_fills_all_its_windows_waits(autojump_clock: MockClock) -> None:
+    """512 connections whose servers take nothing do not hold 128 MiB; those that stall are dropped."""
+    most = 0
+    dropped: list[GuestStream] = []
+
+    async def serve(stream: GuestStream) -> None:
+        try:
+            await stream.receive_some()
+            await trio.sleep_forever()
+        finally:
+            if stream.dropped:
+                dropped.append(stream)
+
+    sent = frame(Kind.HELLO, 0, msgspec.json.encode(Hello(True, 0, 0, 0)))
+    sent += b"".join(frame(Kind.OPEN, number) for number in range(1, 513))
+    sent += b"".join(frame(Kind.DATA, number, bytes(1 << 18)) for number in range(1, 513))
+    async with trio.open_nursery() as nursery:
+        link = Link(nursery, serve)
+        assert SEND_BYTES == link.chunk
+        for at in range(0, len(sent), 1 << 16):
+            await link.feed(sent[at : at + (1 << 16)])
+            most = max(most, link.held)
+        nursery.cancel_scope.cancel()
+
+    assert most <= HELD_BYTES
+    assert len(dropped) > 400
+    assert link.held == 0
+
+
+def test_what_is_passed_on_at_a_time_is_less_for_many() -> None:
+    """All streams together have a bounded amount in each direction."""
+    link = Link(None, None)  # type: ignore[arg-type]
+    for number in range(512):
+        link._streams[number] = GuestStream(link, number)
+        assert LEAST_BYTES <= link.chunk <= SEND_BYTES
+        assert (number + 1) * link.chunk <= SPREAD_BYTES
+
+
 def test_frames_are_the_same_however_they_are_cut() -> None:
     """Bytes come as they come."""
     sent = frame(Kind.OPEN, 1) + frame(Kind.DATA, 1, b"abc") + frame(Kind.EOF, 1)
@@ -277,7 +322,8 @@ async def test_a_guest_without_the_program_is_named(
         await found.settle()
     assert "for an unknown time" == found.harm
     assert [None] == gaps
-    assert "does not start (exit code 127: not found)" in warnings[0]
+    assert "does not start: not found; if the image is older than this pikaci: " in warnings[0]
+    assert "pikaci image build" in warnings[0]
 
 
 async def test_connections_wait_for_the_first_host_too(way: Way) -> None:
@@ -306,4 +352,4 @@ async def test_a_way_out_that_is_not_restored_counts_as_harm(
         await found.settle()
     assert [None] == gaps
     assert "for an unknown time" == found.harm
-    assert "the job has no way out: " in warnings[0]
+    assert "the job cannot reach the hosts of `egress`: " in warnings[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
 
+from orchestrator.egress import link
 from orchestrator.egress.dial import Dialer, Target
 from orchestrator.egress.errors import Refused
 from orchestrator.egress.host_proxy import HostProxies
@@ -294,6 +296,60 @@ async def test_a_stalled_connection_delays_no_other_and_takes_little_memory(tmp_
         nursery.cancel_scope.cancel()
         await trio.aclose_forcefully(slow)
         await trio.aclose_forcefully(deaf)
+
+
+async def test_many_stalled_connections_are_dropped_before_they_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a reason, and an error for their clients; the others go on meanwhile."""
+    monkeypatch.setattr(link, "STALLED_SECS", 0.3)
+    most, much = 0, bytes(16 << 20)
+
+    async def ignore(stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    async with (
+        serving(ignore) as ignoring,
+        serving(echo) as port,
+        open_way(tmp_path, f"{HERE}:{ignoring}", f"{HERE}:{port}") as way,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def stall() -> None:
+            async with await way.client() as client:
+                with suppress(trio.BrokenResourceError):
+                    await client.send_all(
+                        f"CONNECT {HERE}:{ignoring} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+                    )
+                    await client.send_all(much)
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, way.links[0].held)
+                await trio.sleep(0.01)
+
+        nursery.start_soon(watch)
+        for _ in range(60):
+            nursery.start_soon(stall)
+        with trio.fail_after(60):
+            while not any("took nothing" in entry.reason for entry in way.entries):
+                await trio.sleep(0.05)
+        async with await way.client() as client:
+            await client.send_all(f"CONNECT {HERE}:{port} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            with trio.fail_after(30):
+                await client.receive_some()
+                for _ in range(200):
+                    await client.send_all(bytes(1 << 16))
+                    left = 1 << 16
+                    while left:
+                        left -= len(await client.receive_some())
+        nursery.cancel_scope.cancel()
+
+    assert link.HELD_BYTES / 2 < most < 1.2 * link.HELD_BYTES
+    dropped = [entry for entry in way.entries if "took nothing" in entry.reason]
+    # The kernel takes little for a server that takes nothing.
+    assert all(entry.sent_bytes < 2 << 20 for entry in dropped)
 
 
 async def test_many_connections_are_served_and_the_account_stays_bounded(tmp_path: Path) -> None:

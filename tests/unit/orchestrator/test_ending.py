@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import tty
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,22 +26,34 @@ from states import events as ev
 from states.errors import PikaciError
 from states.lifecycle import State
 from states.outcome import Failure, FailureKind
+from tests.forks import Forked
 from tests.samples import sample_life, sample_note
 from tests.unit.orchestrator.test_terminal import steering
 
 COMMAND = "from orchestrator.cli import main; main()"
 SECS = 60.0
+NO_MORE: Mapping[str, str] = {}
 
 
-def start(root: Path, *words: str, code: str = COMMAND, **how: Any) -> subprocess.Popen[bytes]:
+def start(root: Path, *words: str, env: Mapping[str, str] = NO_MORE, **how: Any) -> Forked:
     """The command, where there is no incus."""
-    where = {"PATH": "", "HOME": str(root), "PIKACI_STATE_ROOT": str(root), **how.pop("env", {})}
+    return Forked(words, env=variables(root, env), **{"cwd": Path.cwd(), **how})
+
+
+def start_python(
+    root: Path, *words: str, code: str = COMMAND, env: Mapping[str, str] = NO_MORE, **how: Any
+) -> subprocess.Popen[bytes]:
+    """The same in a new Python, which runs the code."""
     command = [sys.executable, "-c", code, *words]
     how = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": Path.cwd(), **how}
-    return subprocess.Popen(command, env=where, **how)
+    return subprocess.Popen(command, env=variables(root, env), **how)
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+def variables(root: Path, env: Mapping[str, str]) -> dict[str, str]:
+    return {"PATH": "", "HOME": str(root), "PIKACI_STATE_ROOT": str(root), **env}
+
+
+def ended(process: subprocess.Popen[bytes] | Forked) -> tuple[int, str]:
     """Exit code and stderr."""
     _, errors = process.communicate(timeout=SECS)
     assert b"Traceback" not in (errors or b"")
@@ -51,9 +64,9 @@ def fail(statement: str) -> str:
     """The command, whose `list` ends by a statement."""
     return f"""
 import sys, orchestrator.cli.find
-def existing_journal(*words, **options):
+def read_existing_journal(*words, **options):
     {statement}
-orchestrator.cli.find.existing_journal = existing_journal
+orchestrator.cli.find.read_existing_journal = read_existing_journal
 {COMMAND}"""
 
 
@@ -112,8 +125,8 @@ def test_streams_that_are_closed_are_nothing_to_fail_of(root: Path, descriptors:
         for descriptor in descriptors:
             os.close(descriptor)
 
-    assert (0, "") == ended(start(root, "list", preexec_fn=close))
-    assert 2 == ended(start(root, "list", "--nonsense", preexec_fn=close))[0]
+    assert (0, "") == ended(start_python(root, "list", preexec_fn=close))
+    assert 2 == ended(start_python(root, "list", "--nonsense", preexec_fn=close))[0]
     assert before == (root / "journal.sqlite3").read_bytes()
 
 
@@ -159,7 +172,7 @@ from orchestrator.cli.streams import open_streams
 open_streams()
 print("\\u6f22\\u2192")
 print_json("\\u6f22\\U0001f600\\x9b\\u202e")"""
-    process = start(root, code=code, env=env)
+    process = start_python(root, code=code, env=env)
     out, errors = process.communicate(timeout=SECS)
 
     assert (0, b"") == (process.returncode, errors)
@@ -170,7 +183,7 @@ print_json("\\u6f22\\U0001f600\\x9b\\u202e")"""
 
 ENDS: dict[str, tuple[str, int, str]] = {
     "a bug": ("return {}['x']", 4, "pikaci: internal error: KeyError: 'x'"),
-    "a recursion": ("existing_journal()", 4, "pikaci: internal error: RecursionError"),
+    "a recursion": ("read_existing_journal()", 4, "pikaci: internal error: RecursionError"),
     "no memory": ("raise MemoryError", 4, "pikaci: there is not enough memory"),
     "a full disk": ("raise OSError(28, 'No space left', '/x')", 4, "pikaci: No space left: /x"),
     "no descriptors": ("raise OSError(24, 'Too many open files')", 4, "pikaci: Too many open files"),
@@ -191,7 +204,7 @@ ENDS: dict[str, tuple[str, int, str]] = {
 def test_no_exception_leaves_as_a_traceback(root: Path, how: str) -> None:
     """Or as the exit code of a command that failed."""
     statement, code, words = ENDS[how]
-    found, errors = ended(start(root, "list", code=fail(statement)))
+    found, errors = ended(start_python(root, "list", code=fail(statement)))
 
     assert code == found
     assert errors.strip().startswith(words)
@@ -201,14 +214,15 @@ def test_no_exception_leaves_as_a_traceback(root: Path, how: str) -> None:
 def test_a_bug_leaves_its_traceback_in_the_state_root(root: Path) -> None:
     """For its user alone, and the last one only; or on stderr, if that was asked for."""
     for number in range(2):
-        _, errors = ended(start(root, "list", code=fail(f"raise KeyError({number})")))
+        _, errors = ended(start_python(root, "list", code=fail(f"raise KeyError({number})")))
         kept = root / ending.TRACEBACK
         assert f"  -> this is a bug in pikaci; the traceback is in {kept}" == errors.splitlines()[1]
         assert kept.read_text().endswith(f"KeyError: {number}\n")
     assert 1 == kept.read_text().count("Traceback")
     assert 0o600 == kept.stat().st_mode & 0o777
 
-    process = start(root, "list", code=fail("raise KeyError(3)"), env={ending.DEBUG: "1"})
+    code = fail("raise KeyError(3)")
+    process = start_python(root, "list", code=code, env={ending.DEBUG: "1"})
     _, shown = process.communicate(timeout=SECS)
     assert b"KeyError: 3" in shown
     assert b"Traceback" in shown
@@ -222,7 +236,7 @@ import resource
 import orchestrator.cli
 resource.setrlimit(resource.RLIMIT_NOFILE, (3 + {spare},) * 2)
 {COMMAND}"""
-    found, errors = ended(start(root, "list", code=code))
+    found, errors = ended(start_python(root, "list", code=code))
 
     assert (found, errors) == (0, "") or (found == 4 and errors.startswith("pikaci: "))
 

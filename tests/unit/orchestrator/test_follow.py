@@ -57,8 +57,8 @@ async def test_a_line_that_an_attempt_did_not_finish_is_a_line(
         for attempt, data in ((1, HEAD + b"first\nno line feed"), (2, HEAD + b"second\n")):
             yield LogPiece(attempt, len(data), data)
 
-    async def until_ended(job: str) -> None:
-        pass
+    async def until_ended(job: str, known: trio.Event) -> bool:
+        return False
 
     watch = LinesWatch(quiet=False, verbose=False)
     for event in sample_life():
@@ -75,7 +75,7 @@ async def test_a_line_that_an_attempt_did_not_finish_is_a_line(
 async def test_pieces_of_a_log_tell_the_attempts_apart(autojump_clock: MockClock) -> None:
     """The log of a job that is retried, while it is followed."""
     async with open_fake() as (orchestrator, fake):
-        fake.fail("start", with_error="websocket: close 1006", times=1)
+        fake.fail("pikaci-ready", with_error="Instance is not running", times=1)
 
         def leave_half_a_line(entry: ev.Entry) -> None:
             if isinstance(entry, ev.DevicesConfigured) and job.job.attempt == 1:

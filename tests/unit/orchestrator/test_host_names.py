@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
-from orchestrator import JobSpec, SpecError, Verdict
+from orchestrator import JobSpec, Request, SpecError, Verdict
+from orchestrator.contract import how_to_rebuild
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.image.store import KNOWN_SECS, Images
 from orchestrator.incus import Call, Completed, Incus
@@ -19,6 +20,7 @@ from states.errors import SpecErrors
 from states.outcome import FailureKind
 from states.spec import InstanceType
 from tests.unit.orchestrator.test_host_size import request_of
+from tests.unit.orchestrator.workspaces import commit_all
 
 
 @pytest.mark.parametrize(
@@ -55,18 +57,50 @@ async def test_what_is_not_there_is_refused(
         assert {} == fake.instances()
 
 
-async def test_an_image_without_the_guest_s_end_of_a_way_out_is_refused() -> None:
-    """Only for jobs with egress; the others run in it."""
+@pytest.mark.parametrize(
+    ("key", "asked"),
+    [
+        ("egress", {"egress": ("*",)}),
+        ("output", {"output": "/venv"}),
+        ("snapshot.git", {}),
+    ],
+)
+async def test_an_image_that_is_too_old_is_refused(
+    tmp_path: Path, key: str, asked: dict[str, Any]
+) -> None:
+    """Only for jobs that need what its guests lack; nothing is begun, and a line says what to do."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    (workspace / "file").touch()
+    commit_all(workspace)
+    spec = JobSpec(command="true", **asked)
     async with open_fake() as (orchestrator, fake):
         (image,) = fake.store.projects["pikaci"].images.values()
         image.properties["pikaci.contract.minor"] = "1"
-        with pytest.raises(SpecError, match="egress needs 1.2") as error:
-            await orchestrator.submit(JobSpec(command="true", egress=("*",)))
-        handle = await orchestrator.submit(JobSpec(command="true"))
+        request = Request(workspace, {"job": spec, "more": spec}, git=key == "snapshot.git")
+        with pytest.raises(SpecError, match=r"keeps guest contract 1.1, and .* needs 1.2") as error:
+            await orchestrator.submit_run(request)
+        assert [] == orchestrator.journal.jobs()
+        parts = {"output": "/artifacts/out", "sources": ()}
+        fits = Request(workspace, {"job": JobSpec(command="write", **parts)}, git=request.git)
+        handle = await orchestrator.submit_run(fits)
+        await handle.wait()
 
-        assert "egress" == error.value.key
-        assert "pikaci image build" in error.value.resolution
-        assert Verdict.PASSED is (await handle.wait()).verdict
+        assert key == error.value.key
+        assert "`pikaci image build` rebuilds pikaci/dev" == error.value.resolution
+
+
+@pytest.mark.parametrize(
+    ("alias", "words"),
+    [
+        ("pikaci/systemd", "`pikaci image build --systemd` rebuilds pikaci/systemd"),
+        ("pikaci/nixos-vm", "`pikaci image build --nixos vm` rebuilds pikaci/nixos-vm"),
+        ("my/own", "rebuild my/own the way it was built"),
+    ],
+)
+def test_the_command_that_rebuilds_an_image_is_named(alias: str, words: str) -> None:
+    """For those that pikaci names by itself."""
+    assert words in how_to_rebuild(alias)
 
 
 async def test_a_host_that_goes_out_by_socks_has_no_way_out_for_jobs(

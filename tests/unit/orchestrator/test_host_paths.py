@@ -159,8 +159,9 @@ mount {options}
 exec {python} -c '
 import sys; from pathlib import Path
 from orchestrator.host_paths import MountRule
-from tests.unit.orchestrator.test_host_paths import naming
-MountRule((Path("a/root").absolute(),)).check(naming(Path(sys.argv[1]).absolute()))
+from states.spec import JobSpec, Mount
+mount = Mount(source=str(Path(sys.argv[1]).absolute()), path="/mnt/data")
+MountRule((Path("a/root").absolute(),)).check(JobSpec(command="true", mounts=(mount,)))
 ' {source} 2>&1
 """
 

@@ -11,10 +11,9 @@ import pytest
 from trio.testing import MockClock
 
 from orchestrator import JobSpec, Orchestrator, Request, SpecError, Verdict
-from orchestrator.attempt.plan import Host
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.fake_incus.model import Machine
-from orchestrator.incus import Completed, Incus
+from orchestrator.incus import Completed, Host, Incus
 from orchestrator.job.host_size import KNOWN_SECS, UNKNOWN_SECS, HostSizes
 from orchestrator.job.submission import judge
 from orchestrator.testing import open_fake
@@ -158,9 +157,10 @@ async def test_a_host_is_asked_once_and_again_before_it_refuses(
         del asked[once:]
         fake.store.pools["pikaci"].total_bytes = 50 * GIB
 
-        assert {"local:/1.0/resources", "local:/1.0/storage-pools/other/resources"} == set(
-            of_another
-        )
+        assert {
+            "local:/1.0/resources?project=pikaci",
+            "local:/1.0/storage-pools/other/resources?project=pikaci",
+        } == set(of_another)
         assert (large, {}) == await sizes.fit(large)
         assert (2, 4) == (once, len(asked))
         autojump_clock.jump(KNOWN_SECS)

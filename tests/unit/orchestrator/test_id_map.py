@@ -23,9 +23,10 @@ from orchestrator.attempt.id_map import (
     local_id_range,
 )
 from orchestrator.attempt.plan import instance_name, make_plan
+from orchestrator.attempt.same_ids import Neighbours
 from orchestrator.fake_incus import FINGERPRINT, FakeIncus
 from orchestrator.fake_incus.model import Instance
-from orchestrator.incus import Completed
+from orchestrator.incus import Completed, Host, Incus
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import Verdict
@@ -195,3 +196,52 @@ async def test_a_guest_that_does_not_start_waits_for_no_list(
     assert job.failure is not None
     assert "disk failed" in job.failure.message
     assert () == job.warnings
+
+
+def test_on_another_host_incus_chooses_the_map() -> None:
+    """A restricted project, as over TLS, takes no size. Nothing of it goes for root and VMs."""
+    tls, ssh = Host(name="build", remote="far"), Host(name="build")
+    vm = sample_shell_job(instance_type=InstanceType.VIRTUAL_MACHINE)
+
+    def of(host: Host, spec: JobSpec) -> dict[str, str]:
+        config = make_plan(spec, sample_remote_context(host=host)).config
+        return {key: value for key, value in config.items() if "idmap" in key}
+
+    assert {"security.idmap.isolated": "true"} == of(tls, sample_shell_job())
+    assert str(MAP_SIZE) == of(ssh, sample_shell_job())["security.idmap.size"]
+    assert {} == of(tls, sample_shell_job(run_as_root=True)) == of(tls, vm)
+
+
+@pytest.mark.parametrize(
+    ("other", "found"),
+    [
+        ({"base": 1_065_536}, True),
+        ({"base": 1_131_071}, True),
+        ({"base": 1_131_072}, False),
+        ({"base": 1_000_000}, False),
+        ({"base": 1_000_000, "size": 65_537}, True),
+        ({"base": 1_065_536, "isolated": "false"}, False),
+        ({}, False),
+    ],
+)
+async def test_a_map_that_incus_chose_is_compared_too(
+    tmp_path: Path, other: dict[str, object], found: bool
+) -> None:
+    def listed(name: str, base: object = None, **keys: object) -> dict[str, object]:
+        config = {"security.idmap.isolated": "true"}
+        config |= {f"security.idmap.{key}": str(value) for key, value in keys.items()}
+        volatile = {} if base is None else {"volatile.idmap.base": str(base)}
+        shown = {"config": volatile, "expanded_config": config | volatile}
+        return {"name": name, "project": "pikaci", **shown}
+
+    async def spawn(argv: Sequence[str], **options: Any) -> Completed:
+        rows = [listed("other", **other), listed("ours", base=1_065_536)]  # type: ignore[arg-type]
+        await options["sink"](msgspec.json.encode(rows))
+        return Completed(tuple(argv), 0, b"", b"")
+
+    incus = Incus(tmp_path, remote="far", spawn=spawn)
+    config = {"security.idmap.isolated": "true"}
+
+    met = await Neighbours().find_same_ids(incus, "ours", config, daemon_secs=0)
+
+    assert ("other of project pikaci" if found else "") == met

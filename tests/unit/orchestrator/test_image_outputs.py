@@ -11,6 +11,8 @@ import trio
 from orchestrator import JobSpec, Orchestrator, Verdict
 from orchestrator.contract import contract
 from orchestrator.fake_incus import FakeIncus
+from orchestrator.fake_incus.commands import COMMANDS
+from orchestrator.fake_incus.daemon import Call, Daemon
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.fake_incus.model import Image
 from orchestrator.testing import open_fake
@@ -96,7 +98,7 @@ async def test_a_guest_is_published_once_and_used_by_others(workspace: Path) -> 
     assert output is not None
     assert {
         "pikaci.contract": "1",
-        "pikaci.contract.minor": "2",
+        "pikaci.contract.minor": "4",
         "pikaci.output.key": output.key,
         "pikaci.output.job": first["toolchain"].id,
         "pikaci.output.name": "toolchain",
@@ -182,3 +184,53 @@ async def test_a_daemon_that_restarts_meanwhile_is_waited_for(workspace: Path, t
         entries = orchestrator.journal.entries(jobs["toolchain"].id)
         assert any(isinstance(entry, ev.Called) and entry.error for _, entry in entries)
     assert [Verdict.PASSED, Verdict.PASSED] == [job.verdict for job in jobs.values()]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_guest_that_is_started_late_is_made_new_again(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Incus may start it for a process that has died, when it was stopped for its image already."""
+    publish = COMMANDS["publish"]
+    late: list[str] = []
+
+    async def start_first(daemon: Daemon, call: Call) -> int:
+        if len(late) < times:
+            (name,) = (name for name in daemon.store.projects["pikaci"].instances)
+            late.append(name)
+            instance = daemon.store.instance("pikaci", name)
+            daemon.start(instance)
+            instance.files["/var/log/mine"] = b"booted"
+        return await publish(daemon, call)
+
+    monkeypatch.setitem(COMMANDS, "publish", start_first)
+    one_try = msgspec.structs.replace(MADE, retries=0)
+    async with open_fake(guest_script=script) as (orchestrator, fake):
+        jobs = await run(orchestrator, workspace, {**BOTH, "toolchain": one_try})
+
+        images = made(fake)
+        await nothing_left(fake)
+    if times == 1:
+        assert [Verdict.PASSED, Verdict.PASSED] == [job.verdict for job in jobs.values()]
+        assert [TOOL] == [path for path in images[0].files if path.endswith(("tool", "mine"))]
+    else:
+        assert (Verdict.INFRASTRUCTURE, Verdict.SKIPPED) == (
+            jobs["toolchain"].verdict,
+            jobs["use"].verdict,
+        )
+        assert [] == images
+        failure = jobs["toolchain"].failure
+        assert failure is not None
+        assert "currently running" in failure.message
+    assert times == len(late)
+
+
+async def test_a_guest_that_is_started_while_it_is_deleted_is_deleted(workspace: Path) -> None:
+    """Incus stops it, and then refuses: the next call does both."""
+    async with open_fake(guest_script=script) as (orchestrator, fake):
+        fake.fail("delete", with_error="Instance is running", times=2)
+        jobs = await run(orchestrator, workspace, BOTH)
+
+        await nothing_left(fake)
+    assert [Verdict.PASSED, Verdict.PASSED] == [job.verdict for job in jobs.values()]
+    assert not any("reap" in warning for job in jobs.values() for warning in job.warnings)

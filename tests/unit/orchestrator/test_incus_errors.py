@@ -3,10 +3,23 @@
 import pytest
 
 from orchestrator.incus.errors import (
+    CertificateChanged,
+    ClusterSilent,
     DaemonUnreachable,
+    IncusError,
     InstanceFrozen,
     MemberOffline,
+    NameTaken,
+    NotTrusted,
+    OutcomeUnknown,
     PoolFull,
+    ProjectForbidden,
+    RemoteMissing,
+    RestrictedProject,
+    TokenRefused,
+    VolumeInUse,
+    VolumeNotFound,
+    broken_off,
     failed_call,
 )
 
@@ -15,20 +28,51 @@ from orchestrator.incus.errors import (
     "words",
     [
         "Failed to connect to cluster member: dial tcp 10.0.0.2:8443: connect: connection refused",
-        "Target cluster member is offline",
-        "The cluster member hosting the storage volume is offline",
-        "Cluster member is evacuated",
+        "Missing event connection with target cluster member",
         "failed to begin transaction: no known leader",
+        "failed to create cowsql connection: no available cowsql leader server found",
     ],
 )
-def test_a_lost_cluster_member_is_waited_for_and_named(words: str) -> None:
+def test_a_cluster_that_does_not_answer_is_waited_for_and_named(words: str) -> None:
     """It is infrastructure, like a daemon that is away; its words and the way to look stand in it."""
     error = failed_call(["incus", "start", "local:a"], 1, f"Error: {words}\n".encode())
 
-    assert type(error) is MemberOffline
+    assert type(error) is ClusterSilent
     assert isinstance(error, DaemonUnreachable)
     assert error.retryable
     assert words in error.brief
+    assert "incus cluster list" in error.resolution
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Only running operations can be connected",
+        "Timed out waiting for websockets to connect",
+    ],
+)
+def test_an_exec_that_did_not_begin_is_no_end_of_its_command(words: str) -> None:
+    """On a busy machine: the client connects too late."""
+    error = broken_off(["incus", "exec", "local:a"], 1, f"Error: {words}\n".encode())
+
+    assert type(error) is OutcomeUnknown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Target cluster member is offline",
+        "The cluster member hosting the storage volume is offline",
+        "Cluster member is evacuated",
+    ],
+)
+def test_a_member_that_is_known_to_be_away_is_not_waited_for(words: str) -> None:
+    """The others work: what has not begun there is done elsewhere."""
+    error = failed_call(["incus", "create", "local:a"], 1, f"Error: {words}\n".encode())
+
+    assert type(error) is MemberOffline
+    assert not isinstance(error, DaemonUnreachable)
+    assert error.answered
     assert "incus cluster list" in error.resolution
 
 
@@ -50,3 +94,55 @@ def test_a_full_pool_is_told_in_one_line_and_not_once_a_file() -> None:
     assert type(error) is PoolFull
     assert error.brief.startswith("incus create failed: the storage pool is full: Failed")
     assert (True, True) == (len(error.brief) < 400, len(error.details) < 5000)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ('Get "https://b:8443/1.0": lookup b on 10.0.0.1:53: no such host', DaemonUnreachable),
+        ('Get "https://b:8443/1.0": Unable to connect to: b:8443 ([dial tcp 10.0.0.1:8443: connect: no route to host])', DaemonUnreachable),
+        ('Get "https://b:8443/1.0": Unable to connect to: b:8443 ([dial tcp 10.0.0.1:8443: i/o timeout])', DaemonUnreachable),
+        ('Get "https://b:8443/1.0": net/http: TLS handshake timeout', DaemonUnreachable),
+        ('Get "https://b:8443/1.0": tls: failed to verify certificate: x509: certificate signed by unknown authority', CertificateChanged),
+        ("Missing TLS client certificate and key", NotTrusted),
+        ("Failed to create certificate: No matching certificate add operation found", TokenRefused),
+        ('The remote "far" doesn\'t exist', RemoteMissing),
+        ('User does not have permissions for project "other"', ProjectForbidden),
+        ("Certificate is restricted", ProjectForbidden),
+        ('Failed checking if instance creation allowed: Invalid device "s" on container "t1" of project "p": Attaching disks not backed by a pool is forbidden', RestrictedProject),
+        ("This project doesn't allow cluster member targeting", RestrictedProject),
+        ('Invalid devices: Device validation failed for "e": Failed to load network "x" for project "default": Network not found', IncusError),
+        ("Storage pool volume not found", VolumeNotFound),
+        ("The storage volume is still in use", VolumeInUse),
+        ("UNIQUE constraint failed: index 'storage_volumes_unique_storage_pool_id_node_id_project_id_name_type'", NameTaken),
+        ("Volume by that name already exists", NameTaken),
+    ],
+)  # fmt: skip
+def test_a_host_over_tls_has_words_of_its_own(words: str, kind: type[IncusError]) -> None:
+    error = failed_call(["incus", "query", "far:/1.0"], 1, f"Error: {words}\n".encode())
+
+    assert type(error) is kind
+    assert isinstance(error, DaemonUnreachable) == error.retryable or kind is VolumeNotFound
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "read tcp 10.0.0.2:54202->10.0.0.1:8443: read: connection timed out",
+        "read tcp [fd00::2]:54202->[fd00::1]:8443: read: no route to host",
+        "write tcp 10.0.0.2:54202->10.0.0.1:8443: write: broken pipe",
+        'Get "https://10.0.0.1:8443/1.0/events": read tcp 10.0.0.2:1->10.0.0.1:8443: i/o timeout',
+        'Post "https://10.0.0.1:8443/1.0/storage-pools/p/volumes/custom?project=p": use of closed network connection',
+        'Post "https://10.0.0.1:8443/1.0/images": http: server closed idle connection',
+        'Put "http://unix.socket/1.0/instances/a": net/http: HTTP/1.x transport connection broken: write unix @->/s: write: broken pipe',
+    ],
+)
+@pytest.mark.parametrize("exit_code", [1, 255])
+def test_a_connection_that_breaks_is_no_end_of_the_command(words: str, exit_code: int) -> None:
+    """Nor may the call be made again, as if it had reached nobody: it may have been carried out."""
+    argv = ["incus", "exec", "far:a"]
+
+    error = broken_off(argv, exit_code, f"Error: {words}\n".encode())
+
+    assert type(error) is OutcomeUnknown
+    assert type(failed_call(argv, 1, f"Error: {words}\n".encode())) is OutcomeUnknown

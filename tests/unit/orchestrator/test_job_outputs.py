@@ -144,7 +144,7 @@ async def test_what_was_made_of_an_output_is_made_anew_with_it(workspace: Path) 
         ]
         why = reasons(orchestrator, runs[1]["site"])
 
-    assert ["the output of deps was made anew"] == why
+    assert ["the output of deps was rebuilt"] == why
     assert [False, False, True] == [one["site"].state is State.REUSED for one in runs]
 
 

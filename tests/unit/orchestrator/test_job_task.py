@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from orchestrator.capacity import Capacity
 from orchestrator.cli.summary import summary
-from orchestrator.job.queue import Queue
+from orchestrator.fake_incus import FakeIncus, GuestCommand, GuestOutcome
+from orchestrator.incus import Completed
 from orchestrator.job.task import MAX_RETRY_DELAY_SECS
 from orchestrator.report import job_document, run_report
-from orchestrator.session.recovery import recover
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
 from states.spec import JobSpec
-from tests.unit.orchestrator.rig import Rig, open_rig
-
-
-async def sweep(rig: Rig) -> None:
-    """What the next start does about what is left."""
-    await recover(rig.context, Queue(Capacity(jobs=1)))
-
-
-def settled(rig: Rig) -> bool:
-    """Nothing of ours is left in the daemon, and no lease is open."""
-    return not rig.fake.instances() and not rig.journal.open_leases()
+from tests.unit.orchestrator.rig import open_rig, settled, sweep
 
 
 @pytest.mark.parametrize(
@@ -57,7 +48,7 @@ async def test_the_three_outcomes(
 
 
 async def test_the_effects_come_in_their_order(tmp_path: Path, autojump_clock: MockClock) -> None:
-    """One linear sequence, each call after the event before it; six calls and the look-up."""
+    """One linear sequence, each call after the event before it; five calls and the look-up."""
     async with open_rig(tmp_path) as rig:
         await rig.live(JobSpec(command="true"))
 
@@ -66,7 +57,7 @@ async def test_the_effects_come_in_their_order(tmp_path: Path, autojump_clock: M
         aside = (ev.Called, ev.Waited)
         story = [ev.tag(type(entry)) for entry in rig.entries() if not isinstance(entry, aside)]
 
-    assert ["create", "start", "exec", "exec", "exec", "delete"] == [
+    assert ["launch", "exec", "exec", "exec", "delete"] == [
         argv[1] for argv in calls if argv[1] != "query"
     ]
     assert [
@@ -115,6 +106,34 @@ async def test_a_result_whose_exec_was_not_heard_is_asked_for_again(
         assert settled(rig)
 
 
+async def test_a_start_whose_stdin_was_cut_short_is_made_again(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner started nothing, so the same attempt goes on, with the job's own variables."""
+    ran: list[GuestCommand] = []
+    starts = 0
+
+    async def script(command: GuestCommand) -> GuestOutcome:
+        ran.append(command)
+        return GuestOutcome()
+
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        spawn = rig.fake.__call__
+
+        async def cut_once(argv: Sequence[str], *, stdin: bytes, **options: Any) -> Completed:
+            nonlocal starts
+            starts += b"PIKACI_INCUS_NONCE=" in stdin
+            half = stdin[: len(stdin) // 2]
+            return await spawn(argv, stdin=half if starts == 1 else stdin, **options)
+
+        monkeypatch.setattr(FakeIncus, "__call__", staticmethod(cut_once))
+        job = await rig.live(JobSpec(command="true", env={"TOKENISH": "v4lue"}, retries=0))
+
+        assert (Outcome.PASSED, 1, 2) == (job.outcome, job.attempt, starts)
+        assert ["v4lue"] == [command.environment["TOKENISH"] for command in ran]
+        assert settled(rig)
+
+
 async def test_a_broken_connection_is_retried_with_an_instance_of_its_own(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -127,7 +146,7 @@ async def test_a_broken_connection_is_retried_with_an_instance_of_its_own(
         retried = [entry for entry in rig.entries() if isinstance(entry, ev.Retried)]
         leases = rig.notes(ev.LeaseOpened)
         assert (Outcome.PASSED, 2) == (job.outcome, job.attempt)
-        assert ["devices_configured"] == [entry.failure.phase for entry in retried]
+        assert ["artifacts_reset"] == [entry.failure.phase for entry in retried]
         assert 2 == len({lease.instance for lease in leases})
         assert rig.context.root.attempt_dir("r.1", 1).is_dir()
         assert settled(rig)
@@ -259,20 +278,6 @@ async def test_a_delete_that_fails_leaves_the_verdict_and_the_lease(
         assert settled(rig)
 
 
-async def test_a_create_that_was_never_answered_is_waited_for(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    """An instance that appears after its create was given up is deleted all the same."""
-    async with open_rig(tmp_path) as rig:
-        rig.fake.late("create", secs=610)
-
-        job = await rig.live(JobSpec(command="true", retries=0))
-
-        assert State.FAILED == job.state
-        await trio.sleep(100)
-        assert settled(rig)
-
-
 async def test_a_kept_guest_is_spared_until_its_deadline(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
@@ -308,7 +313,7 @@ async def test_the_guest_of_a_job_that_passed_is_never_kept(
         assert settled(rig)
 
 
-@pytest.mark.parametrize("call", range(8))
+@pytest.mark.parametrize("call", range(7))
 async def test_cancelled_at_any_call_the_job_is_dead_and_says_so(
     tmp_path: Path, autojump_clock: MockClock, call: int
 ) -> None:
@@ -326,12 +331,12 @@ async def test_cancelled_at_any_call_the_job_is_dead_and_says_so(
                     scope.cancel()
                 return await spawn(argv, **kwargs)
 
-            for incus in (task._attempts._incus, task._steps._images.incus):
+            for incus in (task._steps._there.incus, task._steps._there.images.incus):
                 incus._spawn = counting  # type: ignore[assignment]
             await task.run()
 
         job = rig.journal.job("r.1")
-        expected = {State.CANCELLED} if call < 6 else {State.RESULT_COLLECTED}
+        expected = {State.CANCELLED} if call < 5 else {State.RESULT_COLLECTED}
         assert job.state in expected
         await trio.sleep(100)
         await sweep(rig)

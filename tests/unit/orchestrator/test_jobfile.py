@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import NoJobs, UsageError
 from orchestrator.jobfile import JobFile, load, select
 from states.errors import MOST_MISTAKES, PikaciError
-from states.spec import InstanceType, JobSpec, Mount, SecretSource
+from states.spec import InstanceType, JobSpec, Mount, SecretSource, keep_secs
 
 
 def write(base: Path, text: str | bytes) -> Path:
@@ -471,3 +471,23 @@ def test_endless_values_are_errors_of_the_file(tmp_path: Path, line: str, words:
 
     with pytest.raises(UsageError, match=words):
         select(load(file), ())
+
+
+def test_a_job_keeps_no_guest_although_the_defaults_do(tmp_path: Path) -> None:
+    file = loaded(
+        tmp_path,
+        """
+        schema = 1
+        [defaults]
+        keep = "failure"
+        keep_secs = 7200
+        [jobs.test]
+        command = "make test"
+        [jobs.lint]
+        command = "make lint"
+        keep = "never"
+        """,
+    )
+
+    kept = {name: keep_secs(spec, 60.0) for name, spec in select(file, ()).items()}
+    assert {"test": 7200, "lint": None} == kept

@@ -19,9 +19,11 @@ from orchestrator.journal import (
     JournalUnwritable,
     NotTheWriter,
     open_journal,
+    read_journal,
+    writer,
 )
 from states import events as ev
-from states.lifecycle import State
+from states.lifecycle import TERMINAL, State
 from states.outcome import Failure, FailureKind, Verdict
 from tests.samples import lives, sample_life, sample_shell_job
 
@@ -48,7 +50,7 @@ def failed(job: str = "r.1", seq: int = 2) -> ev.Failed:
 
 
 def note(job: str = "r.1") -> ev.Called:
-    return ev.Called(job=job, argv=("incus",), duration_ms=1.0, exit_code=0, **WHEN)
+    return ev.Called(v=2, job=job, argv=("incus",), duration_ms=1.0, exit_code=0, **WHEN)
 
 
 async def test_what_was_appended_is_there_for_another_process(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ async def test_a_journal_on_a_full_disk_can_be_read(tmp_path: Path) -> None:
         await journal.append(submitted())
 
     with no_longer_than(0):
-        with open_journal(path, only_reading=True) as journal:
+        with read_journal(path) as journal:
             names = [row.name for row in journal.jobs()]
         with pytest.raises(JournalUnwritable, match=str(path)), open_journal(path):
             pass
@@ -244,6 +246,18 @@ def test_a_lost_name_is_a_clear_error(tmp_path: Path, name: str) -> None:
         getattr(journal, name)
 
 
+async def test_owner_and_key_are_read_when_the_journal_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs need them in the thread of the loop, where nothing may wait for a disk."""
+    with open_journal(tmp_path / "journal.sqlite3") as journal:
+        reads: list[str] = []
+        monkeypatch.setattr(journal, "_select", lambda statement, *_: reads.append(statement))
+
+        assert (16, 64) == (len(journal.owner), len(journal.key))
+        assert [] == reads
+
+
 async def test_runs_that_began_at_once_are_told_apart(tmp_path: Path) -> None:
     """Their jobs stand mixed in the journal; each run is there once, and whole."""
     with open_journal(tmp_path / "journal.sqlite3") as journal:
@@ -270,6 +284,22 @@ async def test_leases_follow_their_notes(tmp_path: Path) -> None:
     assert [] == ended
 
 
+@pytest.mark.parametrize("state", sorted(frozenset(State) - TERMINAL))
+async def test_jobs_in_an_unfinished_state_are_found_among_the_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
+) -> None:
+    """By their own index: nearly all jobs of a large journal have ended."""
+    asked: list[tuple[str, Any]] = []
+    with open_journal(tmp_path / "journal.sqlite3") as journal:
+        monkeypatch.setattr(journal, "_select", lambda *query: asked.append(query) or [])
+        journal.newest(limit=10, state=state, before=7)
+        ((statement, values),) = asked
+        execute = journal._connection.execute
+        plan = str(execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall())
+
+    assert "USING INDEX jobs_unfinished" in plan and "TEMP B-TREE" not in plan
+
+
 def test_the_owner_of_a_root_stays_and_differs_from_another_s(tmp_path: Path) -> None:
     """The owner key is made once a journal."""
     owners = []
@@ -291,6 +321,32 @@ async def test_forgetting_a_job_takes_only_that_job(tmp_path: Path) -> None:
     assert ["r.2"] == [row.id for row in rows]
     assert [] == gone
     assert 2 == len(kept)
+
+
+async def test_many_jobs_are_forgotten_while_another_process_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some at a time: the others' commits get their turn in between, and none waits for all."""
+    path = tmp_path / "journal.sqlite3"
+    monkeypatch.setattr(writer, "FORGOTTEN_AT_ONCE", 2)
+    statements: list[str] = []
+    with open_journal(path) as journal, open_journal(path) as other:
+        ids = [f"r.{number}" for number in range(5)]
+        await journal.append(*(entry for id in ids for entry in (submitted(id), failed(id))))
+
+        def write(secs: float) -> None:
+            assert secs > 0.1
+            other._connection.execute("PRAGMA busy_timeout = 0")
+            other._connection.execute("UPDATE jobs SET name = name || '+'")
+
+        monkeypatch.setattr("orchestrator.journal.writer.time.sleep", write)
+        journal._connection.set_trace_callback(statements.append)
+        journal.forget(ids[:4])
+        journal._connection.set_trace_callback(None)
+
+        assert [("r.4", "lint+")] == [(row.id, row.name) for row in journal.jobs()]
+    # However many jobs: one look at all leases for each batch, as no index leads to a job's.
+    assert 2 == sum("DELETE FROM leases" in statement for statement in statements)
 
 
 async def test_a_listener_that_fails_is_no_fault_of_the_entry(tmp_path: Path) -> None:

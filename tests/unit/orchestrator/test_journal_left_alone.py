@@ -4,19 +4,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from orchestrator.host.doctor import _journal
-from orchestrator.journal import JournalError, open_journal
+from orchestrator.journal import JournalError, JournalReader, open_journal, read_journal
 from orchestrator.journal.migrations import SCHEMA_VERSION
 from orchestrator.state_root import StateRoot
 from tests.unit.orchestrator.journal_files import contents, sql, wal
 
+Opener = Callable[[Path], AbstractContextManager[JournalReader]]
 
-@pytest.mark.parametrize("only_reading", [True, False])
-def test_a_journal_of_a_newer_pikaci_is_left_alone(written: Path, only_reading: bool) -> None:
+
+@pytest.mark.parametrize("open_it", [open_journal, read_journal])
+def test_a_journal_of_a_newer_pikaci_is_left_alone(written: Path, open_it: Opener) -> None:
     """A newer version is refused with both versions named, and nothing is written."""
     sql(written, "PRAGMA journal_mode = DELETE")
     sql(written, "PRAGMA user_version = 99")
@@ -25,7 +28,7 @@ def test_a_journal_of_a_newer_pikaci_is_left_alone(written: Path, only_reading: 
     versions = f"version 99.*version {SCHEMA_VERSION}"
     with (
         pytest.raises(JournalError, match=versions),
-        open_journal(written, only_reading=only_reading),
+        open_it(written),
     ):
         pass
 
@@ -90,9 +93,9 @@ ODD = {
 
 
 @pytest.mark.parametrize("make_odd", ODD.values(), ids=ODD)
-@pytest.mark.parametrize("only_reading", [True, False])
+@pytest.mark.parametrize("open_it", [open_journal, read_journal])
 def test_what_is_cut_short_or_odd_is_not_taken_for_a_new_journal(
-    written: Path, make_odd: Callable[[Path], object], only_reading: bool
+    written: Path, make_odd: Callable[[Path], object], open_it: Opener
 ) -> None:
     """A new one is made only where there is none; what is there stays as it is."""
     make_odd(written)
@@ -101,7 +104,7 @@ def test_what_is_cut_short_or_odd_is_not_taken_for_a_new_journal(
 
     with (
         pytest.raises(JournalError, match=str(written)) as caught,
-        open_journal(written, only_reading=only_reading),
+        open_it(written),
     ):
         pass
 

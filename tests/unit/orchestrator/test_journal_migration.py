@@ -19,11 +19,12 @@ from orchestrator.journal.reader import JournalReader
 from orchestrator.session.gc import Bounds, collect_garbage
 from orchestrator.state_root import StateRoot
 from states import events as ev
-from states import recorded, spec, trace
+from states import recorded, rules, trace
 from states.errors import SpecError
 from states.lifecycle import State
 from states.outcome import Verdict
 from states.spec import JobSpec
+from tests.samples import sample_event
 from tests.unit.orchestrator.journal_files import close_to_writers, contents
 
 DATA = Path(__file__).parent / "data"
@@ -74,15 +75,16 @@ def test_a_rule_that_was_tightened_leaves_yesterday_s_journal_whole(
     class Submitted(ev.Submitted, frozen=True, tag="submitted"):
         spec: Tightened
 
-    monkeypatch.setattr(spec, "_judged", refuse)
-    monkeypatch.setattr(spec, "check_form", refuse)
+    monkeypatch.setattr(rules, "_judged", refuse)
+    monkeypatch.setattr(rules, "check_form", refuse)
     others = [kind for kind in ev.WRITTEN_TYPES if kind is not ev.Submitted]
-    monkeypatch.setattr(recorded, "_decoder", msgspec.json.Decoder(Union[Submitted, *others]))
+    decoder = msgspec.json.Decoder(Union[Submitted, *others])
+    monkeypatch.setattr(recorded, "_decoder", lambda: decoder)
     root = StateRoot(tmp_path)
     expected = golden(root.journal, version)
 
     with pytest.raises(SpecError):
-        spec.check(JobSpec(command="true"))
+        rules.check(JobSpec(command="true"))
     with open_journal(root.journal) as journal:
         found = json.loads(
             msgspec.json.encode({row.id: journal.job(row.id) for row in journal.jobs()})
@@ -224,3 +226,46 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert before == list(connection.iterdump())
         assert (1,) == connection.execute("PRAGMA user_version").fetchone()
+
+
+def test_runs_are_numbered_in_their_order_and_no_number_comes_twice(tmp_path: Path) -> None:
+    """Those of an older journal too; a number that `pikaci gc` has freed is not used again."""
+    path = tmp_path / "journal.sqlite3"
+    golden(path, 9)
+
+    async def use() -> None:
+        with open_journal(path) as journal:
+            old = {row.run: row.number for row in journal.jobs()}
+            assert list(range(1, len(old) + 1)) == list(old.values())
+            rejected = sample_event(ev.Rejected, 1, job="new.1")
+            for run in ("new", "newer"):
+                again = msgspec.structs.replace(rejected, job=f"{run}.1", run=run)
+                other = msgspec.structs.replace(rejected, job=f"{run}.2", run=run)
+                await journal.append(again, other)
+            new = {row.id: row.number for row in journal.jobs() if row.run.startswith("new")}
+            first = len(old) + 1
+            assert {"new.1": first, "new.2": first, "newer.1": first + 1} == {
+                id: new[id] for id in ("new.1", "new.2", "newer.1")
+            }
+            journal.forget(["new.1", "new.2", "newer.1", "newer.2"])
+            await journal.append(msgspec.structs.replace(rejected, job="next.1", run="next"))
+            assert first + 2 == next(row for row in journal.jobs(run="next")).number
+            assert "next" == journal.run_of_number(f"#{first + 2}")
+            assert "next" == journal.run_of_number(str(first + 2))
+            for word in (str(first), "#", "#0", "", "1.1", "-1", "9" * 30, "\u0661"):
+                assert journal.run_of_number(word) is None
+
+    trio.run(use)
+
+
+def test_an_older_journal_says_which_job_another_was_stopped_for(tmp_path: Path) -> None:
+    """If it was skipped, or cancelled while it waited or ran."""
+    path = tmp_path / "journal.sqlite3"
+    golden(path, 9)
+
+    with open_journal(path) as journal:
+        because = {row.id: row.because for row in journal.jobs() if row.because}
+        folded = {row.id: journal.job(row.id).because for row in journal.jobs()}
+
+    assert {"r12.2": "r12.1", "r12.3": "r12.1"}.items() <= because.items()
+    assert because == {id: job for id, job in folded.items() if job}

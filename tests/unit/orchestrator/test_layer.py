@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.contract import contract, guest_files
 from orchestrator.image.layer import BARE, SYSTEMD, Kind, inputs, lay, tmpfiles
+from orchestrator.image.machine import VM
 from states.spec import JobSpec
 
 
@@ -37,7 +38,7 @@ def test_tmpfiles_make_what_the_contract_wants() -> None:
     assert f"L+ {contract().egress.program} - - - - /usr/lib/pikaci/pikaci-egress" == egress
 
 
-@pytest.mark.parametrize("kind", [BARE, SYSTEMD], ids=lambda kind: kind.alias)
+@pytest.mark.parametrize("kind", [BARE, SYSTEMD, VM], ids=lambda kind: kind.alias)
 def test_scripts_can_be_run_and_are_roots(tmp_path: Path, kind: Kind) -> None:
     """All that is ours belongs to root, but for the directories of the job's user."""
     members = laid(tmp_path, kind)
@@ -65,4 +66,12 @@ def test_a_unit_is_started_at_boot_and_its_program_is_there(tmp_path: Path) -> N
 
 def test_another_file_is_another_image() -> None:
     """The recipe is made from all that is laid on the base."""
-    assert inputs(BARE) != inputs(SYSTEMD)
+    assert 3 == len({inputs(BARE), inputs(SYSTEMD), inputs(VM)})
+
+
+def test_a_vm_is_the_guest_with_systemd_and_more(tmp_path: Path) -> None:
+    """What the one has, the other has, and the way out, the runner and the network too."""
+    assert set(SYSTEMD.packages) < set(VM.packages)
+    assert (SYSTEMD.files or {}).items() < (VM.files or {}).items()
+    assert (SYSTEMD.links or {}).items() < (VM.links or {}).items()
+    assert (SYSTEMD.scripts, SYSTEMD.units) == (VM.scripts, VM.units)

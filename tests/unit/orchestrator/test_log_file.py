@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -16,8 +20,9 @@ from trio.testing import MockClock
 from orchestrator.attempt import log_file
 from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile, limit_line
 from orchestrator.attempt.time_file import TimeFile
-from orchestrator.fake_incus import FakeIncus
-from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
+from orchestrator.fake_incus import FakeIncus, runner
+from orchestrator.fake_incus.guest import Guest, GuestCommand, GuestOutcome
+from orchestrator.incus import Completed, Incus
 from states.lifecycle import State
 from states.outcome import Outcome
 from states.spec import JobSpec, size_in_bytes
@@ -172,6 +177,55 @@ async def test_a_guest_that_keeps_to_no_limit_fills_no_disk(
     assert len(log) == 100_000 + HEADROOM_BYTES + len(limit_line(100_000))
     assert ["the log was cut off at log_bytes = 100000"] == list(job.warnings)
     assert not list(Path(job.artifacts).glob("*.new"))
+
+
+async def test_a_log_that_did_not_arrive_whole_says_so(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result says how long the log is; the verdict is as true as before."""
+    publish = runner._publish
+
+    def longer(guest: Guest, log: bytes, result: bytes) -> None:
+        changed = json.loads(result)
+        publish(guest, log, json.dumps({**changed, "log_bytes": len(log) + 100}).encode())
+
+    async def pass_it(command: GuestCommand) -> GuestOutcome:
+        command.print(b"fine\n")
+        return GuestOutcome(exit_code=0)
+
+    monkeypatch.setattr(runner, "_publish", longer)
+    async with open_rig(tmp_path, guest_script=pass_it) as rig:
+        job = await rig.live(JobSpec(command="x"))
+
+    assert Outcome.PASSED == job.outcome
+    assert job.artifacts is not None
+    size = (Path(job.artifacts) / "guest.log").stat().st_size
+    assert [f"the log is incomplete: {size} of its {size + 100} bytes arrived"] == list(
+        job.warnings
+    )
+
+
+async def test_a_log_whose_execs_are_not_heard_is_pulled_as_a_file(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A busy Incus loses what short execs print: here all that has the log."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.mute("pikaci-incus-run", times=9)
+
+        async def spawn(argv: Sequence[str], **options: Any) -> Completed:
+            if "./guest.log" in argv:
+                rig.fake.mute("pikaci-collect")
+            return await rig.fake(argv, **options)
+
+        incus = Incus(tmp_path / "conf", spawn=spawn)
+        rig.context._at["local"] = replace(rig.context.here, incus=incus)
+
+        job = await rig.live(JobSpec(command="echo one; echo two"))
+
+        assert (Outcome.PASSED, ()) == (job.outcome, job.warnings)
+        assert job.artifacts is not None
+        log = (Path(job.artifacts) / "guest.log").read_bytes()
+        assert [b"one", b"two"] == log.splitlines()[1:]
 
 
 async def test_an_archive_that_does_not_end_costs_no_verdict(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +21,9 @@ from orchestrator.log_lines import PIECE, Line, Place
 from orchestrator.log_times import RECORD, UNKNOWN, times_path
 from orchestrator.state_root import StateRoot
 from states import events as ev
+from tests.forks import Forked
 from tests.samples import PATH, sample_life
 
-PIKACI = str(Path(sys.executable).with_name("pikaci"))
 SECS = 60
 LINES = [
     b"[pikaci] incus guest booted at 12:00\n",
@@ -73,14 +72,9 @@ class Root:
 
         trio.run(append)
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [PIKACI, "logs", *words],
-            env={**os.environ, "PIKACI_STATE_ROOT": str(self.root.path)},
-            cwd=self.root.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    def start(self, *words: str) -> Forked:
+        env = {**os.environ, "PIKACI_STATE_ROOT": str(self.root.path)}
+        return Forked(["logs", *words], env=env, cwd=self.root.path)
 
     def __call__(self, *words: str) -> bytes:
         """What it prints."""

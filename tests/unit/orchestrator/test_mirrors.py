@@ -11,7 +11,7 @@ from orchestrator.attempt.plan import make_plan
 from orchestrator.contract import contract
 from orchestrator.job.mirrors import Mirrors, host_mirrors
 from states.errors import SpecError
-from states.spec import check
+from states.rules import check
 from tests.samples import sample_remote_context, sample_shell_job
 
 
@@ -27,6 +27,20 @@ def read(base: Path, files: dict[str, str], **environment: str) -> Mirrors:
 def test_a_host_without_settings_has_none(tmp_path: Path) -> None:
     """No file, no variable."""
     assert Mirrors() == read(tmp_path, {})
+
+
+def test_an_account_without_a_home_has_no_settings_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is below a directory `~` here is the workspace's, and not this user's."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
+    monkeypatch.chdir(tmp_path)
+    npmrc = tmp_path / "~" / ".npmrc"
+    npmrc.parent.mkdir()
+    npmrc.write_text("registry = https://n.example/npm/\n")
+
+    assert Mirrors() == host_mirrors({}, root=tmp_path)
 
 
 def test_pip_s_settings_are_handed_on(tmp_path: Path) -> None:

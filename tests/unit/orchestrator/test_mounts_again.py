@@ -8,13 +8,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from trio.testing import MockClock
 
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import Verdict
-from states.spec import JobSpec, Mount
+from states.spec import JobSpec, Keep, Mount
 from tests.samples import sample_shell_job
 from tests.unit.orchestrator.rig import Rig, open_rig
+from tests.unit.orchestrator.test_recovery import die_when, go_on
 
 KEYS = ("workspace_deps", "workspace_build", "nix_store", "mounts[0].source")
 
@@ -29,7 +31,7 @@ def mounting(path: Path, key: str = KEYS[-1]) -> JobSpec:
 def verbs(rig: Rig) -> list[str]:
     """What Incus was asked to do with instances."""
     called = [note.argv[1] for note in rig.notes(ev.Called)]
-    return [verb for verb in called if verb in ("create", "start", "delete")]
+    return [verb for verb in called if verb in ("launch", "start", "delete")]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -44,7 +46,7 @@ async def test_a_link_in_a_directory_s_place_is_not_mounted(tmp_path: Path, key:
         await task.run()
         job = rig.journal.job("r.1")
         leases = rig.journal.open_leases()
-        created = "create" in verbs(rig)
+        created = "launch" in verbs(rig)
 
     assert (State.FAILED, Verdict.INFRASTRUCTURE) == (job.state, job.verdict)
     assert job.failure is not None
@@ -65,16 +67,22 @@ async def test_the_rule_holds_when_the_job_begins(tmp_path: Path) -> None:
     assert "is not a directory that jobs" in job.failure.message
 
 
-async def test_a_directory_is_looked_at_right_before_the_guest_starts(tmp_path: Path) -> None:
-    """It is then that Incus mounts it. The instance is deleted."""
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [(ev.LeaseOpened, ["delete"]), (ev.DevicesConfigured, ["launch", "delete"])],
+)
+async def test_a_directory_is_looked_at_right_before_and_after_it_is_mounted(
+    tmp_path: Path, when: type[ev.Entry], expected: list[str]
+) -> None:
+    """Incus mounts it as it makes the guest. No command runs there, and nothing is kept."""
     data = tmp_path / "data"
     data.mkdir()
 
     def swap(entry: ev.Entry) -> None:
-        if isinstance(entry, ev.DevicesConfigured):
+        if isinstance(entry, when):
             data.rename(tmp_path / "moved")
 
-    async with open_rig(tmp_path / "root") as rig:
+    async with open_rig(tmp_path / "root", keep_secs=3600.0) as rig:
         rig.journal.observe(swap)
         job = await rig.live(mounting(data))
         asked = verbs(rig)
@@ -85,7 +93,30 @@ async def test_a_directory_is_looked_at_right_before_the_guest_starts(tmp_path: 
     assert f"'{data}' was a directory when the job was submitted, and is none now" in (
         job.failure.message
     )
-    assert (["create", "delete"], {}) == (asked, left)
+    assert (expected, {}) == (asked, left)
+
+
+async def test_a_directory_is_looked_at_again_before_a_guest_is_started_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A process that died had looked at it, and the host was rebooted since. Nothing is kept."""
+    data = tmp_path / "data"
+    data.mkdir()
+    async with open_rig(tmp_path / "root") as rig:
+        rig.fake.hang("pikaci-ready")
+        spec = msgspec.structs.replace(mounting(data), keep=Keep.FAILURE)
+        await die_when(rig, spec, lambda job: job.state is State.DEVICES_CONFIGURED)
+        rig.fake.stop_guest(*rig.fake.instances())
+        data.rename(tmp_path / "moved")
+        await go_on(rig)
+        job = rig.journal.job("r.1")
+        left = rig.fake.instances()
+        asked = verbs(rig)
+
+    assert (Verdict.INFRASTRUCTURE, {}) == (job.verdict, left)
+    assert job.failure is not None
+    assert "and is none now" in job.failure.message
+    assert "start" not in asked
 
 
 async def test_what_stays_is_mounted(tmp_path: Path) -> None:

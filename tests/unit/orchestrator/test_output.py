@@ -18,7 +18,7 @@ from tests.samples import sample_life
 from tests.unit.orchestrator.test_ending import start
 
 # What they print has a form of its own.
-OTHERS = {"serve", "completion", "trace export"}
+OTHERS = {"serve", "shell", "completion", "trace export"}
 
 
 def commands(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command]]:

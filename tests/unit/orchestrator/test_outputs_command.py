@@ -58,13 +58,14 @@ def test_people_get_a_table(root: StateRoot) -> None:
     publish(root, "vm\x1b[31m", "r2", 0.5, fingerprint="f" * 64)
     OutputStore(root.outputs).use(deps, "r2")
 
-    head, first, second = (line.split() for line in outputs(root).splitlines())
+    head, first, second, *below = (line.split() for line in outputs(root).splitlines())
 
-    columns = "JOB KEY KIND SIZE MADE BY AGE LAST USE ALSO USED"
+    columns = "JOB KEY KIND SIZE MADE BY AGE LAST USE NOT IN KEY"
     assert columns.split() == head
     assert f"deps {'d' * 12} tree 3 MiB r1.1 3 h now egress, mounts".split() == first
     assert f"{'v' * 12} image r2.1 30 min 30 min".split() == second[-7:]
     assert "\x1b" not in outputs(root)
+    assert "which is not part of its key" in " ".join(below[0])
 
 
 def test_programs_get_all_of_it(root: StateRoot) -> None:
@@ -78,6 +79,14 @@ def test_programs_get_all_of_it(root: StateRoot) -> None:
     assert (record.key, "tree") == (one["key"], one["kind"])
     assert ("r1.1", "deps") == (one["job"], one["name"])
     assert (5, 2, ["egress"], ["r1"]) == (one["size"], one["entries"], one["unkeyed"], one["runs"])
+
+
+def test_what_every_key_contains_needs_no_column(root: StateRoot) -> None:
+    """Nor an explanation."""
+    publish(root, "deps", "r1", 1)
+
+    assert "LAST USE" in outputs(root)
+    assert "NOT IN KEY" not in outputs(root)
 
 
 def test_none_are_none(root: StateRoot) -> None:

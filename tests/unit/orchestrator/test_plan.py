@@ -80,6 +80,7 @@ def test_the_run_command_ends_with_the_three_variables_and_the_runner() -> None:
 
     argv = commands.run(plan, stdin=stdin_of(bytes)).args
 
+    assert "--env=PIKACI_INCUS_NEEDS_NONCE=1" in argv[: argv.index("--")]
     assert [
         "--",
         "env",
@@ -104,7 +105,7 @@ def test_every_exec_looks_for_programs_where_the_job_does() -> None:
     ]
 
     for argv in (effect.args for effect in calls):
-        (option,) = (word for word in argv[: argv.index("--")] if word.startswith("--env="))
+        (option,) = (word for word in argv[: argv.index("--")] if word.startswith("--env=PATH="))
         assert f"export {option.removeprefix('--env=')}\n" in runner
 
 

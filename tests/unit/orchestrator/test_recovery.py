@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from orchestrator.capacity import Capacity
+from orchestrator.image import trial
 from orchestrator.job import steps
 from orchestrator.job.queue import Queue
 from orchestrator.journal.stamp import now
@@ -69,6 +71,25 @@ async def test_a_running_job_is_followed_to_its_end(
         job = rig.journal.job("r.1")
         assert (Outcome.PASSED, 1) == (job.outcome, job.attempt)
         assert [b"one", b"two"] == log_of(rig).splitlines()[1:]
+        assert nothing_left(rig)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_guest_that_is_not_ready_yet_is_used(
+    tmp_path: Path, autojump_clock: MockClock, stopped: bool
+) -> None:
+    """Also when it has stopped since, as after a reboot: no command has run in it."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.hang("pikaci-ready")
+        await die_when(
+            rig, JobSpec(command=TALKS), lambda job: job.state is State.DEVICES_CONFIGURED
+        )
+        if stopped:
+            rig.fake.stop_guest(*rig.fake.instances())
+        await go_on(rig)
+
+        job = rig.journal.job("r.1")
+        assert (Outcome.PASSED, 1) == (job.outcome, job.attempt)
         assert nothing_left(rig)
 
 
@@ -343,6 +364,30 @@ async def test_the_reaper_takes_what_no_job_of_ours_holds_and_nothing_else(
             rig.journal.job("known.1").instance,
             theirs.journal.job("theirs.1").instance,
         } == set(rig.fake.instances())
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+async def test_a_guest_in_which_an_image_was_tried_goes_at_the_next_start(
+    tmp_path: Path, autojump_clock: MockClock, cancel: bool
+) -> None:
+    """Whether its job is resumed or cancelled, and without gc; nobody takes it while it is used."""
+
+    async def killed(*_: Any) -> None:
+        """Nothing is deleted by a process that is gone."""
+
+    spec = JobSpec(command="true", output="image", sources=())
+    async with open_rig(tmp_path) as rig:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trial, "delete_trial", killed)
+            await die_when(rig, spec, lambda job: len(rig.fake.instances()) == 2)
+        with locks.hold_run(rig.context.root.locks, "r"):
+            used = await reaper.unneeded(rig.context)
+        await go_on(rig, cancel=cancel)
+        await reaper.reap(rig.context, await reaper.unneeded(rig.context))
+
+        assert [] == used
+        assert nothing_left(rig)
+        assert rig.journal.job("r.1").ended
 
 
 async def test_a_job_past_its_deadline_is_known(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -83,7 +83,7 @@ def summary_of(job: Job) -> Summary:
     word = job_word(job)
     mark = "damaged" if job.damage else job.verdict.value if job.verdict else "running"
     return Summary(
-        id=job.id, run="r", name=job.name, state=job.state, verdict=job.verdict, mark=mark,
+        id=job.id, run="r", number=1, name=job.name, state=job.state, verdict=job.verdict, mark=mark,
         word=word, submitted=at, begin=at, end=at if job.ended else None, message="",
         workspace="/src", commit="", dirty=False,
     )  # fmt: skip

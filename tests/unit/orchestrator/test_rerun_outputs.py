@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from orchestrator.journal import open_journal
 from orchestrator.session.gc import Bounds, collect_garbage
 from orchestrator.state_root import StateRoot
 from states.outcome import EXIT_CODES, Verdict, overall
+from tests import forks
 
-ROOT = Path(__file__).parents[3]
 FILE = """
 schema = 1
 [jobs.deps]
@@ -51,19 +50,18 @@ class Place:
 
     def pikaci(self, *words: str) -> tuple[int, dict[str, Any]]:
         """The exit code, and the jobs of the run by name."""
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.terminal.process", *words, "--output", "json"],
-            cwd=self.workspace,
-            env={
-                **os.environ,
-                "PIKACI_STATE_ROOT": str(self.root.path),
-                "PYTHONPATH": str(ROOT),
-            },
-            capture_output=True,
-            timeout=60,
-        )
+        done = self._call(*words, "--output", "json")
         assert done.stdout, done.stderr
         return done.returncode, {job["name"]: job for job in json.loads(done.stdout)["jobs"]}
+
+    def refused(self, *words: str) -> tuple[int, str]:
+        """The exit code, and what it said."""
+        done = self._call(*words)
+        return done.returncode, done.stderr.decode()
+
+    def _call(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        env = {**os.environ, "PIKACI_STATE_ROOT": str(self.root.path)}
+        return forks.run(words, program=forks.ON_THE_FAKE, cwd=self.workspace, env=env)
 
 
 @pytest.fixture
@@ -101,6 +99,49 @@ def test_one_job_brings_what_it_needs(place: Place) -> None:
         code, jobs = place.pikaci("rerun", "after")
         assert 0 == code
         assert {"deps": "reused", "test": "passed", "after": "passed"} == states(jobs)
+
+
+def test_the_command_s_exit_code_is_that_of_the_job_that_was_named(place: Place) -> None:
+    """The jobs that it needs are no reason to refuse; if one fails, that is no code of its own."""
+    own = ("--exit-code", "command")
+    place.write("exit 7")
+    assert 7 == place.pikaci("run", "test", *own)[0]
+    assert 244 == place.pikaci("run", "after", *own)[0]
+    place.write()
+    assert 0 == place.pikaci("run", "after", *own)[0]
+    assert 0 == place.pikaci("run", "deps", *own)[0]  # reused
+
+
+def test_the_command_s_exit_code_is_of_one_job(place: Place) -> None:
+    """Of two that do not need each other, none is meant."""
+    place.write()
+
+    code, errors = place.refused("run", "deps", "unused", "--exit-code", "command")
+
+    assert 242 == code
+    assert "--exit-code command needs one job, and there are 2: deps, unused" in errors
+
+
+def test_a_run_that_stops_at_the_first_failure_does_so_again(place: Place) -> None:
+    """Not only in its first life; one that went on goes on."""
+    place.write("exit 3")
+    (place.workspace / "pikaci.toml").write_text(
+        """
+        schema = 1
+        [jobs.first]
+        command = "exit 3"
+        priority = 1
+        [jobs.second]
+        command = "print ok"
+        """
+    )
+
+    verdicts = {"first": "failed", "second": "skipped"}
+    assert verdicts == states(place.pikaci("run", "--fail-fast", "--jobs", "1")[1])
+    assert verdicts == states(place.pikaci("rerun", "--jobs", "1")[1])
+    verdicts["second"] = "passed"
+    assert verdicts == states(place.pikaci("run", "--jobs", "1")[1])
+    assert verdicts == states(place.pikaci("rerun", "--jobs", "1")[1])
 
 
 @pytest.mark.parametrize("part", ["", PART])

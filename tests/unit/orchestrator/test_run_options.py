@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from orchestrator.cli import pikaci, run_request
 from orchestrator.errors import UsageError
 from orchestrator.job.submission import Request, judge
+from orchestrator.report import RunReport
+from states.outcome import Verdict
 
 FILE = """
 schema = 1
@@ -33,9 +35,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Request]:
     """The requests that the command would run."""
     found: list[Request] = []
 
-    def keep(request: Request, *_: Any, **__: Any) -> int:
+    def keep(request: Request, *_: Any, **__: Any) -> RunReport:
         found.append(judge(request).request)
-        return 0
+        return RunReport(run="r", outcome=Verdict.PASSED, exit_code=0, jobs=())
 
     monkeypatch.setattr(run_request, "run_request", keep)
     monkeypatch.setenv("PIKACI_STATE_ROOT", str(tmp_path / "root"))
@@ -76,7 +78,7 @@ def test_fresh_for_what_has_no_output_here_is_refused(
     asked: list[Request], words: tuple[str, ...]
 ) -> None:
     """A job without one, one that does not run, and no name."""
-    with pytest.raises(UsageError, match="has nothing to make fresh"):
+    with pytest.raises(UsageError, match="has nothing to rebuild"):
         run(*words)
 
     assert [] == asked

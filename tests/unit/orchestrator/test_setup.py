@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.attempt.plan import Host
 from orchestrator.host.doctor import examine, subordinate_ids
 from orchestrator.host.setup import ensure_image
 from orchestrator.image.debian import NotDebian
 from orchestrator.image.store import ImageMissing, find_image
-from orchestrator.incus import Incus
+from orchestrator.incus import Host, Incus
 from orchestrator.incus.errors import LeftByEarlierDaemon, ProjectNotFound, classify
 from orchestrator.state_root import StateRoot
 from tests.unit.orchestrator.fake_host import Host as FakeHost

@@ -348,7 +348,7 @@ async def test_a_large_snapshot_names_its_largest_directories(
         "4 files, 7.9 KiB; the largest parts are d/data/raw (4.9 KiB), d/data/y (2.9 KiB)"
         in by_bytes
     )
-    assert "the largest parts are d (3 files), a (1 files)" in by_files
+    assert "the largest parts are d (3 files), a (1 file)" in by_files
     assert "`exclude` in [snapshot]" in by_bytes
 
 

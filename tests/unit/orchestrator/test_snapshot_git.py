@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import trio
 
 from orchestrator.errors import SnapshotError, UsageError
 from orchestrator.git import own
+from orchestrator.git.process import run_git
 from orchestrator.snapshot import git_dir
 from orchestrator.snapshot.progress import Progress
 from orchestrator.snapshot.snapshot import Snapshot, publish
@@ -70,6 +72,29 @@ async def test_git_works_as_in_the_workspace(tagged: Path, snapshots: Path) -> N
     assert "" == seen(snapshot, "fsck", "--strict", "--full")
 
 
+async def test_people_read_the_commit_s_subject_and_the_branch(
+    tagged: Path, snapshots: Path
+) -> None:
+    """Of any bytes and length; a detached commit has no branch, and the hash does not change."""
+    branch = git(tagged, "symbolic-ref", "--short", "HEAD")
+    before = await publish(tagged, snapshots, owner=OWNER)
+    git(tagged, "checkout", "-q", "-b", "topic/\N{LATIN SMALL LETTER E WITH ACUTE}")
+    message = b"\n\n  quoted \x1b[31m commas " + b"x" * 1000 + b"\n\nThe body.\n"
+    (tagged.parent / "message").write_bytes(message)
+    git(tagged, "commit", "-q", "--allow-empty", "-F", str(tagged.parent / "message"))
+    topic = await publish(tagged, snapshots, owner=OWNER)
+    git(tagged, "checkout", "-q", "--detach")
+    detached = await publish(tagged, snapshots, owner=OWNER)
+
+    assert branch == before.branch
+    assert git(tagged, "show", "-s", "--format=%s", before.commit or "") == before.subject
+    assert "topic/\N{LATIN SMALL LETTER E WITH ACUTE}" == topic.branch
+    assert topic.subject.startswith("quoted \x1b[31m commas xxx")
+    assert 200 == len(topic.subject)
+    assert ("", topic.subject) == (detached.branch, detached.subject)
+    assert before.hash == topic.hash == detached.hash
+
+
 async def test_nothing_else_of_the_repository_is_there(tagged: Path, snapshots: Path) -> None:
     """No other commit, branch, hook, remote, configuration or log, and no object of one."""
     other = git(tagged, "rev-parse", "other:a")
@@ -102,7 +127,8 @@ async def test_an_unchanged_tree_is_the_same_snapshot(
     git(tagged, "gc", "-q", "--aggressive", "--prune=now")
     git(tagged, "tag", "another", "other")
     git(tagged, "checkout", "-qb", "renamed")
-    assert first == await publish(tagged, snapshots, git=True, owner=OWNER, index=index)
+    again = await publish(tagged, snapshots, git=True, owner=OWNER, index=index)
+    assert first == replace(again, branch=first.branch)
     assert [first.hash] == published(snapshots)
 
 
@@ -184,6 +210,31 @@ async def test_a_shallow_clone_stays_shallow(tagged: Path, snapshots: Path, tmp_
     whole = await publish(clone, snapshots, git=True, owner=OWNER)
     assert "false" == seen(whole, "rev-parse", "--is-shallow-repository")
     assert seen(whole, "describe", "--tags") == git(tagged, "describe", "--tags")
+
+
+def test_git_gets_all_of_its_input_however_long_it_takes(tmp_path: Path) -> None:
+    """More than a pipe holds, when it begins to read only after the first look at it."""
+    program = tmp_path / "git"
+    program.write_text("#!/bin/sh\nsleep 0.5\nwc -c\n")
+    program.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    done = run_git([], env=env, cwd=tmp_path, where=tmp_path, stdin=bytes(1 << 20), secs=20)
+
+    assert 1 << 20 == int(done.stdout)
+
+
+async def test_any_number_of_tags_is_fine(tagged: Path, snapshots: Path, tmp_path: Path) -> None:
+    """Also in a shallow clone: they would be too many for a command line."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--depth=1", f"file://{tagged}", str(clone))
+    commit = git(clone, "rev-parse", "HEAD")
+    refs = clone / ".git" / "packed-refs"
+    refs.write_text("".join(f"{commit} refs/tags/t{number}\n" for number in range(60_000)))
+    snapshot = await publish(clone, snapshots, git=True, owner=OWNER)
+
+    assert 60_000 == len(seen(snapshot, "tag").splitlines())
+    assert "true" == seen(snapshot, "rev-parse", "--is-shallow-repository")
 
 
 async def test_a_repository_of_another_object_format(workspace: Path, snapshots: Path) -> None:

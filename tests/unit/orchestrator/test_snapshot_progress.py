@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -34,8 +33,7 @@ async def test_a_slow_snapshot_is_told_each_second(
 
     monkeypatch.setattr(publisher, "publish", publish)
     told: list[Progress] = []
-    images: Any = None
-    made = Publisher(StateRoot(tmp_path / "root"), images, workspace, told.append)
+    made = Publisher(StateRoot(tmp_path / "root"), workspace, told.append)
 
     secs = 2.5 * PROGRESS_SECS
     assert snapshot == await made.publish(None)

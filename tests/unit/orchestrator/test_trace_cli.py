@@ -21,6 +21,7 @@ from orchestrator.state_root import StateRoot
 from orchestrator.units import duration
 from states import events as ev
 from states.outcome import Failure, FailureKind
+from tests import forks
 from tests.samples import PATH, sample_event, sample_life, sample_note
 
 PIKACI = str(Path(sys.executable).with_name("pikaci"))
@@ -43,14 +44,8 @@ def write(root: StateRoot, *entries: ev.Entry) -> None:
 
 
 def pikaci(root: StateRoot, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PIKACI, "trace", *words],
-        env={**os.environ, "PIKACI_STATE_ROOT": str(root.path), **env},
-        cwd=root.path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    variables = {**os.environ, "PIKACI_STATE_ROOT": str(root.path), **env}
+    return forks.run(["trace", *words], env=variables, cwd=root.path, text=True)
 
 
 def failed(directory: Path, *, message: str, name: str = "lint", job: str = "r.1") -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -40,6 +41,7 @@ def at(secs: float) -> dict[str, Any]:
 def call(end: float, secs: float, *argv: str, error: str = "", job: str = "r.1") -> ev.Called:
     words = ("incus", *argv)
     return ev.Called(
+        v=2,
         job=job,
         argv=words,
         effect=upcast({"type": "called", "argv": words})["effect"],
@@ -68,7 +70,7 @@ def test_an_old_notes_effect_is_read_from_its_command() -> None:
     plan = make_plan(sample_shell_job(artifacts=("a",)), sample_remote_context())
     incus = Incus(None)  # type: ignore[arg-type]
     made = {
-        "create": commands.create(plan),
+        "create": replace(commands.create(plan), args=("create", "local:x", "local:y")),
         "start": commands.start(plan),
         "ready": commands.ready(plan),
         "run": commands.run(plan, stdin=stdin_of(bytes)),
@@ -144,6 +146,15 @@ def test_a_call_beside_another_is_counted_once() -> None:
     assert 0.55 == pytest.approx(shares["start"].secs)
 
 
+def test_nothing_waits_for_a_persons_shell() -> None:
+    """The time of a command counts for it, also while somebody has a shell beside it."""
+    shell = msgspec.structs.replace(call(4.5, 1.2, "exec"), effect="shell")
+    without, beside = (timeline(among(sample_life(), *more)) for more in ([], [shell]))
+
+    states = range(len(without.states))
+    assert [told(without, state) for state in states] == [told(beside, state) for state in states]
+
+
 def test_incus_is_waited_for_between_a_call_that_failed_and_the_same_once_more() -> None:
     """And the next attempt, for the delay that was drawn."""
     events = sample_life(*PATH[:2], ev.Retried, *PATH[1:])
@@ -177,7 +188,9 @@ def test_what_goes_on_is_said_to_as_far_as_the_clock_has_come() -> None:
 
 def test_a_cancelled_call_is_no_fault() -> None:
     """Nobody wanted its end any more."""
-    cut_off = ev.Called(job="r.1", argv=("incus", "exec"), duration_ms=10, exit_code=None, **at(4))
+    cut_off = ev.Called(
+        v=2, job="r.1", argv=("incus", "exec"), duration_ms=10, exit_code=None, **at(4)
+    )
     job = timeline(among(sample_life(*PATH[:5], ev.CancelRequested, ev.Cancelled), cut_off))
 
     assert () == job_story(job).faults

@@ -82,6 +82,7 @@ def overlapping() -> list[ev.Entry]:
     events = sample_life()
     calls = [
         ev.Called(
+            v=2,
             job="r.1",
             effect=verb,
             argv=("incus", verb),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.units import age, duration, seconds, size
+from orchestrator.units import age, counted, duration, seconds, size
 from states.spec import size_in_bytes
 
 UNITS = {"ms": Fraction(1, 1000), "s": 1, "min": 60, "h": 3600, "d": 86_400}
@@ -105,3 +105,8 @@ def test_a_column_has_its_points_below_each_other() -> None:
     """Of differences too."""
     assert ["    0.004 s", "  112.500 s"] == [seconds(0.004), seconds(112.5)]
     assert ["   +0.100 s", "   -2.000 s"] == [seconds(one, signed=True) for one in (0.1, -2)]
+
+
+def test_one_thing_is_not_many() -> None:
+    """None are many."""
+    assert ["0 runs", "1 run", "2 runs"] == [counted(number, "run") for number in range(3)]

@@ -13,7 +13,7 @@ from tests.unit.orchestrator.test_ending import ended, start
     ("words", "told"),
     [
         ("rnu", "there is no command 'rnu': did you mean `run`?"),
-        ("zzz", "there is no command 'zzz'; there are: init, run, status"),
+        ("zzz", "there is no command 'zzz'; the commands are: init, run, status"),
         ("image biuld", "there is no command 'biuld': did you mean `build`?"),
         ("run --ouptut json", "there is no option --ouptut: did you mean `--output`?"),
         (

@@ -51,13 +51,13 @@ def log_of(rig: Rig) -> bytes:
 
 
 async def test_a_job_in_a_vm(tmp_path: Path) -> None:
-    """The same six calls as in a container, one that listens, and one look more."""
+    """The same five calls as in a container, one that listens, and one look more."""
     async with open_vm_rig(tmp_path) as rig:
         job = await rig.live(JOB)
         verbs = [call.argv[1] for call in rig.notes(ev.Called)]
 
     assert (State.RESULT_COLLECTED, Outcome.PASSED) == (job.state, job.outcome)
-    assert ["create", "start", "exec", "exec", "monitor", "exec", "exec", "delete"] == (verbs)
+    assert ["launch", "exec", "exec", "monitor", "exec", "exec", "delete"] == (verbs)
 
 
 @pytest.mark.parametrize("said", [words.AGENT_AWAY, "Failed to connect to the agent"])
@@ -139,7 +139,7 @@ async def test_a_host_without_vms(tmp_path: Path) -> None:
 
     assert (State.FAILED, 1) == (job.state, job.attempt)
     assert job.failure is not None
-    assert f"incus create failed: {said}" == job.failure.message.partition("\n")[0]
+    assert f"incus launch failed: {said}" == job.failure.message.partition("\n")[0]
     assert "docs/vm.md" in job.failure.resolution
 
 

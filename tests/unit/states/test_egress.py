@@ -8,7 +8,7 @@ import pytest
 
 from states.egress import Rules, parse_rule, plain_host, refused_kind, shortest
 from states.errors import SpecError
-from states.spec import check
+from states.rules import check
 from tests.samples import sample_shell_job
 
 

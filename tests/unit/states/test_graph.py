@@ -18,6 +18,10 @@ def job(*needs: str, **changes: object) -> JobSpec:
 
 TREE = job(output="/artifacts/site")
 IMAGE = job(output="image")
+CLOSING = job(
+    output="/artifacts/y",
+    mounts=(Mount(OutputOf("a"), "/mnt/a"), Mount(OutputOf("b"), "/mnt/b")),
+)
 
 
 def test_inputs_are_found_wherever_they_stand() -> None:
@@ -69,9 +73,18 @@ def test_values_take_the_place_of_outputs() -> None:
             "image",
             "whose image is for a container",
         ),
-        ({"a": job("a")}, "needs", "is a cycle: a -> a"),
-        ({"a": job("b"), "b": job("c"), "c": job("b")}, "needs", "is a cycle: b -> c -> b"),
-        ({"a": job(image=OutputOf("a"), output="image")}, "needs", "is a cycle: a -> a"),
+        ({"a": job("a")}, "needs[0]", "closes a cycle: a -> a"),
+        (
+            {"a": job("b"), "b": job("c"), "c": job("d", "b"), "d": job()},
+            "needs[1]",
+            "closes a cycle: b -> c -> b",
+        ),
+        ({"a": job(image=OutputOf("a"), output="image")}, "image", "closes a cycle: a -> a"),
+        (
+            {"a": TREE, "b": job(nix_store=OutputOf("c"), output="/artifacts/x"), "c": CLOSING},
+            "mounts[1].source",
+            "closes a cycle: b -> c -> b",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(specs: dict[str, JobSpec], key: str, words: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from states import events as ev
-from states import recorded, spec, trace, upcast
+from states import guest_paths, recorded, spec, trace, upcast
 from states.errors import EntryError, NewerEntry, SpecError
 from states.job import fold
 from tests.samples import lives, sample_event, sample_life, sample_note, sample_shell_job, specs
@@ -183,14 +183,15 @@ def split(data: upcast.Data) -> upcast.Data:
 
 class Third(ev.Note, frozen=True, tag="called"):
     argv: tuple[str, ...]
-    v: int = 3
+    v: Annotated[int, msgspec.Meta(ge=3, le=3)]
 
 
 @pytest.fixture
 def third(monkeypatch: pytest.MonkeyPatch) -> None:
     """Today's `called` is its third version."""
     monkeypatch.setitem(recorded._KINDS, "called", Third)  # type: ignore[arg-type]
-    monkeypatch.setattr(recorded, "_decoder", msgspec.json.Decoder(Third))
+    decoder = msgspec.json.Decoder(Third)
+    monkeypatch.setattr(recorded, "_decoder", lambda: decoder)
     monkeypatch.setitem(upcast.STEPS, ("called", 1), renamed)
     monkeypatch.setitem(upcast.STEPS, ("called", 2), split)
 
@@ -242,6 +243,27 @@ def test_an_event_may_have_been_of_another_type(monkeypatch: pytest.MonkeyPatch)
     assert event == recorded.decode(stored(event, type="began"))
 
 
+def test_an_entry_of_today_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all entries are: reading them takes no second look at their versions."""
+    entries = [*sample_life(), *map(sample_note, ev.WrittenNote.__args__)]
+    monkeypatch.setattr(recorded, "_decode_other", lambda body: pytest.fail(body.decode()))
+
+    assert entries == [recorded.decode(recorded.encode(entry)) for entry in entries]
+
+
+@pytest.mark.parametrize("kind", ev.WRITTEN_TYPES)
+def test_the_decoder_takes_only_today_s_version(kind: type[ev.Event | ev.Note]) -> None:
+    """A version that is not written is the first, also in a class that has a later one."""
+    entry = sample_event(kind, 1) if issubclass(kind, ev.Event) else sample_note(kind)
+    today = upcast.version_of(kind)
+    first = {k: v for k, v in msgspec.json.decode(recorded.encode(entry)).items() if k != "v"}
+
+    assert type(recorded._decoder().decode(stored(entry, v=today))) is kind
+    for other in ({**first, "v": today + 1}, *([] if today == 1 else [first, {**first, "v": 1}])):
+        with pytest.raises(msgspec.ValidationError):
+            recorded._decoder().decode(msgspec.json.encode(other))
+
+
 def test_every_old_version_has_a_step() -> None:
     """Who counts a version up writes the step from the one before."""
     for kind in ev.WRITTEN_TYPES:
@@ -261,7 +283,7 @@ def test_a_recorded_spec_is_judged_before_it_begins(monkeypatch: pytest.MonkeyPa
     for kept in cases:
         with pytest.raises(SpecError):
             recorded.judge(stored(good, spec=kept))
-    monkeypatch.setattr(spec, "RESERVED_PATHS", ("/mnt",))
+    monkeypatch.setattr(guest_paths, "RESERVED_PATHS", ("/mnt",))
     with pytest.raises(SpecError, match="collides with /mnt"):
         recorded.judge(
             stored(good, spec={"command": "x", "mounts": [{"source": "/", "path": "/mnt/a"}]})

@@ -10,17 +10,8 @@ import pytest
 from states.environment import KEPT_BY_BASH, MAX_BYTES, MAX_VARIABLE_BYTES, total_size
 from states.errors import SpecError, SpecErrors
 from states.mistakes import mistakes
-from states.spec import (
-    MAX_COMMAND_BYTES,
-    MIN_MEMORY,
-    MIN_PROCESSES,
-    InstanceType,
-    JobSpec,
-    Mount,
-    SecretSource,
-    check,
-    check_form,
-)
+from states.rules import MAX_COMMAND_BYTES, MIN_MEMORY, MIN_PROCESSES, check, check_form
+from states.spec import MAX_KEEP_SECS, InstanceType, JobSpec, Keep, Mount, SecretSource
 from tests.samples import sample_shell_job
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -60,6 +51,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"artifacts": ("ok", "a/../../b")}, "artifacts[1]"),
     ({"artifacts": ("",)}, "artifacts[0]"),
     ({"workspace_deps": "/a\x1b[2J"}, "workspace_deps"),
+    ({"keep": "always"}, "keep"),
+    ({"keep_secs": 60}, "keep_secs"),
+    ({"keep": Keep.FAILURE, "keep_secs": 0}, "keep_secs"),
+    ({"keep": Keep.FAILURE, "keep_secs": MAX_KEEP_SECS + 1}, "keep_secs"),
     *[
         ({"mounts": (Mount(source="/s", path=path),)}, "mounts[0].path")
         for path in ("mnt", "/", "//mnt", "/mnt/./a", "/mnt/../a", "/bin", "/root/x", "/lib64", "/run", "/run/x", "/workspace",

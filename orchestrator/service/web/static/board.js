@@ -34,7 +34,7 @@ live({
 // The title of a hidden page says why to come back.
 function show() {
   if (!document.hidden) unseen = 0;
-  const running = document.querySelectorAll("#now .shape:not(.queued)").length;
+  const running = Number(document.getElementById("now").dataset.running);
   const newest = [...list.children].find((run) => !["running", "queued"].includes(run.dataset.mark));
   if (unseen) sign("failed", `${unseen} failed`);
   else if (running) sign("running", `${running} running`);

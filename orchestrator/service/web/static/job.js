@@ -28,6 +28,7 @@ function show() {
   }
   if (ended() && !wasEnded) setTimeout(refresh, LATER_MS); // to show the deletion of the guest too
   wasEnded = ended();
+  document.getElementById("log-error").hidden = !["failed", "timed_out"].includes(job.mark);
 }
 show();
 

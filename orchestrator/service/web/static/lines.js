@@ -48,6 +48,9 @@ export function breaks(bytes) {
 // Some progress bars return to the start of the line with an escape sequence.
 const decoded = (bytes) => decoder.decode(bytes).replace(/\x1b\[[01]?G/g, "\r").replace(/\r+$/, "");
 
+// What a line begins with, before any carriage return is applied.
+export const beginning = ({ bytes }) => decoder.decode(bytes.subarray(0, 600));
+
 // What a terminal finally shows of a line: a carriage return starts it over.
 export function text({ bytes, without }) {
   if (without) {

@@ -101,8 +101,8 @@ function swap(html, place) {
     } else if (old.made !== part.outerHTML) {
       const fresh = document.importNode(part, true);
       fresh.made = part.outerHTML;
-      for (const open of old.querySelectorAll("details[open][id]"))
-        fresh.querySelector(`#${open.id}`)?.setAttribute("open", "");
+      for (const { id, open } of old.querySelectorAll("details[id]"))
+        fresh.querySelector(`#${id}`)?.toggleAttribute("open", open);
       const focused = old.contains(document.activeElement) ? trail(old, document.activeElement) : null;
       old.replaceWith(fresh);
       focused?.(fresh)?.focus();

@@ -2,9 +2,12 @@
 // some thousand lines.
 
 import { PLAIN, element, parse } from "./ansi.js";
-import { Source, join, longer, split, text } from "./lines.js";
+import { Source, beginning, join, longer, split, text } from "./lines.js";
 import { Frames, QUIET_MS, fromBase64 } from "./frames.js";
+import { Folds, markOf } from "./fold.js";
+import { Stamps } from "./stamps.js";
 import { keep } from "./stream.js";
+import { makeSwitch } from "./switches.js";
 
 const BLOCK = 256 * 1024;
 const MOST = 5000; // lines
@@ -26,7 +29,13 @@ export class Log {
     this.after = more("later lines", () => this.later());
     this.stop = () => {};
     this.turn = 0;
+    this.digits = 3;
+    this.folds = new Folds(this, document.getElementById("log-fold"));
+    this.stamps = new Stamps(this);
     this.clear(1);
+    makeSwitch("log-wrap", true, (on) => box.classList.toggle("long", !on));
+    makeSwitch("log-times", false, (on) => { box.classList.toggle("timed", on); this.stamps.show(on); });
+    document.getElementById("log-error").addEventListener("click", () => this.toError());
     this.end.addEventListener("click", () => (this.following ? this.stick() : this.toEnd()));
     box.addEventListener("scroll", () => this.scrolled());
     addEventListener("hashchange", () => this.toHash());
@@ -43,6 +52,8 @@ export class Log {
     this.pending = 0;
     this.following = false;
     this.stuck = true;
+    this.folds.clear();
+    this.stamps.clear();
     this.body.replaceChildren();
   }
 
@@ -105,11 +116,19 @@ export class Log {
     }
     const node = this.node(number);
     if (!node) return;
+    this.folds.reveal(this.lines[number - this.first]);
     this.body.querySelector(".here")?.classList.remove("here");
     node.classList.add("here");
     this.stuck = false;
     this.box.scrollTop = node.offsetTop - this.box.clientHeight / 3;
     this.edges();
+  }
+
+  // To the line that says why the job failed.
+  async toError() {
+    const answer = await fetch(`${this.source.address}/place?error=true`, { cache: "no-store" });
+    this.state.textContent = answer.ok ? "" : "no error was found";
+    if (answer.ok) await this.toLine((await answer.json()).line);
   }
 
   // Lines from the middle of a log. The last one continues after what was read, so leave it out,
@@ -142,6 +161,8 @@ export class Log {
     this.first -= lines.length;
     this.lines.unshift(...lines);
     this.body.prepend(nodes);
+    this.folds.update();
+    this.stamps.lines();
     this.stuck = false;
     this.box.scrollTop += this.box.scrollHeight - height;
     if (this.lines.length > MOST) this.detach();
@@ -204,7 +225,7 @@ export class Log {
       tell: (state) => {
         this.state.className = state === "lost" ? "link lost" : "soft";
         this.state.textContent = state === "lost" ? "connection lost, retrying"
-          : state === "live" && !this.ended() ? "follows" : "";
+          : state === "live" && !this.ended() ? "Following" : "";
       },
       signal,
       quietMs: QUIET_MS,
@@ -269,7 +290,10 @@ export class Log {
       nodes.append(line.node);
     }
     this.body.append(nodes);
-    if (lines.length) this.onlines(lines);
+    if (!lines.length) return;
+    this.folds.update();
+    this.stamps.lines();
+    this.onlines(lines);
   }
 
   setOpen(line) {
@@ -288,7 +312,8 @@ export class Log {
 
   // Make the line's node; return the style in which the next line starts.
   draw(line, number, style) {
-    const shown = text(line);
+    line.mark = markOf(beginning(line));
+    const shown = line.mark?.start ? { text: line.mark.title, cut: 0 } : text(line);
     const parsed = parse(shown.text, style);
     const node = document.createElement("div"), link = document.createElement("a"), body = document.createElement("span");
     node.className = "line";
@@ -297,6 +322,11 @@ export class Log {
     link.dataset.n = number;
     link.tabIndex = -1;
     link.ariaLabel = `line ${number}`;
+    const digits = String(number).length;
+    if (digits > this.digits) {
+      this.digits = digits;
+      this.box.style.setProperty("--digits", digits);
+    }
     for (const piece of parsed.pieces) body.append(piece.style === PLAIN ? piece.text : element(piece));
     if (shown.cut) {
       const cut = document.createElement("span");
@@ -305,6 +335,7 @@ export class Log {
       body.append(cut);
     }
     node.append(link, body);
+    if (line.mark?.start) body.prepend(this.folds.head(line));
     line.node = node;
     line.body = body;
     return parsed.style;
@@ -331,7 +362,8 @@ export class Log {
   edges() {
     this.before.hidden = !(this.lines[0]?.at ?? this.open?.line.at);
     this.after.hidden = this.following;
-    this.end.hidden = this.following && this.stuck;
+    const fits = this.box.scrollHeight <= this.box.clientHeight + 2;
+    this.end.hidden = this.following && (this.stuck || fits);
   }
 
   async tried(work) {

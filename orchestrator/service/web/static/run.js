@@ -12,6 +12,6 @@ live({
 
 function show() {
   const run = whole().dataset;
-  sign(run.mark, `${whole().querySelector("h2 .word").textContent} · run ${run.run}`);
+  sign(run.mark, `${whole().querySelector("h2 .word").textContent} · run #${run.number}`);
 }
 show();

@@ -50,7 +50,9 @@ def test_a_python_project_s_tests_run_on_the_project_as_it_is() -> None:
     # Where tests start Python with a PYTHONPATH of their own, too.
     assert "sys.path.insert(0, '/tmp/site')" in command(trees.GROUPED, "deps")
     assert "PYTHONPATH" not in env
-    assert "python -m pytest tests" in command(trees.GROUPED, "test")
+    assert "python -m pytest --junitxml=/artifacts/junit.xml tests" in command(
+        trees.GROUPED, "test"
+    )
 
 
 def test_a_version_comes_from_git_if_there_is_a_commit() -> None:
@@ -146,6 +148,44 @@ def test_node() -> None:
     assert ["toolchain", "test"] == list(jobs(trees.NPM_ALONE))
     assert "pnpm install --frozen-lockfile" in command(trees.PNPM, "deps")
     assert "npm install --global pnpm" in command(trees.PNPM, "toolchain")
+
+
+def test_tests_leave_a_report_where_the_tool_is_sure_to_write_one() -> None:
+    """pytest, CTest and Node.js do without another package; a script `test` may be anything."""
+    script = '{"scripts": {"test": "%s"}}'
+    for files in (
+        trees.GROUPED,
+        trees.CMAKE,
+        trees.NPM_ALONE,
+        {"package.json": "{}", "test/a.js": ""},
+    ):
+        test = jobs(files)["test"]
+        assert ["junit.xml"] == test.keys["junit"]
+        assert "/artifacts/junit.xml" in command(files, "test")
+    assert "npm test -- " in command(trees.NPM_ALONE, "test")
+    for files in (
+        trees.NPM,
+        trees.CRATE,
+        trees.GO,
+        trees.MAKE,
+        {"package.json": script % "node --test && echo done"},
+        {"package.json": script % "node --test", "yarn.lock": ""},
+        {"CMakeLists.txt": "project(it)"},
+        {**trees.GROUPED, "pytest.ini": "[pytest]\naddopts = -p no:junitxml\n"},
+    ):
+        assert "junit" not in jobs(files)["test"].keys
+        assert "junit" not in command(files, "test")
+
+
+def test_jobs_get_packages_from_where_the_host_gets_them() -> None:
+    """If its settings say so, and for jobs that get any: the key is refused for others."""
+    found = detect(Tree(trees.NPM, host_has_mirrors=True))
+
+    given = {job.name: job.keys.get("host_mirrors") for job in found.jobs}
+    assert {"toolchain": True, "deps": True, "test": None} == given
+    assert "# host_mirrors: " in write(found)
+    assert "host_mirrors" not in write(detect(Tree(trees.NPM)))
+    assert "host_mirrors" not in write(detect(Tree(trees.MAKE, host_has_mirrors=True)))
 
 
 def test_node_without_a_test_is_not_made_up() -> None:

@@ -13,9 +13,9 @@ ENV = {"PYTHONPATH": str(Path(__file__).parents[4])}
 MAKEFILE = "all:\n\ntest:\n\techo fine\n"
 
 
-def init(directory: Path, *words: str) -> tuple[int, str, str]:
+def init(directory: Path, *words: str, **env: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of the command in the directory."""
-    process = start(directory.parent / "root", "init", *words, cwd=directory, env=ENV)
+    process = start(directory.parent / "root", "init", *words, cwd=directory, env=ENV | env)
     out, errors = process.communicate(timeout=60)
     assert not (directory.parent / "root").exists()
     return process.returncode, out.decode(), errors.decode()
@@ -52,7 +52,7 @@ def test_a_file_that_is_there_is_not_changed(tmp_path: Path) -> None:
     code, _, errors = init(directory)
 
     assert 2 == code
-    assert f"pikaci: {file} is there already, and was not changed\n" in errors
+    assert f"pikaci: {file} exists already, and was not changed\n" in errors
     assert "mine" == file.read_text()
     file.unlink()
     file.symlink_to(tmp_path / "elsewhere")
@@ -90,7 +90,7 @@ def test_where_nothing_is_recognised_nothing_is_written(tmp_path: Path) -> None:
     code, _, errors = init(directory)
 
     assert 2 == code
-    assert "nothing was recognised" in errors
+    assert "no file here says how to test the project" in errors
     assert "pom.xml: init does not know Maven" in errors
     assert "pikaci run -- COMMAND" in errors
     assert ["README", "pom.xml"] == sorted(os.listdir(directory))
@@ -107,6 +107,22 @@ def test_pipes_and_links_to_elsewhere_are_not_read(tmp_path: Path) -> None:
 
     assert 0 == code
     assert "npm" not in out
+
+
+def test_the_host_s_own_index_is_used_by_its_jobs(tmp_path: Path) -> None:
+    """The file itself names no host: elsewhere it means the indexes of that machine."""
+    directory = project(tmp_path, **{"requirements.txt": "flask\n", "test_app.py": ""})
+    here = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+
+    _, plain, _ = init(directory, "--print", **here)
+    _, mirrored, _ = init(
+        directory, "--print", **here, PIP_INDEX_URL="https://user:secret@index.example/simple"
+    )
+
+    assert tomllib.loads(plain)["jobs"]["deps"].get("host_mirrors") is None
+    assert tomllib.loads(mirrored)["jobs"]["deps"]["host_mirrors"] is True
+    assert "host_mirrors" not in tomllib.loads(mirrored)["jobs"]["test"]
+    assert "example" not in mirrored
 
 
 def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:

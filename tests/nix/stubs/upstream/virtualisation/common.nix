@@ -3,6 +3,7 @@
 
 {
   users.users.root.initialHashedPassword = lib.mkOverride 150 "";
+  services.getty.helpLine = "Log in as root.";
   services.openssh.enable = lib.mkDefault true;
   services.openssh.startWhenNeeded = lib.mkDefault true;
   documentation.enable = lib.mkOverride 890 true;

@@ -1,0 +1,37 @@
+"""Why a command failed, in one line, from the end of its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.attempt.diagnosis import KILLED, NO_MEMORY
+from orchestrator.attempt.plan import Plan
+from orchestrator.attempt.result import GuestResult
+from orchestrator.attempt.secrets import SecretMissing, read_secrets
+from orchestrator.log_end import read_log_end
+from orchestrator.terminal import plain
+
+OUT_OF_MEMORY = "the guest ran out of memory"
+# Shorter lines of a secret are in many logs by chance.
+SHORTEST = 4
+
+
+def reason_of(plan: Plan, result: GuestResult, log: Path) -> str:
+    """The line of the log that says why the command failed; "" if that is not clear.
+
+    A reason goes where the log does not. So lines with a value of the job's secrets are left out,
+    and there is no reason if the values are not known any more. Reads the disk, and the secrets.
+    """
+    if result.exit_code == KILLED and result.hint.startswith(NO_MEMORY):
+        return OUT_OF_MEMORY
+    # Here: its rules take long to compile, and most commands pass.
+    from states.log_reasons import MAX_LINES, find_reason
+
+    try:
+        values = read_secrets(plan.secrets, {}).values()
+    except SecretMissing:
+        return ""
+    hidden = [plain(line) for value in values for line in value.splitlines()]
+    hidden = [line for line in hidden if len(line) >= SHORTEST]
+    lines = read_log_end(log, lines=MAX_LINES).lines
+    return find_reason(["" if any(one in line for one in hidden) else line for line in lines])

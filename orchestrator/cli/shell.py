@@ -1,0 +1,80 @@
+"""`pikaci shell`: a shell in the guest of a job, in the job's own world."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.complete import jobs_and_runs
+from orchestrator.cli.options import (
+    real_workspace,
+    state_root_of,
+    state_root_option,
+    workspace_option,
+)
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.state_root import StateRoot
+
+
+@click.command("shell")
+@click.argument("job", required=False, shell_complete=jobs_and_runs)
+@workspace_option
+@state_root_option
+def command(job: str | None, workspace: Path | None, state_root: Path | None) -> int:
+    """Open a shell in a job's guest: beside the command of a job that runs, or in a kept guest.
+
+    It has the job's user, variables, secrets, directory and mounts, and sees its scratch. Without
+    a name, the newest run's only job. A shell beside a job ends with the job.
+
+    Exit codes: the shell's own, 2 if there is no guest to enter, 4 if it cannot be entered.
+    """
+    import trio
+
+    if not (os.isatty(0) and os.isatty(1)):
+        raise UsageError(
+            "a shell needs a terminal, as stdin and as stdout",
+            resolution="for one command, use `pikaci run -- COMMAND`",
+        )
+    root = state_root_of(real_workspace(workspace), state_root)
+    return trio.run(_enter, root, job)
+
+
+async def _enter(root: StateRoot, word: str | None) -> int:
+    import trio
+
+    from orchestrator.attempt.intents import IntentSwitch
+    from orchestrator.cli.ending import INTERRUPTED
+    from orchestrator.cli.find import existing_journal, find_job
+    from orchestrator.cli.signals import cancel_on_signals
+    from orchestrator.hosts import open_hosts
+    from orchestrator.session.shell import enter, entrance
+    from orchestrator.settings import open_incus
+    from orchestrator.terminal import plain
+
+    def warn(text: str) -> None:
+        click.echo(plain(f"pikaci: {text}"), err=True)
+
+    with existing_journal(root) as journal:
+        way = entrance(journal, find_job(journal, word).id)
+        async with open_hosts(open_incus(root=root)) as hosts, trio.open_nursery() as nursery:
+            told = nursery.cancel_scope
+            await nursery.start(cancel_on_signals, told, IntentSwitch(), lambda: None)
+            incus = hosts.at(way.lease.host).incus
+            code = await enter(journal, incus, way, by=_user(), warn=warn)
+            told.cancel()
+            return code
+    return INTERRUPTED
+
+
+def _user() -> str:
+    """Who we are on this machine."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,0 +1,48 @@
+"""The hosts that did not answer a moment ago, which jobs with a choice leave out for a while."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from orchestrator.image.store import ImageMissing, ImageTooOld, WrongContract, WrongType
+from orchestrator.incus.errors import DaemonUnreachable
+from orchestrator.job.queue import LOOK_AGAIN_SECS
+from states.errors import PikaciError, SpecError
+
+AWAY_SECS = 3 * LOOK_AGAIN_SECS
+# A login over ssh may take seconds; who has a choice does not wait for a slow one.
+ASK_SECS = 10.0
+# What a host says that cannot take a job.
+CANNOT = (SpecError, ImageMissing, ImageTooOld, WrongContract, WrongType)
+
+
+class Away:
+    """Remembers hosts, by name, that do not answer, for `AWAY_SECS` each."""
+
+    def __init__(self) -> None:
+        self._faults: dict[str, tuple[float, PikaciError]] = {}
+
+    def fault(self, host: str) -> PikaciError | None:
+        """Why the host counts as away; None if it does not."""
+        until, fault = self._faults.get(host, (float("-inf"), None))
+        return fault if trio.current_time() < until else None
+
+    @asynccontextmanager
+    async def asking(self, host: str) -> AsyncIterator[None]:
+        """Ask the host in the block, within `ASK_SECS`; if it does not answer, it counts as away.
+
+        Raises what the block raises: a `SpecError`, or one of `CANNOT`, says that it has answered.
+        """
+        try:
+            with trio.move_on_after(ASK_SECS) as scope:
+                yield
+            if scope.cancelled_caught:
+                raise DaemonUnreachable(f"the host {host} did not answer within {ASK_SECS:g} s")
+        except CANNOT:
+            raise
+        except PikaciError as fault:
+            self._faults[host] = (trio.current_time() + AWAY_SECS, fault)
+            raise

@@ -1,0 +1,150 @@
+"""The job by pikaci: as a library, as a command, and by a service that runs already."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from orchestrator import JobSpec, Orchestrator
+from orchestrator.journal import read_journal
+from orchestrator.service.serving import default_socket
+from orchestrator.state_root import StateRoot
+from states import events as ev
+from tests.benchmarks.bench.plain import FIRST_BYTE, GONE, VERDICT, Moments
+
+PIKACI = "from orchestrator.cli import main; main()"
+_MOMENT_OF = {ev.Running: FIRST_BYTE, ev.ResultCollected: VERDICT, ev.LeaseEnded: GONE}
+_LOOK_SECS = 0.01
+
+
+class Library:
+    """Jobs of an orchestrator in this process; a moment counts once it is in the journal."""
+
+    def __init__(self, orchestrator: Orchestrator, spec: JobSpec) -> None:
+        self._orchestrator = orchestrator
+        self._spec = spec
+        self._seen: dict[str, Moments] = {}
+        self._gone: dict[str, trio.Event] = {}
+        orchestrator.journal.observe(self._note)
+
+    def _note(self, entry: ev.Entry) -> None:
+        seen = self._seen.setdefault(entry.job, {})
+        moment = _MOMENT_OF.get(type(entry))
+        if moment is not None:
+            seen[moment] = time.monotonic()
+        if moment == GONE:
+            self._gone.setdefault(entry.job, trio.Event()).set()
+
+    async def run(self, name: str) -> Moments:
+        began = time.monotonic()
+        handle = await self._orchestrator.submit(self._spec, name=name)
+        await self._gone.setdefault(handle.job.id, trio.Event()).wait()
+        seen = self._seen.pop(handle.job.id)
+        assert VERDICT in seen, handle.job
+        return {moment: at - began for moment, at in seen.items()}
+
+
+def environment(base: Path) -> dict[str, str]:
+    """An installed pikaci is compiled once, and so is this one, in the round that warms up."""
+    variables = {**os.environ, "PYTHONPYCACHEPREFIX": str(base / "compiled")}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    return variables
+
+
+class Command:
+    """Each job is a `pikaci run` of its own, with this state root."""
+
+    def __init__(self, base: Path, spec: JobSpec, root: Path) -> None:
+        self._base = base
+        self._root = root
+        mounts = [{"source": str(mount.source), "path": mount.path} for mount in spec.mounts]
+        document = {"command": spec.command, "image": spec.image, "mounts": mounts}
+        self._stdin = json.dumps(document).encode()
+
+    async def run(self, _: str) -> Moments:
+        """The command waits until its guest is gone."""
+        moments, ended = await trio.to_thread.run_sync(self._command)
+        return moments | {GONE: ended}
+
+    async def run_by_service(self, _: str) -> Moments:
+        """The command ends when the verdict is known; the service deletes the guest."""
+        began = time.monotonic()
+        moments, ended = await trio.to_thread.run_sync(self._command)
+        with read_journal(StateRoot(self._root).journal) as journal:
+            while journal.open_leases():
+                await trio.sleep(_LOOK_SECS)
+        return moments | {VERDICT: ended, GONE: time.monotonic() - began}
+
+    def _command(self) -> tuple[Moments, float]:
+        moments: Moments = {}
+        words = ("run", "--spec", "-", "--workspace", str(self._base / "workspace"))
+        began = time.monotonic()
+        with subprocess.Popen(
+            [sys.executable, "-c", PIKACI, *words, "--state-root", str(self._root)],
+            env=environment(self._base),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(self._stdin)
+            process.stdin.close()
+            for line in process.stdout:
+                if b"first" in line:
+                    moments.setdefault(FIRST_BYTE, time.monotonic() - began)
+        ended = time.monotonic() - began
+        if process.returncode:
+            raise RuntimeError(f"pikaci run ended with {process.returncode}")
+        return moments, ended
+
+
+class Service:
+    """A `pikaci serve` that runs."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def cpu_secs(self) -> float:
+        """CPU time of the service, and of the commands that it waited for."""
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+@asynccontextmanager
+async def serving(base: Path, root: Path) -> AsyncIterator[Service]:
+    """A service with this state root, for as long as the block lasts."""
+    words = (
+        "serve",
+        "--allow-mounts",
+        str(base),
+        "--workspace",
+        str(base / "workspace"),
+        "--state-root",
+        str(root),
+    )
+    process = subprocess.Popen(
+        # It ends with the benchmark, whatever ends that.
+        ["setpriv", "--pdeathsig", "TERM", sys.executable, "-c", PIKACI, *words],
+        env=environment(base),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with trio.fail_after(60):
+            while not default_socket(StateRoot(root)).exists():
+                assert process.poll() is None, "the service ended"
+                await trio.sleep(0.05)
+        yield Service(process.pid)
+    finally:
+        process.terminate()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(process.wait)

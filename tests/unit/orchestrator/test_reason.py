@@ -1,0 +1,138 @@
+"""Why a command failed, from its log to what people and programs read, on the fake Incus."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from orchestrator.attempt.diagnosis import KILLED, NO_MEMORY
+from orchestrator.attempt.plan import Plan, make_plan
+from orchestrator.attempt.reason import OUT_OF_MEMORY, reason_of
+from orchestrator.attempt.result import GuestResult, GuestStatus
+from orchestrator.cli.run_table import print_jobs
+from orchestrator.cli.summary import end_text, failure_text, reason
+from orchestrator.cli.trace_show import show_job
+from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
+from orchestrator.report import job_document
+from orchestrator.tracing.html import html
+from orchestrator.tracing.story import job_story
+from orchestrator.tracing.timeline import timeline
+from states.outcome import Verdict
+from states.spec import JobSpec, SecretSource
+from tests.samples import sample_remote_context
+from tests.unit.orchestrator.rig import open_rig
+
+LINE = "price.c:3:18: error: 'vat' is undeclared"
+LOG = b"gcc -c price.c\n\x1b[1mprice.c:3:18: \x1b[31merror: \x1b[0m'vat' is undeclared\n"
+REPORT = b"<testsuite><testcase name='a'><failure message='no'/></testcase></testsuite>"
+
+
+async def script(command: GuestCommand) -> GuestOutcome:
+    command.print(LOG)
+    report = {"junit.xml": REPORT} if "report" in command.text else {}
+    return GuestOutcome(exit_code=0 if "passes" in command.text else 4, artifacts=report)
+
+
+async def test_the_line_is_the_headline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In lists, in the document, on the terminal, in the trace; the exit code is beside it."""
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        job = await rig.live(JobSpec(command="make"))
+        (row,) = rig.journal.jobs()
+        line = timeline(rig.entries())
+
+    assert ("test command exited with 4", LINE) == (job.message, job.reason)
+    assert [f"{LINE} (exit code 4)"] == reason(job)
+    assert LINE == row.message
+    assert f"  job  {LINE} (exit code 4)\n" in end_text([job], colours=False)
+    assert failure_text(job, colours=False, log=False) == f"    {LINE} (exit code 4)\n"
+    document = json.loads(msgspec.json.encode(job_document(job)))
+    assert ("test command exited with 4", LINE) == (document["message"], document["reason"])
+    assert LINE == document["failure"]["message"]
+    assert LINE == job_story(line).reason
+    assert "error: &#x27;vat&#x27; is undeclared" in html([line]).decode()
+    print_jobs([job])
+    show_job(job_story(line), holder="")
+    status, trace = capsys.readouterr().out.split("job  failed after")
+    assert LINE in status
+    assert f"  in running: {LINE} (exit code 4)\n" in trace
+
+
+async def test_a_test_report_says_more(tmp_path: Path) -> None:
+    """The tests that failed are the reason, where a report names them."""
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        job = await rig.live(JobSpec(command="report", junit=("junit.xml",)))
+
+    assert "1 of 1 test failed: a" == job.reason
+
+
+async def test_a_command_that_passed_has_no_reason(tmp_path: Path) -> None:
+    """Whatever it printed."""
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        job = await rig.live(JobSpec(command="passes"))
+
+    assert (Verdict.PASSED, "") == (job.verdict, job.reason)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("vat", True),  # three letters are in many lines
+        ("'vat'", False),
+        ("other\n'vat' is\n", False),
+        ("other", True),
+    ],
+)
+async def test_a_line_with_a_secret_is_no_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, told: bool
+) -> None:
+    """The log keeps what the command printed; no event has it."""
+    monkeypatch.setenv("TOKEN", value)
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        spec = JobSpec(command="make", secrets={"TOKEN": SecretSource(env="TOKEN")})
+        job = await rig.live(spec)
+
+    assert (LINE if told else "") == job.reason
+    assert job.failure is not None
+    assert (LINE if told else "test command exited with 4") == job.failure.message
+
+
+def plan(**keys: object) -> Plan:
+    return make_plan(JobSpec(command="make", **keys), sample_remote_context())  # type: ignore[arg-type]
+
+
+def result(code: int, hint: str = "") -> GuestResult:
+    return GuestResult(
+        schema=1,
+        contract=1,
+        nonce="",
+        status=GuestStatus.FAILED,
+        exit_code=code,
+        finished_at="",
+        message="",
+        log_bytes=0,
+        log_complete=True,
+        hint=hint,
+    )
+
+
+def test_a_secret_that_is_gone_hides_every_line(tmp_path: Path) -> None:
+    """Nobody can tell any more whether a line has it."""
+    (tmp_path / "log").write_bytes(LOG)
+    gone = plan(secrets={"TOKEN": SecretSource(file=str(tmp_path / "gone"))})
+
+    assert "" == reason_of(gone, result(1), tmp_path / "log")
+    assert LINE == reason_of(plan(), result(1), tmp_path / "log")
+
+
+def test_a_guest_without_memory_is_the_reason(tmp_path: Path) -> None:
+    """A killed program says nothing; pikaci knows."""
+    (tmp_path / "log").write_bytes(LOG)
+
+    assert OUT_OF_MEMORY == reason_of(
+        plan(), result(KILLED, f"{NO_MEMORY} (1GiB)"), tmp_path / "log"
+    )
+    assert LINE == reason_of(plan(), result(KILLED), tmp_path / "log")
+    assert "" == reason_of(plan(), result(1), tmp_path / "gone")
