@@ -73,7 +73,8 @@ class Forked:
         self.stdout: Any = _stream(stdout, "r", theirs, text=text)
         self.stderr: Any = _stream(stderr, "r", theirs, text=text)
         self._text = text
-        self._told, answers = socket.socketpair()
+        # Packets: the pid and the exit code of a short process are never read as one number.
+        self._told, answers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             message = json.dumps(request).encode()
             socket.send_fds(_forker(), [message], [*theirs, answers.fileno()])
@@ -222,7 +223,8 @@ def serve(ours: socket.socket) -> str:
             answers = socket.socket(fileno=descriptors.pop())
             for descriptor in descriptors:
                 os.close(descriptor)
-            answers.send(str(pid).encode())
+            with suppress(OSError):
+                answers.send(str(pid).encode())
             selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, answers))
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,3 +68,19 @@ def test_it_inherits_which_signals_are_ignored(
 
     (mask,) = (line.split()[1] for line in masks.splitlines() if line.startswith("SigIgn"))
     assert ignored is bool(int(mask, 16) & 1 << (signal.SIGHUP - 1))
+
+
+def test_one_that_ended_before_anyone_read_its_pid(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pid and its exit code are two messages."""
+
+    def send(*given: Any) -> int:
+        sent = send_fds(*given)
+        time.sleep(1)
+        return sent
+
+    send_fds = socket.send_fds
+    monkeypatch.setattr(socket, "send_fds", send)
+
+    assert 2 == forks.run(["nonsense"], env=env, cwd=tmp_path).returncode
