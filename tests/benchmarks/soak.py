@@ -36,6 +36,7 @@ from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.job import Job
 from states.outcome import Verdict
+from tests.commands import command_lines
 from tests.integration.private_daemon import PrivateDaemon, private_daemon
 
 PIKACI = str(Path(sys.executable).with_name("pikaci"))
@@ -153,14 +154,11 @@ class Soak:
         """Kill an incus client that works for one of our instances, if there is one now."""
         with open_journal(self.root.journal) as journal:
             names = [lease.instance.encode() for lease in journal.open_leases()]
-        clients = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                line = path.read_bytes()
-            except OSError:
-                continue
-            if line.startswith(b"incus\0") and any(name in line for name in names):
-                clients.append(int(path.parent.name))
+        clients = [
+            pid
+            for pid, line in command_lines()
+            if line.startswith(b"incus\0") and any(name in line for name in names)
+        ]
         if clients:
             with suppress(ProcessLookupError):
                 os.kill(self.dice.choice(clients), signal.SIGKILL)

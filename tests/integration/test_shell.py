@@ -8,11 +8,11 @@ import pwd
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from orchestrator.contract import contract
+from tests.commands import command_lines
 from tests.integration.command import AT_THE_GATE, SECS, Command, wait_until
 from tests.integration.shells import at_prompt, open_shell, types
 from tests.terminal.screen import Terminal
@@ -65,18 +65,14 @@ def processes(pikaci: Command) -> str:
     return subprocess.run(exec_, capture_output=True, timeout=SECS, text=True).stdout
 
 
-def shells_on_host(pikaci: Command) -> list[str]:
+def shells_on_host(pikaci: Command) -> list[int]:
     """The incus commands of our shells that still run here."""
     (guest,) = pikaci.leases()
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes()
-        except OSError:
-            continue
-        if b"--mode=interactive" in line and guest.encode() in line:
-            found.append(path.parent.name)
-    return found
+    return [
+        pid
+        for pid, line in command_lines()
+        if b"--mode=interactive" in line and guest.encode() in line
+    ]
 
 
 def test_a_shell_beside_a_running_job_has_its_world(pikaci: Command, shell: Open) -> None:

@@ -14,15 +14,15 @@ import select
 import signal
 import subprocess
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from orchestrator.journal import open_journal
 from orchestrator.session import locks
 from states import events as ev
+from tests.commands import command_lines
 from tests.forks import Forked
 from tests.integration.command import AT_THE_GATE, PIKACI, SECS, Command, wait_until
 
@@ -79,16 +79,7 @@ def assert_clean(pikaci: Command) -> None:
         entries = [entry for row in journal.jobs() for _, entry in journal.entries(row.id)]
     made = {entry.instance.encode() for entry in entries if isinstance(entry, ev.LeaseOpened)}
     assert [] == pikaci.leases()
-    wait_until(lambda: not any(name in line for name in made for line in command_lines()))
-
-
-def command_lines() -> Iterator[bytes]:
-    """Those of all processes on the host."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            yield path.read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            pass
+    wait_until(lambda: not any(name in line for name in made for _, line in command_lines()))
 
 
 def outcome(pikaci: Command) -> tuple[str, int]:
