@@ -8,33 +8,22 @@ daemon that is down, as long as the spec's deadlines allow.
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 
 from orchestrator.attempt import effects as commands
-from orchestrator.attempt.boot import boot, start_again
+from orchestrator.attempt.boot import start_again
+from orchestrator.attempt.command import Command, Watcher
 from orchestrator.attempt.evidence import Evidence, NoResult, in_words
 from orchestrator.attempt.plan import Plan
-from orchestrator.attempt.same_ids import Neighbours
-from orchestrator.attempt.secrets import SecretMissing, read_secrets
+from orchestrator.attempt.same_ids import Look, Neighbours
 from orchestrator.errors import one_error
-from orchestrator.incus import Completed, Incus, Sink, Stdin
-from orchestrator.incus.errors import (
-    DeadlinePassed,
-    IncusError,
-    OutcomeUnknown,
-    OutputTooLong,
-)
-from orchestrator.incus.retries import RetryClock, limit
+from orchestrator.incus import Completed, Incus, Stdin
+from orchestrator.incus.errors import DeadlinePassed, OutputTooLong
+from orchestrator.incus.retries import limit
 from states.errors import PikaciError
-
-# A guest that is ready waits so long for the list of the others.
-LISTED_SECS = 5.0
-LOG_HEADER = b"[pikaci] incus guest booted at "
 
 
 async def reset_artifacts(directory: Path, *, secs: float) -> None:
@@ -81,133 +70,54 @@ class Attempt:
         """
         await start_again(self._incus, self.plan, stdin=stdin)
 
-    async def boot(self) -> str:
-        """Return when the runner and every planned mount are there, in a guest that was started.
-
-        Returns the name of another guest that has ids of this one's own map, "" when none has. If
-        the guest boots but Incus does not list the others, that is a warning: a neighbour with the
-        same ids can use up what the kernel counts per id, which is unlikely, and no reason to fail
-        the job.
-        """
-        if not self.plan.has_own_ids:
-            await boot(self._incus, self.plan)
-            return ""
-        other = ""
-        unknown = f"Incus did not list its instances within {LISTED_SECS:g} s"
-
-        async def look() -> None:
-            nonlocal other, unknown
-            try:
-                other = await self._neighbours.find_same_ids(
-                    self._incus,
-                    self.plan.instance,
-                    self.plan.config,
-                    member=self.plan.member,
-                    daemon_secs=self.plan.deadlines.daemon_secs,
-                )
-                unknown = ""
-            except IncusError as fault:
-                unknown = fault.brief
-
-        with one_error():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(look)
-                await boot(self._incus, self.plan)
-                nursery.cancel_scope.deadline = trio.current_time() + LISTED_SECS
-        if unknown:
-            self.warnings.append(f"another guest may have ids of this one's id map: {unknown}")
-        return other
-
     async def run(
-        self,
-        started: Callable[[], Awaitable[None]],
-        on_log: Callable[[bytes], None],
-        *,
-        running: bool,
-        secs: float,
+        self, watcher: Watcher, *, is_ready: bool, running: bool, secs: float
     ) -> Completed | None:
         """Run the command until it ends, and copy its log to the host as it is written.
 
-        `started` is awaited at the runner's first line. `running` says that this line was seen
-        earlier: then the log is followed from the end of the host's copy, as it is after an exec
-        breaks off. Returns the last exec, whatever its exit code: the code is a hint, the result
-        file is the truth. Returns None when the command did not end within `secs`. Raises
-        `NoResult` when the reason is known (a frozen guest), `SecretMissing` when the runner was
-        not started and cannot be.
+        `is_ready` says that the guest was ready earlier, `running` that the runner's first line was
+        seen: then the log is followed from the end of the host's copy. Returns the last exec,
+        whatever its exit code: the code is a hint, the result file is the truth. Returns None when
+        the command did not end within `secs` of a ready guest. Raises `NotReady`; `SameIds` when
+        the guest is ready and shares ids with another one; `NoResult` when the reason is known (a
+        frozen guest); `SecretMissing` when the runner was not started and cannot be.
         """
-        head = LOG_HEADER if running else b""
-        clock = RetryClock(self.plan.deadlines.daemon_secs)
-        give_up = trio.current_time() + secs
+        if is_ready or not self.plan.has_own_ids:
+            return await self._run(watcher, is_ready=is_ready, running=running, secs=secs)
+        with one_error():
+            async with trio.open_nursery() as nursery:
+                look = Look(self.plan, self._incus, self._neighbours)
+                nursery.start_soon(look.run)
 
+                async def ready() -> None:
+                    if warning := await look.result():
+                        self.warnings.append(warning)
+                    await watcher.ready()
+
+                looking = replace(watcher, ready=ready)
+                ended = await self._run(looking, is_ready=False, running=False, secs=secs)
+                nursery.cancel_scope.cancel()
+        return ended
+
+    async def _run(
+        self, watcher: Watcher, *, is_ready: bool, running: bool, secs: float
+    ) -> Completed | None:
         async with self.evidence.open_log(resume=running) as log:
-
-            async def sink(chunk: bytes) -> None:
-                nonlocal head
-                clock.reset()
-                kept = await log.write(chunk)
-                if len(head) < len(LOG_HEADER):
-                    head += chunk[: len(LOG_HEADER) - len(head)]
-                    if head == LOG_HEADER:
-                        await started()
-                if kept:
-                    on_log(kept)
-
-            @asynccontextmanager
-            async def receive() -> AsyncIterator[Sink]:
-                try:
-                    yield sink
-                finally:
-                    await log.pause()
-
-            async def stdin() -> bytes:
-                # Secrets are read here and stored nowhere; after a restart they are read again.
-                values = {}
-                if self.plan.secrets:
-                    values = await trio.to_thread.run_sync(
-                        read_secrets,
-                        self.plan.secrets,
-                        self.plan.environment,
-                        abandon_on_cancel=True,
-                    )
-                lease_secs = self.plan.lease_left_secs(datetime.now(UTC))
-                return commands.runner_stdin(self.plan, self._nonce, values, lease_secs=lease_secs)
-
-            async def follow(offset: int) -> Completed:
-                left = max(0.0, give_up - trio.current_time())
-                effect = commands.follow(self.plan, offset, secs=left)
-                return await self._incus.perform(effect, into=receive)
-
-            async def exec_once() -> Completed:
-                nonlocal head
-                if head == LOG_HEADER:
-                    return await follow(log.offset)
-                # If the job was started before, the runner attaches to it and shows its log from
-                # the start.
-                head = b""
-                await log.restart()
-                effect = commands.run(
-                    self.plan, secs=max(0.0, give_up - trio.current_time()), stdin=stdin
-                )
-                try:
-                    ended = await self._incus.perform(effect, into=receive)
-                    if ended.exit_code == commands.NOT_STARTED and head != LOG_HEADER:
-                        raise OutcomeUnknown("the runner's stdin was cut short")
-                    return ended
-                except SecretMissing:
-                    # A process that died may have started the runner, with the secrets.
-                    ended = await follow(0)
-                    if head != LOG_HEADER:
-                        raise
-                    return ended
-
+            command = Command(
+                self.plan,
+                self._incus,
+                log,
+                watcher,
+                nonce=self._nonce,
+                is_ready=is_ready,
+                running=running,
+                secs=secs,
+            )
             try:
-                with limit("the guest's command", secs, setting="run_margin_secs"):
-                    while True:
-                        try:
-                            return await exec_once()
-                        except commands.EXEC_AWAY_OR_UNKNOWN as error:
-                            await clock.after(error)
+                return await command.run()
             except DeadlinePassed as late:
+                if not command.is_ready:
+                    raise
                 status = await self.evidence.status()
                 if status == "Running":
                     return None  # the command may have ended although the exec did not
@@ -216,11 +126,12 @@ class Attempt:
                     resolution=late.resolution,
                 ) from late
             except OutputTooLong as error:
+                if not command.is_ready:
+                    raise
                 raise NoResult(
                     f"the runner printed more than the limit of a log: {error.brief}",
                     details=error.details,
                 ) from error
-        raise AssertionError("unreachable")
 
     async def cancel(self, *, now: bool = False) -> None:
         """Have the runner stop the job's processes; return when they are dead."""

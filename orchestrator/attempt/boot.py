@@ -8,6 +8,8 @@ is not trusted: the same exec checks both types.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 import trio
 
@@ -16,7 +18,7 @@ from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.sources import naming_source
 from orchestrator.contract import how_to_rebuild
 from orchestrator.errors import one_error
-from orchestrator.incus import Incus, Stdin, to_sink
+from orchestrator.incus import Completed, Incus, Stdin, to_sink
 from orchestrator.incus.errors import (
     AgentAway,
     AlreadyDone,
@@ -55,16 +57,49 @@ async def boot(incus: Incus, plan: Plan) -> None:
     `start_secs` limits the time until a VM's agent takes an exec; `ready_secs` limits the rest.
     Waits for a daemon that is down. Raises `NotReady` or an `IncusError`.
     """
+    waited = await boot_for(incus, plan, lambda: incus.perform(commands.ready(plan)), trio.Event())
+    if waited.exit_code != 0:
+        raise not_ready(plan, waited.stdout)
 
+
+async def boot_for(
+    incus: Incus, plan: Plan, call: Callable[[], Awaitable[Completed]], is_ready: trio.Event
+) -> Completed:
+    """Return what an exec that waits for readiness returns, once the guest takes and ends one.
+
+    As long as the guest does not, `call` is awaited again. When `is_ready` is set, the guest is
+    ready: then whatever `call` returns or raises is the result. Raises `NotReady` if the agent of a
+    VM does not answer in time, and what `call` raises.
+    """
     announced = _Announced(plan.instance)
     if plan.instance_type is InstanceType.CONTAINER:
-        await _wait(incus, plan, announced)
-        return
+        return await _repeat(plan, call, is_ready, announced)
     with one_error():
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_listen, incus, plan, announced)
-            await _wait(incus, plan, announced)
+
+            async def listen() -> None:
+                async with trio.open_nursery() as listening:
+                    listening.start_soon(_listen, incus, plan, announced)
+                    await is_ready.wait()
+                    listening.cancel_scope.cancel()
+
+            nursery.start_soon(listen)
+            waited = await _repeat(plan, call, is_ready, announced)
             nursery.cancel_scope.cancel()
+    return waited
+
+
+def not_ready(plan: Plan, printed: bytes) -> NotReady:
+    """Why the guest is not ready, by what the wait in it printed."""
+    missing, _, said = printed.decode("utf-8", "replace").strip().partition("\n")
+    if said:
+        return no_way_out(plan, said)
+    missing = missing or "a shell with mountpoint"
+    return NotReady(
+        f"the guest was not ready within {plan.deadlines.ready_secs} s: {missing} is missing in it",
+        resolution=f"`pikaci image check {plan.image}` says what is missing in the image;"
+        " deadlines.ready_secs sets the limit",
+    )
 
 
 async def start_again(incus: Incus, plan: Plan, *, stdin: Stdin | None = None) -> None:
@@ -80,18 +115,26 @@ async def start_again(incus: Incus, plan: Plan, *, stdin: Stdin | None = None) -
         pass
 
 
-async def _wait(incus: Incus, plan: Plan, announced: _Announced) -> None:
+async def _repeat(
+    plan: Plan,
+    call: Callable[[], Awaitable[Completed]],
+    is_ready: trio.Event,
+    announced: _Announced,
+) -> Completed:
     d = plan.deadlines
     give_up = trio.current_time() + d.start_secs
     booted_by = trio.current_time() + d.ready_secs
     while True:
         try:
-            waited = await incus.perform(commands.ready(plan))
-            if waited.exit_code != commands.NOT_BOOTED or trio.current_time() >= booted_by:
-                break
+            waited = await call()
+            booted = waited.exit_code != commands.NOT_BOOTED or trio.current_time() >= booted_by
+            if booted or is_ready.is_set():
+                return waited
             # Poll from here: the guest does not have its programs yet, so nothing in it can wait.
             await trio.sleep(BOOTED_AGAIN_SECS)
         except AgentAway as error:
+            if is_ready.is_set():
+                raise
             left = give_up - trio.current_time()
             if left <= 0:
                 raise NotReady(
@@ -101,16 +144,6 @@ async def _wait(incus: Incus, plan: Plan, announced: _Announced) -> None:
                     " deadlines.start_secs sets the limit",
                 ) from None
             await announced.wait(min(left, LOOK_AGAIN_SECS))
-    if waited.exit_code != 0:
-        missing, _, said = waited.stdout.decode("utf-8", "replace").strip().partition("\n")
-        if said:
-            raise no_way_out(plan, said)
-        missing = missing or "a shell with mountpoint"
-        raise NotReady(
-            f"the guest was not ready within {d.ready_secs} s: {missing} is missing in it",
-            resolution=f"`pikaci image check {plan.image}` says what is missing in the image;"
-            " deadlines.ready_secs sets the limit",
-        )
 
 
 class _Action(msgspec.Struct):

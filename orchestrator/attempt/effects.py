@@ -70,6 +70,9 @@ AWAY_OR_UNKNOWN = (DaemonUnreachable, OutcomeUnknown)
 EXEC_AWAY = (DaemonUnreachable, AgentAway, MemberOffline)
 EXEC_AWAY_OR_UNKNOWN = (*EXEC_AWAY, OutcomeUnknown)
 
+# The readiness wait prints this before it becomes the command that follows it.
+IS_READY = b"ready\n"
+
 # PATH for commands in the guest, the same as the runner gives its job. Incus's own default lacks
 # the last directory, where NixOS has all programs, in VMs and in containers that are still booting.
 GUEST_PATH = (
@@ -78,23 +81,33 @@ GUEST_PATH = (
 
 # Passed to sh in the guest as an argument, so that nothing is written there. The wait runs in the
 # guest, because a guest with an init system creates the runner's directory at boot: one exec, no
-# polling by the host. At the deadline it prints what is missing.
+# polling by the host. At the deadline it prints what is missing. After the mounts, `--` and a
+# command may follow: the wait becomes it, and so one exec is both. What comes on its stdin is the
+# command's.
 _READY_SCRIPT = """\
-command -v mountpoint >/dev/null || exit 127
-end=$(( $(date +%s) + $1 )); runner=$2; listen=$3; shift 3
+secs=$1 runner=$2 listen=$3 end=; shift 3
+mounted() {
+  while read -r _ _ _ _ at _; do [ "$at" != "$1" ] || return 0; done </proc/self/mountinfo
+  mountpoint -q "$1" # by a link, or with a name that is written otherwise there
+}
 while :; do
   missing=
   [ -x "$runner" ] || missing="the runner $runner"
   for path; do
-    mountpoint -q "$path" || missing="${missing:-the mount $path}"
+    [ "$path" != -- ] || break
+    mounted "$path" || missing="${missing:-the mount $path}"
   done
-  [ -n "$missing" ] || [ -z "$listen" ] || said=$($listen 2>&1) || missing="the way out
+  [ -n "$missing" ] || [ -z "$listen" ] || said=$($listen 2>&1 </dev/null) || missing="the way out
 $said"
-  [ -n "$missing" ] || exit 0
+  [ -n "$missing" ] || break
+  now=$(date +%s) || exit 127
+  [ -n "$end" ] || end=$((now + secs))
   case $missing in *Traceback*) end=0;; esac
-  [ "$(date +%s)" -lt "$end" ] || { printf '%s' "$missing"; exit 75; }
+  [ "$now" -lt "$end" ] || { printf '%s' "$missing"; exit 75; }
   sleep 0.02
-done"""
+done
+while [ $# -gt 0 ] && [ "$1" != -- ]; do shift; done
+[ $# -eq 0 ] || { shift; echo ready; exec "$@"; }"""
 
 
 # A missing directory is the job's fault: it has an exit code that tar has not. A line is printed,
@@ -167,26 +180,34 @@ def ready(plan: Plan) -> Effect:
 
     The guest's end of a way out listens then: what comes before its host's end waits.
     """
-    secs = plan.deadlines.ready_secs
-    listen = " ".join(_guest_end(plan, "listen")) if plan.egress else ""
-    given = (str(secs), contract().runner, listen, *plan.mounts)
-    wait = ("sh", "-c", _READY_SCRIPT, "pikaci-ready", *given)
     return _exec(
         plan,
         "ready",
-        wait,
-        deadline=Deadline(secs + READY_CALL_SECS, ("ready_secs",)),
+        _wait(plan),
+        deadline=Deadline(longest_wait(plan), ("ready_secs",)),
         retry=_patient(plan, AWAY_OR_UNKNOWN),
         exit_codes=frozenset({0, NOT_READY, NOT_BOOTED}),
     )
 
 
-def run(plan: Plan, stdin: Stdin, *, secs: float | None = None) -> Effect:
+def longest_wait(plan: Plan) -> float:
+    """Seconds that the readiness wait may take, with the exec around it."""
+    return plan.deadlines.ready_secs + READY_CALL_SECS
+
+
+def _wait(plan: Plan) -> tuple[str, ...]:
+    listen = " ".join(_guest_end(plan, "listen")) if plan.egress else ""
+    given = (str(plan.deadlines.ready_secs), contract().runner, listen, *plan.mounts)
+    return ("sh", "-c", _READY_SCRIPT, "pikaci-ready", *given)
+
+
+def run(plan: Plan, stdin: Stdin, *, secs: float | None = None, wait: bool = False) -> Effect:
     """Start the runner with its three variables, and follow the log to the command's end.
 
     A client that dies may leave the runner an empty stdin: it starts nothing without the nonce.
     `stdin` returns `runner_stdin`. `secs` is what is left of the plan's `run_deadline_secs`, None
-    for all of it.
+    for all of it. With `wait` the exec is that of `ready` first: `stdin` is awaited while it runs,
+    and its output begins with `IS_READY` when the guest is ready.
     """
     names = contract().variables
     variables = (
@@ -194,13 +215,18 @@ def run(plan: Plan, stdin: Stdin, *, secs: float | None = None) -> Effect:
         f"{names.timeout_secs}={plan.timeout_secs}",
         f"{names.run_as_root}={1 if plan.run_as_root else 0}",
     )
+    deadline = _run_deadline(plan, secs)
+    if wait:
+        settings = ("ready_secs", *deadline.settings)
+        deadline = Deadline(longest_wait(plan) + deadline.secs, settings)
     return _exec(
         plan,
         "run",
-        ("env", *variables, contract().runner),
-        deadline=_run_deadline(plan, secs),
+        ((*_wait(plan), "--") if wait else ()) + ("env", *variables, contract().runner),
+        deadline=deadline,
         max_bytes=LOG_BYTES,
         stdin=stdin,
+        starts_first=wait,
         env={names.needs_nonce: "1"},
         follows=True,
     )
@@ -414,6 +440,7 @@ def of(plan: Plan) -> list[Effect]:
         start(plan),
         ready(plan),
         *([way_out(plan)] if plan.egress else []),
+        run(plan, stdin=stdin_of(bytes), wait=True),
         run(plan, stdin=stdin_of(bytes)),
         follow(plan, 0),
         cancel(plan),
@@ -457,6 +484,7 @@ def _exec(
     max_bytes: int = SHORT_BYTES,
     exit_codes: frozenset[int] | None = None,
     stdin: Stdin | None = None,
+    starts_first: bool = False,
     env: Mapping[str, str] = MappingProxyType({}),
     follows: bool = False,
 ) -> Effect:
@@ -472,6 +500,7 @@ def _exec(
         exit_codes=exit_codes,
         follows=follows,
         stdin=stdin,
+        starts_first=starts_first,
     )
 
 

@@ -12,10 +12,22 @@ import msgspec
 import trio
 
 from orchestrator.attempt.id_map import MAP_SIZE
+from orchestrator.attempt.plan import Plan
 from orchestrator.incus import Deadline, Incus, Retry
-from orchestrator.incus.errors import DaemonUnreachable, OutcomeUnknown
+from orchestrator.incus.errors import DaemonUnreachable, IncusError, OutcomeUnknown
+from states.errors import PikaciError
 
 LIST_SECS = 60.0
+# A guest that is ready waits so long for the list of the others.
+LISTED_SECS = 5.0
+
+
+class SameIds(PikaciError):
+    """Another guest, `other`, has ids of this one's own id map."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__(f"{other} uses ids of the guest's id map")
+        self.other = other
 
 
 class _Instance(msgspec.Struct):
@@ -122,3 +134,45 @@ async def _list(incus: Incus, daemon_secs: float) -> list[_Mapped]:
         for one in instances
         if (ids := one.own_ids)
     ]
+
+
+class Look:
+    """Looks once for a guest with the ids of this one, which exists: while it boots, by `run`."""
+
+    def __init__(self, plan: Plan, incus: Incus, neighbours: Neighbours) -> None:
+        self._plan = plan
+        self._incus = incus
+        self._neighbours = neighbours
+        self._ended = trio.Event()
+        self._other = ""
+        self._unknown = f"Incus did not list its instances within {LISTED_SECS:g} s"
+
+    async def run(self) -> None:
+        """Look."""
+        try:
+            self._other = await self._neighbours.find_same_ids(
+                self._incus,
+                self._plan.instance,
+                self._plan.config,
+                member=self._plan.member,
+                daemon_secs=self._plan.deadlines.daemon_secs,
+            )
+            self._unknown = ""
+        except IncusError as fault:
+            self._unknown = fault.brief
+        finally:
+            self._ended.set()
+
+    async def result(self) -> str:
+        """Raise `SameIds` if there is such a guest; return a warning if Incus does not tell.
+
+        A neighbour with the same ids can use up what the kernel counts per id. That is unlikely
+        enough, and no reason to fail the job.
+        """
+        with trio.move_on_after(LISTED_SECS):
+            await self._ended.wait()
+        if self._other:
+            raise SameIds(self._other)
+        if not self._unknown:
+            return ""
+        return f"another guest may have ids of this one's id map: {self._unknown}"

@@ -62,8 +62,8 @@ class WayOut:
         self._failed = trio.Event()
 
     @asynccontextmanager
-    async def open(self, *, running: bool) -> AsyncIterator[None]:
-        """In the block the job has its way out, in a guest that is ready: it listens already.
+    async def open(self, is_ready: trio.Event, *, running: bool) -> AsyncIterator[None]:
+        """In the block the job has its way out, from when its guest is ready: it listens then.
 
         `running`: the command has started in an earlier process. What prevents the way out is a
         warning, and harm to the job: its connections wait.
@@ -72,7 +72,7 @@ class WayOut:
         serve = self._serve()
         with one_error():
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_up, serve)
+                nursery.start_soon(self._keep_up, serve, is_ready)
                 try:
                     yield
                 finally:
@@ -108,7 +108,8 @@ class WayOut:
             nursery.start_soon(either, self._up)
             nursery.start_soon(either, self._failed)
 
-    async def _keep_up(self, serve: Serve) -> None:
+    async def _keep_up(self, serve: Serve, is_ready: trio.Event) -> None:
+        await is_ready.wait()
         clock = RetryClock(self._plan.deadlines.daemon_secs)
         try:
             while True:

@@ -135,9 +135,8 @@ def _planned(name: str, plan: Plan) -> PlannedJob:
     calls = [
         commands.create(plan),
         *([] if plan.instance_type is InstanceType.CONTAINER else [commands.monitor(plan)]),
-        commands.ready(plan),
+        commands.run(plan, stdin=stdin_of(bytes), wait=True),
         *([commands.way_out(plan)] if plan.egress else []),
-        commands.run(plan, stdin=stdin_of(bytes)),
         commands.collect(
             plan, collect_command(plan.artifacts, want_log=False, max_log_bytes=most_kept(plan))
         ),

@@ -27,7 +27,7 @@ from orchestrator.fake_incus.args import parse
 from orchestrator.fake_incus.fake import FakeIncus
 from orchestrator.fake_incus.model import Project, Store, furnished
 from orchestrator.fake_incus.words import NotFaked, Refused
-from orchestrator.incus import Completed
+from orchestrator.incus import Completed, Stdin, stdin_of
 
 DIRECTORY_VARIABLE = "PIKACI_FAKE_INCUS_DIR"
 
@@ -54,9 +54,7 @@ def _run(directory: Path, argv: Sequence[str]) -> Completed:
         verb = parse(argv).verb
     except Refused:
         verb = ""  # the fake reports it later
-    stdin = b""
-    if verb in _READS_STDIN and not sys.stdin.isatty():
-        stdin = sys.stdin.buffer.read()
+    stdin = _read_stdin if verb in _READS_STDIN and not sys.stdin.isatty() else stdin_of(bytes)
     if verb != "exec":
         with _state(directory) as store:
             return trio.run(_answer, store, argv, stdin)
@@ -79,13 +77,21 @@ def _run(directory: Path, argv: Sequence[str]) -> Completed:
     return completed
 
 
-async def _answer(store: Store, argv: Sequence[str], stdin: bytes) -> Completed:
+async def _answer(store: Store, argv: Sequence[str], stdin: Stdin) -> Completed:
     async def sink(chunk: bytes) -> None:
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
 
     async with FakeIncus.open(store=store, epoch=datetime.now(UTC)) as fake:
         return await fake(["incus", *argv], env={}, stdin=stdin, sink=sink)
+
+
+async def _read_stdin() -> bytes:
+    def read() -> bytes:
+        # Not by `sys.stdin`: a thread that waits there breaks the interpreter's end.
+        return b"".join(iter(lambda: os.read(0, 1 << 16), b""))
+
+    return await trio.to_thread.run_sync(read, abandon_on_cancel=True)
 
 
 @contextmanager

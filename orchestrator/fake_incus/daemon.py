@@ -15,6 +15,7 @@ from orchestrator.fake_incus.args import Command
 from orchestrator.fake_incus.faults import Faults
 from orchestrator.fake_incus.guest import Guest, GuestScript
 from orchestrator.fake_incus.model import READY_KEY, Instance, Store
+from orchestrator.fake_incus.process import Input
 from orchestrator.fake_incus.words import Refused
 from orchestrator.incus import Sink
 
@@ -26,7 +27,7 @@ class Call:
     """One command as the daemon sees it. `write` is its stdout, `errors` its stderr."""
 
     command: Command
-    stdin: bytes
+    stdin: Input
     write: Sink
     errors: bytearray
 

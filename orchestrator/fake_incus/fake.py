@@ -19,9 +19,10 @@ from orchestrator.fake_incus.daemon import Call, Daemon
 from orchestrator.fake_incus.faults import Fault, Faults, Kind
 from orchestrator.fake_incus.guest import GuestScript
 from orchestrator.fake_incus.model import Instance, Store, furnished
+from orchestrator.fake_incus.process import Input
 from orchestrator.fake_incus.shell import run_handful
 from orchestrator.fake_incus.words import NotFaked, Refused
-from orchestrator.incus import Completed, Feed, Sink
+from orchestrator.incus import Completed, Feed, Sink, Stdin
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)  # fixed start time of a fake daemon, so that runs are
 # equal
@@ -185,7 +186,7 @@ class FakeIncus:
         argv: Sequence[str],
         *,
         env: dict[str, str],
-        stdin: bytes,
+        stdin: bytes | Stdin,
         sink: Sink | None,
         feed: Feed | None = None,
     ) -> Completed:
@@ -202,13 +203,20 @@ class FakeIncus:
             async with trio.open_nursery() as nursery:
                 if feed is not None:
                     nursery.start_soon(feed, _Ignored())
+                given = Input()
+                if isinstance(stdin, bytes):
+                    given.give(stdin)
+                else:
+                    nursery.start_soon(_give, given, stdin)
                 try:
-                    call = Call(parse(argv[1:]), stdin, sink or collect, errors)
+                    call = Call(parse(argv[1:]), given, sink or collect, errors)
                     exit_code = await self._answer(call)
                 except Refused as refused:
                     errors += f"Error: {refused}\n".encode()
                 except NotFaked as error:
                     not_faked = error
+                finally:
+                    given.give(b"")  # the client is gone
                 nursery.cancel_scope.cancel()
         if not_faked is not None:
             raise not_faked
@@ -230,6 +238,14 @@ class FakeIncus:
         raise Refused(words.CONNECTION_LOST)
 
     async def _carry_out(self, call: Call) -> int:
+        wait, rest = programs.halves(call.command.rest)
+        if wait and rest:
+            # Faults meet either half.
+            waited = await self._carry_out(replace(call, command=replace(call.command, rest=wait)))
+            if waited != 0:
+                return waited
+            await call.say("ready")
+            return await self._carry_out(replace(call, command=replace(call.command, rest=rest)))
         handler = COMMANDS[call.command.verb]
         fault = self._fault_of(call.command, *_targets(call.command))
         if fault is None and call.command.verb == "launch":
@@ -305,6 +321,10 @@ class _Ignored(trio.abc.SendStream):
         await trio.lowlevel.checkpoint()
 
 
+async def _give(to: Input, stdin: Stdin) -> None:
+    to.give(await stdin())
+
+
 async def _drop(chunk: bytes) -> None:
     """Discard output."""
 
@@ -314,7 +334,7 @@ def _targets(command: Command) -> tuple[str, ...]:
         return ("launch", "create")
     if command.verb != "exec":
         return (command.verb,)
-    program = programs.recognise(command.rest, b"")
+    program = programs.recognise(command.rest, Input())
     name = posixpath.basename(program.program)
     return (command.verb, name, " ".join([name, *program.args[:1]]))
 

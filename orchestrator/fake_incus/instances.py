@@ -21,7 +21,7 @@ async def create(daemon: Daemon, call: Call) -> int:
     """`create IMAGE NAME`, with the instance's document on stdin."""
     if not call.command.args:
         return 0  # as Incus does, after printing its usage
-    document = _document(call.stdin)
+    document = _document(await call.stdin.read())
     image_name, *names = (local(name) for name in call.command.args)
     image = daemon.store.image(call.command.project, image_name)
     if call.command.flag("vm") and image.type != "virtual-machine":

@@ -132,7 +132,7 @@ async def profile_create(daemon: Daemon, call: Call) -> int:
     profiles = daemon.store.profiles(call.command.project)
     if name in profiles:
         raise Refused(words.profile_taken(name))
-    document = json.loads(call.stdin or b"{}")
+    document = json.loads(await call.stdin.read() or b"{}")
     profiles[name] = Profile(
         document.get("description", ""), document.get("config", {}), document.get("devices", {})
     )

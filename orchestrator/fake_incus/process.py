@@ -46,6 +46,25 @@ class Output:
         self._changed = trio.Event()
 
 
+class Input:
+    """The stdin of a command: all of it comes at once, perhaps while the command runs."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._given = trio.Event()
+
+    def give(self, data: bytes) -> None:
+        """End it with these bytes, unless it has ended."""
+        if not self._given.is_set():
+            self._data = data
+            self._given.set()
+
+    async def read(self) -> bytes:
+        """Everything, when it has ended."""
+        await self._given.wait()
+        return self._data
+
+
 class Process:
     """A running function. If killed, it ends with `KILLED` and prints no more."""
 

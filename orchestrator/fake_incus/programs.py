@@ -24,7 +24,7 @@ from orchestrator.egress import frames
 from orchestrator.fake_incus import runner, shell
 from orchestrator.fake_incus.faults import Kind
 from orchestrator.fake_incus.guest import Guest
-from orchestrator.fake_incus.process import Process
+from orchestrator.fake_incus.process import Input, Process
 
 _NOT_READY = 75
 _NOT_FOUND = 127
@@ -37,10 +37,10 @@ class Exec:
     program: str
     args: list[str]
     env: dict[str, str]
-    stdin: bytes
+    stdin: Input
 
 
-def recognise(argv: tuple[str, ...], stdin: bytes, variables: Sequence[str] = ()) -> Exec:
+def recognise(argv: tuple[str, ...], stdin: Input, variables: Sequence[str] = ()) -> Exec:
     """Find the program of a command line in the table; `variables` are the exec's own."""
     remaining = list(argv)
     env = dict(variable.split("=", 1) for variable in variables)
@@ -60,6 +60,17 @@ def recognise(argv: tuple[str, ...], stdin: bytes, variables: Sequence[str] = ()
     if program != contract().runner:
         program = posixpath.basename(program)
     return Exec(program, args, env, stdin)
+
+
+def halves(argv: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The readiness wait and the command that it becomes; one of them is empty if it stands alone.
+
+    The script knows where the mounts end by a `--`.
+    """
+    if argv[:1] + argv[3:4] != ("sh", "pikaci-ready"):
+        return (), argv
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], argv[at + 1 :]
 
 
 def start(guest: Guest, command: Exec) -> Process:
@@ -164,13 +175,14 @@ async def _shell(guest: Guest, command: Exec, process: Process) -> int:
 
 async def _plain(guest: Guest, command: Exec, process: Process) -> int:
     if command.program == "cat" and not command.args:
-        process.output.write(command.stdin)
+        process.output.write(await command.stdin.read())
         return 0
     if command.program == "tee":
-        process.output.write(command.stdin)
+        data = await command.stdin.read()
+        process.output.write(data)
         for path in command.args:
             try:
-                guest.write(path, command.stdin)
+                guest.write(path, data)
             except OSError as error:
                 process.errors += f"tee: {path}: {error.strerror}\n".encode()
                 return 1

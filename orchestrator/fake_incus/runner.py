@@ -18,7 +18,7 @@ import trio
 from orchestrator.contract import contract
 from orchestrator.fake_incus.faults import SPOILS, Kind
 from orchestrator.fake_incus.guest import Guest, GuestCommand, GuestOutcome
-from orchestrator.fake_incus.process import Process
+from orchestrator.fake_incus.process import Input, Process
 
 TRIAL = "pikaci-trial"
 _TIMED_OUT = 124
@@ -30,7 +30,7 @@ _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 async def run(
-    guest: Guest, args: list[str], env: Mapping[str, str], stdin: bytes, process: Process
+    guest: Guest, args: list[str], env: Mapping[str, str], stdin: Input, process: Process
 ) -> int:
     """The program: start the job or attach to it; `follow OFFSET`; `cancel`."""
     match args:
@@ -40,10 +40,11 @@ async def run(
             return int(guest.files.get(_CODE, b"125"))
         case []:
             if guest.job is None:
-                if env.get(contract().variables.needs_nonce) and not _ends_with_nonce(stdin):
+                given = await stdin.read()
+                if env.get(contract().variables.needs_nonce) and not _ends_with_nonce(given):
                     return _fail(process, "stdin was cut short, no job was started", _NOT_STARTED)
                 guest.files[_STARTED] = b""
-                guest.job = guest.start(partial(_supervise, guest, env, stdin))
+                guest.job = guest.start(partial(_supervise, guest, env, given))
             return await _follow(guest, 0, process)
         case ["follow", offset] if offset.isdecimal():
             return await _follow(guest, int(offset), process)

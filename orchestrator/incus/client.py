@@ -21,7 +21,7 @@ import msgspec
 import trio
 
 from orchestrator.incus import errors as incus_errors
-from orchestrator.incus.effect import NEVER, Deadline, Effect, Retry, request
+from orchestrator.incus.effect import NEVER, Deadline, Effect, Retry, Stdin, request
 from orchestrator.incus.errors import (
     AnswerUnreadable,
     DeadlinePassed,
@@ -252,7 +252,9 @@ class Incus:
             if self._link is not None:
                 await self._link.up()
             with trio.move_on_after(effect.deadline.secs):
-                stdin = b"" if effect.stdin is None else await effect.stdin()
+                stdin: bytes | Stdin = b""
+                if effect.stdin is not None:
+                    stdin = effect.stdin if effect.starts_first else await effect.stdin()
                 await self._make_conf()
                 alive = self._while_alive(effect, output)
                 async with self._presence(), alive, (into or output.keep)() as sink:

@@ -78,8 +78,9 @@ class Effect:
     command in the guest. After a cancellation the command gets `answer_secs` more to finish, for
     calls whose outcome we must know. One that `follows` is made anew by its caller when it is cut.
 
-    `stdin` is awaited before each try; if it raises, the command is not started. It is a function
-    so that no effect holds a secret that could be shown.
+    `stdin` is awaited before each try; if it raises, the command is not started. One that
+    `starts_first` runs while it is awaited, and is killed if it raises. It is a function so that no
+    effect holds a secret that could be shown.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Effect:
     in_project: bool = True
     follows: bool = False
     stdin: Stdin | None = field(default=None, repr=False, compare=False)
+    starts_first: bool = False
 
     @property
     def may_be_cut(self) -> bool:

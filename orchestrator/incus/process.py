@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from orchestrator.errors import one_error
+from orchestrator.incus.effect import Stdin
 
 Sink = Callable[[bytes], Awaitable[None]]
 # Writes a process's stdin while it runs, and is cancelled when it ends.
@@ -36,8 +37,9 @@ class Completed:
 class Spawn(Protocol):
     """Starts `argv`, feeds `stdin`, passes stdout to `sink`, and waits for the end.
 
-    After `stdin`, a `feed` may write more for as long as the process runs. When cancelled, or when
-    the sink raises, the process group is killed and the process reaped before this returns.
+    A `stdin` that is a function is awaited while the process runs. After it, a `feed` may write
+    more. Both are cancelled when the process ends. When cancelled, or when one of the functions
+    raises, the process group is killed and the process reaped before this returns.
     """
 
     async def __call__(
@@ -45,7 +47,7 @@ class Spawn(Protocol):
         argv: Sequence[str],
         *,
         env: dict[str, str],
-        stdin: bytes,
+        stdin: bytes | Stdin,
         sink: Sink,
         feed: Feed | None = None,
     ) -> Completed: ...
@@ -55,7 +57,7 @@ async def spawn_process(
     argv: Sequence[str],
     *,
     env: dict[str, str],
-    stdin: bytes,
+    stdin: bytes | Stdin,
     sink: Sink,
     feed: Feed | None = None,
 ) -> Completed:
@@ -80,8 +82,7 @@ async def spawn_process(
                 nursery.start_soon(_read_stderr, process, stderr)
                 await _read_stdout(process, sink, _CHUNK if feed is None else 4 * _CHUNK)
                 exit_code = await process.wait()
-                if feed is not None:
-                    feeding.cancel()
+                feeding.cancel()
     finally:
         if process.returncode is None:
             _kill_group(process.pid)
@@ -116,12 +117,12 @@ def _kill_group(pid: int) -> None:
 
 
 async def _feed(
-    process: trio.Process, data: bytes, feed: Feed | None, scope: trio.CancelScope
+    process: trio.Process, stdin: bytes | Stdin, feed: Feed | None, scope: trio.CancelScope
 ) -> None:
     assert process.stdin is not None
     try:
         with scope:
-            await process.stdin.send_all(data)
+            await process.stdin.send_all(stdin if isinstance(stdin, bytes) else await stdin())
             if feed is not None:
                 await feed(process.stdin)
     except trio.BrokenResourceError:

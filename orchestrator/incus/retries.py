@@ -56,10 +56,13 @@ async def retrying(
 
 
 @contextmanager
-def limit(what: str, secs: float, *, setting: str) -> Iterator[None]:
-    """Limit the block's time; `DeadlinePassed` names what took too long, and the setting."""
+def limit(what: str, secs: float, *, setting: str) -> Iterator[trio.CancelScope]:
+    """Limit the block's time; `DeadlinePassed` names what took too long, and the setting.
+
+    The block may change the deadline of the scope that it gets.
+    """
     with trio.move_on_after(secs) as scope:
-        yield
+        yield scope
     if scope.cancelled_caught:
         raise DeadlinePassed(
             f"{what} did not end within {secs:g} s",

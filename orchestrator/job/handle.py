@@ -158,25 +158,28 @@ class JobHandle:
     async def log_pieces(self, *, after: int = 0) -> AsyncGenerator[LogPiece, None]:
         """`log`, in pieces that tell where one attempt's log ends and the next one's begins."""
         job = await self.look()
+        attempt = max(1, job.attempt)
         while True:
             arrival = self._jobs.arrivals.log(self.id)
-            path = self._directory(job.attempt) / "guest.log"
+            path = self._directory(attempt) / "guest.log"
             read = await self._jobs.reading.apart(partial(_read, path, after))
             for start in range(0, len(read), LOG_BYTES):
                 data = read[start : start + LOG_BYTES]
                 after += len(data)
-                yield LogPiece(max(1, job.attempt), after, data)
+                yield LogPiece(attempt, after, data)
             if read:
                 continue
-            if _is_over(job):
+            if attempt < job.attempt:
+                attempt, after = attempt + 1, 0
+            elif _is_over(job):
                 return
-            # At the end of the file: has the job ended, or has another attempt begun?
-            before, job = job, await self.look()
-            if job.attempt != before.attempt:
-                after = 0
-            elif not _is_over(job):
-                await self._next(arrival)
-                await trio.sleep(GATHER_SECS)
+            else:
+                # At the end of the file: has the job ended, or has another attempt begun? Then it
+                # is read once more, for what was written before that.
+                job = await self.look()
+                if attempt >= job.attempt and not _is_over(job):
+                    await self._next(arrival)
+                    await trio.sleep(GATHER_SECS)
 
     async def more_log(self, attempt: int, after: int) -> LogPiece:
         """The next piece of an attempt's log, from byte `after`; empty at the end of the last log.

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from orchestrator.attempt import certificates
 from orchestrator.attempt.attempt import Attempt
 from orchestrator.attempt.outside import reaches_outside
@@ -111,8 +113,8 @@ class Outside:
         self._record.connected(entry)
 
     @asynccontextmanager
-    async def way_out(self, attempt: Attempt) -> AsyncIterator[WayOut | None]:
-        """The way out of a job with `egress`, None for any other."""
+    async def way_out(self, attempt: Attempt, is_ready: trio.Event) -> AsyncIterator[WayOut | None]:
+        """The way out of a job with `egress`, from when its guest is ready; None for any other."""
         if not attempt.plan.egress:
             yield None
             return
@@ -125,5 +127,5 @@ class Outside:
             gap=record.gap,
             warn=record.warn,
         )
-        async with way_out.open(running=record.job.state is State.RUNNING):
+        async with way_out.open(is_ready, running=record.job.state is State.RUNNING):
             yield way_out

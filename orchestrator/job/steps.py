@@ -10,11 +10,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import trio
+
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.attempt import reset_artifacts
+from orchestrator.attempt.command import Watcher
 from orchestrator.attempt.evidence import NoResult
 from orchestrator.attempt.plan import Plan, lease_secs
 from orchestrator.attempt.result import GuestStatus
+from orchestrator.attempt.same_ids import SameIds
 from orchestrator.attempt.sources import naming_source
 from orchestrator.host_paths import directories
 from orchestrator.image.store import check_age
@@ -94,7 +98,7 @@ class Steps:
             case State.ARTIFACTS_RESET if self._attempts.begun is None:
                 await self._create()
             case State.DEVICES_CONFIGURED if self._can_start():
-                await self._boot()
+                await self._boot_and_run()
             case State.ARTIFACTS_RESET | State.DEVICES_CONFIGURED:
                 # The instance was left unfinished, or for so long that its guest would shut itself
                 # down too early. Delete it; the new attempt's instance has a new name.
@@ -179,7 +183,7 @@ class Steps:
         deliver = partial(there.deliver, trees, lease_secs=secs, member=member)
         await retrying(deliver, on=commands.AWAY_OR_UNKNOWN, secs=spec.deadlines.daemon_secs)
 
-    async def _boot(self) -> None:
+    async def _boot_and_run(self) -> None:
         attempt = self._attempts.current()
         mounts_hold = self._when_mounts_hold(b"")
         try:
@@ -193,23 +197,23 @@ class Steps:
             # It must not be kept: who enters it would see what was mounted.
             await self._attempts.let_go()
             raise
-        other = await attempt.boot()
-        for warning in attempt.warnings:
-            self._record.warn(warning)
-        if not other:
-            await self._record.emit(ev.InstanceReady(**self._record.next()))
-            return
+        try:
+            await self._run_command()
+        except SameIds as same:
+            await self._begin_with_other_ids(same)
+
+    async def _begin_with_other_ids(self, same: SameIds) -> None:
         self._same_ids += 1
         if self._same_ids > MAX_SAME_IDS:
             raise PikaciError(
-                f"no free id map was found for the guest: {other} uses ids of the last one tried",
+                f"no free id map was found for the guest: {same.other} uses ids of the last one"
+                " tried",
                 resolution="an instance whose security.idmap.size covers nearly the whole range"
                 " leaves none for others: see `incus config show`",
             )
         # The next attempt's instance has another name, and so another map.
         await self._attempts.let_go()
-        reason = f"{other} uses ids of the guest's id map"
-        await self._record.emit(ev.Restarted(**self._record.next(), reason=reason))
+        await self._record.emit(ev.Restarted(**self._record.next(), reason=same.brief))
 
     def _when_mounts_hold(self, data: bytes) -> Stdin:
         """These bytes, if the job may still mount its directories; `MountChanged` if not."""
@@ -236,16 +240,28 @@ class Steps:
             await self._outside.look()
             self._attempts.plan_again()
         attempt = self._attempts.current()
+        is_ready = trio.Event()
+
+        async def ready() -> None:
+            for warning in attempt.warnings:
+                self._record.warn(warning)
+            await self._record.emit(ev.InstanceReady(**self._record.next()))
+            is_ready.set()
 
         async def started() -> None:
             # After a retried exec the first line comes again.
             if self._record.job.state is State.INSTANCE_READY:
                 await self._record.emit(ev.Running(**self._record.next()))
 
-        async with self._outside.way_out(attempt) as way_out:
+        def log(chunk: bytes) -> None:
+            self._context.on_log(self._record.job.id, chunk)
+
+        if self._record.job.state is not State.DEVICES_CONFIGURED:
+            is_ready.set()
+        async with self._outside.way_out(attempt, is_ready) as way_out:
             ended = await attempt.run(
-                started,
-                lambda chunk: self._context.on_log(self._record.job.id, chunk),
+                Watcher(ready, started, log),
+                is_ready=is_ready.is_set(),
                 running=self._record.job.state is State.RUNNING,
                 secs=self._run_secs(attempt.plan),
             )

@@ -15,6 +15,8 @@ from states.events import WaitFor
 from states.lifecycle import State
 
 STILL = "still"
+# One call leads through these states; the journal has it when it has ended.
+_ONE_CALL = {State.DEVICES_CONFIGURED, State.INSTANCE_READY, State.RUNNING}
 
 
 def parts(job: Timeline, state: Span) -> list[Span]:
@@ -24,7 +26,7 @@ def parts(job: Timeline, state: Span) -> list[Span]:
     shell none does.
     """
     inside = [
-        span
+        _of(state, span)
         for span in (*job.waits, *job.calls)
         if span.begin < state.end and span.end > state.begin and span.name != SHELL
     ]
@@ -32,6 +34,13 @@ def parts(job: Timeline, state: Span) -> list[Span]:
     if not job.job.ended and _lasts(job, state) and cut and cut[-1].kind is Kind.HOST:
         cut[-1] = msgspec.structs.replace(cut[-1], **_going_on(job, state))
     return cut
+
+
+def _of(state: Span, span: Span) -> Span:
+    """The call, as a part of the state: the one that runs the command waits for the guest first."""
+    if (state.name, span.name) == (State.DEVICES_CONFIGURED, OF_STATE[State.RUNNING]):
+        return msgspec.structs.replace(span, name=OF_STATE[State.DEVICES_CONFIGURED])
+    return span
 
 
 def afterwards(job: Timeline) -> list[Span]:
@@ -42,8 +51,8 @@ def afterwards(job: Timeline) -> list[Span]:
 def _lasts(job: Timeline, state: Span) -> bool:
     """Whether the state's effect is still running, so that the journal does not have it yet."""
     last = job.states[-1]
-    both = (state.name, last.name) == (State.INSTANCE_READY, State.RUNNING)
-    return state is last or (both and state.attempt == last.attempt)
+    together = {state.name, last.name} <= _ONE_CALL and state.attempt == last.attempt
+    return state is last or together
 
 
 def _going_on(job: Timeline, state: Span) -> dict[str, object]:
@@ -52,7 +61,9 @@ def _going_on(job: Timeline, state: Span) -> dict[str, object]:
         inputs = bool(job.job.needs) and WaitFor.INPUT not in done
         what = WaitFor.INPUT if inputs else WaitFor.PLACE
         return {"name": what.value, "kind": Kind.WAIT, "detail": STILL}
-    return {"name": OF_STATE[State(state.name)], "kind": Kind.CALL, "detail": STILL}
+    over = state.name == State.DEVICES_CONFIGURED and state is not job.states[-1]
+    effect = OF_STATE[State(state.name)]
+    return {"name": effect, "kind": Kind.CALL, "detail": "" if over else STILL}
 
 
 def _cut(state: Span, inside: Sequence[Span]) -> list[Span]:

@@ -76,7 +76,7 @@ class SimulatedHosts(FakeCluster):
         await trio.sleep(AWAY_SECS)
         self.come_back(member)
 
-    async def __call__(self, argv: Sequence[str], *, stdin: bytes, **options: Any) -> Completed:
+    async def __call__(self, argv: Sequence[str], *, stdin: Any, **options: Any) -> Completed:
         words = [word for word in argv[1:] if not word.startswith("--target=")]
         command = parse(words)
         self.calls[command.verb] += 1

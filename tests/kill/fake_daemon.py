@@ -3,7 +3,8 @@
 A client says what it wants, and then `go`. One that dies before the `go` has killed itself with
 its request on its way: an operation (create, publish, ...) is then carried out a while later, as
 a real daemon may do, and nobody hears of it. An exec has begun, with an empty stdin. A client of
-a process that was killed alone outlives it; one of a killed group dies too.
+a process that was killed alone outlives it, without what was still to come on stdin; one of a
+killed group dies too.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 import msgspec
 import trio
 
+from orchestrator.errors import one_error
 from orchestrator.fake_incus import FakeIncus
-from orchestrator.incus import Completed, Feed, Sink
+from orchestrator.incus import Completed, Feed, Sink, Stdin
 
 # Longer than a job of the tests takes: what comes late is not swept by the way.
 LATE_SECS = 0.7
@@ -27,11 +29,20 @@ _GO = b"\0"
 
 
 class Asked(msgspec.Struct):
-    """A client's request. `outlives`: the client goes on when our process dies."""
+    """A client's request. `outlives`: the client goes on when our process dies.
+
+    A `stdin` that is None comes later, as a message of its own.
+    """
 
     argv: list[str]
-    stdin: bytes
+    stdin: bytes | None
     outlives: bool
+
+
+class Given(msgspec.Struct):
+    """The stdin that comes later."""
+
+    stdin: bytes
 
 
 class Output(msgspec.Struct, tag=True):
@@ -93,17 +104,28 @@ async def _serve(fake: FakeIncus, late: Late, stream: trio.SocketStream) -> None
         async def sink(chunk: bytes) -> None:
             await _tell(stream, Output(chunk))
 
+        given, data = trio.Event(), b""
+
+        async def late_stdin() -> bytes:
+            await given.wait()
+            return data
+
         async def end_with_client() -> None:
+            nonlocal data
             try:
-                gone = not await stream.receive_some(1)
-            except trio.BrokenResourceError:
-                gone = True
-            if gone and not (operation or asked.outlives):
+                if asked.stdin is None:
+                    data = msgspec.msgpack.decode(await _receive(stream), type=Given).stdin
+                    given.set()
+                await stream.receive_some(1)
+            except (ConnectionResetError, trio.BrokenResourceError):
+                given.set()
+            if not (operation or asked.outlives):
                 nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end_with_client)
-            ended = await fake(asked.argv, env={}, stdin=asked.stdin, sink=sink)
+            stdin = late_stdin if asked.stdin is None else asked.stdin
+            ended = await fake(asked.argv, env={}, stdin=stdin, sink=sink)
             await _tell(stream, Ended(ended.exit_code, ended.stderr))
             nursery.cancel_scope.cancel()
         late.pending -= gone
@@ -132,7 +154,7 @@ class FakeClient:
         argv: Sequence[str],
         *,
         env: dict[str, str],
-        stdin: bytes,
+        stdin: bytes | Stdin,
         sink: Sink | None,
         asked: Callable[[], None],
         feed: Feed | None = None,
@@ -140,19 +162,30 @@ class FakeClient:
         collected = bytearray()
         # What reads its stdin until the end ends with its client.
         outlives = self._outlives and feed is None
+        early = stdin if isinstance(stdin, bytes) else None
         async with await trio.open_unix_socket(self._address) as stream:
-            await stream.send_all(_framed(Asked(list(argv), stdin, outlives)))
+            await stream.send_all(_framed(Asked(list(argv), early, outlives)))
             asked()
             await stream.send_all(_GO)
-            while True:
-                data = await _receive(stream)
-                match msgspec.msgpack.decode(data, type=Output | Ended):
-                    case Output(chunk) if sink is not None:
-                        await sink(chunk)
-                    case Output(chunk):
-                        collected += chunk
-                    case Ended(exit_code, stderr):
-                        return Completed(tuple(argv), exit_code, bytes(collected), stderr)
+
+            async def give(late: Stdin) -> None:
+                await stream.send_all(_framed(Given(await late())))
+
+            with one_error():
+                async with trio.open_nursery() as nursery:
+                    if not isinstance(stdin, bytes):
+                        nursery.start_soon(give, stdin)
+                    while True:
+                        data = await _receive(stream)
+                        match msgspec.msgpack.decode(data, type=Output | Ended):
+                            case Output(chunk) if sink is not None:
+                                await sink(chunk)
+                            case Output(chunk):
+                                collected += chunk
+                            case Ended(exit_code, stderr):
+                                nursery.cancel_scope.cancel()
+                                break
+        return Completed(tuple(argv), exit_code, bytes(collected), stderr)
 
 
 def _framed(message: msgspec.Struct) -> bytes:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.contract import contract
-from orchestrator.incus import Completed, Feed, Sink
+from orchestrator.incus import Completed, Feed, Sink, Stdin
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 # {audit event: which of its arguments is the path, or the descriptor, that is changed}
@@ -85,7 +85,7 @@ class AskedSpawn(Protocol):
         argv: Sequence[str],
         *,
         env: dict[str, str],
-        stdin: bytes,
+        stdin: bytes | Stdin,
         sink: Sink | None,
         asked: Callable[[], None],
         feed: Feed | None = None,
@@ -104,7 +104,7 @@ class WatchedSpawn:
         argv: Sequence[str],
         *,
         env: dict[str, str],
-        stdin: bytes,
+        stdin: bytes | Stdin,
         sink: Sink | None,
         feed: Feed | None = None,
     ) -> Completed:
@@ -116,11 +116,16 @@ class WatchedSpawn:
             assert sink is not None
             await sink(chunk)
 
+        async def asked_for(late: Stdin) -> bytes:
+            data = await late()
+            reach(f"{name}:stdin")
+            return data
+
         reach(f"{name}:before")
         ended = await self._spawn(
             argv,
             env=env,
-            stdin=stdin,
+            stdin=stdin if isinstance(stdin, bytes) else partial(asked_for, stdin),
             sink=sink and seen,
             asked=partial(reach, f"{name}:during"),
             feed=feed,
@@ -142,6 +147,8 @@ def effect_of(argv: Sequence[str]) -> str:
     if verb != "exec":
         return verb
     words = argv[argv.index("--") + 1 :]
+    if words[-1] == contract().runner:  # also as what a wait becomes
+        return "run"
     for script in ("ready", "collect", "output", "clean"):
         if f"pikaci-{script}" in words:
             return script
@@ -149,8 +156,7 @@ def effect_of(argv: Sequence[str]) -> str:
         return "egress"
     if contract().runner not in words:
         return words[0]
-    behind = words[words.index(contract().runner) + 1 :]
-    return behind[0] if behind else "run"
+    return words[words.index(contract().runner) + 1]
 
 
 def watch_journal(points: Points) -> None:

@@ -22,7 +22,7 @@ import orchestrator.cli
 import orchestrator.settings
 from orchestrator.attempt import lease as held_lease
 from orchestrator.hosts import ssh_link
-from orchestrator.incus import Completed, Feed, Incus, Sink, spawn_process
+from orchestrator.incus import Completed, Feed, Incus, Sink, Stdin, spawn_process
 from tests.kill.fake_daemon import FakeClient
 from tests.kill.points import Points, WatchedSpawn, watch_files, watch_journal
 
@@ -73,7 +73,7 @@ async def _real(
     argv: Sequence[str],
     *,
     env: dict[str, str],
-    stdin: bytes,
+    stdin: bytes | Stdin,
     sink: Sink | None,
     asked: Callable[[], None],
     feed: Feed | None = None,

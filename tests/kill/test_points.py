@@ -41,9 +41,10 @@ async def test_every_effect_has_its_points(cases: Cases, tmp_path: Path) -> None
     """Else the tests below would kill nowhere, and find nothing."""
     points = await reached_by_a_run(cases, make_workspace(tmp_path, secs=0))
 
-    effects = ("find-image", "launch", "ready", "run", "collect", "delete", "list")
+    effects = ("find-image", "launch", "run", "collect", "delete", "list")
     entries = [ev.tag(kind) for kind in (*PATH, ev.LeaseOpened, ev.LeaseEnded)]
     named = [f"incus:{effect}" for effect in effects] + [f"journal:{entry}" for entry in entries]
+    assert "incus:run:stdin" in points
     for point in named:
         assert {f"{point}:before", f"{point}:during", f"{point}:after"} <= set(points)
     assert 60 < len(points)

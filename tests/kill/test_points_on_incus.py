@@ -23,7 +23,8 @@ IMAGE = "pikaci/dev"
 POINTS = (
     "journal:lease_opened:after",
     "incus:launch:during",
-    "incus:ready:during",
+    "incus:run:during",
+    "incus:run:stdin",
     "incus:egress:during",
     "incus:egress:output",
     "incus:run:output",

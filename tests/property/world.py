@@ -14,7 +14,7 @@ from orchestrator.capacity import Capacity
 from orchestrator.errors import UsageError
 from orchestrator.fake_incus import FakeIncus, Instance
 from orchestrator.hosts.heartbeat import Heartbeat
-from orchestrator.incus import Completed, Host, Incus, Sink
+from orchestrator.incus import Completed, Host, Incus, Sink, Stdin
 from orchestrator.incus.errors import DaemonUnreachable
 from orchestrator.job.context import Context
 from orchestrator.job.queue import Queue
@@ -265,7 +265,7 @@ class World:
     # What is promised.
 
     async def _spawn(
-        self, argv: Sequence[str], *, env: dict[str, str], stdin: bytes, sink: Sink | None
+        self, argv: Sequence[str], *, env: dict[str, str], stdin: bytes | Stdin, sink: Sink | None
     ) -> Completed:
         try:
             return await self.fake(argv, env=env, stdin=stdin, sink=sink)

@@ -240,6 +240,12 @@ class Execs:
         raise AssertionError
 
 
+def is_ready() -> trio.Event:
+    event = trio.Event()
+    event.set()
+    return event
+
+
 def way_out(tmp_path: Path, spawn: Execs) -> tuple[WayOut, list[Any], list[str]]:
     plan = make_plan(sample_shell_job(egress=("*",)), sample_remote_context())
     gaps: list[Any] = []
@@ -259,7 +265,7 @@ async def test_a_way_out_without_a_gap_does_no_harm(
 ) -> None:
     """The usual case."""
     found, gaps, _ = way_out(tmp_path, Execs(FRESH))
-    async with found.open(running=False):
+    async with found.open(is_ready(), running=False):
         await found.settle()
     assert ([], "") == (gaps, found.harm)
 
@@ -283,7 +289,7 @@ async def test_the_next_process_learns_of_the_gap(
 ) -> None:
     """A listener that is new knows nothing of the connections before it."""
     found, gaps, _ = way_out(tmp_path, Execs(hello))
-    async with found.open(running=running):
+    async with found.open(is_ready(), running=running):
         await found.settle()
     assert ([gap], harm) == (gaps, found.harm)
 
@@ -292,7 +298,7 @@ async def test_an_exec_that_ends_is_replaced(tmp_path: Path, autojump_clock: Moc
     """And the guest tells what that cost."""
     execs = Execs(FRESH, DaemonUnreachable("down"), HARMED)
     found, gaps, warnings = way_out(tmp_path, execs)
-    async with found.open(running=False):
+    async with found.open(is_ready(), running=False):
         execs.go_on.set()
         await trio.sleep(5)
         await found.settle()
@@ -308,7 +314,7 @@ async def test_a_daemon_that_is_down_at_first_is_waited_for(
     down = DaemonUnreachable("down")
     found, gaps, _ = way_out(tmp_path, Execs(down, down, FRESH))
     with trio.fail_after(10):
-        async with found.open(running=False):
+        async with found.open(is_ready(), running=False):
             await found.settle()
     assert ([], "") == (gaps, found.harm)
 
@@ -318,7 +324,7 @@ async def test_a_guest_without_the_program_is_named(
 ) -> None:
     """Its job had no way out, and is not to blame."""
     found, gaps, warnings = way_out(tmp_path, Execs(None))
-    async with found.open(running=False):
+    async with found.open(is_ready(), running=False):
         await found.settle()
     assert "for an unknown time" == found.harm
     assert [None] == gaps
@@ -346,7 +352,7 @@ async def test_a_way_out_that_is_not_restored_counts_as_harm(
     """What became of its connections is not known."""
     execs = Execs(FRESH, *(DaemonUnreachable("down") for _ in range(1000)))
     found, gaps, warnings = way_out(tmp_path, execs)
-    async with found.open(running=False):
+    async with found.open(is_ready(), running=False):
         execs.go_on.set()
         await trio.sleep(300)
         await found.settle()

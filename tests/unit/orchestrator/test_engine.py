@@ -93,7 +93,7 @@ async def test_an_image_is_looked_up_once_a_run(
             rig, workspace, {str(n): sample_shell_job(command="true") for n in range(4)}, parallel=4
         )
 
-        assert 4 * 5 == len(calls)
+        assert 4 * 4 == len(calls)
         assert 1 == sum("images" in call.argv[2] for call in rig.calls if call.argv[1] == "query")
 
 

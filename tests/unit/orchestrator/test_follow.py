@@ -75,14 +75,15 @@ async def test_a_line_that_an_attempt_did_not_finish_is_a_line(
 async def test_pieces_of_a_log_tell_the_attempts_apart(autojump_clock: MockClock) -> None:
     """The log of a job that is retried, while it is followed."""
     async with open_fake() as (orchestrator, fake):
-        fake.fail("pikaci-ready", with_error="Instance is not running", times=1)
+        fake.break_off("pikaci-ready", secs=9, with_error="Instance is not running")
+        job: JobHandle = await orchestrator.submit(JobSpec(command="echo one", retries=1))
 
         def leave_half_a_line(entry: ev.Entry) -> None:
-            if isinstance(entry, ev.DevicesConfigured) and job.job.attempt == 1:
-                (job.directory / "guest.log").write_bytes(HEAD[:20])
+            # Nobody is told of it before the next attempt begins.
+            if isinstance(entry, ev.Retried):
+                (job.directory.with_name("attempt-1") / "guest.log").write_bytes(HEAD[:20])
 
         orchestrator.journal.observe(leave_half_a_line)
-        job: JobHandle = await orchestrator.submit(JobSpec(command="echo one", retries=1))
         pieces = [piece async for piece in job.log_pieces()]
         log = (job.directory / "guest.log").read_bytes()
 

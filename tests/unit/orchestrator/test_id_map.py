@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from orchestrator.attempt.attempt import LISTED_SECS
 from orchestrator.attempt.id_map import (
     MAP_SIZE,
     MIN_MAPS,
@@ -23,7 +22,7 @@ from orchestrator.attempt.id_map import (
     local_id_range,
 )
 from orchestrator.attempt.plan import instance_name, make_plan
-from orchestrator.attempt.same_ids import Neighbours
+from orchestrator.attempt.same_ids import LISTED_SECS, Neighbours
 from orchestrator.fake_incus import FINGERPRINT, FakeIncus
 from orchestrator.fake_incus.model import Instance
 from orchestrator.incus import Completed, Host, Incus

@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from orchestrator.attempt.command import Watcher
 from orchestrator.capacity import Capacity
 from orchestrator.image import trial
 from orchestrator.job import steps
@@ -410,14 +411,18 @@ async def test_a_result_counts_though_nobody_saw_the_command_start(
     """The guest ended with its job, before anyone could look again."""
     async with open_rig(tmp_path) as rig:
         task = await rig.submit(JobSpec(command="echo one; exit 3"))
-        while task.job.state is not State.INSTANCE_READY:
+        while task.job.state is not State.DEVICES_CONFIGURED:
             await task._steps.next()
         attempt = task._attempts.current()
+
+        async def ready() -> None:
+            await task._record.emit(ev.InstanceReady(**task._record.next()))
 
         async def unseen() -> None:
             pass
 
-        await attempt.run(unseen, lambda chunk: None, running=False, secs=60)
+        watcher = Watcher(ready, unseen, lambda chunk: None)
+        await attempt.run(watcher, is_ready=False, running=False, secs=60)
         rig.fake.stop_guest(attempt.plan.instance)
         await go_on(rig)
 

@@ -315,8 +315,13 @@ async def left_in(rig: Rig, state: State, command: str = "true") -> JobTask:
     """A job with a secret, driven to this state by a process that died then."""
     spec = sample_shell_job(command=command, secrets={"TOKEN": SecretSource(env=HOST)})
     task = await rig.submit(spec)
-    while task.job.state is not state:
-        await task._steps.next()
+    with trio.CancelScope() as process:
+        # One exec leads through several states.
+        rig.journal.observe(
+            lambda entry: process.cancel() if ev.tag(type(entry)) == state.value else None
+        )
+        while task.job.state is not state:
+            await task._steps.next()
     return task
 
 

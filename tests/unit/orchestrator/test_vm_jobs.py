@@ -51,13 +51,13 @@ def log_of(rig: Rig) -> bytes:
 
 
 async def test_a_job_in_a_vm(tmp_path: Path) -> None:
-    """The same five calls as in a container, one that listens, and one look more."""
+    """The same four calls as in a container, one that listens, and one look more."""
     async with open_vm_rig(tmp_path) as rig:
         job = await rig.live(JOB)
         verbs = [call.argv[1] for call in rig.notes(ev.Called)]
 
     assert (State.RESULT_COLLECTED, Outcome.PASSED) == (job.state, job.outcome)
-    assert ["launch", "exec", "exec", "monitor", "exec", "exec", "delete"] == (verbs)
+    assert ["launch", "exec", "monitor", "exec", "exec", "delete"] == (verbs)
 
 
 @pytest.mark.parametrize("said", [words.AGENT_AWAY, "Failed to connect to the agent"])
