@@ -18,6 +18,8 @@ OF_STATE = {
 }
 # The call of a person's shell in the guest: nothing waits for it.
 SHELL = "shell"
+# It only reads from Incus's API.
+QUERY = "query"
 
 
 def command_of(argv: Sequence[str]) -> str:

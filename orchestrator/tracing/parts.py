@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
-from orchestrator.tracing.effects import OF_STATE, SHELL
+from orchestrator.tracing.effects import OF_STATE, QUERY, SHELL
 from orchestrator.tracing.timeline import HOST, Kind, Span, Timeline
 from states.events import WaitFor
 from states.lifecycle import State
@@ -22,13 +22,14 @@ _ONE_CALL = {State.DEVICES_CONFIGURED, State.INSTANCE_READY, State.RUNNING}
 def parts(job: Timeline, state: Span) -> list[Span]:
     """Cut the state's time into consecutive spans, without gaps.
 
-    While several calls run at once, the time counts for the one that began last; for a person's
-    shell none does.
+    While several calls run at once, the time counts for the one that began last. Some run beside,
+    and none counts for them: a person's shell, and the look for guests with the same ids.
     """
+    beside = {SHELL, QUERY} if state.name == State.DEVICES_CONFIGURED else {SHELL}
     inside = [
         _of(state, span)
         for span in (*job.waits, *job.calls)
-        if span.begin < state.end and span.end > state.begin and span.name != SHELL
+        if span.begin < state.end and span.end > state.begin and span.name not in beside
     ]
     cut = _cut(state, inside)
     if not job.job.ended and _lasts(job, state) and cut and cut[-1].kind is Kind.HOST:

@@ -136,9 +136,9 @@ def test_parts_fill_their_state_whatever_the_calls(
 
 
 def test_a_call_beside_another_is_counted_once() -> None:
-    """Its time is cut in two by one that ran meanwhile, such as a query while a guest starts."""
-    job = timeline(among(sample_life(), call(2.9, 0.8, "start"), call(2.5, 0.25, "query")))
-    cut = parts(job, next(state for state in job.states if state.name == "devices_configured"))
+    """Its time is cut in two by one that ran meanwhile."""
+    job = timeline(among(sample_life(), call(4.9, 0.8, "start"), call(4.5, 0.25, "query")))
+    cut = parts(job, next(state for state in job.states if state.name == "running"))
 
     shares = {share.name: share for share in summed(cut)}
     assert 3 <= len([part for part in cut if part.kind is Kind.CALL])
@@ -184,6 +184,18 @@ def test_what_goes_on_is_said_to_as_far_as_the_clock_has_come() -> None:
     assert [("run", 4.0)] == told(runs, 4)
     assert [True] == [part.going_on for part in job_story(runs).states[4].parts]
     assert datetime(2026, 1, 2, 3, 4, 14, tzinfo=UTC) == runs.settled
+
+
+def test_the_wait_for_a_ready_guest_is_the_beginning_of_one_call() -> None:
+    """Also while that goes on, and whatever is read from Incus meanwhile."""
+    look = call(2.5, 0.25, "query", "/1.0/instances")
+    runs = timeline(among(sample_life(*PATH[:5]), look), until=BEGAN + timedelta(seconds=9))
+    one = call(5.0, 3.0, "exec", "--", "env", "/bin/pikaci-incus-run")
+    ended = timeline(among(sample_life(), look, one))
+
+    assert [("ready", 1.0)] == told(runs, 2) == told(ended, 2)
+    assert [("run", 1.0)] == told(ended, 3)
+    assert not job_story(runs).states[2].parts[0].going_on
 
 
 def test_a_cancelled_call_is_no_fault() -> None:
