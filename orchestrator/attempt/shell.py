@@ -47,7 +47,7 @@ fail() { echo "pikaci: $1" >&2; exit 4; }
 # only further below. Its oldest descendant with a session of its own is the job's leader; before it
 # has one, its variables are not all there.
 _BESIDE = """\
-runner=$1 uid=$2 gid=$3 job=$4 dir=$5 inside=$6
+runner=$1 uid=$2 gid=$3 job=$4 dir=$5 inside=$6 command=$7
 find_init() {
   local status words
   while IFS= read -r status; do
@@ -76,8 +76,7 @@ for ((tries = WAIT_SECS * 20; tries > 0; tries--)); do
 done
 ((tries > 0)) || fail "the job's command does not run (any more)"
 { exec 3<"/proc/$leader/environ"; } 2>/dev/null || fail "the job's command has just ended"
-command=
-while IFS= read -r -d '' pair; do
+while [[ ! $command ]] && IFS= read -r -d '' pair; do
   [[ $pair != PIKACI_INCUS_GUEST_COMMAND=* ]] || command=${pair#*=}
 done <"/proc/$init/environ"
 chown "$uid" /proc/self/fd/0 2>/dev/null
@@ -122,10 +121,11 @@ exec setpriv --pdeathsig KILL "${become[@]}" \\
 _HAND_OVER = 'umask 077; mkdir -p "${1%/*}" && cat >"$1" && echo done'
 
 
-def beside(*, job: str, by: str, run_as_root: bool) -> tuple[str, ...]:
+def beside(*, job: str, by: str, run_as_root: bool, command: str = "") -> tuple[str, ...]:
     """The guest command for a shell beside the job's own, for an exec with a terminal.
 
-    `by` is who enters: it is only shown, in traces and in the guest's list of processes.
+    `by` is who enters: it is only shown, in traces and in the guest's list of processes. `command`
+    is for the shell's history, by default what the job runs.
     """
     given = (
         contract().runner,
@@ -133,6 +133,7 @@ def beside(*, job: str, by: str, run_as_root: bool) -> tuple[str, ...]:
         job,
         _snapshot(),
         _INSIDE,
+        command,
     )
     return ("/bin/bash", "-c", _FAIL + _BESIDE, f"pikaci-shell-of-{by}", *given)
 

@@ -42,12 +42,12 @@ def run_request(
     They run on the request's hosts, by default on this machine. If a service owns the
     state root, it runs them. `UsageError` if a secret is missing; nothing was touched then.
     """
-    if held := _held(root):
+    if held := root_held(root):
         from orchestrator.cli.run_by_service import run_by_service
 
         own = parallel is not None or keep_secs is not None
         return run_by_service(request, root, view, held, own=own)
-    _check_secrets(request.specs)
+    check_secrets(request.specs)
     report: RunReport = trio.run(_run, request, root, make_watch(view), parallel, keep_secs)
     return report
 
@@ -171,7 +171,7 @@ async def _run(
     return run_report(opening.shown, jobs, interrupted=interrupted)
 
 
-def _held(root: StateRoot) -> RootHeld | None:
+def root_held(root: StateRoot) -> RootHeld | None:
     """`RootHeld` if a service owns the root. Creates nothing."""
     if not (root.path / "lock").exists():
         return None
@@ -182,7 +182,7 @@ def _held(root: StateRoot) -> RootHeld | None:
         return held
 
 
-def _check_secrets(specs: Mapping[str, JobSpec]) -> None:
+def check_secrets(specs: Mapping[str, JobSpec]) -> None:
     """Check all secrets before anything is touched. They are read again when they are used."""
     missing = []
     for name, spec in specs.items():

@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 
 @click.command("shell")
 @click.argument("job", required=False, shell_complete=jobs_and_runs)
+@click.option("--before", is_flag=True, help="In a new guest, before the command.")
+@click.option("--after", is_flag=True, help="In a new guest, after the command has run in it.")
 @workspace_option
 @state_root_option
-def command(job: str | None, workspace: Path | None, state_root: Path | None) -> int:
+def command(
+    job: str | None, before: bool, after: bool, workspace: Path | None, state_root: Path | None
+) -> int:
     """Open a shell in a job's guest: beside the command of a job that runs, or in a kept guest.
 
     It has the job's user, variables, secrets, directory and mounts, and sees its scratch. Without
-    a name, the newest run's only job. A shell beside a job ends with the job.
+    a name, the newest run's only job. A shell beside a job ends with the job. With --before or
+    --after it is in a new guest of the same snapshot, image and inputs, which ends with the shell.
 
     Exit codes: the shell's own, 2 if there is no guest to enter, 4 if it cannot be entered.
     """
@@ -41,7 +46,13 @@ def command(job: str | None, workspace: Path | None, state_root: Path | None) ->
             "a shell needs a terminal, as stdin and as stdout",
             resolution="for one command, use `pikaci run -- COMMAND`",
         )
+    if before and after:
+        raise UsageError("--before and --after exclude each other", resolution="choose one")
     root = state_root_of(real_workspace(workspace), state_root)
+    if before or after:
+        from orchestrator.cli.new_shell import shell_in_new_guest
+
+        return shell_in_new_guest(root, job, after=after)
     return trio.run(_enter, root, job)
 
 
@@ -52,6 +63,24 @@ async def _enter(root: StateRoot, word: str | None) -> int:
     from orchestrator.cli.ending import INTERRUPTED
     from orchestrator.cli.find import existing_journal, find_job
     from orchestrator.cli.signals import cancel_on_signals
+
+    with existing_journal(root) as journal:
+        id = find_job(journal, word).id
+    async with trio.open_nursery() as nursery:
+        told = nursery.cancel_scope
+        await nursery.start(cancel_on_signals, told, IntentSwitch(), lambda: None)
+        code = await enter_job(root, id)
+        told.cancel()
+        return code
+    return INTERRUPTED
+
+
+async def enter_job(root: StateRoot, id: str, *, command: str = "") -> int:
+    """Hand our terminal to a shell in the guest of this job; its exit code, when it has ended.
+
+    `command` is for its history, by default the job's. Errors are those of `entrance` and `enter`.
+    """
+    from orchestrator.cli.find import existing_journal
     from orchestrator.hosts import open_hosts
     from orchestrator.session.shell import enter, entrance
     from orchestrator.settings import open_incus
@@ -61,15 +90,10 @@ async def _enter(root: StateRoot, word: str | None) -> int:
         click.echo(plain(f"pikaci: {text}"), err=True)
 
     with existing_journal(root) as journal:
-        way = entrance(journal, find_job(journal, word).id)
-        async with open_hosts(open_incus(root=root)) as hosts, trio.open_nursery() as nursery:
-            told = nursery.cancel_scope
-            await nursery.start(cancel_on_signals, told, IntentSwitch(), lambda: None)
+        way = entrance(journal, id)
+        async with open_hosts(open_incus(root=root)) as hosts:
             incus = hosts.at(way.lease.host).incus
-            code = await enter(journal, incus, way, by=_user(), warn=warn)
-            told.cancel()
-            return code
-    return INTERRUPTED
+            return await enter(journal, incus, way, by=_user(), warn=warn, command=command)
 
 
 def _user() -> str:

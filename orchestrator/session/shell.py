@@ -60,17 +60,24 @@ def entrance(journal: JournalReader, id: str) -> Entrance:
 
 
 async def enter(
-    journal: Journal, incus: Incus, way: Entrance, *, by: str, warn: Callable[[str], None]
+    journal: Journal,
+    incus: Incus,
+    way: Entrance,
+    *,
+    by: str,
+    warn: Callable[[str], None],
+    command: str = "",
 ) -> int:
     """Hand our terminal to a shell in the job's guest; its exit code, when it has ended.
 
-    `by` is who enters; the trace notes that, and for how long. `UsageError` if the guest is gone,
+    `by` is who enters; the trace notes that, and for how long. `command` is for the history of a
+    shell beside a job, by default what that runs. `UsageError` if the guest is gone,
     and the errors of incus. A cancellation ends the shell.
     """
     job, spec, lease = way.job, way.spec, way.lease
     if lease.kept:
         path = await _prepare(incus, way, warn)
-        command = shell.in_kept(
+        guest_command = shell.in_kept(
             job=job.id,
             by=by,
             command=spec.command,
@@ -79,11 +86,13 @@ async def enter(
             variables=path,
         )
     else:
-        command = shell.beside(job=job.id, by=by, run_as_root=spec.run_as_root)
+        guest_command = shell.beside(
+            job=job.id, by=by, run_as_root=spec.run_as_root, command=command
+        )
     args = ("exec", "--mode=interactive", f"--env=PATH={commands.GUEST_PATH}")
     effect = Effect(
         name=SHELL,
-        args=(*args, incus.name(lease.instance), "--", *command),
+        args=(*args, incus.name(lease.instance), "--", *guest_command),
         deadline=Deadline(float("inf")),
     )
     calls: list[Call] = []

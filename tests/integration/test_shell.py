@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -237,3 +238,56 @@ def test_a_kept_guest_that_somebody_deleted(pikaci: Command, shell: Open) -> Non
     assert "was deleted" in terminal.written.decode()
     assert 0 == pikaci("release", "--all").returncode
     assert "no guest is kept\n" == pikaci("kept").stdout
+
+
+@pytest.mark.parametrize("when", ["--before", "--after"])
+def test_a_shell_in_a_new_guest(pikaci: Command, shell: Open, when: str) -> None:
+    """Of a job that has ended: its world, its command in the history, and nothing left behind."""
+    pikaci.write(JOBS.replace(f"{AT_THE_GATE}; ", "", 1))
+    assert 1 == pikaci("run", "user").returncode
+    terminal = shell("user", when)
+
+    assert ["pikaci"] == types(terminal, "id -un")
+    assert ["red  and blue|s3cret|mine|"] == types(terminal, 'echo "$COLOUR|$TOKEN|$pairs|$LATER"')
+    assert ["hello"] == types(terminal, "cat hello.txt")
+    assert ["made" if when == "--after" else "no"] == types(
+        terminal, "cat made.txt 2>&- || echo no"
+    )
+    assert any("export LATER=1; echo made" in line for line in types(terminal, "history"))
+    exited = "[pikaci] the command exited with 3"
+    assert (when == "--after") == any(exited in line for line in terminal.all_lines)
+    terminal.press(b"exit 7\n")
+
+    assert 7 == terminal.process.wait(SECS)
+    assert [] == pikaci.leases()
+    report = json.loads(pikaci("status", "--output", "json").stdout)
+    assert ["user-shell"] == [job["name"] for job in report["jobs"]]
+
+
+def test_a_shell_in_a_new_guest_of_a_pikaci_that_is_killed(pikaci: Command, shell: Open) -> None:
+    """The guest itself ends the job, as nobody is in it any more; what is left, the next finds."""
+    pikaci.write(JOBS.replace(f"{AT_THE_GATE}; ", "", 1))
+    assert 1 == pikaci("run", "user").returncode
+    terminal = shell("user", "--before")
+    terminal.read_until(at_prompt)
+    for pid, line in command_lines():
+        if line.endswith(b"\0shell\0user\0--before\0") and b"setsid" not in line:
+            os.kill(pid, signal.SIGKILL)
+    terminal.close()
+
+    assert 0 == pikaci("resume").returncode
+    assert [] == pikaci.leases()
+
+
+def test_a_shell_of_a_job_that_cannot_run_again(pikaci: Command, shell: Open) -> None:
+    """It says why, and leaves nothing; both ends of a command are too many."""
+    pikaci.write(JOBS.replace(f"{AT_THE_GATE}; ", "", 1))
+    assert 1 == pikaci("run", "user").returncode
+    wrong = shell("user", "--before", "--after")
+    del pikaci.env["MY_TOKEN"]
+    missing = shell("user", "--before")
+
+    assert (2, 2) == (wrong.wait(), missing.wait())
+    assert any("exclude each other" in line for line in wrong.shown)
+    assert any("MY_TOKEN" in line for line in missing.shown)
+    assert [] == pikaci.leases()
