@@ -49,7 +49,7 @@ async def upkeep(
             aside,
             queue,
             tasks=driver.tasks,
-            wait_for_secrets=True,
+            stays=True,
             on_fault=partial(driver.on_fault, "recover"),
         )
 

@@ -432,6 +432,35 @@ async def test_upkeep_of_a_host_does_not_wait_for_another_that_is_silent(
     assert ([], {}) == last
 
 
+async def test_a_host_that_comes_back_is_not_left_until_jobs_elsewhere_have_ended(
+    ground: Ground, autojump_clock: MockClock
+) -> None:
+    """Of jobs that belong together, and of the instances that ended ones left."""
+    specs = {
+        "long": msgspec.structs.replace(LONG, command="sleep 4000", host="a"),
+        "over": JobSpec(command="true", host="b"),
+        "there": msgspec.structs.replace(LONG, host="b"),
+    }
+    ground.hosts["b"].fail("delete", with_error="no", times=1)
+    async with ground.open("a") as orchestrator:
+        run = await ground.submit(orchestrator, specs)
+        await run.jobs[1].wait()
+        await trio.sleep(20)
+        orchestrator.detach()
+    ground.hosts["b"].kill_daemon()
+    async with ground.open("a") as orchestrator:
+        await trio.sleep(5 * EVERY_SECS)
+        ground.hosts["b"].restart_daemon()
+        await trio.sleep(3 * EVERY_SECS)
+        left = [lease.job for lease in orchestrator.journal.open_leases()]
+        driven = [orchestrator.drives(job.id) for job in run.jobs]
+        jobs = await ended(orchestrator.run(run.id))
+
+    assert [True, False, True] == driven
+    assert {run.jobs[0].id, run.jobs[2].id} == set(left)
+    assert {Verdict.PASSED} == {job.verdict for job in jobs}, [job.failure for job in jobs]
+
+
 async def test_a_host_that_is_in_the_settings_no_more_stops_no_job_of_another(
     ground: Ground, autojump_clock: MockClock, tmp_path: Path
 ) -> None:
