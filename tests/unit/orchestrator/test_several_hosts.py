@@ -343,7 +343,8 @@ async def test_a_job_that_has_not_begun_is_said_to_be_nowhere(
         jobs = [orchestrator.journal.job(job.id) for job in run.jobs]
         print_jobs(jobs)
         shown = capsys.readouterr().out
-        print_runs({run.id: orchestrator.journal.jobs(run=run.id)}, (), with_jobs=False)
+        rows = {run.id: orchestrator.journal.jobs(run=run.id)}
+        print_runs(rows, (), with_jobs=False, members={})
         listed = capsys.readouterr().out
         await orchestrator.cancel([job.id for job in run.jobs], now=True)
 
