@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,9 @@ from states.outcome import Failure, FailureKind, Flake, Outcome, Verdict, counte
 from states.spec import JobSpec
 from states.testcases import CaseReport, failure_lines, headline
 from states.usage import Usage
+
+# The name of the local host among those of a choice; alone it is "".
+LOCAL = "local"
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,13 +38,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     `instance`, `member`, `image`, `artifacts` and `inputs` belong to the current attempt. `needs`
     and `inputs` are the jobs that it waits for and the outputs that it uses, by name. `host` names
     the host that the current attempt runs on, "" for the local one, and `member` the member of its
-    cluster. `hosts` are the names of those that it may run on, until the first attempt begins on
-    one of them; none if there is no choice. `because` is the job that did not pass, if this one was
-    skipped or cancelled for that. `reason` is why the command failed, in one line: the tests that
-    failed, or a line of its log; "" if that is not clear. `boot` identifies the host's boot from
-    which `monotonic` counts. `flake` is not of its events: the journal adds it, if the job ended in
-    another way with the same inputs. When the events cannot be read, `damage` says why, and the
-    other fields hold what is known from elsewhere.
+    cluster. `choice` are the names of the hosts that a job with a choice may run on, and `hosts`
+    the same until an attempt begins on one of them, the best first; both are empty if there is no
+    choice. `because` is the job that did not pass, if this one was skipped or cancelled for that.
+    `reason` is why the command failed, in one line: the tests that failed, or a line of its log; ""
+    if that is not clear. `boot` identifies the host's boot from which `monotonic` counts. `flake`
+    is not of its events: the journal adds it, if the job ended in another way with the same inputs.
+    When the events cannot be read, `damage` says why, and the other fields hold what is known from
+    elsewhere.
     """
 
     id: str = ""
@@ -60,6 +65,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     fail_fast: bool = False
     host: str = ""
     hosts: tuple[str, ...] = ()
+    choice: tuple[str, ...] = ()
     because: str = ""
     artifacts: str | None = None
     inputs: dict[str, ev.OutputRef] = {}
@@ -189,6 +195,15 @@ def step(job: Job, event: ev.Event) -> Job:
     return _learn(moved, event)
 
 
+def _choose_again(job: Job) -> dict[str, Any]:
+    """A job with a choice of hosts has it again: the one that the attempt failed on comes last."""
+    if not job.choice:
+        return {}
+    last = job.host or LOCAL
+    others = tuple(name for name in job.choice if name != last)
+    return {"host": "", "hosts": (*others, last)}
+
+
 def fold(events: Iterable[ev.Event]) -> Job:
     """The job after these events: all of them, from the first, and all of one job."""
     return reduce(step, events, Job())
@@ -232,6 +247,7 @@ def _learn(job: Job, event: ev.Event) -> Job:
                 fail_fast=event.fail_fast,
                 host=event.host,
                 hosts=event.hosts,
+                choice=event.hosts,
             )
         case ev.Reused():
             return replace(job, output=event.output)
@@ -278,6 +294,7 @@ def _learn(job: Job, event: ev.Event) -> Job:
                 warnings=(),
                 tests=None,
                 usage=None,
+                **({} if isinstance(event, ev.Restarted) else _choose_again(job)),
             )
         case ev.Skipped():
             return replace(job, failure=event.failure, because=event.because)

@@ -16,12 +16,12 @@ import trio
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.boot import start_again
 from orchestrator.attempt.command import Command, Watcher
-from orchestrator.attempt.evidence import Evidence, NoResult, in_words
+from orchestrator.attempt.evidence import Evidence, NoResult
 from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.same_ids import Look, Neighbours
 from orchestrator.errors import one_error
 from orchestrator.incus import Completed, Incus, Stdin
-from orchestrator.incus.errors import DeadlinePassed, OutputTooLong
+from orchestrator.incus.errors import DeadlinePassed, InstanceFrozen, OutputTooLong, hint_for
 from orchestrator.incus.retries import limit
 from states.errors import PikaciError
 
@@ -121,9 +121,11 @@ class Attempt:
                 status = await self.evidence.status()
                 if status == "Running":
                     return None  # the command may have ended although the exec did not
+                seen, frozen = self.evidence.in_words(status), status == "Frozen"
+                thaw = hint_for(InstanceFrozen, self.plan.host.on) if frozen else ""
                 raise NoResult(
-                    f"the guest's command did not end within {secs:g} s: {in_words(status)}",
-                    resolution=late.resolution,
+                    f"the guest's command did not end within {secs:g} s: {seen}",
+                    resolution="; ".join(filter(None, (thaw, late.resolution))),
                 ) from late
             except OutputTooLong as error:
                 if not command.is_ready:

@@ -73,6 +73,6 @@ async def _full_pool(incus: Incus, plan: Plan) -> str:
     if space.used < FULL * space.total:
         return ""
     return (
-        f"the storage pool {pool} is full or nearly full ({size(space.used)} of"
-        f" {size(space.total)}): `incus storage info {pool}` shows it"
+        f"the storage pool {pool}{plan.host.on} is full or nearly full ({size(space.used)} of"
+        f" {size(space.total)}): `incus storage info {pool}`{plan.host.on} shows it"
     )

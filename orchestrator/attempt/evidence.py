@@ -208,7 +208,8 @@ class Evidence:
                 into=receive,
             )
             if ended.exit_code != 0 and collector.result is None:
-                raise failed_call(ended.argv, ended.exit_code, ended.stderr)
+                on = self.plan.host.on
+                raise failed_call(ended.argv, ended.exit_code, ended.stderr, on=on)
         except (DeadlinePassed, OutputTooLong) as error:
             # The result is already here: endless output after it must not cost the verdict.
             if collector.result is None:
@@ -254,7 +255,7 @@ class Evidence:
             while status == "Running":
                 await trio.sleep(STOPPING_SECS / 20)
                 status = await self.status()
-        seen = error.brief if status in ("", "Running") else in_words(status)
+        seen = error.brief if status in ("", "Running") else self.in_words(status)
         if status == "Stopped":
             data = await self._pull_result()
             result = parse_result(data, self._nonce)
@@ -266,13 +267,18 @@ class Evidence:
                 return result
             await self._pull_log(f"{contract().private}/guest.log")
             # If the guest is being deleted, it was stopped first: ask again.
-            seen = in_words(await self.status() or status)
+            seen = self.in_words(await self.status() or status)
         raise NoResult(
             f"{'' if status == 'Running' else 'the guest was lost under the job: '}{seen};"
             f" {_ending(ended)}",
             details=error.details,
             resolution=error.resolution,
         ) from error
+
+    def in_words(self, status: str) -> str:
+        """The `status`, as people read it."""
+        on = self.plan.host.on
+        return f"the instance{on} is {status.lower()}" if status else f"its state{on} is not known"
 
     async def status(self) -> str:
         """The instance's status as Incus names it; `gone` if it is deleted, empty if unknown."""
@@ -319,10 +325,6 @@ class Evidence:
 def most_kept(plan: Plan) -> int:
     """The most bytes of a job's log that the host keeps."""
     return plan.log_bytes + HEADROOM_BYTES
-
-
-def in_words(status: str) -> str:
-    return f"the instance is {status.lower()}" if status else "its state is not known"
 
 
 def _ending(ended: Completed | None) -> str:

@@ -44,7 +44,9 @@ def command(
         runs = {run: journal.jobs(run=run) for _, run in journal.newest_runs(limit=last)}
         if output == "human":
             unreadable = journal.unreadable(row.id for rows in runs.values() for row in rows)
-            print_runs(runs, unreadable, with_jobs=with_jobs)
+            far = [row for rows in runs.values() for row in rows if with_jobs and row.host]
+            members = {row.id: journal.look(row).member for row in far}
+            print_runs(runs, unreadable, with_jobs=with_jobs, members=members)
         else:
             from orchestrator.cli.output import print_items
             from orchestrator.report import run_report

@@ -31,7 +31,8 @@ from orchestrator.report import run_report
 from orchestrator.session import locks, reaper
 from orchestrator.session.away import HostAway, once_a_host
 from orchestrator.session.locks import share_root
-from orchestrator.session.recovery import left, not_resumable, recover
+from orchestrator.session.recovery import left, recover
+from orchestrator.session.resumable import not_resumable
 from orchestrator.settings import default_capacity, open_incus
 from orchestrator.state_root import StateRoot
 from orchestrator.terminal import plain

@@ -41,9 +41,16 @@ WIDE = 60
 
 
 def print_runs(
-    runs: Mapping[str, Sequence[JobRow]], unreadable: Collection[str], *, with_jobs: bool
+    runs: Mapping[str, Sequence[JobRow]],
+    unreadable: Collection[str],
+    *,
+    with_jobs: bool,
+    members: Mapping[str, str],
 ) -> None:
-    """A line for each run; with `with_jobs`, its jobs below it."""
+    """A line for each run; with `with_jobs`, its jobs below it.
+
+    `members` are the members of clusters that have or had the guests of jobs, by job.
+    """
     width = _width()
     lines = table(_run_columns(runs, unreadable, width), width, _paint(), _dots())
     click.echo(lines[0])
@@ -51,7 +58,8 @@ def print_runs(
         click.echo(line)
         for row in rows if with_jobs else ():
             word = DAMAGED if row.id in unreadable else job_word(row)
-            on = f"  on {plain(row.host)}" if row.host else ""
+            where = place(row.host, members.get(row.id, ""))
+            on = f"  on {plain(where)}" if row.host else ""
             click.echo(f"  {plain(row.id)}  {plain(row.name)}  {word}{on}")
 
 

@@ -349,9 +349,10 @@ def _described(entry: Entry) -> str:
             return f"    no output can be reused{why}  [key {entry.key[:12]}]"
         case ev.Reused():
             return f"reused: output {entry.output.key[:12]}, made by {entry.output.job}"
-        case ev.ArtifactsReset() if entry.inputs:
-            used = (f"{name} of {one.job}" for name, one in entry.inputs.items())
-            return f"artifacts_reset: uses {', '.join(used)}"
+        case ev.ArtifactsReset() if entry.inputs or entry.host:
+            used = ", ".join(f"{name} of {one.job}" for name, one in entry.inputs.items())
+            on = f"on the host {entry.host}" if entry.host else ""
+            return f"artifacts_reset: {'; '.join(filter(None, (on, used and f'uses {used}')))}"
         case ev.DevicesConfigured() if entry.member:
             return f"devices_configured: on the member {entry.member}"
         case ev.UnknownNote():

@@ -364,6 +364,6 @@ def _late(effect: Effect, argv: tuple[str, ...], on: str) -> DeadlinePassed:
     return DeadlinePassed(
         f"incus {incus_errors.verb(argv)}{on} did not end within {limit.secs:g} s",
         details=incus_errors.pasted(argv),
-        resolution="`pikaci doctor` says whether the daemon answers"
+        resolution=f"`{incus_errors.look_command(on)}` says whether the daemon answers"
         + (f"; {limit.set_by}" if limit.set_by else ""),
     )

@@ -21,7 +21,8 @@ class IncusError(PikaciError):
     """An incus command failed.
 
     `retryable`: the same call may succeed later. `answered`: the call is over; otherwise Incus may
-    have carried it out, or may still do so.
+    have carried it out, or may still do so. In `hint`, `{on}` is where to type an incus command,
+    and `{look}` what looks at the host.
     """
 
     retryable: ClassVar[bool] = False
@@ -40,7 +41,7 @@ class DaemonUnreachable(IncusError):
     """No daemon answers."""
 
     retryable = True
-    hint = "`pikaci doctor` says what is missing"
+    hint = "`{look}` says what is missing"
 
 
 class ClusterSilent(DaemonUnreachable):
@@ -175,14 +176,16 @@ class InstanceRunning(IncusError):
 class InstanceFrozen(IncusError):
     """The guest is frozen."""
 
-    hint = "`incus resume` unfreezes an instance"
+    hint = "`incus resume`{on} unfreezes an instance"
 
 
 class PoolFull(IncusError):
     """The storage pool is full."""
 
     says = "the storage pool is full: "
-    hint = "`pikaci gc` frees space that pikaci uses; `incus storage info pikaci` shows the pool"
+    hint = (
+        "`pikaci gc` frees space that pikaci uses; `incus storage info pikaci`{on} shows the pool"
+    )
 
 
 class MappingUnsupported(IncusError):
@@ -400,8 +403,18 @@ def failed_call(argv: Sequence[str], exit_code: int, stderr: bytes, *, on: str =
     return kind(
         f"incus {verb(argv)}{on} failed: {kind.says}{_clipped(message.splitlines()[0], MAX_BRIEF)}",
         details=f"{pasted(argv)}\nexit code {exit_code}\n{_clipped(text, MAX_DETAILS)}",
-        resolution=kind.hint,
+        resolution=hint_for(kind, on),
     )
+
+
+def hint_for(kind: type[IncusError], on: str) -> str:
+    """What to do about such an error on the host of this `Host.on`."""
+    return kind.hint.format(on=on, look=look_command(on))
+
+
+def look_command(on: str) -> str:
+    """The command that looks at the host of this `Host.on`."""
+    return f"pikaci host check {on.removeprefix(' on ')}" if on else "pikaci doctor"
 
 
 def pasted(argv: Sequence[str]) -> str:

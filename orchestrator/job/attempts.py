@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -111,7 +112,9 @@ class Attempts:
         number = self._record.job.attempt
         self.begun = self._make(number, image, lease_ends, self.member)
         plan = self.begun.plan
-        lease = self._leases[number] = self._make_lease(plan, LeaseState.INTENDED)
+        lease = self._leases[number] = self._make_lease(
+            plan, self._record.job.host, LeaseState.INTENDED
+        )
         return plan, lease
 
     def trees(self) -> list[Tree]:
@@ -124,19 +127,22 @@ class Attempts:
             *self._outside.trees,
         ]
 
-    async def let_go(self) -> None:
+    async def let_go(self, *, within_secs: float = math.inf) -> None:
         """Delete the current attempt's instance, before another attempt begins.
 
-        An instance that cannot be deleted now, or may still appear, is deleted at the job's end.
+        An instance that cannot be deleted now, or may still appear, is deleted at the job's end, or
+        by upkeep when its host answers.
         """
         lease = self.lease
         if lease is not None:
             action = release_plan(lease.state, self._intent.value)
             if action in (Action.DELETE, Action.RELEASE):
-                await lease.do(action, self._intent)
+                await lease.do(action, self._intent, secs=within_secs)
         # Not earlier: if this is cancelled, the job's end deletes the instance.
         self.begun = None
         self.member = ""
+        if self._record.job.choice:
+            self.leave()  # the next attempt may be on another host
 
     async def why_lost(self, fault: PikaciError) -> str:
         """Why the current attempt is lost with its member, in words; "" if that is well.
@@ -160,7 +166,7 @@ class Attempts:
     def leave(self) -> None:
         """The job no longer uses its member's slot."""
         if self._record.job.hosts:
-            return  # it never had a host
+            return  # it has no host now
         if self._members is not None:
             self._members.leave(self._record.job.id)
 
@@ -181,34 +187,41 @@ class Attempts:
             number = names[row.instance]
             current = number == job.attempt
             image = job.image if current else None
-            attempt = self._make(number, image, row.deadline, row.member)
+            attempt = self._make(number, image, row.deadline, row.member, row.host)
             if current and row.member and self._members is not None:
                 self.member = row.member  # the create call may not have been answered
                 self._members.resume(job.id, row.member)
             state = taken_over(made=row.made, kept=row.kept)
-            self._leases[number] = self._make_lease(attempt.plan, state)
+            self._leases[number] = self._make_lease(attempt.plan, row.host, state)
             if current:
                 self.begun = attempt
 
     def _make(
-        self, number: int, image: ImageRef | None, lease_ends: datetime, member: str
+        self,
+        number: int,
+        image: ImageRef | None,
+        lease_ends: datetime,
+        member: str,
+        host: str | None = None,
     ) -> Attempt:
+        """An attempt, on the job's host, or on the one with this name, "" for the local one."""
         job, context = self._record.job, self._context
+        there = self._there if host is None else context.at(host)
         assert job.snapshot is not None
         plan = make_plan(
             context.resolved(job),
             PlanContext(
-                host=self._there.host,
+                host=there.host,
                 owner=context.journal.owner,
                 run=job.run,
                 job=job.id,
                 name=job.name,
                 attempt=number,
-                snapshot=self._there.trees.place(context.snapshot_tree(job)),
+                snapshot=there.trees.place(context.snapshot_tree(job)),
                 commit=job.snapshot.commit or "",
                 fingerprint=image.fingerprint if image else "",
                 lease_ends=lease_ends,
-                ids=context.ids if self._there.host.is_local else None,
+                ids=context.ids if there.host.is_local else None,
                 member=member,
                 **self._outside.of_plan,
             ),
@@ -216,23 +229,23 @@ class Attempts:
         return Attempt(
             plan,
             context.root.attempt_dir(job.id, number),
-            self._there.reaching(member).observed(self._record.called),
+            there.reaching(member).observed(self._record.called),
             nonce(context.journal.key, plan.instance),
-            self._there.neighbours,
+            there.neighbours,
         )
 
     async def _hurry(self) -> None:
         await self._intent.reaches(Intent.CANCEL_NOW, within_secs=float("inf"))
         await trio.sleep(commands.HURRIED_SECS)
 
-    def _make_lease(self, plan: Plan, state: LeaseState) -> HeldLease:
-        incus = self._there.reaching(plan.member).observed(self._record.called)
+    def _make_lease(self, plan: Plan, host: str, state: LeaseState) -> HeldLease:
+        incus = self._context.at(host).reaching(plan.member).observed(self._record.called)
         return HeldLease(
             self._context.journal,
             incus.hurried(self._hurry),
             job=self._record.job.id,
             instance=plan.instance,
-            host=self._record.job.host,
+            host=host,
             delete=commands.delete(plan),
             member=plan.member,
             state=state,

@@ -20,7 +20,7 @@ CANNOT = (SpecError, ImageMissing, ImageTooOld, WrongContract, WrongType)
 
 
 class Away:
-    """Remembers hosts, by name, that do not answer, for `AWAY_SECS` each."""
+    """Remembers hosts, by name, that do not answer. Each is left out for `AWAY_SECS`."""
 
     def __init__(self) -> None:
         self._faults: dict[str, tuple[float, PikaciError]] = {}
@@ -29,6 +29,10 @@ class Away:
         """Why the host counts as away; None if it does not."""
         until, fault = self._faults.get(host, (float("-inf"), None))
         return fault if trio.current_time() < until else None
+
+    def is_silent(self, host: str) -> bool:
+        """Whether the host did not answer when it was last asked, however long ago that was."""
+        return host in self._faults
 
     @asynccontextmanager
     async def asking(self, host: str) -> AsyncIterator[None]:
@@ -42,7 +46,9 @@ class Away:
             if scope.cancelled_caught:
                 raise DaemonUnreachable(f"the host {host} did not answer within {ASK_SECS:g} s")
         except CANNOT:
+            self._faults.pop(host, None)
             raise
         except PikaciError as fault:
             self._faults[host] = (trio.current_time() + AWAY_SECS, fault)
             raise
+        self._faults.pop(host, None)

@@ -59,7 +59,7 @@ class Taking:
                 raise
             return False
         except PikaciError as fault:
-            if all(self._context.away.fault(name) is not None for name in self._left):
+            if all(map(self._context.away.is_silent, self._left)):
                 await self._clock.after(fault)
             else:
                 self._clock.reset()

@@ -7,6 +7,7 @@ errors of a journal that cannot be written.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
@@ -38,6 +39,8 @@ MAX_RETRY_DELAY_SECS = 30.0
 # no harm.
 MAX_LOSSES = 3
 MAX_LOST_ATTEMPTS = 20
+# For the delete on a host that may be away, before the next attempt may begin on another one.
+LET_GO_SECS = 10.0
 # Who starts many jobs lets other tasks run after each batch of this many.
 STARTED_AT_ONCE = 20
 
@@ -81,14 +84,19 @@ class JobTask:
             lambda: self._preparation.inputs,
             adopted=adopted,
         )
+        self._context = context
         self._taking: Taking | None = None
-        if job.hosts:
-            self._taking = Taking(context, self._record, lambda: self._preparation.inputs)
-        else:
-            context.at(job.host)
+        self._choose()
         self._end = JobEnd(context, self._record, self._attempts, self.intent, self.settled)
         self._scope = trio.CancelScope()
         self._fail_fast = context.fail_fast
+
+    def _choose(self) -> None:
+        """Look for the host, if the job has a choice now."""
+        if self.job.hosts:
+            self._taking = Taking(self._context, self._record, lambda: self._preparation.inputs)
+        else:
+            self._context.at(self.job.host)
 
     @property
     def job(self) -> Job:
@@ -159,7 +167,9 @@ class JobTask:
                         async with self._slot as host:
                             if await self._is_taken(host, held):
                                 await self._live()
-                                break
+                                if not self.job.hosts:
+                                    break
+                                self._choose()
                         self._slot = None
         except Exception as error:
             cause = cause_of(error)
@@ -181,6 +191,8 @@ class JobTask:
             if not await self._taking.take(host):
                 return False
             if self._preparation.looks_for_output:
+                # An earlier attempt on another host may have made another output.
+                await held.aclose()
                 await self._preparation.find_output(held)
         except JournalError:
             raise
@@ -200,7 +212,8 @@ class JobTask:
             self.is_preparing = False
 
     async def _live(self) -> None:
-        while not self.job.ended and self.job.state is not State.CANCELLING:
+        """Perform the job's steps until it has ended, or has a choice of hosts again."""
+        while not (self.job.ended or self.job.state is State.CANCELLING or self.job.hosts):
             try:
                 await self._steps.next()
             except JournalError:
@@ -211,6 +224,11 @@ class JobTask:
                 if not await self._lose(fault) and not await self._retry(fault):
                     await self._fail(fault)
 
+    @property
+    def _within_secs(self) -> float:
+        # With a choice, another host may do the work at once; what is left is deleted later.
+        return LET_GO_SECS if self.job.choice else math.inf
+
     async def _lose(self, fault: PikaciError) -> bool:
         """Start another attempt, on another member, if the cluster has lost the attempt's."""
         why = await self._attempts.why_lost(fault)
@@ -220,7 +238,7 @@ class JobTask:
         failure = self._record.failure(
             PikaciError(why, details=fault.brief, resolution=MemberOffline.hint)
         )
-        await self._attempts.let_go()
+        await self._attempts.let_go(within_secs=self._within_secs)
         await self._record.emit(ev.Lost(**self._record.next(), failure=failure, member=member))
         return True
 
@@ -236,7 +254,7 @@ class JobTask:
             return False
         delay = min(2.0 ** (self.job.retries + 1), MAX_RETRY_DELAY_SECS) * random.uniform(0.5, 1.5)
         failure = self._record.failure(fault)
-        await self._attempts.let_go()
+        await self._attempts.let_go(within_secs=self._within_secs)
         await self._record.emit(
             ev.Retried(**self._record.next(), failure=failure, delay_secs=round(delay, 3))
         )

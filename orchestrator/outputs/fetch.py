@@ -85,7 +85,7 @@ async def fetch_tree(incus: Incus, plan: Plan, store: OutputStore, *, run: str) 
                 resolution="the command must leave there what other jobs need",
             )
         if ended.exit_code != 0:
-            raise failed_call(ended.argv, ended.exit_code, ended.stderr)
+            raise failed_call(ended.argv, ended.exit_code, ended.stderr, on=plan.host.on)
         return await trio.to_thread.run_sync(tries[0].finish)
     except OutputTooLong:
         await give_up()

@@ -21,8 +21,10 @@ from states.job import Job
 from states.lifecycle import State
 
 
-async def take_up_lingering(context: Context, session: str, driver: Driver) -> None:
-    """End what the session's jobs left, where that can be done now.
+async def take_up_lingering(
+    context: Context, session: str, driver: Driver, *, host: str | None = None
+) -> None:
+    """End what the session's jobs left, on one host or on all, where that can be done now.
 
     The instances of jobs that have ended are deleted. A job whose cancellation could not be
     confirmed is driven again. What is on a host that does not answer stays. Raises the errors of
@@ -32,6 +34,8 @@ async def take_up_lingering(context: Context, session: str, driver: Driver) -> N
     reached: dict[tuple[str, str], bool] = {}
     unknown: UsageError | None = None
     for lease in leases:
+        if host is not None and lease.host != host:
+            continue
         # While a job's task runs, that sees to its instances itself.
         if driver.drives(lease.job):
             continue

@@ -49,18 +49,27 @@ def _raise(fault: PikaciError) -> None:
     raise fault
 
 
-async def unneeded(context: Context, on_fault: OnFault = _raise) -> list[Doomed]:
+def used_hosts(context: Context) -> Sequence[str]:
+    """The hosts that jobs of the journal used, "" for the local one; at first those of new jobs."""
+    return context.journal.hosts() or (context.host.name, *context.others)
+
+
+async def unneeded(
+    context: Context, on_fault: OnFault = _raise, *, hosts: Sequence[str] | None = None
+) -> list[Doomed]:
     """Instances with our owner key that no unfinished job, kept lease or live run needs.
 
-    They are looked for on all hosts that jobs of the journal used; one that cannot be asked is a
-    fault, and does not stop the others.
+    They are looked for on these hosts, by default the `used_hosts`. One that cannot be asked is a
+    fault; the others are asked meanwhile, but this returns when all have answered or failed.
     """
-    found = await _instances(context, on_fault)
+    found = await _instances(context, on_fault, hosts)
     return await trio.to_thread.run_sync(_unneeded, context, found)
 
 
-async def _instances(context: Context, on_fault: OnFault) -> Found:
-    """The instances of all hosts, each with the name of its host."""
+async def _instances(
+    context: Context, on_fault: OnFault, hosts: Sequence[str] | None = None
+) -> Found:
+    """The instances of the hosts, by default the `used_hosts`, each with the name of its host."""
     found: list[tuple[str, Instance]] = []
 
     async def look(name: str) -> None:
@@ -69,10 +78,11 @@ async def _instances(context: Context, on_fault: OnFault) -> Found:
         except PikaciError as error:
             on_fault(error if name in ("", LOCAL) else HostAway(name, error))
 
-    hosts = await trio.to_thread.run_sync(context.journal.hosts)
+    if hosts is None:
+        hosts = await trio.to_thread.run_sync(used_hosts, context)
     with one_error():
         async with trio.open_nursery() as nursery:
-            for name in hosts or (context.host.name, *context.others):
+            for name in hosts:
                 nursery.start_soon(look, name)
     return found
 
@@ -81,6 +91,8 @@ def _unneeded(context: Context, found: Found) -> list[Doomed]:
     journal = context.journal
     owner = journal.owner
     ours = [(name, one) for name, one in found if one.config.get(OWNER) == owner]
+    if not ours:
+        return []
     # Before the journal: a run that ends now has already written what is still needed.
     runs = {instance.config.get(RUN, "") for _, instance in ours}
     held = {run for run in runs if locks.is_held(context.root.locks, run)}
@@ -132,12 +144,12 @@ def _is_past(text: str) -> bool:
 async def reap(context: Context, doomed: list[Doomed]) -> dict[str, str]:
     """Delete the instances; returns `{name: problem}` for those that could not be deleted."""
     problems: dict[str, str] = {}
-    # Each host has its own: one that does not answer does not keep the others' waiting.
-    slots = {one.host: trio.CapacityLimiter(AT_ONCE) for one in doomed}
+    # Each host and member has its own: one that does not answer does not keep the others' waiting.
+    slots = {(one.host, one.member): trio.CapacityLimiter(AT_ONCE) for one in doomed}
 
     async def delete(one: Doomed) -> None:
         incus = context.at(one.host).reaching(one.member)
-        async with slots[one.host]:
+        async with slots[one.host, one.member]:
             try:
                 await incus.perform(delete_effect(incus, one.instance))
             except InstanceNotFound:

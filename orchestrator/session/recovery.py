@@ -15,7 +15,6 @@ import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.lease import HeldLease
-from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.errors import UsageError, collect_errors
 from orchestrator.incus import Deadline, Effect, Incus
 from orchestrator.job.context import Context
@@ -27,17 +26,16 @@ from orchestrator.journal.stamp import now
 from orchestrator.session import locks
 from orchestrator.session.away import WAIT_SECS, Answering, HostAway, hosts_of
 from orchestrator.session.control import REASON, listening
+from orchestrator.session.resumable import can_go_on, is_started, missing_secret, not_resumable
 from orchestrator.slow_files import in_thread
 from states import events as ev
 from states.ending import Intent
-from states.errors import PikaciError
 from states.job import Job
-from states.lease import taken_over
-from states.lifecycle import State
+from states.lease import LeaseState, taken_over
 
 DELETE_SECS = 120.0
 LOOK_FOR_SECRETS_SECS = 60.0
-_BEFORE_THE_RUNNER = (State.SUBMITTED, State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED)
+ASK_AGAIN_SECS = 60.0
 
 
 @dataclass(frozen=True)
@@ -80,38 +78,6 @@ def overdue(context: Context) -> list[str]:
     ]
 
 
-def missing_secret(job: Job) -> SecretMissing | None:
-    """Why this process cannot start a job's command; None if it can, or if it may have started."""
-    if job.spec is None or job.state not in (*_BEFORE_THE_RUNNER, State.INSTANCE_READY):
-        return None
-    try:
-        read_secrets(job.spec.secrets, job.spec.env)
-    except SecretMissing as error:
-        return error
-    return None
-
-
-def not_resumable(jobs: Collection[Job]) -> dict[str, PikaciError]:
-    """Why this process leaves jobs to another, by id: they have a `missing_secret`, or need such.
-
-    `jobs` are all unfinished jobs of the runs concerned. Blocks on the disk.
-    """
-    found: dict[str, PikaciError] = {
-        job.id: error for job in jobs if (error := missing_secret(job))
-    }
-    while more := {job.id: name for job in jobs if (name := _blocked_by(job, found))}:
-        for id, name in more.items():
-            found[id] = PikaciError(f"it needs the job {name}, which is not resumed")
-    return found
-
-
-def _blocked_by(job: Job, blocked: Collection[str]) -> str:
-    """The name of a needed job that is blocked; "" if there is none, or if the job is too."""
-    if job.id in blocked:
-        return ""
-    return next((name for name, id in job.needs.items() if id in blocked), "")
-
-
 async def recover(
     context: Context,
     queue: Queue,
@@ -120,14 +86,15 @@ async def recover(
     cancel: bool = False,
     hurry: bool = False,
     tasks: dict[str, JobTask] | None = None,
-    wait_for_secrets: bool = False,
+    stays: bool = False,
     on_fault: Callable[[BaseException], None] = lambda fault: None,
 ) -> list[BaseException]:
     """Take over the runs of dead processes; return when their jobs and leases have ended.
 
     A job with a `missing_secret` whose command has not started is left alone, and so are the jobs
-    that need it, unless `wait_for_secrets`. What is on a host that is away is left alone too, with
-    a `HostAway` for each such host; but a cancellation is recorded.
+    that need it. What is on a host that is away is left alone too, with a `HostAway` for each such
+    host; but a cancellation is recorded. A process that `stays` waits for secrets, and asks a host
+    again as long as it drives other jobs of the session: nobody else can take the rest up then.
 
     `tasks` holds the resumed jobs, by id, while they run. `only` limits this to these job ids.
     `cancel` cancels the jobs; `hurry`: without a grace period. Cancelling this cancels its jobs,
@@ -152,7 +119,7 @@ async def recover(
                 cancel=cancel,
                 hurry=hurry,
                 registry={} if tasks is None else tasks,
-                wait_for_secrets=wait_for_secrets,
+                stays=stays,
                 asked=asked,
                 report=report,
             )
@@ -169,7 +136,7 @@ async def _recover_session(
     cancel: bool,
     hurry: bool,
     registry: dict[str, JobTask],
-    wait_for_secrets: bool,
+    stays: bool,
     asked: Answering,
     report: Callable[[BaseException], None],
 ) -> None:
@@ -187,26 +154,32 @@ async def _recover_session(
         jobs, unreadable = await trio.to_thread.run_sync(_read, context, wanted)
         for error in unreadable.values():
             report(error)
-        ready = await trio.to_thread.run_sync(lambda: {job.id for job in jobs if _can_go_on(job)})
+        ready = await trio.to_thread.run_sync(lambda: {job.id for job in jobs if can_go_on(job)})
         blocked = await trio.to_thread.run_sync(not_resumable, jobs)
         tasks: dict[str, JobTask] = {}
-        by_host: dict[tuple[str, ...], list[Job]] = {}
-        for job in jobs:
-            by_host.setdefault(job.hosts or (job.host,), []).append(job)
         needed_hosts = hosts_of(jobs)
+        # What is still to be taken up, or to be deleted: the host of the rest did not answer.
+        rest = {job.id: job for job in jobs}
+        unneeded = {
+            lease.instance: lease
+            for lease in leases
+            # The guest of a job that cannot be read may be useful until its deadline.
+            if (lease.job in unreadable and lease.deadline <= datetime.now(UTC))
+            or lease.job not in unfinished
+        }
 
-        async def answer(needed: Collection[Sequence[str]]) -> bool:
+        async def answer(asked: Answering, needed: Collection[Sequence[str]]) -> bool:
             return all([await asked.answers(*some) for some in needed])
 
-        async def take_up(there: list[Job]) -> None:
+        async def take_up(asked: Answering, there: list[Job]) -> None:
             """Begin to drive the jobs of one host."""
             for number, job in enumerate(there, start=1):
                 if number % STARTED_AT_ONCE == 0:
                     await trio.lowlevel.cancel_shielded_checkpoint()
-                if not (cancel or wait_for_secrets or _is_started(job) or job.id not in blocked):
+                if not (cancel or stays or is_started(job) or job.id not in blocked):
                     continue
                 # To be cancelled is noted also where nothing can be done now.
-                if not cancel and not await answer(needed_hosts[job.id]):
+                if not cancel and not await answer(asked, needed_hosts[job.id]):
                     continue
                 own = leases_of.get(job.id, [])
                 try:
@@ -214,6 +187,7 @@ async def _recover_session(
                 except UsageError as error:  # its host is not in the settings
                     report(HostAway(job.host, error))
                     continue
+                del rest[job.id]
                 tasks[job.id] = task
                 if cancel:
                     task.cancel(REASON, now=hurry)
@@ -234,18 +208,27 @@ async def _recover_session(
             if cancel and not task.job.ended:
                 await asked.answers(task.job.host)
 
-        async def end(lease: Lease) -> None:
-            if await asked.answers(lease.host):
-                await end_lease(context, lease)
+        async def end(asked: Answering, lease: Lease) -> None:
+            if await asked.answers(lease.host) and await end_lease(context, lease):
+                del unneeded[lease.instance]
+
+        async def begin(asked: Answering) -> None:
+            by_host: dict[tuple[str, ...], list[Job]] = {}
+            for job in rest.values():
+                by_host.setdefault(job.hosts or (job.host,), []).append(job)
+            async with trio.open_nursery() as each:
+                for there in by_host.values():
+                    each.start_soon(collect_errors, report, partial(take_up, asked, there))
+                for lease in unneeded.values():
+                    each.start_soon(collect_errors, report, partial(end, asked, lease))
 
         async with listening(context.root.locks, session, tasks), trio.open_nursery() as nursery:
-            for there in by_host.values():
-                nursery.start_soon(collect_errors, report, partial(take_up, there))
-            for lease in leases:
-                # The guest of a job that cannot be read may be useful until its deadline.
-                lost = lease.job in unreadable and lease.deadline <= datetime.now(UTC)
-                if lost or lease.job not in unfinished:
-                    nursery.start_soon(collect_errors, report, partial(end, lease))
+            await begin(asked)
+            while stays and (rest or unneeded):
+                await trio.sleep(ASK_AGAIN_SECS)
+                if all(task.settled.is_set() for task in tasks.values()):
+                    break  # the next round begins anew
+                await begin(Answering(context, report))
 
 
 def _read(context: Context, ids: Sequence[str]) -> tuple[list[Job], dict[str, JobUnreadable]]:
@@ -269,23 +252,14 @@ async def _wait_for_secret(context: Context, task: JobTask) -> None:
         # Recorded at once, so that people can see what the job waits for.
         message = f"waits for a secret: {lacking.brief}"
         await context.journal.append(ev.Warned(job=job.id, message=message, **now()))
-    while task.intent.value is Intent.RUN and not await trio.to_thread.run_sync(_can_go_on, job):
+    while task.intent.value is Intent.RUN and not await trio.to_thread.run_sync(can_go_on, job):
         await task.intent.reaches(Intent.CANCEL, within_secs=LOOK_FOR_SECRETS_SECS)
     if task.intent.value is not Intent.DETACH:
         Record(context.journal, job).waited(ev.WaitFor.SECRET, since)
 
 
-def _can_go_on(job: Job) -> bool:
-    return _is_started(job) or missing_secret(job) is None
-
-
-def _is_started(job: Job) -> bool:
-    # In a ready guest the runner may have been started already, with the secrets.
-    return job.state not in _BEFORE_THE_RUNNER
-
-
-async def end_lease(context: Context, lease: Lease) -> None:
-    """Delete the instance of a job that has ended, then end its lease."""
+async def end_lease(context: Context, lease: Lease) -> bool:
+    """Delete the instance of a job that has ended, then end its lease; whether both was done."""
     held = HeldLease(
         context.journal,
         context.at(lease.host).reaching(lease.member),
@@ -297,6 +271,7 @@ async def end_lease(context: Context, lease: Lease) -> None:
         state=taken_over(made=lease.made, kept=lease.kept),
     )
     await held.let_go(context.intent)
+    return held.state is LeaseState.GONE
 
 
 def delete_effect(incus: Incus, instance: str) -> Effect:

@@ -1,4 +1,7 @@
-"""Upkeep of a state root, while a process uses it."""
+"""Upkeep of a state root, while a process uses it.
+
+Each host is looked after by itself, so that one that does not answer delays nothing elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from orchestrator.session.recovery import recover
 from states.ending import Intent
 from states.errors import PikaciError
 
-# Each round deletes expired guests, and retries failed deletes.
+# Each round deletes expired guests, and retries failed deletes. A host whose last round still runs
+# is left out of the next.
 EVERY_SECS = 60.0
 _log = logging.getLogger(__name__)
 
@@ -45,29 +49,41 @@ async def upkeep(
             aside,
             queue,
             tasks=driver.tasks,
-            wait_for_secrets=True,
+            stays=True,
             on_fault=partial(driver.on_fault, "recover"),
         )
 
-    async def reap() -> None:
-        doomed = await reaper.unneeded(aside, partial(driver.on_fault, "reap"))
+    async def reap(host: str) -> None:
+        doomed = await reaper.unneeded(aside, partial(driver.on_fault, "reap"), hosts=(host,))
         for one in doomed:
             about = {"instance": one.instance, "reason": one.reason}
             _log.info("deleting an instance", extra={"about": about})
         for instance, problem in (await reaper.reap(aside, doomed)).items():
             driver.on_fault("reap", PikaciError(f"{instance} could not be deleted: {problem}"))
 
-    linger = partial(take_up_lingering, aside, session, driver)
+    looked_after: set[str] = set()
+
+    async def look_after(host: str) -> None:
+        linger = partial(take_up_lingering, aside, session, driver, host=host)
+        await collect_errors(partial(driver.on_fault, "reap"), partial(reap, host))
+        await collect_errors(partial(driver.on_fault, "take_up"), linger)
+        looked_after.remove(host)
 
     async def work() -> None:
         # Errors of upkeep must not reach the block.
         with scope:
             async with trio.open_nursery() as nursery:
+
+                async def look_after_hosts() -> None:
+                    for host in await trio.to_thread.run_sync(reaper.used_hosts, aside):
+                        if host not in looked_after:
+                            looked_after.add(host)
+                            nursery.start_soon(look_after, host)
+
                 while True:
                     await collect_errors(partial(driver.on_fault, "take_up"), driver.take_up_lost)
                     nursery.start_soon(collect_errors, partial(driver.on_fault, "recover"), go_on)
-                    await collect_errors(partial(driver.on_fault, "reap"), reap)
-                    await collect_errors(partial(driver.on_fault, "take_up"), linger)
+                    await collect_errors(partial(driver.on_fault, "reap"), look_after_hosts)
                     await trio.sleep(EVERY_SECS)
 
     async with trio.open_nursery() as nursery:

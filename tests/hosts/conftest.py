@@ -1,12 +1,16 @@
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.hosts.cluster import Cluster, three_members
 from tests.hosts.far_host import FarHost, far_host
+from tests.hosts.forwarder import Forwarder, forwarder
 from tests.integration.command import Command
 from tests.integration.private_daemon import private_daemon_of_all as private_daemon_of_all
+from tests.integration.tls_host import REMOTE, TlsHost, tls_host
 
 
 @pytest.fixture
@@ -36,3 +40,37 @@ def cluster_of_all() -> Iterator[Cluster]:
 def cluster(cluster_of_all: Cluster) -> Cluster:
     """A cluster of three members, all online."""
     return cluster_of_all
+
+
+@pytest.fixture(scope="session")
+def far_of_all() -> Iterator[TlsHost]:
+    """A host that is reached over TLS. One for all tests: it takes seconds to make."""
+    with tls_host() as made:
+        yield made
+
+
+@pytest.fixture
+def way(far_of_all: TlsHost) -> Iterator[Forwarder]:
+    """The way to the host."""
+    with forwarder(far_of_all.address) as made:
+        yield made
+
+
+@pytest.fixture
+def tls_pikaci(tmp_path: Path, far_of_all: TlsHost, way: Forwarder) -> Iterator[Command]:
+    """pikaci in a workspace, with the far host as the one that runs jobs."""
+    command = Command(tmp_path)
+    hosts = tmp_path / "hosts.toml"
+    hosts.write_text(f'[hosts.build]\nremote = "{REMOTE}"\n')
+    state = tmp_path / "state"
+    reach = partial(far_of_all.reached, state / "pikaci/incus", address=way.address)
+    trio.run(reach)
+    command.env |= {
+        "PIKACI_HOSTS": str(hosts),
+        "PIKACI_HOST": "build",
+        "XDG_STATE_HOME": str(state),
+        "INCUS_DIR": str(tmp_path / "no-local-incus"),
+    }
+    yield command
+    assert [] == far_of_all.daemon.instances()
+    far_of_all.clear()

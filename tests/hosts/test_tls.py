@@ -9,8 +9,6 @@ import os
 import signal
 import tarfile
 import time
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,46 +16,19 @@ import trio
 
 from orchestrator.hosts.trust import read_token
 from orchestrator.journal import open_journal
-from tests.hosts.forwarder import Forwarder, forwarder
+from tests.hosts.forwarder import Forwarder
 from tests.integration.command import AT_THE_GATE, MAKES_AN_IMAGE, Command, wait_until
 from tests.integration.private_daemon import PROJECT
 from tests.integration.test_tls_trust import changed
-from tests.integration.tls_host import REMOTE, TlsHost, tls_host
+from tests.integration.tls_host import TlsHost
 
 pytestmark = pytest.mark.incus
 
 
-@pytest.fixture(scope="session")
-def far_of_all() -> Iterator[TlsHost]:
-    with tls_host() as made:
-        yield made
-
-
 @pytest.fixture
-def way(far_of_all: TlsHost) -> Iterator[Forwarder]:
-    """The way to the host."""
-    with forwarder(far_of_all.address) as made:
-        yield made
-
-
-@pytest.fixture
-def pikaci(tmp_path: Path, far_of_all: TlsHost, way: Forwarder) -> Iterator[Command]:
-    """pikaci in a workspace, with the far host as the one that runs jobs."""
-    command = Command(tmp_path)
-    hosts = tmp_path / "hosts.toml"
-    hosts.write_text(f'[hosts.build]\nremote = "{REMOTE}"\n')
-    state = tmp_path / "state"
-    reach = partial(far_of_all.reached, state / "pikaci/incus", address=way.address)
-    trio.run(reach)
-    command.env |= {
-        "PIKACI_HOSTS": str(hosts),
-        "PIKACI_HOST": "build",
-        "XDG_STATE_HOME": str(state),
-        "INCUS_DIR": str(tmp_path / "no-local-incus"),
-    }
-    yield command
-    assert [] == far_of_all.daemon.instances()
-    far_of_all.clear()
+def pikaci(tls_pikaci: Command) -> Command:
+    """pikaci, with the far host as the one that runs jobs."""
+    return tls_pikaci
 
 
 def test_a_job_runs_there_on_the_files_from_here(far_of_all: TlsHost, pikaci: Command) -> None:

@@ -28,7 +28,8 @@ class Summary:
     """A job on the board. `mark` names its shape and colour, `word` is the text.
 
     `number` is that of its run. `because` is the job that did not pass, if this one was skipped or
-    cancelled for that. `identity` is the same for jobs that ran with the same inputs.
+    cancelled for that. `identity` is the same for jobs that ran with the same inputs. `host` is the
+    name of its host, "" for the local one.
 
     `begin` is when it got its slot, None before; `message` says on one line why it did not pass.
     """
@@ -52,6 +53,7 @@ class Summary:
     branch: str = ""
     because: str = ""
     identity: str | None = None
+    host: str = ""
 
     @property
     def ran(self) -> bool:
@@ -88,6 +90,7 @@ def summary(row: JobRow, damage: str = "") -> Summary:
         branch=row.branch,
         because=row.because,
         identity=row.identity,
+        host=row.host,
     )
 
 

@@ -20,13 +20,14 @@ class FakeHosts:
     """Starts the commands of several hosts, as `Spawn`. Each has the image `pikaci/dev`.
 
     `creates` are the hosts on which an instance was asked for. One that is `silent` answers nothing;
-    those in `clusters` say that they are one.
+    `hanging` is how many commands wait for such a host. Those in `clusters` say that they are one.
     """
 
     def __init__(self, fakes: dict[str, FakeIncus]) -> None:
         self.fakes = fakes
         self.creates: list[str] = []
         self.silent: set[str] = set()
+        self.hanging = 0
         self.clusters: set[str] = set()
 
     def __getitem__(self, host: str) -> FakeIncus:
@@ -36,7 +37,11 @@ class FakeHosts:
         argv = tuple(argv)
         there = next((word.partition(":")[0] for word in argv if _remote(word) in self.fakes), "")
         if there in self.silent:
-            await trio.sleep_forever()
+            self.hanging += 1
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.hanging -= 1
         if argv[-1].partition("?")[0] == f"{there}:/1.0/cluster":
             return await answer(argv, sink, {"enabled": there in self.clusters})
         if argv[1] == "launch":

@@ -15,7 +15,9 @@ from orchestrator import JobSpec, Orchestrator, Request, Settings
 from orchestrator.cli import pikaci, run_table
 from orchestrator.hosts import find_host
 from orchestrator.incus import Host, Incus
+from orchestrator.journal import open_journal
 from orchestrator.service.app import make_app
+from orchestrator.state_root import StateRoot
 from states import events as ev
 from states.job import fold
 from tests.samples import PATH, sample_life
@@ -91,20 +93,43 @@ async def test_programs_see_the_host(runs: tuple[Orchestrator, list[str]]) -> No
             assert [(host, "")] * 4 == [(one["host"], one["member"]) for one in documents]
             page = (await http.get(f"/jobs/{run}.1")).text
             assert bool(host) == ("<span>on build</span>" in page) == ("<dt>host" in page)
+            page = (await http.get(f"/runs/{run}")).text
+            assert (2 if host else 0) == page.count('<span class="soft">on build</span>')
 
 
-def test_a_member_of_a_cluster_is_named_with_its_host(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a narrow terminal the line is not wrapped."""
+MEMBER = "a-member-with-a-long-name"
+
+
+def life_on_a_member() -> list[ev.AnyEvent]:
     life = sample_life(*PATH)
     reset = next(
         number for number, event in enumerate(life) if isinstance(event, ev.ArtifactsReset)
     )
     made = next(n for n, event in enumerate(life) if isinstance(event, ev.DevicesConfigured))
     life[reset] = msgspec.structs.replace(life[reset], host="farm")
-    life[made] = msgspec.structs.replace(life[made], member="a-member-with-a-long-name")
-    job = fold(life)
+    life[made] = msgspec.structs.replace(life[made], member=MEMBER)
+    return life
+
+
+async def test_a_list_of_jobs_has_their_members(tmp_path: Path) -> None:
+    root = StateRoot(tmp_path)
+    root.make()
+    with open_journal(root.journal) as journal:
+        for event in life_on_a_member():
+            await journal.append(event)
+    output = CliRunner().invoke(pikaci, ["list", "--jobs", "--state-root", str(tmp_path)]).output
+
+    heads, run, job = output.splitlines()
+    assert "HOST" in heads
+    assert "  farm  " in run
+    assert job.endswith(f"  on farm/{MEMBER}")
+
+
+def test_a_member_of_a_cluster_is_named_with_its_host(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a narrow terminal the line is not wrapped."""
+    job = fold(life_on_a_member())
     monkeypatch.setattr(run_table, "_width", lambda: 80)
     run_table.print_jobs([job] * 2)
     wide = capsys.readouterr().out
@@ -112,7 +137,7 @@ def test_a_member_of_a_cluster_is_named_with_its_host(
     run_table.print_jobs([job] * 2)
     narrow = capsys.readouterr().out
 
-    assert "farm/a-member-with-a-long-name" in wide
+    assert f"farm/{MEMBER}" in wide
     assert "farm" in narrow
     assert max(map(len, wide.splitlines())) < 80
     assert max(map(len, narrow.splitlines())) < 60

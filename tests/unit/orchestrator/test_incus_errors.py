@@ -2,6 +2,7 @@
 
 import pytest
 
+from orchestrator.incus import Host
 from orchestrator.incus.errors import (
     CertificateChanged,
     ClusterSilent,
@@ -146,3 +147,20 @@ def test_a_connection_that_breaks_is_no_end_of_the_command(words: str, exit_code
 
     assert type(error) is OutcomeUnknown
     assert type(failed_call(argv, 1, f"Error: {words}\n".encode())) is OutcomeUnknown
+
+
+def test_what_is_said_of_another_host_names_it_and_where_to_type_what() -> None:
+    """And of this machine's, no host."""
+    full = b"Error: write /x: No space left on device"
+    down = b"Error: Get https://x: dial tcp 1.2.3.4:8443: connect: connection refused"
+    said = {
+        on: [failed_call(["incus", "start"], 1, text, on=on).resolution for text in (full, down)]
+        for on in (Host().on, Host(name="build").on)
+    }
+
+    assert ["`incus storage info pikaci` shows", "`incus storage info pikaci` on build shows"] == [
+        one[0].partition("; ")[2].removesuffix(" the pool") for one in said.values()
+    ]
+    assert ["`pikaci doctor` says", "`pikaci host check build` says"] == [
+        one[1].removesuffix(" what is missing") for one in said.values()
+    ]

@@ -19,7 +19,8 @@ from orchestrator.job.queue import Queue
 from orchestrator.journal.stamp import now
 from orchestrator.report import run_report
 from orchestrator.session import locks, reaper
-from orchestrator.session.recovery import not_resumable, overdue, recover
+from orchestrator.session.recovery import overdue, recover
+from orchestrator.session.resumable import not_resumable
 from states import events as ev
 from states.ending import Intent
 from states.job import Job

@@ -276,7 +276,7 @@ async def test_what_waits_for_its_secret_in_a_process_that_stays_says_so(
         await left_in(rig, State.ARTIFACTS_RESET)
         tasks: dict[str, JobTask] = {}
         async with trio.open_nursery() as nursery:
-            go_on = partial(recover, tasks=tasks, wait_for_secrets=True)
+            go_on = partial(recover, tasks=tasks, stays=True)
             nursery.start_soon(go_on, rig.context, Queue(Capacity(jobs=1)))
             while not rig.notes(ev.Warned):
                 await trio.sleep(0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,18 @@ from orchestrator.capacity import Capacity
 from orchestrator.cli.run_table import print_jobs, print_runs
 from orchestrator.errors import UsageError
 from orchestrator.incus import Incus
+from orchestrator.incus.errors import DaemonUnreachable
 from orchestrator.job.away import ASK_SECS, AWAY_SECS
 from orchestrator.job.handle import RunHandle
 from orchestrator.job.queue import LOOK_AGAIN_SECS
 from orchestrator.report import job_document
+from orchestrator.session import reaper
 from orchestrator.session.upkeep import EVERY_SECS
 from states import events as ev
 from states.job import Job
 from states.lifecycle import State
 from states.spec import Deadlines, Mount, OutputOf
+from tests.calls import call
 from tests.unit.orchestrator.fake_hosts import FakeHosts, open_fake_hosts
 
 # As root: the fake has no id maps of its own choice for guests that run at the same time.
@@ -217,10 +220,14 @@ async def test_a_host_that_goes_away_while_jobs_are_queued_is_passed_over(
     assert {Verdict.PASSED} == {job.verdict for job in jobs}
 
 
+@pytest.mark.parametrize("phase", [0, 10, 20])
 async def test_without_any_host_a_job_fails_when_its_time_for_that_is_over(
-    ground: Ground, autojump_clock: MockClock
+    ground: Ground, phase: float, autojump_clock: MockClock
 ) -> None:
-    """As an infrastructure fault; it would go on if one came back in time."""
+    """As an infrastructure fault; it would go on if one came back in time.
+
+    Whenever others ask the hosts, and however long ago each was found silent.
+    """
     spec = JobSpec(command="true", deadlines=Deadlines(daemon_secs=60))
     async with ground.open("a", "b", capacity=Capacity(jobs=1)) as orchestrator:
         blockers = await ground.submit(orchestrator, {f"j{n}": LONG for n in range(2)})
@@ -229,7 +236,12 @@ async def test_without_any_host_a_job_fails_when_its_time_for_that_is_over(
         ground.hosts.silent |= {"a", "b"}
         with trio.move_on_after(30):
             await orchestrator.cancel([job.id for job in blockers.jobs], now=True)
-        (job,) = await ended(run)
+        await trio.sleep(phase)
+        with suppress(DaemonUnreachable):
+            async with orchestrator._context.away.asking("b"):
+                await trio.sleep_forever()
+        with trio.fail_after(500):
+            (job,) = await ended(run)
         ground.hosts.silent.clear()
 
     assert Verdict.INFRASTRUCTURE is job.verdict
@@ -331,7 +343,8 @@ async def test_a_job_that_has_not_begun_is_said_to_be_nowhere(
         jobs = [orchestrator.journal.job(job.id) for job in run.jobs]
         print_jobs(jobs)
         shown = capsys.readouterr().out
-        print_runs({run.id: orchestrator.journal.jobs(run=run.id)}, (), with_jobs=False)
+        rows = {run.id: orchestrator.journal.jobs(run=run.id)}
+        print_runs(rows, (), with_jobs=False, members={})
         listed = capsys.readouterr().out
         await orchestrator.cancel([job.id for job in run.jobs], now=True)
 
@@ -375,6 +388,78 @@ async def test_what_is_left_on_one_host_is_deleted_while_another_is_away(
         last = [lease.host for lease in orchestrator.journal.open_leases()]
 
     assert (["a", "b"], ["a"], []) == (sorted(left), later, last)
+
+
+async def make_stray(orchestrator: Orchestrator, host: str) -> None:
+    """An instance with the state root's owner key that no lease names."""
+    incus = orchestrator._context.at(host).incus
+    tags = {reaper.OWNER: orchestrator.journal.owner, reaper.RUN: "gone"}
+    root = {"root": {"type": "disk", "path": "/", "pool": "pikaci"}}
+    document = msgspec.json.encode({"config": tags, "devices": root})
+    image = f"{incus.remote}:pikaci/dev"
+    await call(incus, "create", image, incus.name("stray"), stdin=document)
+
+
+async def test_upkeep_of_a_host_does_not_wait_for_another_that_is_silent(
+    ground: Ground, autojump_clock: MockClock
+) -> None:
+    """Leases are released and instances reaped in time; questions to the other do not pile up."""
+    hosts = ground.hosts
+    for name in ("a", "b"):
+        hosts[name].fail("delete", with_error="no", times=1)
+    async with ground.open("a") as orchestrator:
+        specs = {name: JobSpec(command="true", host=name) for name in ("a", "b")}
+        await ended(await ground.submit(orchestrator, specs))
+        await trio.sleep(1)
+        journal = orchestrator.journal
+        hosts.silent.add("a")
+        await make_stray(orchestrator, "b")
+        await trio.sleep(EVERY_SECS + 1)
+        left = [lease.host for lease in journal.open_leases()], hosts["b"].instances()
+        hanging = set()
+        for _ in range(100):
+            await trio.sleep(EVERY_SECS / 7)
+            hanging.add(hosts.hanging)
+        await make_stray(orchestrator, "b")
+        await trio.sleep(EVERY_SECS + 1)
+        reaped = not hosts["b"].instances()
+        hosts.silent.clear()
+        await trio.sleep(3 * EVERY_SECS)
+        last = journal.open_leases(), hosts["a"].instances()
+
+    assert (["a"], {}) == left
+    assert max(hanging) <= 2  # what is looked for, and a sign of life
+    assert reaped
+    assert ([], {}) == last
+
+
+async def test_a_host_that_comes_back_is_not_left_until_jobs_elsewhere_have_ended(
+    ground: Ground, autojump_clock: MockClock
+) -> None:
+    """Of jobs that belong together, and of the instances that ended ones left."""
+    specs = {
+        "long": msgspec.structs.replace(LONG, command="sleep 4000", host="a"),
+        "over": JobSpec(command="true", host="b"),
+        "there": msgspec.structs.replace(LONG, host="b"),
+    }
+    ground.hosts["b"].fail("delete", with_error="no", times=1)
+    async with ground.open("a") as orchestrator:
+        run = await ground.submit(orchestrator, specs)
+        await run.jobs[1].wait()
+        await trio.sleep(20)
+        orchestrator.detach()
+    ground.hosts["b"].kill_daemon()
+    async with ground.open("a") as orchestrator:
+        await trio.sleep(5 * EVERY_SECS)
+        ground.hosts["b"].restart_daemon()
+        await trio.sleep(3 * EVERY_SECS)
+        left = [lease.job for lease in orchestrator.journal.open_leases()]
+        driven = [orchestrator.drives(job.id) for job in run.jobs]
+        jobs = await ended(orchestrator.run(run.id))
+
+    assert [True, False, True] == driven
+    assert {run.jobs[0].id, run.jobs[2].id} == set(left)
+    assert {Verdict.PASSED} == {job.verdict for job in jobs}, [job.failure for job in jobs]
 
 
 async def test_a_host_that_is_in_the_settings_no_more_stops_no_job_of_another(
