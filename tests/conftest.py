@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 from trio.testing import MockClock
 
 from tests.clock import Busy, open_clock, watch_threads
+from tests.integration.private_daemon import private_daemon_of_all as private_daemon_of_all
+from tests.integration.tls_host import far_of_all as far_of_all
 from tests.order import spread
 
 WITHOUT = "PIKACI_TEST_WITHOUT_INCUS"

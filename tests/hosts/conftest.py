@@ -6,7 +6,6 @@ import pytest
 from tests.hosts.cluster import Cluster, three_members
 from tests.hosts.far_host import FarHost, far_host
 from tests.integration.command import Command
-from tests.integration.private_daemon import private_daemon_of_all as private_daemon_of_all
 
 
 @pytest.fixture

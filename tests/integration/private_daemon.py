@@ -76,13 +76,14 @@ class PrivateDaemon:
         return self.incus("list", "--project", PROJECT, "-f", "csv", "-c", "n").split()
 
     def remove(self) -> None:
-        """Undo all of it: guests, pool, loop device, processes, mounts."""
+        """Undo all of it: guests, processes, mounts; the loop device goes with its mount.
+
+        `storage delete` would wait for ten seconds where the daemon has a file of it open, as
+        after a guest that it could not make.
+        """
         try:
             for name in self.instances():
                 self.incus("delete", "--force", "--project", PROJECT, name)
-            self.incus("image", "delete", "--project", PROJECT, IMAGE)
-            self.incus("project", "delete", PROJECT)
-            self.incus("storage", "delete", POOL)
         finally:
             self.kill()
 
