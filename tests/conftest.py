@@ -16,7 +16,7 @@ from tests.order import spread
 
 WITHOUT = "PIKACI_TEST_WITHOUT_INCUS"
 # Each takes seconds to make: of many workers, one makes it, and runs all tests that want it.
-MADE_ONCE = ("chromium", "private_daemon_of_all", "far_of_all", "cluster_of_all")
+MADE_ONCE = ("chromium", "private_daemon_of_all", "far_of_all", "cluster_of_all", "image_of_all")
 
 KILLS = "kill"  # the directory of the tests that kill pikaci anywhere
 
