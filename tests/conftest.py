@@ -10,11 +10,13 @@ from hypothesis import HealthCheck, settings
 from trio.testing import MockClock
 
 from tests.clock import Busy, open_clock, watch_threads
+from tests.integration.private_daemon import private_daemon_of_all as private_daemon_of_all
+from tests.integration.tls_host import far_of_all as far_of_all
 from tests.order import spread
 
 WITHOUT = "PIKACI_TEST_WITHOUT_INCUS"
 # Each takes seconds to make: of many workers, one makes it, and runs all tests that want it.
-MADE_ONCE = ("chromium", "private_daemon_of_all", "far_of_all", "cluster_of_all")
+MADE_ONCE = ("chromium", "private_daemon_of_all", "far_of_all", "cluster_of_all", "image_of_all")
 
 KILLS = "kill"  # the directory of the tests that kill pikaci anywhere
 

@@ -9,8 +9,7 @@ from tests.hosts.cluster import Cluster, three_members
 from tests.hosts.far_host import FarHost, far_host
 from tests.hosts.forwarder import Forwarder, forwarder
 from tests.integration.command import Command
-from tests.integration.private_daemon import private_daemon_of_all as private_daemon_of_all
-from tests.integration.tls_host import REMOTE, TlsHost, tls_host
+from tests.integration.tls_host import REMOTE, TlsHost
 
 
 @pytest.fixture
@@ -40,13 +39,6 @@ def cluster_of_all() -> Iterator[Cluster]:
 def cluster(cluster_of_all: Cluster) -> Cluster:
     """A cluster of three members, all online."""
     return cluster_of_all
-
-
-@pytest.fixture(scope="session")
-def far_of_all() -> Iterator[TlsHost]:
-    """A host that is reached over TLS. One for all tests: it takes seconds to make."""
-    with tls_host() as made:
-        yield made
 
 
 @pytest.fixture

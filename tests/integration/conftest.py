@@ -10,10 +10,8 @@ from orchestrator.journal import open_journal
 from tests.integration.command import Command
 from tests.integration.lab import lab as lab
 from tests.integration.private_daemon import daemon as daemon
-from tests.integration.private_daemon import private_daemon_of_all as private_daemon_of_all
 from tests.integration.running import Runs
 from tests.integration.tls_host import far as far
-from tests.integration.tls_host import far_of_all as far_of_all
 
 
 @pytest.fixture

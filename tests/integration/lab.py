@@ -19,6 +19,7 @@ from orchestrator.fake_incus import FakeIncus
 from orchestrator.incus import Completed, Incus, Spawn, spawn_process
 from orchestrator.incus.errors import IncusError, InstanceNotFound
 from tests.calls import call
+from tests.integration.running import SLIM
 
 PROJECT = "pikaci"
 IMAGE = "pikaci/dev"
@@ -38,6 +39,8 @@ class Lab:
     spawn: Spawn = spawn_process
     owner: str = field(default_factory=lambda: f"test-{secrets.token_hex(6)}")
     made: list[str] = field(default_factory=list)
+    slim: str = ""
+    """What makes a real guest small, before it becomes an image."""
 
     def name(self, suffix: str = "") -> str:
         """A new instance's name; whatever then has it is deleted when the test ends."""
@@ -132,7 +135,7 @@ async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
         program.chmod(0o755)
         yield Lab(Incus(conf, project=PROJECT, program=str(program)))
         return
-    lab = Lab(Incus(conf, project=PROJECT))
+    lab = Lab(Incus(conf, project=PROJECT), slim=f"bash -c '{SLIM}'; ")
     try:
         yield lab
     finally:

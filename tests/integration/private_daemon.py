@@ -12,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.slim_image import export_slim_image
+
 LIBEXEC = "/usr/libexec/incus"
 POOL, PROJECT, IMAGE = "pikaci", "pikaci", "pikaci/dev"
 SECS = 120
 
 
 class PrivateDaemon:
-    """incusd with its own directory, socket, pool (in a loop file) and copy of the guest image."""
+    """incusd with its own directory, socket, pool (in a loop file) and slim copy of the guest image."""
 
     def __init__(self, base: Path) -> None:
         self.directory = base / "incus"
@@ -76,13 +78,14 @@ class PrivateDaemon:
         return self.incus("list", "--project", PROJECT, "-f", "csv", "-c", "n").split()
 
     def remove(self) -> None:
-        """Undo all of it: guests, pool, loop device, processes, mounts."""
+        """Undo all of it: guests, processes, mounts; the loop device goes with its mount.
+
+        `storage delete` would wait for ten seconds where the daemon has a file of it open, as
+        after a guest that it could not make.
+        """
         try:
             for name in self.instances():
                 self.incus("delete", "--force", "--project", PROJECT, name)
-            self.incus("image", "delete", "--project", PROJECT, IMAGE)
-            self.incus("project", "delete", PROJECT)
-            self.incus("storage", "delete", POOL)
         finally:
             self.kill()
 
@@ -104,13 +107,12 @@ def private_daemon(*, pool_size: str = "3GiB") -> Iterator[PrivateDaemon]:
     with tempfile.TemporaryDirectory(prefix="pikaci-incus-") as directory:
         base = Path(directory)
         base.chmod(0o711)
-        image = base / "image"
-        export = ["incus", "image", "export", "--quiet", "--project", PROJECT, f"local:{IMAGE}"]
-        subprocess.run([*export, str(image)], check=True, capture_output=True, timeout=SECS)
+        image = export_slim_image(base)
         daemon = PrivateDaemon(base)
         daemon.start()
         try:
-            daemon.set_up(next(base.glob("image*")), pool_size)
+            daemon.set_up(image, pool_size)
+            image.unlink()
             yield daemon
         finally:
             daemon.remove()

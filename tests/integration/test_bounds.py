@@ -35,7 +35,7 @@ async def test_a_job_that_prints_for_ever_is_timed_out_and_its_log_is_cut_off(
 ) -> None:
     """At the limit, by a line that says so; the host has what the guest has."""
     spec = JobSpec(
-        command="yes & yes", image=IMAGE, run_as_root=root, timeout_secs=5, log_bytes="1MiB"
+        command="yes & yes", image=IMAGE, run_as_root=root, timeout_secs=2, log_bytes="1MiB"
     )
 
     job = await runs.run_one(spec)

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from orchestrator.egress import link as links
 from orchestrator.egress.link import HELD_BYTES, Link
 from orchestrator.journal import open_journal
 from states import events as ev
@@ -197,6 +198,7 @@ async def test_stalled_connections_do_not_fill_the_host(
         held.append(link.held)
 
     monkeypatch.setattr(Link, "feed", watched)
+    monkeypatch.setattr(links, "STALLED_SECS", 3.0)
     with server(Deaf) as deaf, server(Echo) as port:
         spec = JobSpec(
             command=python(STALLED),

@@ -14,10 +14,8 @@ from orchestrator.host.setup import PROFILE, setup
 from orchestrator.incus import Host, Incus
 from orchestrator.state_root import StateRoot
 from tests.integration.private_daemon import PROJECT, PrivateDaemon
-from tests.integration.private_daemon import daemon as daemon
-from tests.integration.private_daemon import private_daemon_of_all as private_daemon_of_all
 
-pytestmark = [pytest.mark.incus, pytest.mark.xdist_group("private_daemon")]
+pytestmark = pytest.mark.incus
 
 
 @pytest.fixture

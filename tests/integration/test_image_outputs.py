@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.image import smoke
 from orchestrator.image.store import Image, list_images
 from orchestrator.journal import open_journal
 from states.lifecycle import State
@@ -92,9 +93,11 @@ CONTRACT = "does not run as the guest contract says"
     ],
 )
 async def test_a_hostile_guest_does_not_become_an_image(
-    runs: Runs, command: str, words: str
+    runs: Runs, command: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its job fails, in words; nothing of it is left, and nobody runs in it."""
+    if words == "is not ready":  # and never will be
+        monkeypatch.setattr(smoke, "READY_SECS", 3)
     bad = JobSpec(
         command=SLIM + command, run_as_root=True, output="image", sources=(), disk="64MiB"
     )

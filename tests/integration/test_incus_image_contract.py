@@ -152,7 +152,7 @@ async def test_import_refuses_what_is_no_image(lab: Lab, tmp_path: Path) -> None
 async def test_a_stopped_instance_becomes_an_image(lab: Lab) -> None:
     """With its files and the given properties, and with nothing of its config and devices."""
     name = await lab.started(config={"user.mine": "1"})
-    await lab.exec(name, "sh", "-c", "echo kept > /usr/local/kept")
+    await lab.exec(name, "sh", "-c", f"{lab.slim}echo kept > /usr/local/kept")
     properties = (f"made.by={lab.owner}", "description=x = y")
     publish = ("publish", "--quiet", "--compression", "none", f"local:{name}", "local:")
     with pytest.raises(InstanceRunning) as running:

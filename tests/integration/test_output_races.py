@@ -10,6 +10,7 @@ import pytest
 from orchestrator.outputs.store import OutputStore
 from orchestrator.state_root import StateRoot
 from tests.integration.command import SECS, Command
+from tests.integration.running import SLIM
 
 pytestmark = pytest.mark.incus
 
@@ -32,7 +33,7 @@ TREE = JOBS.replace("/artifacts/out", "/artifacts/out/file").replace(
     "/staged/linux-rust/workspace-deps/file",
     'workspace_deps = { job = "deps" }',
 )
-IMAGE = JOBS.replace("/artifacts/out", "/opt/out").replace(
+IMAGE = JOBS.replace("/artifacts/out", "/opt/out").replace("sleep 2; ", SLIM).replace(
     "sources", "run_as_root = true\nsources"
 ) % ("image", "/opt/out", 'image = { job = "deps" }')
 

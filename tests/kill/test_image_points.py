@@ -108,7 +108,7 @@ async def test_a_run_killed_anywhere_is_resumed(cases: Cases, workspace: Path, g
             return []
         return [one async for one in faults(scene, Verdict.PASSED)]
 
-    mine = cases.part(points, int(group), of=2)
+    mine = cases.part(points, 2 * int(group), of=4)
     wanted = [point for point in mine if not group or point.startswith("incus:")]
     await cases.try_all(workspace, wanted, resumed)
     assert {} == cases.wrong

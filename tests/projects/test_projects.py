@@ -96,7 +96,7 @@ def _on_host(project: Project, base: Path) -> str | None:
     sources = base / "host" / project.name
     sources.parent.mkdir()
     _unpack(project, sources)
-    return run_on_host(project, sources, base / "host")
+    return run_on_host(project, sources)
 
 
 def _unpack(project: Project, directory: Path) -> None:
