@@ -170,6 +170,35 @@ def test_scratch_that_cannot_be(snapshot: Guest) -> None:
     assert b"ran\n" not in ended.output
 
 
+def test_the_reason_why_scratch_cannot_be(snapshot: Guest) -> None:
+    """Is what `mount` says of the overlay: its directories are there when it is tried alone."""
+    snapshot.mkdir("/layers/a")
+    snapshot.mkdir("/layers/b")
+    snapshot.shell(
+        # Two layers upon each other are as many as the kernel allows.
+        "mount -t overlay -o lowerdir=/layers/a:/layers/b overlay /layers/a;"
+        " mount -t overlay -o lowerdir=/layers/a:/layers/b overlay /workspace/snapshot"
+    )
+    ended = snapshot.run("echo ran", send={"PIKACI_INCUS_SCRATCH": "1"})
+
+    assert ended.result is not None
+    assert "scratch overlay" in ended.result["message"]
+    assert b"wrong fs type" in ended.output
+    assert b"ran\n" not in ended.output
+
+
+def test_scratch_behind_a_link(snapshot: Guest) -> None:
+    """A VM may have the snapshot's directory there: the kernel tells another path of the mount."""
+    snapshot.shell("mv /workspace /elsewhere; ln -s elsewhere /workspace")
+    ended = snapshot.run(
+        "grep -c elsewhere/snapshot.*overlay /proc/self/mountinfo; touch new; ls",
+        send={"PIKACI_INCUS_SCRATCH": "1"},
+    )
+
+    assert "1\ndir\nfile\nnew\n" == ended.output.decode()
+    assert 0 == ended.code
+
+
 def test_missing_workspace(guest: Guest) -> None:
     """Without the snapshot's directory nothing runs, and the result says why."""
     guest.path("/workspace/snapshot").rmdir()
@@ -188,6 +217,16 @@ def test_missing_user(guest: Guest) -> None:
     assert ended.result is not None
     assert ("error", 125) == (ended.result["status"], ended.code)
     assert "pikaci" in ended.result["message"]
+
+
+def test_missing_users(guest: Guest) -> None:
+    """The same without a list of users."""
+    guest.shell("mount -t tmpfs tmpfs /etc")
+    ended = guest.run("echo ran")
+
+    assert ended.result is not None
+    assert ("error", 125) == (ended.result["status"], ended.code)
+    assert "no user" in ended.result["message"]
 
 
 def test_as_the_body_of_another_script(guest: Guest) -> None:
