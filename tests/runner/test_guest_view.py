@@ -199,6 +199,23 @@ def test_scratch_behind_a_link(snapshot: Guest) -> None:
     assert 0 == ended.code
 
 
+@pytest.mark.parametrize("source", ["proc", "job-proc"])
+def test_limits_in_proc(guest: Guest, source: str) -> None:
+    """lxcfs's files stay visible. Here others stand for them.
+
+    Within a job's own guest /proc is mounted from the name that `mount` then takes for its own.
+    """
+    runner = guest.path(CONTRACT["runner"])
+    runner.write_text(runner.read_text().replace("fuse.lxcfs", "tmpfs"))
+    guest.shell(
+        f"mount -t proc {source} /proc; echo ours >/mnt/file;"
+        " for name in cpuinfo sys/kernel/domainname; do mount --bind /mnt/file /proc/$name; done"
+    )
+    ended = guest.run("cat /proc/cpuinfo /proc/sys/kernel/domainname")
+
+    assert b"ours\nours\n" == ended.output
+
+
 def test_missing_workspace(guest: Guest) -> None:
     """Without the snapshot's directory nothing runs, and the result says why."""
     guest.path("/workspace/snapshot").rmdir()
