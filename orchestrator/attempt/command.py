@@ -134,6 +134,7 @@ class Command:
         self._waited = b""
         secs = commands.longest_wait(self._plan)
         with limit("the wait for a ready guest", secs, setting="ready_secs") as self._wait_limit:
+            self._wait_limit.deadline = float("inf")  # until the exec starts: a link takes its time
             ended = await self._perform(commands.run(self._plan, stdin, wait=True))
             if not self.is_ready:
                 self._judge_wait(ended)
@@ -160,17 +161,21 @@ class Command:
 
     @asynccontextmanager
     async def _receive(self) -> AsyncIterator[Sink]:
+        if not self.is_ready:
+            secs = commands.longest_wait(self._plan)
+            self._wait_limit.deadline = trio.current_time() + secs
         try:
             yield self._sink
         finally:
             await self._log.pause()
 
     async def _sink(self, chunk: bytes) -> None:
-        self._clock.reset()
         if not self.is_ready:
             chunk = await self._until_ready(chunk)
-            if not chunk:
-                return
+        if self.is_ready:
+            self._clock.reset()  # not before: a guest that only talks would be waited for for ever
+        if not chunk:
+            return
         kept = await self._log.write(chunk)
         if len(self._head) < len(LOG_HEADER):
             self._head += chunk[: len(LOG_HEADER) - len(self._head)]

@@ -170,6 +170,52 @@ def test_scratch_that_cannot_be(snapshot: Guest) -> None:
     assert b"ran\n" not in ended.output
 
 
+def test_the_reason_why_scratch_cannot_be(snapshot: Guest) -> None:
+    """Is what `mount` says of the overlay: its directories are there when it is tried alone."""
+    snapshot.mkdir("/layers/a")
+    snapshot.mkdir("/layers/b")
+    snapshot.shell(
+        # Two layers upon each other are as many as the kernel allows.
+        "mount -t overlay -o lowerdir=/layers/a:/layers/b overlay /layers/a;"
+        " mount -t overlay -o lowerdir=/layers/a:/layers/b overlay /workspace/snapshot"
+    )
+    ended = snapshot.run("echo ran", send={"PIKACI_INCUS_SCRATCH": "1"})
+
+    assert ended.result is not None
+    assert "scratch overlay" in ended.result["message"]
+    assert b"wrong fs type" in ended.output
+    assert b"ran\n" not in ended.output
+
+
+def test_scratch_behind_a_link(snapshot: Guest) -> None:
+    """A VM may have the snapshot's directory there: the kernel tells another path of the mount."""
+    snapshot.shell("mv /workspace /elsewhere; ln -s elsewhere /workspace")
+    ended = snapshot.run(
+        "grep -c elsewhere/snapshot.*overlay /proc/self/mountinfo; touch new; ls",
+        send={"PIKACI_INCUS_SCRATCH": "1"},
+    )
+
+    assert "1\ndir\nfile\nnew\n" == ended.output.decode()
+    assert 0 == ended.code
+
+
+@pytest.mark.parametrize("source", ["proc", "job-proc"])
+def test_limits_in_proc(guest: Guest, source: str) -> None:
+    """lxcfs's files stay visible. Here others stand for them.
+
+    Within a job's own guest /proc is mounted from the name that `mount` then takes for its own.
+    """
+    runner = guest.path(CONTRACT["runner"])
+    runner.write_text(runner.read_text().replace("fuse.lxcfs", "tmpfs"))
+    guest.shell(
+        f"mount -t proc {source} /proc; echo ours >/mnt/file;"
+        " for name in cpuinfo sys/kernel/domainname; do mount --bind /mnt/file /proc/$name; done"
+    )
+    ended = guest.run("cat /proc/cpuinfo /proc/sys/kernel/domainname")
+
+    assert b"ours\nours\n" == ended.output
+
+
 def test_missing_workspace(guest: Guest) -> None:
     """Without the snapshot's directory nothing runs, and the result says why."""
     guest.path("/workspace/snapshot").rmdir()
@@ -188,6 +234,16 @@ def test_missing_user(guest: Guest) -> None:
     assert ended.result is not None
     assert ("error", 125) == (ended.result["status"], ended.code)
     assert "pikaci" in ended.result["message"]
+
+
+def test_missing_users(guest: Guest) -> None:
+    """The same without a list of users."""
+    guest.shell("mount -t tmpfs tmpfs /etc")
+    ended = guest.run("echo ran")
+
+    assert ended.result is not None
+    assert ("error", 125) == (ended.result["status"], ended.code)
+    assert "no user" in ended.result["message"]
 
 
 def test_as_the_body_of_another_script(guest: Guest) -> None:

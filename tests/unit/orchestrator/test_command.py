@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from orchestrator.attempt import effects as commands
@@ -139,3 +140,47 @@ async def test_a_guest_that_talks_without_end_before_it_is_ready(
         assert FailureKind.INFRASTRUCTURE is job.failure.kind
         assert "the wait for a ready guest printed over 1048576 bytes" == job.failure.message
         assert settled(rig)
+
+
+async def test_a_guest_that_only_talks_is_given_up(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it prints is no sign of life before it is ready: retries end as for a silent one."""
+    async with open_rig(tmp_path) as rig:
+        spawn = rig.fake.__call__
+
+        async def talking(argv: Sequence[str], *, sink: Sink | None, **options: Any) -> Completed:
+            if "pikaci-ready" not in argv:
+                return await spawn(argv, sink=sink, **options)
+            assert sink is not None
+            await trio.sleep(1)
+            await sink(b"welcome\n")
+            return Completed(tuple(argv), 0, b"", b"")
+
+        monkeypatch.setattr(FakeIncus, "__call__", staticmethod(talking))
+        with trio.fail_after(1000):
+            job = await rig.live(JobSpec(command="true", retries=0))
+
+        assert job.failure is not None
+        assert "the exec ended while it waited for a ready guest" == job.failure.message
+        assert settled(rig)
+
+
+async def test_the_way_to_a_host_takes_nothing_of_the_wait(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link's wait has its own bound, and is no part of any call's deadline."""
+
+    class Slow:
+        async def up(self) -> None:
+            await trio.sleep(45)
+
+        def environment(self) -> dict[str, str]:
+            return {}
+
+    async with open_rig(tmp_path) as rig:
+        monkeypatch.setattr(rig.context.incus, "_link", Slow())
+        deadlines = Deadlines(ready_secs=7, image_secs=100)
+        job = await rig.live(JobSpec(command="true", retries=0, deadlines=deadlines))
+
+        assert Outcome.PASSED is job.outcome
