@@ -25,8 +25,8 @@ from orchestrator.hosts import (
 )
 from orchestrator.image.store import Images
 from orchestrator.incus import LOCAL, Host, Incus
-from orchestrator.job.away import Away
 from orchestrator.job.fail_fast import FailFast
+from orchestrator.job.silent_hosts import SilentHosts
 from orchestrator.journal import Journal
 from orchestrator.outputs.building import Building
 from orchestrator.outputs.store import OutputStore, directory_name
@@ -100,7 +100,7 @@ class Context:
     on_log: Callable[[str, bytes], None] = ignore_log
     on_progress: Callable[[Progress], None] = ignore_progress
     intent: IntentSwitch = field(default_factory=IntentSwitch)
-    away: Away = field(default_factory=Away)
+    silent: SilentHosts = field(default_factory=SilentHosts)
     building: Building = field(init=False)
     fail_fast: FailFast = field(init=False)
     _at: dict[str, JobHost] = field(init=False, default_factory=dict)

@@ -99,7 +99,7 @@ class Door:
         found: dict[Host, dict[str, SpecError]] = {}
 
         async def ask(host: Host) -> None:
-            known = self._context.away.fault(host.name)
+            known = self._context.silent.fault(host.name)
             if known is not None:
                 away[host] = known
                 return
@@ -140,7 +140,7 @@ class Door:
         """Why the host cannot take some of the jobs. Other errors say that it does not answer."""
         there, git = self._context.at(host.name), part.request.git
         found: dict[str, SpecError] = {}
-        async with self._context.away.asking(host.name):
+        async with self._context.silent.asking(host.name):
             await _learn(there)
             try:
                 await check_host_names(there.images, part.request.specs, git=git)

@@ -8,9 +8,9 @@ from contextlib import suppress
 from orchestrator.errors import UsageError
 from orchestrator.image.store import check_age, find_image
 from orchestrator.incus.retries import RetryClock
-from orchestrator.job.away import CANNOT
 from orchestrator.job.context import Context
 from orchestrator.job.record import Record
+from orchestrator.job.silent_hosts import CANNOT
 from states.errors import PikaciError
 from states.events import OutputRef
 from states.spec import JobSpec
@@ -40,7 +40,7 @@ class Taking:
 
     def hosts(self) -> list[str]:
         """The hosts that may take the job now: those that answer, as far as is known, or all."""
-        here = [name for name in self._left if self._context.away.fault(name) is None]
+        here = [name for name in self._left if self._context.silent.fault(name) is None]
         return here or self._left
 
     async def take(self, host: str) -> bool:
@@ -50,7 +50,7 @@ class Taking:
         for `daemon_secs`, or none can.
         """
         try:
-            async with self._context.away.asking(host):
+            async with self._context.silent.asking(host):
                 await self._ask(host)
         except CANNOT as error:
             self._record.warn(f"does not run on the host {host}: {error.headline}")
@@ -59,7 +59,7 @@ class Taking:
                 raise
             return False
         except PikaciError as fault:
-            if all(map(self._context.away.is_silent, self._left)):
+            if all(map(self._context.silent.is_silent, self._left)):
                 await self._clock.after(fault)
             else:
                 self._clock.reset()

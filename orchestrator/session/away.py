@@ -25,12 +25,12 @@ from orchestrator.incus.errors import (
 )
 from orchestrator.incus.retries import retrying
 from orchestrator.job.context import Context
+from orchestrator.job.silent_hosts import ASK_SECS
 from states.errors import PikaciError
 from states.job import Job
 
 # A connection that has just broken may be made anew.
 WAIT_SECS = 30.0
-ASK_SECS = 10.0
 _AGAIN = (DaemonUnreachable, OutcomeUnknown, DeadlinePassed)
 
 
@@ -52,6 +52,19 @@ def once_a_host(faults: Iterable[BaseException]) -> list[BaseException]:
     for fault in faults:
         first.setdefault(fault.host if isinstance(fault, HostAway) else fault, fault)
     return list(first.values())
+
+
+async def ask(context: Context, name: str) -> None:
+    """Return if the host with this name answers, and lets us in; jobs with a choice learn of it.
+
+    Raises an `IncusError` if not, and a `UsageError` if the settings cannot be used.
+    """
+    incus = context.at(name).incus
+    # Anybody may ask for "/1.0" alone.
+    path = f"/1.0/projects/{incus.project}"
+    async with context.silent.asking(name):
+        deadline = Deadline(ASK_SECS)
+        await incus.query(path, dict[str, Any], deadline=deadline, in_project=False)
 
 
 class Answering:
@@ -87,13 +100,8 @@ class Answering:
         return self._found[name]
 
     async def _ask(self, name: str) -> bool:
-        deadline = Deadline(ASK_SECS)
         try:
-            incus = self._context.at(name).incus
-            # Anybody may ask for "/1.0" alone.
-            path = f"/1.0/projects/{incus.project}"
-            ask = partial(incus.query, path, dict[str, Any], deadline=deadline, in_project=False)
-            await retrying(ask, on=_AGAIN, secs=self._wait_secs)
+            await retrying(partial(ask, self._context, name), on=_AGAIN, secs=self._wait_secs)
         except (IncusError, UsageError) as fault:
             self._report(HostAway(name, fault))
             return False

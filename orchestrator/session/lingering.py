@@ -9,12 +9,11 @@ from __future__ import annotations
 import trio
 
 from orchestrator.errors import UsageError
-from orchestrator.incus import Deadline
-from orchestrator.job.away import ASK_SECS
 from orchestrator.job.context import Context
 from orchestrator.job.driver import Driver
 from orchestrator.journal import Lease
 from orchestrator.session import locks
+from orchestrator.session.away import ask
 from orchestrator.session.recovery import end_lease, left
 from states.errors import PikaciError
 from states.job import Job
@@ -59,15 +58,13 @@ async def take_up_lingering(
 
 
 async def _can_be_reached(context: Context, lease: Lease) -> bool:
-    there = context.at(lease.host)
+    members = context.at(lease.host).members
     if lease.host:
         # Each delete would wait for it.
         try:
-            async with context.away.asking(lease.host):
-                await there.incus.query("/1.0", dict, deadline=Deadline(ASK_SECS), in_project=False)
+            await ask(context, lease.host)
         except PikaciError:
             return False
-    members = there.members
     return members is None or not lease.member or await members.is_there(lease.member)
 
 

@@ -19,9 +19,9 @@ from orchestrator.cli.run_table import print_jobs, print_runs
 from orchestrator.errors import UsageError
 from orchestrator.incus import Incus
 from orchestrator.incus.errors import DaemonUnreachable
-from orchestrator.job.away import ASK_SECS, AWAY_SECS
 from orchestrator.job.handle import RunHandle
 from orchestrator.job.queue import LOOK_AGAIN_SECS
+from orchestrator.job.silent_hosts import ASK_SECS, LEFT_OUT_SECS
 from orchestrator.report import job_document
 from orchestrator.session import reaper
 from orchestrator.session.upkeep import EVERY_SECS
@@ -177,7 +177,7 @@ async def test_a_host_that_is_down_stops_no_job_of_another(
         ground.hosts.silent.clear()
         if not silent:
             ground.hosts["a"].restart_daemon()
-        await trio.sleep(AWAY_SECS + LOOK_AGAIN_SECS)
+        await trio.sleep(LEFT_OUT_SECS + LOOK_AGAIN_SECS)
         begun = [orchestrator.known(job.id) for job in run.jobs]
         await ended(run)
 
@@ -238,7 +238,7 @@ async def test_without_any_host_a_job_fails_when_its_time_for_that_is_over(
             await orchestrator.cancel([job.id for job in blockers.jobs], now=True)
         await trio.sleep(phase)
         with suppress(DaemonUnreachable):
-            async with orchestrator._context.away.asking("b"):
+            async with orchestrator._context.silent.asking("b"):
                 await trio.sleep_forever()
         with trio.fail_after(500):
             (job,) = await ended(run)

@@ -135,6 +135,24 @@ def test_a_retry_is_a_new_attempt_with_nothing_of_the_old_one() -> None:
     assert (None, None, None) == (job.instance, job.image, job.artifacts)
 
 
+@pytest.mark.parametrize("kind", [ev.Retried, ev.Lost, ev.Restarted])
+@pytest.mark.parametrize("choice", [("a", "local", "b"), ()])
+def test_a_choice_of_hosts_comes_back_with_the_one_that_failed_last(
+    kind: type[ev.Event], choice: tuple[str, ...]
+) -> None:
+    """Unless the attempt ended for another reason, or there was no choice: then the host stays."""
+    submitted, reset, again = sample_life(ev.Submitted, ev.ArtifactsReset, kind)
+    submitted = replace(submitted, hosts=choice)
+    for there, last in (("", "local"), ("b", "b")):
+        job = fold([submitted, replace(reset, host=there), again])
+
+        others = tuple(name for name in choice if name != last)
+        if choice and kind is not ev.Restarted:
+            assert ("", (*others, last)) == (job.host, job.hosts)
+        else:
+            assert (there, ()) == (job.host, job.hosts)
+
+
 def test_another_job_s_event_is_refused() -> None:
     """An event belongs to one job."""
     job = fold(sample_life(ev.Submitted))

@@ -1,4 +1,4 @@
-"""The hosts that did not answer a moment ago, which jobs with a choice leave out for a while."""
+"""The hosts that did not answer when they were last asked; jobs with a choice leave them out."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from orchestrator.incus.errors import DaemonUnreachable
 from orchestrator.job.queue import LOOK_AGAIN_SECS
 from states.errors import PikaciError, SpecError
 
-AWAY_SECS = 3 * LOOK_AGAIN_SECS
+LEFT_OUT_SECS = 3 * LOOK_AGAIN_SECS
 # A login over ssh may take seconds; who has a choice does not wait for a slow one.
 ASK_SECS = 10.0
 # What a host says that cannot take a job.
 CANNOT = (SpecError, ImageMissing, ImageTooOld, WrongContract, WrongType)
 
 
-class Away:
-    """Remembers hosts, by name, that do not answer. Each is left out for `AWAY_SECS`."""
+class SilentHosts:
+    """Remembers hosts, by name, that do not answer. Each is left out for `LEFT_OUT_SECS`."""
 
     def __init__(self) -> None:
         self._faults: dict[str, tuple[float, PikaciError]] = {}
 
     def fault(self, host: str) -> PikaciError | None:
-        """Why the host counts as away; None if it does not."""
+        """Why the host is left out now; None if it is not."""
         until, fault = self._faults.get(host, (float("-inf"), None))
         return fault if trio.current_time() < until else None
 
@@ -36,7 +36,7 @@ class Away:
 
     @asynccontextmanager
     async def asking(self, host: str) -> AsyncIterator[None]:
-        """Ask the host in the block, within `ASK_SECS`; if it does not answer, it counts as away.
+        """Ask the host in the block, within `ASK_SECS`; if it does not answer, it is silent.
 
         Raises what the block raises: a `SpecError`, or one of `CANNOT`, says that it has answered.
         """
@@ -49,6 +49,6 @@ class Away:
             self._faults.pop(host, None)
             raise
         except PikaciError as fault:
-            self._faults[host] = (trio.current_time() + AWAY_SECS, fault)
+            self._faults[host] = (trio.current_time() + LEFT_OUT_SECS, fault)
             raise
         self._faults.pop(host, None)
