@@ -19,6 +19,9 @@ WITHOUT = "PIKACI_TEST_WITHOUT_INCUS"
 MADE_ONCE = ("chromium", "private_daemon_of_all", "far_of_all", "cluster_of_all", "image_of_all")
 
 KILLS = "kill"  # the directory of the tests that kill pikaci anywhere
+# Directories and files of tests that take longest, each dozens of processes or minutes of guests: no
+# worker is to begin one when the others are about to end.
+LONGEST = {KILLS, "projects", "test_tutorial.py"}
 
 # A machine under load is slow, which says nothing about the code: no test has a deadline, and none
 # fails because its examples take long to make. Every run tries the same examples; with
@@ -63,8 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.xdist_group(fixture))
     if hasattr(config, "workerinput"):
-        # Longest first: each of those kills dozens of processes.
-        items.sort(key=lambda item: KILLS not in item.path.parts)
+        items.sort(key=lambda item: LONGEST.isdisjoint(item.path.parts))
         items[:] = spread(items, _waits)
     real = [item for item in items if item.get_closest_marker("incus")]
     if not real:
