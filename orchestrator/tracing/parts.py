@@ -93,7 +93,8 @@ def _cut(state: Span, inside: Sequence[Span]) -> list[Span]:
             continue
         span = active[0][2]
         # Another call began and ended meanwhile: the rest of this one is no second call.
-        _add(pieces, msgspec.structs.replace(span, continued=id(span) in begun), begin, end)
+        again = span.continued or id(span) in begun
+        _add(pieces, msgspec.structs.replace(span, continued=again), begin, end)
         begun.add(id(span))
     return pieces
 

@@ -9,13 +9,16 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from orchestrator.tracing.effects import command_of
+from orchestrator.tracing.effects import OF_STATE, command_of
 from states import events as ev
 from states.job import Job, step, why
+from states.lifecycle import State
 from states.outcome import Failure, Verdict
 
 # Names of waits and parts, in addition to the values of `WaitFor`.
 INCUS, DELAY, HOST = "incus", "delay", "host"
+# What all of Incus's words have for a VM that does not take an exec yet.
+_AGENT = " agent"
 _HOLD_UP = (ev.WaitFor.PLACE, ev.WaitFor.INPUT, ev.WaitFor.OUTPUT)
 
 
@@ -33,8 +36,10 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
     For a call, `command` is the incus command in short, `detail` the full command, and `error`
     Incus's error. For a state, `detail` is the message of the event that entered it, on one line.
-    `ok` is False for a fault. `after` is the job that ended a wait: it freed the slot, or was
-    needed. `continued` is the rest of a call that another one was cut out of.
+    `ok` is False for a fault; an exec that a VM does not take while it boots is none, in spite of
+    its `error`. `after` is the job that ended a wait: it freed the slot, or was needed.
+    `continued` is the rest of a call that another one was cut out of, or the time up to the next
+    try of such an exec.
     """
 
     name: str
@@ -146,7 +151,10 @@ def timeline(entries: Iterable[ev.Entry], *, until: datetime | None = None) -> T
                 if isinstance(entry, ev.Retried):
                     waits.append(_delay(entry, last, max(1, job.attempt)))
             case ev.Called():
-                calls.append(_call(entry, last, attempt))
+                call = _call(entry, last, attempt)
+                if job.state is State.DEVICES_CONFIGURED and _AGENT in call.error:
+                    call = msgspec.structs.replace(call, ok=True)
+                calls.append(call)
             case ev.Waited():
                 waits.append(_wait(entry, last, attempt))
             case ev.Warned():
@@ -216,22 +224,26 @@ def _delay(entry: ev.Retried, begin: datetime, attempt: int) -> Span:
 
 
 def _again(calls: Sequence[Span]) -> list[Span]:
-    """Waits for Incus: between a failed call and its retry in the same attempt."""
+    """Waits between a failed call and its retry in the same attempt: for Incus, or a VM's boot."""
     failed: dict[tuple[str, int], Span] = {}
     waits = []
     for call in calls:
         before = failed.pop((call.name, call.attempt), None)
         if before is not None and before.end < call.begin:
-            waits.append(
-                Span(
-                    name=INCUS,
-                    kind=Kind.WAIT,
-                    begin=before.end,
-                    end=call.begin,
-                    attempt=call.attempt,
-                )
+            wait = Span(
+                name=INCUS,
+                kind=Kind.WAIT,
+                begin=before.end,
+                end=call.begin,
+                attempt=call.attempt,
             )
-        if not call.ok:
+            if before.ok:  # the calls and what is between them are one wait for the guest
+                ready = OF_STATE[State.DEVICES_CONFIGURED]
+                wait = msgspec.structs.replace(
+                    wait, name=ready, command=before.command, continued=True
+                )
+            waits.append(wait)
+        if call.error:
             failed[call.name, call.attempt] = call
     return waits
 

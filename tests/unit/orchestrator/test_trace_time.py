@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.archive import collect_command
 from orchestrator.attempt.plan import make_plan
+from orchestrator.fake_incus import words
 from orchestrator.incus import Incus, stdin_of
+from orchestrator.incus.errors import AgentAway, classify
 from orchestrator.tracing.effects import command_of
 from orchestrator.tracing.parts import afterwards, parts, summed
 from orchestrator.tracing.path import path_of_job, path_of_run
@@ -50,6 +52,11 @@ def call(end: float, secs: float, *argv: str, error: str = "", job: str = "r.1")
         error=error,
         **at(end),
     )
+
+
+def look(end: float, secs: float, error: str) -> ev.Called:
+    """The exec that waits for its guest and runs the command."""
+    return msgspec.structs.replace(call(end, secs, "exec", error=error), effect="run")
 
 
 def waited(end: float, secs: float, what: ev.WaitFor, *, after: str = "", job: str = "r.1") -> Any:
@@ -171,6 +178,23 @@ def test_incus_is_waited_for_between_a_call_that_failed_and_the_same_once_more()
     assert [("delay", 0.75), ("host", 0.25)] == told(job, 2)
     assert ["attempt 1", "incus", "delay", "host"] == [step.name for step in path_of_job(job)]
     assert [2, 0.5] == [len(job_story(job).faults), job_story(job).waited[0].secs]
+
+
+@pytest.mark.parametrize("said", [words.AGENT_AWAY, "Failed to connect to the agent"])
+def test_a_vm_that_boots_is_waited_for_from_the_first_look_to_the_last(said: str) -> None:
+    """An exec that it does not take is no fault, and no command is retried; later it is a fault."""
+    away = f"incus exec failed: {said}"
+    assert classify(f"Error: {said}") is AgentAway
+    looks = [look(2.25, 0.125, away), look(2.5, 0.125, away)]
+    job = timeline(among(sample_life(*PATH), *looks, look(4.5, 1.75, "")))
+    broken = timeline(among(sample_life(*PATH), *looks, look(4.5, 1.75, away)))
+
+    (ready,) = [part for part in job_story(job).states[2].parts if part.name == "ready"]
+    assert (3, 0, 0.875, "incus exec") == (ready.count, ready.failed, ready.secs, ready.command)
+    assert {"ready", "host"} == {name for name, _ in told(job, 2)}
+    assert "incus" not in [step.name for step in path_of_job(job)]
+    assert [("ready", 0.875)] == [(wait.name, wait.secs) for wait in job_story(job).waited]
+    assert [0, 1] == [len(job_story(each).faults) for each in (job, broken)]
 
 
 def test_what_goes_on_is_said_to_as_far_as_the_clock_has_come() -> None:

@@ -12,6 +12,8 @@ import trio
 from orchestrator.fake_incus import Image, daemon, words
 from orchestrator.incus import Deadline
 from orchestrator.incus.instances import instance_status
+from orchestrator.tracing.story import job_story
+from orchestrator.tracing.timeline import timeline
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import Outcome
@@ -55,9 +57,16 @@ async def test_a_job_in_a_vm(tmp_path: Path) -> None:
     async with open_vm_rig(tmp_path) as rig:
         job = await rig.live(JOB)
         verbs = [call.argv[1] for call in rig.notes(ev.Called)]
+        story = job_story(timeline(rig.entries("r.1")))
 
     assert (State.RESULT_COLLECTED, Outcome.PASSED) == (job.state, job.outcome)
     assert ["launch", "exec", "monitor", "exec", "exec", "delete"] == (verbs)
+    assert () == story.faults  # the first look is none
+    assert [["ready"]] == [
+        [part.name for part in state.parts if part.name in ("ready", "incus")]
+        for state in story.states
+        if state.state == State.DEVICES_CONFIGURED
+    ]
 
 
 @pytest.mark.parametrize("said", [words.AGENT_AWAY, "Failed to connect to the agent"])
