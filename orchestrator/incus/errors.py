@@ -263,12 +263,13 @@ class AlreadyDone(IncusError):
     """The instance is already in the requested state."""
 
 
+_BROKE = ("read tcp", "write tcp", "read vsock", "write vsock")
 _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     # First: some of these messages also contain "connection refused".
     ("failed to verify certificate", CertificateChanged),
-    # A connection over TLS that was there and broke, whatever the reason ("no route to host" too).
-    (": read tcp", OutcomeUnknown),
-    (": write tcp", OutcomeUnknown),
+    # A connection that was there and broke, whatever the reason ("no route to host" too): over TLS,
+    # or of the daemon to a VM's agent.
+    *((f": {words}", OutcomeUnknown) for words in _BROKE),
     ("cluster member is offline", MemberOffline),
     ("The cluster member hosting", MemberOffline),
     ("Cluster member is evacuated", MemberOffline),
@@ -381,7 +382,7 @@ def broken_off(
 def classify(stderr: str) -> type[IncusError]:
     """The type of a failure, from the client's error message."""
     message = stderr.rpartition("Error: ")[2]
-    if message.startswith(("read tcp", "write tcp")):
+    if message.startswith(_BROKE):
         return OutcomeUnknown
     if message.startswith('The remote "') and "doesn't exist" in message:
         return RemoteMissing

@@ -92,6 +92,23 @@ async def test_an_agent_that_is_away_for_a_while(tmp_path: Path, said: str) -> N
     assert b"one\ntwo\n" == log.partition(b"\n")[2]
 
 
+@pytest.mark.parametrize("target", ["pikaci-incus-run", "pikaci-collect"])
+async def test_a_connection_to_the_agent_that_is_silent_for_too_long(
+    tmp_path: Path, target: str
+) -> None:
+    """It says nothing of the job, which goes on, as with any connection that breaks."""
+    said = "read vsock vm(4294967295):2821592666->vm(1387541628):8443: i/o timeout"
+    async with open_vm_rig(tmp_path) as rig:
+        rig.fake.break_off(target, secs=0.5, exit_code=255, with_error=said)
+        job = await rig.live(JOB)
+        errors = [call.error for call in rig.notes(ev.Called) if "vsock" in call.error]
+        log = log_of(rig)
+
+    assert (State.RESULT_COLLECTED, Outcome.PASSED, 1) == (job.state, job.outcome, job.attempt)
+    assert [f"incus exec failed: {said}"] == errors
+    assert b"one\ntwo\n" == log.partition(b"\n")[2]
+
+
 async def test_an_agent_that_never_comes_back(tmp_path: Path) -> None:
     """The job fails in bounded time, and says what is missing; nothing is left."""
     async with open_vm_rig(tmp_path) as rig:
