@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import trio
@@ -21,7 +21,7 @@ from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.incus import Completed, Effect, Incus, Sink
 from orchestrator.incus.effect import SHORT_BYTES
-from orchestrator.incus.errors import OutcomeUnknown, OutputTooLong, failed_call
+from orchestrator.incus.errors import OutcomeUnknown, OutputTooLong
 from orchestrator.incus.retries import RetryClock, limit
 
 LOG_HEADER = b"[pikaci] incus guest booted at "
@@ -135,19 +135,16 @@ class Command:
         secs = commands.longest_wait(self._plan)
         with limit("the wait for a ready guest", secs, setting="ready_secs") as self._wait_limit:
             self._wait_limit.deadline = float("inf")  # until the exec starts: a link takes its time
-            ended = await self._perform(commands.run(self._plan, stdin, wait=True))
-            if not self.is_ready:
-                self._judge_wait(ended)
+            effect = replace(commands.run(self._plan, stdin, wait=True), takes=self._takes)
+            ended = await self._perform(effect)
+            if not self.is_ready and ended.exit_code == 0:
+                raise OutcomeUnknown("the exec ended while it waited for a ready guest")
             return ended
         raise AssertionError("unreachable")
 
-    def _judge_wait(self, ended: Completed) -> None:
-        """Raise an error unless the wait itself ended the exec, which says what is missing."""
-        code = ended.exit_code
-        if code == 0:
-            raise OutcomeUnknown("the exec ended while it waited for a ready guest")
-        if code not in (commands.NOT_READY, commands.NOT_BOOTED):
-            raise failed_call(ended.argv, code, ended.stderr, on=self._incus.host.on)
+    def _takes(self, code: int) -> bool:
+        """Whether the command may have ended the exec so, or a wait that says what is missing."""
+        return self.is_ready or code in (0, commands.NOT_READY, commands.NOT_BOOTED)
 
     async def _follow(self, offset: int) -> Completed:
         return await self._perform(commands.follow(self._plan, offset, secs=self._secs_left))

@@ -275,7 +275,7 @@ class Incus:
             )
             if broken is not None:
                 raise broken
-            if effect.exit_codes is not None and completed.exit_code not in effect.exit_codes:
+            if not effect.accepts(completed.exit_code):
                 raise incus_errors.failed_call(
                     argv, completed.exit_code, completed.stderr, on=self.host.on
                 )

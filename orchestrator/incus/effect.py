@@ -75,8 +75,9 @@ class Effect:
     `name` is its name in traces and metrics. `args` follow the program's name; `in_project` adds
     the project. A command that prints more than `max_bytes` is killed. An exit code outside
     `exit_codes` is an error; None allows any, since the exit code of an exec may be that of the
-    command in the guest. After a cancellation the command gets `answer_secs` more to finish, for
-    calls whose outcome we must know. One that `follows` is made anew by its caller when it is cut.
+    command in the guest. Where that depends on what was printed, `takes` judges it instead. After a
+    cancellation the command gets `answer_secs` more to finish, for calls whose outcome we must
+    know. One that `follows` is made anew by its caller when it is cut.
 
     `stdin` is awaited before each try; if it raises, the command is not started. One that
     `starts_first` runs while it is awaited, and is killed if it raises. It is a function so that no
@@ -89,11 +90,18 @@ class Effect:
     retry: Retry = NEVER
     max_bytes: int = SHORT_BYTES
     exit_codes: frozenset[int] | None = frozenset({0})
+    takes: Callable[[int], bool] | None = field(default=None, repr=False, compare=False)
     answer_secs: float = 0.0
     in_project: bool = True
     follows: bool = False
     stdin: Stdin | None = field(default=None, repr=False, compare=False)
     starts_first: bool = False
+
+    def accepts(self, exit_code: int) -> bool:
+        """Whether a command that ended with this exit code did not fail."""
+        if self.takes is not None:
+            return self.takes(exit_code)
+        return self.exit_codes is None or exit_code in self.exit_codes
 
     @property
     def may_be_cut(self) -> bool:

@@ -115,6 +115,20 @@ async def test_a_connection_that_breaks_before_the_guest_is_ready(
         assert 1 == len(rig.notes(ev.InstanceReady))
 
 
+async def test_a_guest_that_stops_before_it_is_ready(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The call is a fault, in the job's trace too."""
+    async with open_rig(tmp_path) as rig:
+        rig.fake.fail("pikaci-ready", with_error="Instance is not running")
+        job = await rig.live(JobSpec(command="true", retries=0))
+        (call,) = (note for note in rig.notes(ev.Called) if note.effect == "run")
+
+        assert job.failure is not None
+        said = "incus exec failed: Instance is not running"
+        assert call.error.startswith(said) and job.failure.message.startswith(said)
+
+
 async def test_a_connection_that_breaks_when_the_guest_is_ready(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
