@@ -202,7 +202,7 @@ RULES = (
         "shell",
         _ERROR,
         r"\S{1,200}: .+: (?:No such file or directory|Permission denied|No space left on device|"
-        r"not in gzip format)$",
+        r"Disk quota exceeded|not in gzip format)$",
     ),
     _rule("shell", _ERROR, r"[\w./+-]{1,100}: cannot \S"),
     _rule("shell", _ERROR, r"sed: -e expression #\d|awk: line \d{1,6}: \S"),

@@ -12,12 +12,24 @@ from orchestrator.log_end import read_log_end
 from orchestrator.terminal import plain
 
 OUT_OF_MEMORY = "the guest ran out of memory"
+# How the runner's hints begin. They say what was used up at the command's end, which is the reason
+# if the log gives none.
+USED_UP = ("the guest's disk is full", "the guest ran out of processes")
+# What exit codes say of a process that the kernel ended. KILL and TERM are not among them:
+# they come from somebody, for a reason of his own.
+BY_SIGNAL = {
+    132: "illegal instruction",
+    134: "aborted",
+    135: "bus error",
+    136: "floating point exception",
+    139: "segmentation fault",
+}
 # Shorter lines of a secret are in many logs by chance.
 SHORTEST = 4
 
 
 def reason_of(plan: Plan, result: GuestResult, log: Path) -> str:
-    """The line of the log that says why the command failed; "" if that is not clear.
+    """The line of the log that says why the command failed, or what else does; "" if nothing.
 
     A reason goes where the log does not. So lines with a value of the job's secrets are left out,
     and there is no reason if the values are not known any more. Reads the disk, and the secrets.
@@ -34,4 +46,6 @@ def reason_of(plan: Plan, result: GuestResult, log: Path) -> str:
     hidden = [plain(line) for value in values for line in value.splitlines()]
     hidden = [line for line in hidden if len(line) >= SHORTEST]
     lines = read_log_end(log, lines=MAX_LINES).lines
-    return find_reason(["" if any(one in line for one in hidden) else line for line in lines])
+    found = find_reason(["" if any(one in line for one in hidden) else line for line in lines])
+    used_up = (one for one in USED_UP if result.hint.startswith(one))
+    return found or next(used_up, BY_SIGNAL.get(result.exit_code, ""))

@@ -10,11 +10,12 @@ import pytest
 
 from orchestrator.attempt.diagnosis import KILLED, NO_MEMORY
 from orchestrator.attempt.plan import Plan, make_plan
-from orchestrator.attempt.reason import OUT_OF_MEMORY, reason_of
+from orchestrator.attempt.reason import OUT_OF_MEMORY, USED_UP, reason_of
 from orchestrator.attempt.result import GuestResult, GuestStatus
 from orchestrator.cli.run_table import print_jobs
 from orchestrator.cli.summary import end_text, failure_text, reason
 from orchestrator.cli.trace_show import show_job
+from orchestrator.contract import guest_files
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.report import job_document
 from orchestrator.tracing.html import html
@@ -136,3 +137,26 @@ def test_a_guest_without_memory_is_the_reason(tmp_path: Path) -> None:
     )
     assert LINE == reason_of(plan(), result(KILLED), tmp_path / "log")
     assert "" == reason_of(plan(), result(1), tmp_path / "gone")
+
+
+def test_what_was_used_up_is_the_reason_if_the_log_has_none(tmp_path: Path) -> None:
+    """As the runner's own words in the guest say it; the log says it more exactly."""
+    (tmp_path / "log").write_bytes(LOG)
+    runner = (guest_files() / "pikaci-incus-run").read_text()
+
+    for said in USED_UP:
+        assert f'echo "{said}; ' in runner
+        hint = f"{said}; the key x in the job file sets it"
+        assert said == reason_of(plan(), result(1, hint), tmp_path / "gone")
+        assert LINE == reason_of(plan(), result(1, hint), tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(139, "segmentation fault"), (134, "aborted"), (137, "")]
+)
+def test_a_process_that_the_kernel_ended(tmp_path: Path, code: int, told: str) -> None:
+    """The exit code says it, if nothing else does."""
+    (tmp_path / "log").write_bytes(LOG)
+
+    assert told == reason_of(plan(), result(code), tmp_path / "gone")
+    assert LINE == reason_of(plan(), result(code), tmp_path / "log")
