@@ -35,8 +35,8 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     does not say. `flake` says that the job ended in another way with the same inputs, null if that
     is not known. `host` is the name of the host that the current attempt runs on, "" for the local
     one, and `member` the member of its cluster, "" if it is none. `hosts` are the names of those
-    that a job with a choice may run on, until it begins. `log_end` are the last lines of the log as
-    a terminal finally shows them, only where a command prints one run.
+    that a job with a choice may run on, until an attempt begins. `log_end` are the last lines of
+    the log as a terminal finally shows them, only where a command prints one run.
     """
 
     id: str

@@ -40,7 +40,7 @@ MAX_RETRY_DELAY_SECS = 30.0
 MAX_LOSSES = 3
 MAX_LOST_ATTEMPTS = 20
 # For the delete on a host that may be away, before the next attempt may begin on another one.
-LET_GO_SECS = 10.0
+LET_GO_SECS = 30.0
 # Who starts many jobs lets other tasks run after each batch of this many.
 STARTED_AT_ONCE = 20
 

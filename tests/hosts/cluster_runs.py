@@ -27,6 +27,8 @@ from states import events as ev
 from states.job import Job
 from states.spec import JobSpec
 from tests.hosts.cluster import Cluster
+from tests.hosts.far_host import NAME as FAR_NAME
+from tests.hosts.far_host import FarHost
 
 NAME = "rig"
 
@@ -75,7 +77,8 @@ class Seen:
 class ClusterRuns:
     """A workspace, and a state root.
 
-    It is in the directory that all members share, or else trees are volumes on each member.
+    It is in the directory that all members share, or else trees are volumes on each member, or, with
+    the `far` host that leads to the first member over ssh, directories on that one.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class ClusterRuns:
         monkeypatch: pytest.MonkeyPatch,
         *,
         shared: bool = True,
+        far: FarHost | None = None,
     ) -> None:
         self.cluster = cluster
         self.workspace = base / "workspace"
@@ -92,12 +96,20 @@ class ClusterRuns:
         (self.workspace / "hello.txt").write_text("hello\n")
         self.root = StateRoot(cluster.shared / base.name if shared else base / "state")
         self.root.make()
+        monkeypatch.delenv("INCUS_SOCKET", raising=False)
+        if far is not None:
+            self.host = FAR_NAME
+            far.settings(shared=str(cluster.shared) if shared else None)
+            for name, value in far.environment.items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.setenv("INCUS_DIR", str(base / "no-local-incus"))
+            return
+        self.host = NAME
         hosts = base / "hosts.toml"
         keys = ['remote = "local"', *([f'shared = "{cluster.shared}"'] if shared else [])]
         hosts.write_text("\n".join([f"[hosts.{NAME}]", *keys, ""]))
         monkeypatch.setenv(VARIABLE, str(hosts))
         monkeypatch.setenv("INCUS_DIR", str(cluster.members[0].directory))
-        monkeypatch.delenv("INCUS_SOCKET", raising=False)
 
     async def run(
         self,
@@ -147,7 +159,7 @@ class ClusterRuns:
     async def _context(self) -> AsyncIterator[Context]:
         with open_journal(self.root.journal) as journal:
             async with open_hosts(open_incus()) as hosts:
-                yield Context.on(hosts, NAME, root=self.root, journal=journal)
+                yield Context.on(hosts, self.host, root=self.root, journal=journal)
 
 
 def _verdicts(journal: Journal, job: str) -> int:
