@@ -17,9 +17,10 @@ from orchestrator.incus import Host
 SECS = 120
 # What tests.integration.running.SLIM removes in a guest.
 _LEFT_OUT = re.compile(
-    r"rootfs/usr/(?:(?:share|include|lib/(?:gcc|git-core|python3))/"
-    r"|lib/[^/]+/(?:[^/]+\.a$|lib(?:asan|icudata|lsan|tsan|ubsan)\.so)"
-    r"|bin/(?:[^/]+-linux-gnu-[^/]+|cmake|cpack|ctest)$)"
+    r"rootfs/(?:var/lib/dpkg/info/|usr/(?:(?:share|include|lib/(?:file|gcc|git-core|python3))/"
+    r"|lib/[^/]+/(?:(?:gconv|gprofng|perl)/|[^/]+\.a$|lib(?:asan|icudata|lsan|tsan|ubsan)\.so)"
+    r"|lib/python3\.\d+/(?:ensurepip|idlelib|lib2to3|unittest)/"
+    r"|bin/(?:[^/]+-linux-gnu-[^/]+|cmake|cpack|ctest)$))"
 )
 
 
