@@ -98,6 +98,11 @@ class Driver:
         task = self.tasks.get(job)
         return None if task is None else self._jobs.get(task, task.job)
 
+    def going(self, job: str) -> Job | None:
+        """`known` before the job's end: of one that has ended only the journal knows its flake."""
+        known = self.known(job)
+        return None if known is None or known.ended else known
+
     def fault(self, job: str) -> Exception | None:
         """The error that made this process lose a job (of the journal, or a bug), or None."""
         return self._faults.get(job)

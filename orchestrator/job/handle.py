@@ -77,14 +77,14 @@ class JobHandle:
 
     async def fetch(self) -> Job:
         """`job`, without blocking the loop."""
-        known = self._jobs.driver.known(self.id)
+        known = self._jobs.driver.going(self.id)
         if known is not None:
             return known
         return await self._jobs.reading.journal(lambda: self.job)
 
     async def look(self) -> Job:
         """Like `fetch`; if the job cannot be read, what is known of it, and its `damage`."""
-        known = self._jobs.driver.known(self.id)
+        known = self._jobs.driver.going(self.id)
         if known is not None:
             return known
         journal = self._jobs.journal

@@ -108,7 +108,7 @@ class Jobs:
             rows = [row for id in some if (row := self.journal.find(id)) is not None]
             return [self.journal.look(row) for row in rows]
 
-        found = {id: job for id in ids if (job := self.driver.known(id)) is not None}
+        found = {id: job for id in ids if (job := self.driver.going(id)) is not None}
         unknown = [id for id in ids if id not in found]
         for start in range(0, len(unknown), READ_AT_ONCE):
             some = unknown[start : start + READ_AT_ONCE]

@@ -24,6 +24,8 @@ async def test_a_flaky_job_says_why_it_failed_and_where_it_passed() -> None:
 
     async with open_served(guest_script=script) as served:
         jobs = []
+        # What is known of a job is shown from its verdict on, while its guest is still deleted.
+        served.fake.late("delete", secs=3, times=2)
         for _ in range(2):
             request = Request(Path(served.workspace), {"test": JobSpec(command="make")})
             handle = await served.orchestrator.submit_run(request)
