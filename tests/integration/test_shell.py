@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -270,9 +271,9 @@ def test_a_shell_in_a_new_guest_of_a_pikaci_that_is_killed(pikaci: Command, shel
     assert 1 == pikaci("run", "user").returncode
     terminal = shell("user", "--before")
     terminal.read_until(at_prompt)
-    for pid, line in command_lines():
-        if line.endswith(b"\0shell\0user\0--before\0") and b"setsid" not in line:
-            os.kill(pid, signal.SIGKILL)
+    setsid = terminal.process.pid
+    (child,) = Path(f"/proc/{setsid}/task/{setsid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
     terminal.close()
 
     assert 0 == pikaci("resume").returncode
