@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
+from orchestrator.incus.effect import SILENT_TRIES
 from orchestrator.journal import open_journal
 from tests import forks
 from tests.forks import Forked
@@ -34,6 +35,15 @@ output = "image"
 command = "cat /etc/made"
 image = {{ job = "make" }}
 """
+
+
+def printed(guest: str, *command: str) -> bytes:
+    """What a command prints in a guest, which must be something: a busy Incus may lose it all."""
+    exec_ = ["incus", "exec", "--project", "pikaci", guest, "--", *command]
+    for _ in range(SILENT_TRIES):
+        if said := subprocess.run(exec_, capture_output=True, timeout=SECS).stdout:
+            break
+    return said
 
 
 def wait_until(condition: Callable[[], Any]) -> None:

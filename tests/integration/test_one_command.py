@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from tests.integration.cli_jobs import JOBS
-from tests.integration.command import PIKACI, SECS, Command
+from tests.integration.command import PIKACI, SECS, Command, printed
 
 
 @pytest.mark.incus
@@ -105,8 +105,7 @@ def test_a_guest_is_kept_on_failure_with_the_way_into_it(pikaci: Command) -> Non
     (kept,) = pikaci.leases()
     assert 1 == done.returncode
     assert re.search(r"open a shell with: pikaci shell [a-z0-9]+\.1$", done.stderr, re.M)
-    shell = ["incus", "exec", "--project", "pikaci", f"local:{kept}", "--", "cat", "/artifacts/x"]
-    assert b"left\n" == subprocess.run(shell, capture_output=True, timeout=SECS).stdout
+    assert b"left\n" == printed(f"local:{kept}", "cat", "/artifacts/x")
     delete = ["incus", "delete", "--force", "--project", "pikaci", f"local:{kept}"]
     subprocess.run(delete, check=True, timeout=SECS)
 

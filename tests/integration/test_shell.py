@@ -7,7 +7,6 @@ import os
 import pwd
 import re
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 
 from orchestrator.contract import contract
 from tests.commands import command_lines
-from tests.integration.command import AT_THE_GATE, SECS, Command, wait_until
+from tests.integration.command import AT_THE_GATE, SECS, Command, printed, wait_until
 from tests.integration.shells import at_prompt, open_shell, types
 from tests.terminal.screen import Terminal
 
@@ -63,8 +62,7 @@ def processes(pikaci: Command) -> str:
     """The command lines of all processes of the only guest."""
     (guest,) = pikaci.leases()
     script = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"
-    exec_ = ["incus", "exec", "--project", "pikaci", guest, "--", "sh", "-c", script]
-    return subprocess.run(exec_, capture_output=True, timeout=SECS, text=True).stdout
+    return printed(guest, "sh", "-c", script).decode()
 
 
 def shells_on_host(pikaci: Command) -> list[int]:

@@ -6,6 +6,7 @@ from orchestrator.incus import Host
 from orchestrator.incus.errors import (
     CertificateChanged,
     ClusterSilent,
+    DaemonOutgrown,
     DaemonUnreachable,
     IncusError,
     InstanceFrozen,
@@ -167,3 +168,20 @@ def test_what_is_said_of_another_host_names_it_and_where_to_type_what() -> None:
     assert ["`pikaci doctor` says", "`pikaci host check build` says"] == [
         one[1].removesuffix(" what is missing") for one in said.values()
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Failed getting instance SFTP connection: Failed to run forkfile: fork/exec"
+        " /usr/libexec/incus/incusd: cannot allocate memory:",
+        "Failed to run: /usr/libexec/incus/incusd forkstart a /var/lib/incus/containers"
+        " /run/incus/a/lxc.conf: fork/exec /usr/libexec/incus/incusd: cannot allocate memory",
+    ],
+)
+def test_a_daemon_that_has_outgrown_the_memory(words: str) -> None:
+    """It stays so until it is restarted: another try would not help, and the hint says what does."""
+    error = failed_call(["incus", "start", "local:a"], 1, f"Error: {words}\n".encode())
+
+    assert type(error) is DaemonOutgrown
+    assert "restart the Incus daemon" in error.resolution
