@@ -15,6 +15,7 @@ import pytest
 
 from tests import forks
 from tests.forks import Forked
+from tests.integration.command import wait_until
 
 
 @pytest.fixture
@@ -84,3 +85,16 @@ def test_one_that_ended_before_anyone_read_its_pid(
     monkeypatch.setattr(socket, "send_fds", send)
 
     assert 2 == forks.run(["nonsense"], env=env, cwd=tmp_path).returncode
+
+
+def test_a_signal_for_one_that_has_just_ended(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end is known to the kernel before it is known here: it is no error."""
+    process = Forked(["--version"], env=env, cwd=tmp_path)
+    assert process.stdout.read() != b""
+    wait_until(lambda: not Path(f"/proc/{process.pid}").exists())
+    monkeypatch.setattr(process, "poll", lambda: None)
+
+    process.kill()
+    assert 0 == process.wait(60)
