@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from orchestrator.attempt import effects as commands
+from orchestrator.attempt.guest_scripts import NOT_BOOTED
 from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.sources import naming_source
 from orchestrator.contract import how_to_rebuild
@@ -127,7 +128,7 @@ async def _repeat(
     while True:
         try:
             waited = await call()
-            booted = waited.exit_code != commands.NOT_BOOTED or trio.current_time() >= booted_by
+            booted = waited.exit_code != NOT_BOOTED or trio.current_time() >= booted_by
             if booted or is_ready.is_set():
                 return waited
             # Poll from here: the guest does not have its programs yet, so nothing in it can wait.

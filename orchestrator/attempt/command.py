@@ -16,6 +16,7 @@ import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.boot import boot_for, not_ready
+from orchestrator.attempt.guest_scripts import IS_READY, NOT_BOOTED, NOT_READY
 from orchestrator.attempt.log_file import LogFile
 from orchestrator.attempt.plan import Plan
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
@@ -144,7 +145,7 @@ class Command:
 
     def _takes(self, code: int) -> bool:
         """Whether the command may have ended the exec so, or a wait that says what is missing."""
-        return self.is_ready or code in (0, commands.NOT_READY, commands.NOT_BOOTED)
+        return self.is_ready or code in (0, NOT_READY, NOT_BOOTED)
 
     async def _follow(self, offset: int) -> Completed:
         return await self._perform(commands.follow(self._plan, offset, secs=self._secs_left))
@@ -186,13 +187,13 @@ class Command:
         self._waited += chunk
         if len(self._waited) > SHORT_BYTES:
             raise OutputTooLong(f"the wait for a ready guest printed over {SHORT_BYTES} bytes")
-        if not self._waited.startswith(commands.IS_READY):
+        if not self._waited.startswith(IS_READY):
             return b""
         self._wait_limit.deadline = float("inf")
         await self._watcher.ready()
         self._limit.deadline = trio.current_time() + self._secs
         self._ready.set()
-        return self._waited[len(commands.IS_READY) :]
+        return self._waited[len(IS_READY) :]
 
     async def _stdin(self) -> bytes:
         # Secrets are read here and stored nowhere; after a restart they are read again.

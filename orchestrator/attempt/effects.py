@@ -1,6 +1,7 @@
 """The effects of a job in Incus, made from its plan. Pure.
 
-How long each may take, how much it may print, and when it is retried is decided only here.
+How long each may take, how much it may print, and when it is retried is decided only here. What
+runs in the guest is in `guest_scripts`, `clean` and the image's runner.
 """
 
 from __future__ import annotations
@@ -12,6 +13,13 @@ from typing import TypeGuard
 import msgspec
 
 from orchestrator.attempt.clean import clean_command
+from orchestrator.attempt.guest_scripts import (
+    GUEST_PATH,
+    NOT_BOOTED,
+    NOT_READY,
+    pack_tree,
+    wait_until_ready,
+)
 from orchestrator.attempt.plan import Plan
 from orchestrator.contract import contract
 from orchestrator.incus.effect import (
@@ -39,10 +47,7 @@ from orchestrator.incus.errors import (
 from states.guest_paths import ARTIFACTS
 from states.spec import IMAGE, InstanceType
 
-NOT_READY = 75  # the readiness wait's own exit code (EX_TEMPFAIL)
-NO_DIRECTORY = 3  # the job left no directory that can be its output
 NOT_STARTED = 75  # of a start of the runner whose stdin was cut short
-NOT_BOOTED = 127  # the wait's commands are missing: at first, a NixOS guest has not even a shell
 
 # A cancelled create gets this long to finish, so that no instance appears unnoticed later.
 ANSWER_SECS = 10.0
@@ -69,52 +74,6 @@ AWAY_OR_UNKNOWN = (DaemonUnreachable, OutcomeUnknown)
 # cluster's member that is offline is waited for: its guests may be well.
 EXEC_AWAY = (DaemonUnreachable, AgentAway, MemberOffline)
 EXEC_AWAY_OR_UNKNOWN = (*EXEC_AWAY, OutcomeUnknown)
-
-# The readiness wait prints this before it becomes the command that follows it.
-IS_READY = b"ready\n"
-
-# PATH for commands in the guest, the same as the runner gives its job. Incus's own default lacks
-# the last directory, where NixOS has all programs, in VMs and in containers that are still booting.
-GUEST_PATH = (
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
-)
-
-# Passed to sh in the guest as an argument, so that nothing is written there. The wait runs in the
-# guest, because a guest with an init system creates the runner's directory at boot: one exec, no
-# polling by the host. At the deadline it prints what is missing. After the mounts, `--` and a
-# command may follow: the wait becomes it, and so one exec is both. What comes on its stdin is the
-# command's.
-_READY_SCRIPT = """\
-secs=$1 runner=$2 listen=$3 end=; shift 3
-mounted() {
-  while read -r _ _ _ _ at _; do [ "$at" != "$1" ] || return 0; done </proc/self/mountinfo
-  mountpoint -q "$1" # by a link, or with a name that is written otherwise there
-}
-while :; do
-  missing=
-  [ -x "$runner" ] || missing="the runner $runner"
-  for path; do
-    [ "$path" != -- ] || break
-    mounted "$path" || missing="${missing:-the mount $path}"
-  done
-  [ -n "$missing" ] || [ -z "$listen" ] || said=$($listen 2>&1 </dev/null) || missing="the way out
-$said"
-  [ -n "$missing" ] || break
-  now=$(date +%s) || exit 127
-  [ -n "$end" ] || end=$((now + secs))
-  case $missing in *Traceback*) end=0;; esac
-  [ "$now" -lt "$end" ] || { printf '%s' "$missing"; exit 75; }
-  sleep 0.02
-done
-while [ $# -gt 0 ] && [ "$1" != -- ]; do shift; done
-[ $# -eq 0 ] || { shift; echo ready; exec "$@"; }"""
-
-
-# A missing directory is the job's fault: it has an exit code that tar has not. A line is printed,
-# because an empty output would be retried.
-_TREE_SCRIPT = """\
-cd "$1" || { echo missing; exit 3; }
-exec tar --create --file=- --format=gnu --one-file-system --hard-dereference --numeric-owner ."""
 
 
 def create(plan: Plan, *, stdin: Stdin | None = None) -> Effect:
@@ -197,8 +156,7 @@ def longest_wait(plan: Plan) -> float:
 
 def _wait(plan: Plan) -> tuple[str, ...]:
     listen = " ".join(_guest_end(plan, "listen")) if plan.egress else ""
-    given = (str(plan.deadlines.ready_secs), contract().runner, listen, *plan.mounts)
-    return ("sh", "-c", _READY_SCRIPT, "pikaci-ready", *given)
+    return wait_until_ready(plan.deadlines.ready_secs, listen, plan.mounts)
 
 
 def run(plan: Plan, stdin: Stdin, *, secs: float | None = None, wait: bool = False) -> Effect:
@@ -318,11 +276,10 @@ def fetch_tree(plan: Plan) -> Effect:
     tar follows no link of the tree, and writes each name of a file that has several as a file.
     """
     assert plan.output is not None
-    pack = ("sh", "-c", _TREE_SCRIPT, "pikaci-output", plan.output.rstrip("/"))
     return _exec(
         plan,
         "publish",
-        pack,
+        pack_tree(plan.output),
         deadline=Deadline(plan.deadlines.publish_secs, ("publish_secs",)),
         retry=_patient(plan, EXEC_AWAY_OR_UNKNOWN, silent_tries=SILENT_TRIES),
         # Each entry has a header, and long names have more.

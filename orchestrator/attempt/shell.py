@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.attempt.effects import GUEST_PATH
+from orchestrator.attempt.guest_scripts import GUEST_PATH
 from orchestrator.contract import JOB_VARIABLES, contract
 
 # Of our scripts, when there is nothing to enter. A shell may exit with it too.
 NO_SHELL = 4
 _HANDED_OVER = "/run/pikaci-shell"
 _WAIT_SECS = 5
+# How the command line of a shell in a guest ends, for who looks for one there.
+SHELL_ENDS = " /dev/fd/4 -i"
 
 # Runs as the job's user. Its variables are on descriptor 3, each ended by a NUL. From `set` on it
 # uses only positional parameters, because any name may be a variable of the job.
@@ -37,7 +39,7 @@ while (($#)); do
   [[ ! $1 =~ ^[A-Za-z_][A-Za-z0-9_]*= ]] || export "$1"
   shift
 done 2>/dev/null
-exec /bin/bash --noprofile --rcfile /dev/fd/4 -i"""
+exec /bin/bash --noprofile --rcfileSHELL_ENDS""".replace("SHELL_ENDS", SHELL_ENDS)
 
 _FAIL = """\
 fail() { echo "pikaci: $1" >&2; exit 4; }

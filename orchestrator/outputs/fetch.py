@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from orchestrator.attempt import effects as commands
+from orchestrator.attempt.guest_scripts import NO_DIRECTORY
 from orchestrator.attempt.plan import Plan
 from orchestrator.contract import contract
 from orchestrator.incus import Incus, Sink
@@ -79,7 +80,7 @@ async def fetch_tree(incus: Incus, plan: Plan, store: OutputStore, *, run: str) 
 
     try:
         ended = await incus.perform(commands.fetch_tree(plan), into=receive)
-        if ended.exit_code == commands.NO_DIRECTORY:
+        if ended.exit_code == NO_DIRECTORY:
             raise BadOutput(
                 f"there is no directory {plan.output}",
                 resolution="the command must leave there what other jobs need",

@@ -13,6 +13,7 @@ import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt import shell
+from orchestrator.attempt.guest_scripts import GUEST_PATH
 from orchestrator.attempt.plan import environment, instance_name
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.errors import UsageError
@@ -89,7 +90,7 @@ async def enter(
         guest_command = shell.beside(
             job=job.id, by=by, run_as_root=spec.run_as_root, command=command
         )
-    args = ("exec", "--mode=interactive", f"--env=PATH={commands.GUEST_PATH}")
+    args = ("exec", "--mode=interactive", f"--env=PATH={GUEST_PATH}")
     effect = Effect(
         name=SHELL,
         args=(*args, incus.name(lease.instance), "--", *guest_command),
@@ -129,7 +130,7 @@ async def _prepare(incus: Incus, way: Entrance, warn: Callable[[str], None]) -> 
     own = environment(spec, run=job.run, name=job.name, commit=commit or "")
     data = shell.variables({**given, **own}, run_as_root=spec.run_as_root)
     path, fill = shell.hand_over(secrets.token_hex(8))
-    args = ("exec", "--force-noninteractive", f"--env=PATH={commands.GUEST_PATH}")
+    args = ("exec", "--force-noninteractive", f"--env=PATH={GUEST_PATH}")
     await incus.perform(
         Effect(
             name="shell variables",

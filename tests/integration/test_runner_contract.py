@@ -15,6 +15,7 @@ import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.archive import collect_command
+from orchestrator.attempt.guest_scripts import NOT_READY
 from orchestrator.attempt.plan import Plan, PlanContext, make_plan
 from orchestrator.contract import contract
 from orchestrator.incus import Completed, Host, Into, stdin_of, to_sink
@@ -190,7 +191,7 @@ async def test_not_ready_names_the_mount(lab: Lab, tmp_path: Path) -> None:
     wait[at] = "1"
     waited = await lab.run(*wait, "/cargo-home", check=False)
 
-    assert (commands.NOT_READY, b"the mount /cargo-home") == (waited.exit_code, waited.stdout)
+    assert (NOT_READY, b"the mount /cargo-home") == (waited.exit_code, waited.stdout)
 
 
 async def test_lost_exec_is_followed(lab: Lab, tmp_path: Path) -> None:
