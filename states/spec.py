@@ -17,7 +17,8 @@ KEEP_SECS = 3600
 MAX_KEEP_SECS = 24 * 3600
 _END = r"$(?![\s\S])"  # Python's `$` alone allows a line break at the end
 SIZE_PATTERN = rf"^[1-9][0-9]{{0,6}}(kB|MB|GB|TB|KiB|MiB|GiB|TiB){_END}"
-NAME_PATTERN = rf"^[A-Za-z0-9._/-]{{1,128}}{_END}"
+MAX_NAME = 128
+NAME_PATTERN = rf"^[A-Za-z0-9._/-]{{1,{MAX_NAME}}}{_END}"
 
 _ENV_PATTERN = rf"^[A-Za-z_][A-Za-z0-9_]{{0,254}}{_END}"
 # An alias, or a fingerprint; no colon, so that no remote can be smuggled in.
@@ -29,7 +30,7 @@ def _text(pattern: str, allowed: str) -> msgspec.Meta:
     return msgspec.Meta(pattern=pattern, extra={ALLOWED: allowed})
 
 
-NAME_ALLOWED = "letters, digits and ._/-, at most 128"
+NAME_ALLOWED = f"letters, digits and ._/-, at most {MAX_NAME}"
 JobName = Annotated[str, _text(NAME_PATTERN, NAME_ALLOWED)]
 HOST_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
 HOST_ALLOWED = "a-z, 0-9 and `-`, at most 63 characters"

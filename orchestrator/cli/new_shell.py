@@ -17,7 +17,7 @@ from orchestrator.cli.find import find_job, read_existing_journal
 from orchestrator.cli.run_request import check_secrets, root_held
 from orchestrator.cli.shell import enter_job
 from orchestrator.cli.signals import cancel_on_signals, tell_stopping
-from orchestrator.job.hold import HELD, held
+from orchestrator.job.hold import HELD, held, held_name
 from orchestrator.job.rerun import jobs_to_rerun, rerun_request
 from orchestrator.job.submission import Request
 from orchestrator.orchestrator import Orchestrator
@@ -46,7 +46,7 @@ def shell_in_new_guest(root: StateRoot, word: str | None, *, after: bool) -> int
     others = {name: other for name, other in request.specs.items() if name != job.name}
     request = replace(
         request,
-        specs={**others, f"{job.name}-shell": held(spec, after=after)},
+        specs={**others, held_name(job.name, others): held(spec, after=after)},
         hosts=(job.host,) if job.host else (),
     )
     if not root_held(root):

@@ -7,10 +7,12 @@ of a pikaci that is killed.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Container
 
 import msgspec
 
-from states.spec import MAX_TIMEOUT_SECS, JobSpec
+from orchestrator.attempt.shell import SHELL_ENDS
+from states.spec import MAX_NAME, MAX_TIMEOUT_SECS, JobSpec
 
 # In the log, when a shell may enter.
 HELD = b"[pikaci] the guest is held for a shell\n"
@@ -18,13 +20,12 @@ HELD = b"[pikaci] the guest is held for a shell\n"
 COMES_SECS = 60
 HELD_SECS = 4 * 3600
 
-# The command line of a shell of `pikaci shell` ends so.
 _HOLD = """\
 shells() {
   local file words
   for file in /proc/[0-9]*/cmdline; do
     { mapfile -d '' -t words <"$file"; } 2>/dev/null
-    [[ ${words[*]} != *" /dev/fd/4 -i" ]] || return 0
+    [[ ${words[*]} != *"SHELL_ENDS" ]] || return 0
   done
   return 1
 }
@@ -36,7 +37,7 @@ for ((tries = $2 * 5; tries > 0; tries--)); do
   pause
 done
 ((tries > 0)) || echo "[pikaci] nobody entered the guest"
-while shells; do pause; done"""
+while shells; do pause; done""".replace("SHELL_ENDS", SHELL_ENDS)
 
 
 def held(spec: JobSpec, *, after: bool) -> JobSpec:
@@ -65,3 +66,12 @@ def held(spec: JobSpec, *, after: bool) -> JobSpec:
         keep="never",
         keep_secs=None,
     )
+
+
+def held_name(name: str, taken: Container[str]) -> str:
+    """The name of the job that is held for this one: another one, as its history is another."""
+    number, tail = 1, "-shell"
+    while (found := name[: MAX_NAME - len(tail)] + tail) in taken:
+        number += 1
+        tail = f"-shell-{number}"
+    return found

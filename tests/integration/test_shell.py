@@ -259,6 +259,7 @@ def test_a_shell_in_a_new_guest(pikaci: Command, shell: Open, when: str) -> None
 
     assert 7 == terminal.process.wait(SECS)
     assert [] == pikaci.leases()
+    assert "nobody entered" not in pikaci("logs").stdout  # the guest saw it come, and leave
     report = json.loads(pikaci("status", "--output", "json").stdout)
     assert ["user-shell"] == [job["name"] for job in report["jobs"]]
 

@@ -1,16 +1,15 @@
-"""A job whose guest is held for a shell: a job like any other, which ends by itself."""
+"""A job whose guest is held for a shell is a job like any other."""
 
 from __future__ import annotations
 
-import subprocess
+import re
 
-import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from orchestrator.job import hold
-from orchestrator.job.hold import HELD, held
+from orchestrator.job.hold import held, held_name
 from states.rules import check
-from states.spec import JobSpec
+from states.spec import MAX_NAME, NAME_PATTERN, JobSpec
 from tests.samples import valid_specs
 
 
@@ -28,18 +27,13 @@ def test_any_job_can_be_held(spec: JobSpec) -> None:
         assert (None, 0, "never") == (one.output, one.retries, one.keep)
 
 
-@pytest.mark.parametrize(
-    ("command", "told"),
-    [("echo one; false; echo two", b"one\n[pikaci] the command exited with 1\n"), ("true", b"")],
-)
-def test_a_guest_that_nobody_enters(
-    monkeypatch: pytest.MonkeyPatch, command: str, told: bytes
-) -> None:
-    """The command is run as the runner does, and the job ends as one that passed."""
-    monkeypatch.setattr(hold, "COMES_SECS", 1)
-    one = held(JobSpec(command=command), after=bool(told))
-    runner = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", one.command]
-    done = subprocess.run(runner, capture_output=True, timeout=60)
+@given(st.from_regex(NAME_PATTERN, fullmatch=True), st.integers(0, 12))
+def test_its_name_is_no_other_jobs(name: str, others: int) -> None:
+    """And is a job's name, however long that of the job is."""
+    taken = [name]
+    for _ in range(others):
+        taken.append(held_name(name, taken))
 
-    assert (0, b"") == (done.returncode, done.stderr)
-    assert told + HELD + b"[pikaci] nobody entered the guest\n" == done.stdout
+    assert len(taken) == len(set(taken))
+    assert all(re.fullmatch(NAME_PATTERN, one) and len(one) <= MAX_NAME for one in taken)
+    assert f"{name}-shell" == held_name(name, []) or len(name) > MAX_NAME - 6
