@@ -155,7 +155,7 @@ class Forked:
 
 
 def run(args: Sequence[str], *, timeout: float = 60, **options: Any) -> Any:
-    """Run `pikaci ARGS` to its end; it is killed, and the test fails, when it takes too long."""
+    """Run `pikaci ARGS` to its end. If that takes too long, kill it and fail the test."""
     process = Forked(args, **options)
     try:
         stdout, stderr = process.communicate(timeout)

@@ -174,8 +174,8 @@ class JobHandle:
             elif _is_over(job):
                 return
             else:
-                # At the end of the file: has the job ended, or has another attempt begun? Then it
-                # is read once more, for what was written before that.
+                # At the end of the file. If the job has ended meanwhile, or another attempt has
+                # begun, read the file again: more may have been written before that.
                 job = await self.look()
                 if attempt >= job.attempt and not _is_over(job):
                     await self._next(arrival)

@@ -9,12 +9,12 @@ from orchestrator.incus import Host
 from states.errors import SpecError
 from states.spec import JobSpec, OutputOf
 
-# What is told, each with the job that it concerns.
+# Messages, each with the name of the job that it is about.
 Told = dict[str, str]
 
 
 def keep_to_directories(specs: Mapping[str, JobSpec], hosts: dict[str, tuple[Host, ...]]) -> Told:
-    """Leave out the hosts that cannot have the directories of a job; returns what is told of it.
+    """Leave out hosts that cannot mount a job's directories; returns a message for each.
 
     Jobs mount directories of this machine alone. If a job has no such host, it is not changed.
     """
@@ -70,7 +70,7 @@ def keep_images_together(
 
 
 def left_out(job: str, host: Host, why: object) -> str:
-    """What is told of a host that cannot take a job."""
+    """The message for a host that cannot run a job."""
     return f"jobs.{job} does not run on the host {host.name}: {why}"
 
 

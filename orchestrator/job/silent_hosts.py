@@ -13,7 +13,7 @@ from orchestrator.job.queue import LOOK_AGAIN_SECS
 from states.errors import PikaciError, SpecError
 
 LEFT_OUT_SECS = 3 * LOOK_AGAIN_SECS
-# A login over ssh may take seconds; who has a choice does not wait for a slow one.
+# A login over ssh may take seconds. A job with a choice of hosts waits no longer for a slow one.
 ASK_SECS = 10.0
 # What a host says that cannot take a job.
 CANNOT = (SpecError, ImageMissing, ImageTooOld, WrongContract, WrongType)

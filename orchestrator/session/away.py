@@ -68,7 +68,7 @@ async def ask(context: Context, name: str) -> None:
 
 
 class Answering:
-    """Which hosts answer. Each is asked once, whoever wants to know; `report` gets who does not.
+    """Finds out which hosts answer, and calls `report` for those that do not. Each is asked once.
 
     One that cannot be reached is asked again for `wait_secs`.
     """
