@@ -20,7 +20,7 @@ from states.job import Job, fold
 from states.lifecycle import State
 from states.spec import Deadlines
 from tests.unit.orchestrator.fake_hosts import open_fake_hosts
-from tests.unit.orchestrator.test_several_hosts import Ground, ended
+from tests.unit.orchestrator.ground import Ground, ended
 
 SPEC = JobSpec(
     command="sleep 100", retries=1, run_as_root=True, deadlines=Deadlines(daemon_secs=30)
