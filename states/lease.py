@@ -12,6 +12,11 @@ is an answer too: whatever the call left behind is deleted like any other instan
 
     asked -> absent -> deleting
 
+A process that does not wait for the delete has Incus do it: the lease is `handed_over`, and stays
+open until a process sees that the instance is gone.
+
+    made -> handed_over
+
 A guest kept for debugging is `kept` until its deadline. The journal holds the first step
 (`lease_opened`), the answer (the job's `devices_configured`), and the end (`lease_ended`). A
 process that takes over a lease does not know whether the create call was sent, and assumes that it
@@ -42,6 +47,7 @@ class LeaseState(enum.StrEnum):
     MADE = "made"
     ABSENT = "absent"
     KEPT = "kept"
+    HANDED_OVER = "handed_over"
     DELETING = "deleting"
     GONE = "gone"
 
@@ -51,7 +57,8 @@ class LeaseEvent(enum.StrEnum):
 
     `ask`: the create call is sent to Incus. `answer`: it succeeded or failed. `not_found`: Incus
     has no instance of this name. `outlast`: it has been absent for long enough. `keep`: it is kept
-    for debugging. `delete`: its deletion is requested. `deleted`: Incus has deleted it.
+    for debugging. `hand_over`: Incus deletes it by itself. `delete`: its deletion is requested.
+    `deleted`: Incus has deleted it.
     """
 
     ASK = "ask"
@@ -59,6 +66,7 @@ class LeaseEvent(enum.StrEnum):
     NOT_FOUND = "not_found"
     OUTLAST = "outlast"
     KEEP = "keep"
+    HAND_OVER = "hand_over"
     DELETE = "delete"
     DELETED = "deleted"
 
@@ -73,6 +81,7 @@ TABLE: tuple[tuple[LeaseEvent, tuple[LeaseState, ...], LeaseState], ...] = (
     (_E.NOT_FOUND, (_S.INTENDED, _S.DELETING), _S.GONE),
     (_E.OUTLAST, (_S.ABSENT,), _S.DELETING),
     (_E.KEEP, (_S.MADE,), _S.KEPT),
+    (_E.HAND_OVER, (_S.MADE,), _S.HANDED_OVER),
     (_E.DELETE, (_S.MADE, _S.KEPT, _S.DELETING), _S.DELETING),
     (_E.DELETED, (_S.ASKED, _S.ABSENT, _S.DELETING), _S.GONE),
 )
@@ -124,10 +133,10 @@ JOINT: dict[State, frozenset[LeaseState | None]] = {
     State.INSTANCE_READY: frozenset({_S.MADE}) | _LEAVING,
     State.RUNNING: frozenset({_S.MADE}) | _LEAVING,
     State.PUBLISHING: frozenset({_S.MADE}) | _LEAVING,
-    State.CANCELLING: _ANY - {_S.KEPT},
-    State.RESULT_COLLECTED: frozenset({_S.MADE, _S.KEPT}) | _LEAVING,
-    State.FAILED: _ANY,
-    State.CANCELLED: _ANY,
+    State.CANCELLING: _ANY - {_S.KEPT, _S.HANDED_OVER},
+    State.RESULT_COLLECTED: frozenset({_S.MADE, _S.KEPT, _S.HANDED_OVER}) | _LEAVING,
+    State.FAILED: _ANY - {_S.HANDED_OVER},
+    State.CANCELLED: _ANY - {_S.HANDED_OVER},
     State.REUSED: _NONE,
     State.SKIPPED: _NONE,
 }

@@ -152,12 +152,24 @@ def _patch_instance(daemon: Daemon, project: str, name: str, body: Body) -> obje
     instance.config |= config
     instance.devices |= body.get("devices", {})
     instance.description = body.get("description", instance.description)
+    instance.ephemeral = body.get("ephemeral", instance.ephemeral)
     return None
 
 
 def _state(daemon: Daemon, project: str, name: str, body: Body) -> object:
     status = daemon.store.instance(project, name).shown_status
     return {"status": status, "status_code": STATUS_CODES[status]}
+
+
+def _put_state(daemon: Daemon, project: str, name: str, body: Body) -> object:
+    """A forced stop, which nobody waits for."""
+    instance = daemon.store.instance(project, name)
+    if body != {"action": "stop", "force": True}:
+        raise NotFaked(f"a change of the state by {body}")
+    if instance.status != "Running":
+        raise Refused(words.ALREADY_STOPPED)
+    daemon.stop(instance)
+    return {"class": "task", "description": "Stopping instance", "status": "Running"}
 
 
 def _profiles(daemon: Daemon, project: str, name: str, body: Body) -> object:
@@ -207,6 +219,7 @@ _ROUTES: tuple[tuple[str, str, Callable[[Daemon, str, str, Body], Any]], ...] = 
     ("GET", "/1.0/instances/([^/]+)", _instance),
     ("PATCH", "/1.0/instances/([^/]+)", _patch_instance),
     ("GET", "/1.0/instances/([^/]+)/state", _state),
+    ("PUT", "/1.0/instances/([^/]+)/state", _put_state),
     ("GET", "/1.0/networks", _networks),
     ("GET", "/1.0/profiles", _profiles),
     ("GET", "/1.0/projects", _projects),

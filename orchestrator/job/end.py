@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import trio
@@ -27,7 +28,9 @@ class JobEnd:
     """Ends a job in any state: cancels it unless it has ended, and releases its instances.
 
     `reason` is why it is cancelled; `because` is the job that did not pass, if the run stops at the
-    first such job. `settled` is set when the verdict is in the journal.
+    first such job. `settled` is set when the verdict is in the journal. `is_last`
+    says whether no other job of this process runs or is queued: only then is it worth two calls
+    instead of one not to wait for the delete.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class JobEnd:
         attempts: Attempts,
         intent: IntentSwitch,
         settled: trio.Event,
+        is_last: Callable[[], bool],
     ) -> None:
         self.reason = "interrupted"
         self.because = ""
@@ -46,6 +50,7 @@ class JobEnd:
         self._attempts = attempts
         self._intent = intent
         self._settled = settled
+        self._is_last = is_last
 
     async def perform(self) -> None:
         """Do everything that is left to do, or as much as the intent and the daemon allow."""
@@ -63,6 +68,7 @@ class JobEnd:
                 lease.state if lease else None,
                 self._intent.value,
                 keep=self._keep_secs() is not None,
+                hand_over=lease is not None and bool(lease.hand_over) and self._is_last(),
                 failed=failed | (lease.failed if lease else set()),
             )
             if action in (Action.DONE, Action.LEAVE):
