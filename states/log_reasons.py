@@ -96,7 +96,9 @@ class _Log:
         if kind in (Kind.EXCEPTION, Kind.ERROR):
             return found[place].text
         more = len({match.text for match in found}) - 1
-        counted = f", and {more} more" if more and kind is Kind.REPORT else ""
+        counted = ""
+        if more and kind is Kind.REPORT:
+            counted = f", and {more} more {found[0].rule.each}{'s' if more > 1 else ''}"
         return _cut(found[0].text, MAX_REASON - len(counted)) + counted
 
     def best(self) -> tuple[Kind, list[_Match], int] | None:
