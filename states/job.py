@@ -14,7 +14,7 @@ from states.errors import IllegalEvent
 from states.lifecycle import TERMINAL, State, destination
 from states.outcome import Failure, FailureKind, Flake, Outcome, Verdict, counted
 from states.spec import JobSpec
-from states.testcases import CaseReport, failure_lines, headline
+from states.testcases import CaseReport, below_headline, headline
 from states.usage import Usage
 
 # The name of the local host among those of a choice; alone it is "".
@@ -164,7 +164,7 @@ def _reason(event: ev.ResultCollected) -> str:
 
 
 def _why_tests(event: ev.ResultCollected) -> list[str]:
-    return failure_lines(event.tests) if event.outcome is Outcome.FAILED else []
+    return below_headline(event.tests) if event.outcome is Outcome.FAILED else []
 
 
 def step(job: Job, event: ev.Event) -> Job:

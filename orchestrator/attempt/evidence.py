@@ -25,10 +25,10 @@ from orchestrator.attempt.archive import (
     write_manifest,
 )
 from orchestrator.attempt.diagnosis import look_at_failure
-from orchestrator.attempt.junit import read_reports
+from orchestrator.attempt.junit import Reports, read_reports
 from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile
 from orchestrator.attempt.plan import Plan
-from orchestrator.attempt.reason import reason_of
+from orchestrator.attempt.reason import reason_of, without_secrets
 from orchestrator.attempt.result import GuestResult, GuestStatus, parse_result
 from orchestrator.attempt.time_file import TimeFile
 from orchestrator.contract import contract
@@ -121,16 +121,16 @@ class Evidence:
         """
         if not self._collected:
             return
-        reports = await trio.to_thread.run_sync(
-            read_reports,
-            self.directory / "artifacts",
-            self._collected,
-            self.plan.junit,
-            abandon_on_cancel=True,
-        )
+        artifacts, collected = self.directory / "artifacts", self._collected
+
+        def read() -> tuple[Reports, Sequence[Case]]:
+            reports = read_reports(artifacts, collected, self.plan.junit)
+            return reports, without_secrets(self.plan, reports.cases)
+
+        reports, cases = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
         self.warnings += reports.warnings
         if reports.found:
-            self.cases, self.tests = reports.cases, case_report(reports.cases)
+            self.cases, self.tests = cases, case_report(cases)
 
     async def find_reason(self, result: GuestResult) -> str:
         """Why the command failed, if its log says so and no test report does; else "".

@@ -1,8 +1,11 @@
-"""Why a command failed, in one line, from the end of its log."""
+"""Why a command failed, in one line, from the end of its log; and what no reason may say."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from orchestrator.attempt.diagnosis import KILLED, NO_MEMORY
 from orchestrator.attempt.plan import Plan
@@ -10,6 +13,7 @@ from orchestrator.attempt.result import GuestResult
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.log_end import read_log_end
 from orchestrator.terminal import plain
+from states.testcases import Case
 
 OUT_OF_MEMORY = "the guest ran out of memory"
 # How the runner's hints begin. They say what was used up at the command's end, which is the reason
@@ -39,13 +43,39 @@ def reason_of(plan: Plan, result: GuestResult, log: Path) -> str:
     # Here: its rules take long to compile, and most commands pass.
     from states.log_reasons import MAX_LINES, find_reason
 
-    try:
-        values = read_secrets(plan.secrets, {}).values()
-    except SecretMissing:
+    hidden = _lines_of_secrets(plan)
+    if hidden is None:
         return ""
-    hidden = [plain(line) for value in values for line in value.splitlines()]
-    hidden = [line for line in hidden if len(line) >= SHORTEST]
     lines = read_log_end(log, lines=MAX_LINES).lines
     found = find_reason(["" if any(one in line for one in hidden) else line for line in lines])
     used_up = (one for one in USED_UP if result.hint.startswith(one))
     return found or next(used_up, BY_SIGNAL.get(result.exit_code, ""))
+
+
+def without_secrets(plan: Plan, cases: Sequence[Case]) -> Sequence[Case]:
+    """Test cases, without each message that has a value of the job's secrets.
+
+    Without all messages if the values are not known any more. Reads the secrets.
+    """
+    if not plan.secrets:
+        return cases
+    hidden = _lines_of_secrets(plan)
+
+    def is_harmless(message: str) -> bool:
+        shown = plain(message)
+        return hidden is not None and not any(one in shown for one in hidden)
+
+    return [
+        case if is_harmless(case.message) else msgspec.structs.replace(case, message="")
+        for case in cases
+    ]
+
+
+def _lines_of_secrets(plan: Plan) -> list[str] | None:
+    """The lines of the secrets' values, as a log shows them; None if these are not known."""
+    try:
+        values = read_secrets(plan.secrets, {}).values()
+    except SecretMissing:
+        return None
+    lines = [plain(line) for value in values for line in value.splitlines()]
+    return [line for line in lines if len(line) >= SHORTEST]

@@ -15,6 +15,7 @@ from orchestrator.cli import options
 from orchestrator.cli.board import COLOURS, NAME, cut, name_cells, pad, shorten
 from orchestrator.cli.colours import BOLD, DIM, RESET, YELLOW, painter
 from orchestrator.cli.last_lines import last_lines
+from orchestrator.cli.wrap import wrap
 from orchestrator.silence import timeout_note
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import counted, duration, size
@@ -105,12 +106,16 @@ def whole_reason(job: Job) -> list[str]:
     return reason(job) + ([silence] if silence else [])
 
 
-def failure_text(job: Job, *, colours: bool, log: bool) -> str:
-    """The reason of a job that did not pass, and with `log` its last lines. Reads the disk."""
+def failure_text(job: Job, *, colours: bool, log: bool, width: int | None = None) -> str:
+    """The reason of a job that did not pass, and with `log` its last lines. Reads the disk.
+
+    Lines of the reason are wrapped at `width`, if there is one.
+    """
     if job.verdict is Verdict.SKIPPED:
         return ""  # its line has the reason, and nothing ran
     paint = painter(colours)
-    text = "".join(f"    {line}\n" for line in whole_reason(job))
+    reason = [wrap(line, width, "    ") for line in whole_reason(job)]
+    text = "".join(f"{part}\n" for parts in reason for part in parts)
     if log and job.artifacts and job.state is not State.REJECTED:
         end = last_lines(job, colours=colours)
         if not end.whole:

@@ -66,7 +66,7 @@ async def test_a_test_report_says_more(tmp_path: Path) -> None:
     async with open_rig(tmp_path, guest_script=script) as rig:
         job = await rig.live(JobSpec(command="report", junit=("junit.xml",)))
 
-    assert "1 of 1 test failed: a" == job.reason
+    assert "1 of 1 test failed: a: no" == job.reason
 
 
 async def test_a_command_that_passed_has_no_reason(tmp_path: Path) -> None:
