@@ -277,7 +277,8 @@ def _learn(job: Job, event: ev.Event) -> Job:
                     kind=kind,
                     phase=State.RUNNING,
                     message="\n".join((why(event), *_why_tests(event))),
-                    resolution=event.hint,
+                    # A hint may begin with what the guest had used up, which is then the reason.
+                    resolution=event.hint.removeprefix(f"{why(event)}; "),
                 ),
             )
         case ev.Retried() | ev.Restarted() | ev.Lost():

@@ -28,7 +28,7 @@ from orchestrator.attempt.diagnosis import look_at_failure
 from orchestrator.attempt.junit import Reports, read_reports
 from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile
 from orchestrator.attempt.plan import Plan
-from orchestrator.attempt.reason import reason_of, without_secrets
+from orchestrator.attempt.reason import incomplete_log, reason_of, without_secrets
 from orchestrator.attempt.result import GuestResult, GuestStatus, parse_result
 from orchestrator.attempt.time_file import TimeFile
 from orchestrator.contract import contract
@@ -45,7 +45,7 @@ from orchestrator.incus.instances import instance_status
 from orchestrator.log_times import times_path
 from orchestrator.usage_samples import parse, samples_path, text
 from states.errors import PikaciError
-from states.testcases import Case, CaseReport, case_report
+from states.testcases import Case, CaseReport, case_report, headline
 
 STOPPING_SECS = 10.0
 
@@ -103,8 +103,6 @@ class Evidence:
             self.warnings.append(
                 f"the log is incomplete: {log_bytes} of its {result.log_bytes} bytes arrived"
             )
-        if not result.log_complete:
-            self.warnings.append("the guest could not write all of its log: was its disk full?")
         if ended is not None and ended.exit_code != result.exit_code:
             self.warnings.append(
                 f"{_ending(ended)}, the result file says {result.exit_code}: the file counts"
@@ -135,12 +133,16 @@ class Evidence:
     async def find_reason(self, result: GuestResult) -> str:
         """Why the command failed, if its log says so and no test report does; else "".
 
-        Call it after `read_tests`. A cancellation does not wait for the thread.
+        Call it after `read_tests`. A log that is not whole becomes a warning. A cancellation does
+        not wait for the thread.
         """
-        if result.status is not GuestStatus.FAILED or (self.tests and self.tests.not_passed):
-            return ""
-        read = partial(reason_of, self.plan, result, self.log)
-        return await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+        reason, failed_tests = "", headline(self.tests)
+        if result.status is GuestStatus.FAILED and not failed_tests:
+            read = partial(reason_of, self.plan, result, self.log)
+            reason = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+        if not result.log_complete:
+            self.warnings.append(incomplete_log(result, reason or failed_tests))
+        return reason
 
     async def _complete_log(self, result: GuestResult, log_bytes: int) -> int:
         """Fetch the part of the log that the host lacks; return its size then.

@@ -22,13 +22,16 @@ class GuestOutcome:
     """What a job did: its exit code, and the files that it left in `/artifacts`.
 
     `usage` is what the runner says that it used, None for a runner that says nothing of it;
-    `samples` is the runner's file of that over time.
+    `samples` is the runner's file of that over time. `hint` is what the runner saw of why the
+    command failed; `log_complete` is False if it could not write all of the log.
     """
 
     exit_code: int = 0
     artifacts: dict[str, bytes] = field(default_factory=dict)
     usage: object = None
     samples: bytes = b""
+    hint: str = ""
+    log_complete: bool = True
 
 
 @dataclass(frozen=True)
