@@ -301,6 +301,8 @@ def _learn(job: Job, event: ev.Event) -> Job:
             return replace(job, failure=event.failure, because=event.because)
         case ev.CancelRequested():
             return replace(job, because=event.because)
-        case ev.Cancelled() | ev.Failed():
+        case ev.Cancelled():
+            return replace(job, failure=event.failure, usage=event.usage or job.usage)
+        case ev.Failed():
             return replace(job, failure=event.failure)
     return job

@@ -46,6 +46,7 @@ from orchestrator.log_times import times_path
 from orchestrator.usage_samples import parse, samples_path, text
 from states.errors import PikaciError
 from states.testcases import Case, CaseReport, case_report, headline
+from states.usage import Usage
 
 STOPPING_SECS = 10.0
 
@@ -57,8 +58,9 @@ class NoResult(PikaciError):
 class Evidence:
     """The evidence of one attempt, in `directory` on the host.
 
-    `warnings` say what could not be collected. After `read_tests`, `cases` are those of its test
-    reports, and `tests` is a summary of them, None if there is no report."""
+    `warnings` say what could not be collected. After `collect`, even if it was cut off, `usage` is
+    what the job used, None if that did not arrive. After `read_tests`, `cases` are those of its
+    test reports, and `tests` is a summary of them, None if there is no report."""
 
     def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
         self.plan = plan
@@ -67,6 +69,7 @@ class Evidence:
         self.warnings: list[str] = []
         self.cases: Sequence[Case] = ()
         self.tests: CaseReport | None = None
+        self.usage: Usage | None = None
         self._collected: tuple[str, ...] = ()
         self._incus = incus
         self._nonce = nonce
@@ -180,6 +183,9 @@ class Evidence:
             manifest = collector.finish()
             write_manifest(self.directory, manifest)
             self._collected = tuple(file.path for file in manifest.files)
+            result = parse_result(collector.result, self._nonce)
+            if isinstance(result, GuestResult):
+                self.usage = result.usage
             self._warn(manifest)
             return self._keep_longer_log(new_log)
 

@@ -109,7 +109,7 @@ def print_flakes(jobs: Sequence[Job]) -> None:
 
 def print_usage(job: Job) -> None:
     """What a job used, and what follows from it."""
-    for line in usage_lines(job.usage, job.spec):
+    for line in usage_lines(job):
         click.echo(f"  {line}")
 
 

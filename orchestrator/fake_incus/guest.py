@@ -40,7 +40,8 @@ class GuestCommand:
 
     `text` is the command; `environment` is what came on the exec's stdin, without the runner's own
     variables. `print` writes to the job's log, `read` and `write` access files of the guest and its
-    mounts, `power_off` stops the guest and this job.
+    mounts, `power_off` stops the guest and this job. `count` is told what the job has used, for one
+    that does not end by itself.
     """
 
     instance: str
@@ -53,6 +54,7 @@ class GuestCommand:
     read: Callable[[str], bytes]
     write: Callable[[str, bytes], None]
     power_off: Callable[[], None]
+    count: Callable[[object], None]
 
 
 GuestScript = Callable[[GuestCommand], Awaitable[GuestOutcome]]

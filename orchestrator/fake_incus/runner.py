@@ -90,11 +90,11 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
     given = {name: value for name, _, value in pairs}
     own = contract().stdin
     nonce = given.pop(own.nonce, "")
+    said: dict[str, object] = {"log_complete": True}
     problem = _problem(env, pairs)
     if problem:
         job.output.write(f"[pikaci] error: {problem}\n".encode())
         status, code, message = "error", _CANNOT_RUN, problem
-        said: dict[str, object] = {}
     else:
         names = contract().variables
         command = GuestCommand(
@@ -112,8 +112,10 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
             read=guest.read,
             write=guest.write,
             power_off=guest.power_off,
+            count=partial(said.__setitem__, "usage"),
         )
-        status, code, message, said = await _run(guest, command, job)
+        status, code, message, more = await _run(guest, command, job)
+        said |= more
     result = {
         "schema": 1,
         "contract": contract().version,
@@ -124,7 +126,6 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
         "finished_at": _iso(guest.now()),
         "message": message,
         "log_bytes": len(job.output.data),
-        "log_complete": True,
         **said,
     }
     _publish(guest, bytes(job.output.data), json.dumps(result).encode())
