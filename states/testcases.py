@@ -95,7 +95,7 @@ def headline(report: CaseReport | None) -> str:
     if report is None or not report.not_passed:
         return ""
     if _says_why(report):
-        named, listed, joint = 1, _line(report.failures[0]), ", and"
+        named, listed, joint = 1, case_line(report.failures[0]), ", and"
     else:
         names = [_cut(case.name, HEADLINE_NAME) for case in report.failures[:HEADLINE_CASES]]
         named, listed, joint = len(names), ", ".join(names), " and"
@@ -104,26 +104,25 @@ def headline(report: CaseReport | None) -> str:
     return f"{report.not_passed} of {tests(report.total)} failed: {listed}{others}"
 
 
-def failure_lines(report: CaseReport | None) -> list[str]:
-    """The first failures of a report, a line each, with their messages where they have one."""
-    shown = report.failures[:HEADLINE_CASES] if report is not None else ()
-    return [_line(case) for case in shown] if any(case.message for case in shown) else []
-
-
 def below_headline(report: CaseReport | None) -> list[str]:
-    """What a headline does not say of the first failures: the lines of the others."""
-    lines = failure_lines(report)
-    return lines[1:] if report is not None and _says_why(report) else lines
+    """What a headline does not say of the first failures: a line each."""
+    if report is None:
+        return []
+    shown = report.failures[:HEADLINE_CASES]
+    if not any(case.message for case in shown):
+        return []
+    return [case_line(case) for case in (shown[1:] if _says_why(report) else shown)]
+
+
+def case_line(case: Case, spent: str = "") -> str:
+    """`test_a: assert 41 == 42`, or `test_a (2.0 s): ...` with the time `spent` in words."""
+    name = _cut(case.name, HEADLINE_NAME) + (f" ({spent})" if spent else "")
+    return ": ".join(filter(None, (name, _cut(case.message, HEADLINE_MESSAGE))))
 
 
 def _says_why(report: CaseReport) -> bool:
     """Whether the first failure has a message."""
     return any(case.message for case in report.failures[:1])
-
-
-def _line(case: Case) -> str:
-    said = _cut(case.message, HEADLINE_MESSAGE)
-    return ": ".join(filter(None, (_cut(case.name, HEADLINE_NAME), said)))
 
 
 def tests(number: int) -> str:

@@ -20,12 +20,12 @@ from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.report import job_document
 from orchestrator.tracing.story import job_story
 from orchestrator.tracing.timeline import timeline
-from orchestrator.words import case_lines
+from orchestrator.words import case_lines, failed_case_lines
 from states import events as ev
 from states.job import fold
 from states.outcome import Verdict
 from states.spec import JobSpec, SecretSource
-from states.testcases import Case, CaseOutcome
+from states.testcases import Case, CaseOutcome, case_report
 from tests.samples import sample_remote_context
 from tests.unit.orchestrator.rig import open_rig
 
@@ -221,7 +221,8 @@ async def test_a_message_cannot_control_a_terminal(
     print_tests(job)
     show_job(job_story(line), holder="")
     shown = capsys.readouterr().out + end_text([job], colours=False)
-    assert 4 == shown.count("test_b: no") == shown.count("token=hunter2")
+    assert 3 == shown.count("test_b: no")
+    assert 4 == shown.count("token=hunter2")
     assert shown.replace("\n", "").isprintable()
 
 
@@ -289,7 +290,7 @@ async def test_status_and_trace_tell_of_the_tests(
     out = capsys.readouterr().out
     status, trace = out.split("job  failed after")
     assert "2 of 4 tests failed: test_b: assert 1 == 2, and 1 more test\n" in status
-    lines = ["test_b: assert 1 == 2", "test_c: no database", COUNTS, SLOWEST]
+    lines = ["test_b (500 ms): assert 1 == 2", "test_c (1.0 s): no database", COUNTS, SLOWEST]
     assert [f"  {each}" for each in lines] == status.splitlines()[-4:]
     assert f"  {COUNTS}\n  {SLOWEST}\n" in trace
     why = "2 of 4 tests failed: test_b: assert 1 == 2, and 1 more test (exit code 1)"
@@ -298,3 +299,13 @@ async def test_status_and_trace_tell_of_the_tests(
 
 COUNTS = "4 tests, 1 failed, 1 had an error, 1 skipped; together 3.5 s"
 SLOWEST = "slowest tests: test_a 2.0 s, test_c 1.0 s, test_b 500 ms"
+
+
+def test_of_many_tests_that_failed_the_rest_is_counted() -> None:
+    """Ten have a line; one without a time or a message is a name."""
+    failed = [Case(name=f"t{number}", outcome=CaseOutcome.FAILED) for number in range(12)]
+
+    assert [*(f"t{n}" for n in range(10)), "and 2 more tests"] == failed_case_lines(
+        case_report(failed)
+    )
+    assert [] == failed_case_lines(None) == failed_case_lines(case_report([]))

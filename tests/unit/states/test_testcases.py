@@ -15,7 +15,6 @@ from states.testcases import (
     CaseOutcome,
     below_headline,
     case_report,
-    failure_lines,
     headline,
 )
 from tests.samples import sample_event
@@ -76,7 +75,7 @@ def test_a_headline_says_why_the_first_test_failed(
 
 def test_no_report_no_headline() -> None:
     assert "" == headline(None)
-    assert [] == failure_lines(None) == below_headline(None)
+    assert [] == below_headline(None)
 
 
 def test_a_summary_is_small_whatever_the_cases_are() -> None:
@@ -87,7 +86,7 @@ def test_a_summary_is_small_whatever_the_cases_are() -> None:
     assert 10 * [500] == [len(case.message) for case in report.failures]
     assert [f"test_{n}" for n in range(999, 989, -1)] == [case.name for case in report.slowest]
     assert {""} == {case.message for case in report.slowest}
-    assert len(failure_lines(report)) == 3
+    assert len(below_headline(report)) == 2
 
 
 def test_what_took_no_time_is_not_slow() -> None:
@@ -97,10 +96,8 @@ def test_what_took_no_time_is_not_slow() -> None:
 def test_long_names_and_messages_are_cut_to_one_line() -> None:
     report = case_report([Case(name="n" * 500, outcome=FAILED, message="a\n\n\tb " + "c" * 999)])
 
-    (line,) = failure_lines(report)
     name = "n" * 77 + "..."
-    assert f"{name}: a b {'c' * 193}..." == line
-    assert f"1 of 1 test failed: {line}" == headline(report)
+    assert f"1 of 1 test failed: {name}: a b {'c' * 193}..." == headline(report)
 
 
 @pytest.mark.parametrize(
