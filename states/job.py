@@ -41,11 +41,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cluster. `choice` are the names of the hosts that a job with a choice may run on, and `hosts`
     the same until an attempt begins on one of them, the best first; both are empty if there is no
     choice. `because` is the job that did not pass, if this one was skipped or cancelled for that.
-    `reason` is why the command failed, in one line: the tests that failed, or a line of its log; ""
-    if that is not clear. `boot` identifies the host's boot from which `monotonic` counts. `flake`
-    is not of its events: the journal adds it, if the job ended in another way with the same inputs.
-    When the events cannot be read, `damage` says why, and the other fields hold what is known from
-    elsewhere.
+    `reason` is why the command failed, in one line: the tests that failed, a line of its log, or
+    what its guest had used up; "" if that is not clear. `boot` identifies the host's boot from
+    which `monotonic` counts. `flake` is not of its events: the journal adds it, if the job ended in
+    another way with the same inputs. When the events cannot be read, `damage` says why, and the
+    other fields hold what is known from elsewhere.
     """
 
     id: str = ""
