@@ -46,9 +46,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     what is shown, the pattern's group `text` or all of the line. The next line must match `then`;
     `join` adds the next line to the text. `under` puts the last line that is not indented before
     it: the file of an eslint error. `dedent` takes, instead of the line, the next one that is not
-    indented more. `opens` begins a list: only lines after the last such line count. Of an error the
-    last line is shown, or the `first`. `reach` is instead of the kind's. `each` is what a line of a
-    report is called when there are more of them.
+    indented more; `raises` adds that of a traceback that begins within a few lines. `opens` begins
+    a list: only lines after the last such line count. Of an error the last line is shown, or the
+    `first`. `reach` is instead of the kind's. `each` is what a line of a report is called when
+    there are more of them.
     """
 
     tool: str
@@ -59,6 +60,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     join: bool = False
     under: bool = False
     dedent: bool = False
+    raises: bool = False
     opens: re.Pattern[str] | None = None
     first: bool = False
     reach: int | None = None
@@ -85,6 +87,8 @@ def _rule(tool: str, kind: Kind, pattern: str, each: str = "error", **more: Any)
 _REPORT, _EXCEPTION, _ERROR, _SO = Kind
 # A path: no blanks, and no colon, which ends it.
 _PATH = r"[^\s:]{1,200}"
+# How Python begins a traceback; its last line, which is not indented, is the exception.
+TRACEBACK = r"Traceback \(most recent call last\):$"
 _RUST_PLACE = r"\s{0,10}--> \S"
 
 RULES = (
@@ -100,7 +104,13 @@ RULES = (
     _rule(
         "pytest", _REPORT, r"(?:FAILED|ERROR) \S{1,300}(?:\.py|::\S{1,200})$", rank=2, each="test"
     ),
-    _rule("unittest", _REPORT, r"(?:FAIL|ERROR): \w{1,200} \([\w.]{1,300}\)", each="test"),
+    _rule(
+        "unittest",
+        _REPORT,
+        r"(?:FAIL|ERROR): \w{1,200} \([\w.]{1,300}\)",
+        raises=True,
+        each="test",
+    ),
     _rule("cargo test", _REPORT, r"test \S{1,300} (?:- should panic )?\.\.\. FAILED$", each="test"),
     _rule(
         "go test",
@@ -177,7 +187,7 @@ RULES = (
     ),
     _rule("sanitizer", _REPORT, r"SUMMARY: \w{1,40}Sanitizer: \S"),
     # Programs that ended by an exception.
-    _rule("Python", _EXCEPTION, r"\s*Traceback \(most recent call last\):$", dedent=True),
+    _rule("Python", _EXCEPTION, rf"\s*{TRACEBACK}", dedent=True),
     _rule(
         "exception",
         _EXCEPTION,
