@@ -84,8 +84,11 @@ async def test_since_when_a_job_fails_and_what_is_different(root: Path) -> None:
     assert lines[2].startswith("  failing since run q (") and "commit decade)" in lines[2]
     assert f"    {WHY}" == lines[3]
     assert lines[4].startswith("  last passed in run p (") and "commit c0ffee)" in lines[4]
-    assert ["  tests that fail now: test_b", "  tests that are new: test_c"] == lines[5:]
-    assert ["r.1", "q.1", "p.1"] == [line.split()[0] for line in table.splitlines()[1:]]
+    assert "  different since then: commit, files, env" == lines[5]
+    assert ["  tests that fail now: test_b", "  tests that are new: test_c"] == lines[6:]
+    *entries, last = table.splitlines()[1:]
+    assert ["r.1", "q.1", "p.1"] == [line.split()[0] for line in entries]
+    assert last.startswith("-> pikaci trace diff p.1 q.1")
 
 
 async def test_history_as_data(root: Path) -> None:
@@ -98,6 +101,10 @@ async def test_history_as_data(root: Path) -> None:
         *(history["last_passed"], history["p50_secs"]),
     )
     assert "q.1" == history["failing_since"]["id"]
+    assert [] == history["changes"]  # of so few results none passed
+    changes = json.loads(say(root, "history", "job", "--output", "json"))["changes"]
+    assert {"what": "commit", "one": "c0ffee", "other": "decade"} == changes[0]
+    assert ["commit", "files", "env"] == [change["what"] for change in changes]
     assert ["r.1", "q.1", "p.1"] == [json.loads(line)["id"] for line in lines]
     assert json.loads(lines[0])["reason"] == WHY
 
