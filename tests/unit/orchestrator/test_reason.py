@@ -53,7 +53,8 @@ async def test_the_line_is_the_headline(tmp_path: Path, capsys: pytest.CaptureFi
     assert ("test command exited with 4", LINE) == (document["message"], document["reason"])
     assert LINE == document["failure"]["message"]
     assert LINE == job_story(line).reason
-    assert "error: &#x27;vat&#x27; is undeclared" in html([line]).decode()
+    shown = "error: &#x27;vat&#x27; is undeclared <small>exit code 4</small>"
+    assert shown in html([line]).decode()
     print_jobs([job])
     show_job(job_story(line), holder="")
     status, trace = capsys.readouterr().out.split("job  failed after")
