@@ -125,6 +125,7 @@ RULES = (
         "jest",
         _REPORT,
         r"\s{1,4}● (?!Console$|Validation|Deprecation|Test suite failed)\S",
+        join=True,
         each="test",
     ),
     _rule("jest", _REPORT, r"\s{1,4}● Test suite failed to run$", join=True, each="test"),
@@ -137,7 +138,17 @@ RULES = (
         opens=r"\s{2}\d{1,6} failing$",
         each="test",
     ),
-    _rule("rspec", _REPORT, r"rspec \S{1,300}:\d{1,6} # (?P<text>.+)", each="test"),
+    _rule(
+        "rspec",
+        _REPORT,
+        r"\s{2,4}\d{1,5}\) (?P<text>\S.*)",
+        join=True,
+        then=r"\s{5,8}Failure/Error: ",
+        opens=r"Failures:$",
+        reach=400,  # backtraces, and the list of the next rule
+        each="test",
+    ),
+    _rule("rspec", _REPORT, r"rspec \S{1,300}:\d{1,6} # (?P<text>.+)", rank=1, each="test"),
     _rule(
         "ctest",
         _REPORT,
