@@ -106,7 +106,10 @@ class JobHandle:
         await trio.lowlevel.checkpoint()
         while True:
             arrival = self._jobs.arrivals.entry(self.id)
-            if self._jobs.driver.going(self.id) is None:
+            known = self._jobs.driver.known(self.id)
+            if known is not None and known.ended:
+                return await self.fetch()
+            if known is None:
                 job = await self._jobs.reading.journal(self._if_ended)
                 if job is not None:
                     return job
