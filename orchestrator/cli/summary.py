@@ -13,6 +13,7 @@ import msgspec
 from orchestrator.attempt.archive import read_manifest
 from orchestrator.cli import options
 from orchestrator.cli.board import COLOURS, NAME, cut, name_cells, pad, shorten
+from orchestrator.cli.cells import cell_len
 from orchestrator.cli.colours import BOLD, DIM, RESET, YELLOW, painter
 from orchestrator.cli.last_lines import last_lines
 from orchestrator.cli.wrap import wrap
@@ -35,6 +36,8 @@ from states.outcome import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.snapshot.snapshot import Snapshot
+
+DOTS = "..."
 
 
 def describe_snapshot(snapshot: Snapshot) -> str:
@@ -160,7 +163,9 @@ def end_text(
         said = why if why and clear else ": ".join(filter(None, (word, why)))
         name = pad(shorten(plain(job.name), names), names)
         line = f"  {name}  {said}"
-        text += (line if width is None else cut(line, width - 1)) + "\n"
+        if width is not None and cell_len(line) >= width:
+            line = cut(line, width - 1 - len(DOTS)) + DOTS
+        text += line + "\n"
     ran = [job for job in failed if job.artifacts]
     if ran:
         flags = plain(options.root_flags)
