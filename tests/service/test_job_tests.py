@@ -80,6 +80,8 @@ async def test_a_page_tells_which_tests_failed() -> None:
     assert all(
         ": m&lt;script&gt;" in shown and "and 11 more tests" in shown for shown in (page, board)
     )
+    # It may be longer than its box: then a keyboard must be able to scroll it.
+    assert 'tabindex="0" role="region" aria-label="why it failed"' in page
     # The exit code is beside the headline; the other tests have lines below it.
     assert "and 11 more tests <small>exit code 3</small><span" in page
     assert page.index("<small>exit code 3</small>") < page.index("\nbad1&lt;script&gt;")
