@@ -112,7 +112,7 @@ def show(
         holder = "" if story.verdict else _holder(root, story.run)
         job = jobs[0].job
         told = [*output_lines(job, jobs[0].missing), *case_lines(job.tests)]
-        told += [*usage_lines(job.usage, job.spec), *([flake] if flake else [])]
+        told += [*usage_lines(job), *([flake] if flake else [])]
         show_job(story, holder=holder, told=told)
     else:
         show_run(story, everything=verbose)

@@ -19,6 +19,7 @@ from states.ending import Action, Intent, end_plan
 from states.lifecycle import State
 from states.outcome import Failure, FailureKind, Verdict
 from states.spec import keep_secs
+from states.usage import Usage
 
 CANCELLED_RELEASE_SECS = 30.0
 _NEVER_STARTED = (State.SUBMITTED, State.ARTIFACTS_RESET)
@@ -82,10 +83,11 @@ class JobEnd:
             case Action.REQUEST:
                 await self._request()
             case Action.KILL:
-                if not await end_in_guest(self._attempts.current(), self._intent):
+                attempt = self._attempts.current()
+                if not await end_in_guest(attempt, self._intent):
                     failed.add(action)
                     return
-                await self._confirm()
+                await self._confirm(attempt.evidence.usage)
             case Action.CONFIRM:
                 await self._confirm()
             case Action.KEEP:
@@ -107,13 +109,13 @@ class JobEnd:
         failure = Failure(kind=FailureKind.SKIPPED, phase=State.SUBMITTED, message=self.reason)
         await record.emit(ev.Skipped(**record.next(), failure=failure, because=because))
 
-    async def _confirm(self) -> None:
+    async def _confirm(self, usage: Usage | None = None) -> None:
         failure = Failure(
             kind=FailureKind.CANCELLED,
             phase=self._state_before_cancel(),
             message=f"cancelled: {self.reason}",
         )
-        await self._record.emit(ev.Cancelled(**self._record.next(), failure=failure))
+        await self._record.emit(ev.Cancelled(**self._record.next(), failure=failure, usage=usage))
 
     def _state_before_cancel(self) -> State:
         job = self._record.job
