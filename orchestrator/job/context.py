@@ -26,6 +26,7 @@ from orchestrator.hosts import (
 from orchestrator.image.store import Images
 from orchestrator.incus import LOCAL, Host, Incus
 from orchestrator.job.fail_fast import FailFast
+from orchestrator.job.pool import Pool
 from orchestrator.job.silent_hosts import SilentHosts
 from orchestrator.journal import Journal
 from orchestrator.outputs.building import Building
@@ -84,8 +85,8 @@ class Context:
     local host get their own id maps, None for no such maps. `on_log` is called with a job's id and
     each piece of its log, `on_progress` once a second while a snapshot is made. `keep_secs` is how
     long the guest of a job that did not pass is kept for debugging if its spec does not say, None
-    for not at all. `intent` is the intent for all jobs of
-    this process.
+    for not at all. `intent` is the intent for all jobs of this process. `pool` has warm guests for
+    them, None for none.
     """
 
     root: StateRoot
@@ -100,6 +101,7 @@ class Context:
     on_log: Callable[[str, bytes], None] = ignore_log
     on_progress: Callable[[Progress], None] = ignore_progress
     intent: IntentSwitch = field(default_factory=IntentSwitch)
+    pool: Pool | None = None
     silent: SilentHosts = field(default_factory=SilentHosts)
     building: Building = field(init=False)
     fail_fast: FailFast = field(init=False)

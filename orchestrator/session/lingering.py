@@ -38,6 +38,9 @@ async def take_up_lingering(
         # While a job's task runs, that sees to its instances itself.
         if driver.drives(lease.job):
             continue
+        # While the pool knows a warm guest, or a job has claimed it since, that does.
+        if not lease.job and context.pool and lease.instance not in context.pool.abandoned:
+            continue
         where = (lease.host, lease.member)
         try:
             if where not in reached:
