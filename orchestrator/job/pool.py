@@ -132,6 +132,11 @@ class Pool:
                 finally:
                     self._nursery.cancel_scope.cancel()
 
+    @property
+    def warm(self) -> int:
+        """How many guests a job can claim now."""
+        return sum(guest.is_warm for guest in self._guests)
+
     def take(self, spec: JobSpec, context: PlanContext) -> Guest | None:
         """A guest for the job of a plan, which must claim it at once; None if there is none.
 
