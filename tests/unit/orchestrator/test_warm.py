@@ -37,6 +37,7 @@ from states.lifecycle import State
 from states.spec import InstanceType, Mount
 from tests.processes import Process, mortal
 from tests.unit.orchestrator.rig import Rig, open_rig, settled, sweep
+from tests.unit.orchestrator.test_id_map import FEW, add_stranger
 
 ONE = WarmGuests(size=1)
 PASSES = JobSpec(command="echo done")
@@ -439,6 +440,32 @@ async def test_a_job_in_a_warm_guest_survives_its_process(
         ended = rig.journal.job(job)
         assert (Verdict.PASSED, 1, guest.name) == (ended.verdict, ended.attempt, ended.instance)
         assert settled(rig)
+
+
+async def test_a_guest_whose_ids_another_has_is_not_kept(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """It looks for such a guest while it boots, as one that is made for a job does."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    async with (
+        open_rig(tmp_path / "root", ids=FEW) as rig,
+        Orchestrator.over(
+            rig.context, Capacity(jobs=1), warm=ONE, workspace=workspace
+        ) as orchestrator,
+    ):
+        job = await orchestrator.submit(JobSpec(command="sleep 5"))
+        await until(lambda: rig.journal.job(job.id).state is State.RUNNING)
+        add_stranger(rig.fake, FEW.base, FEW.size)
+        await job.wait()
+        await until(lambda: orchestrator.fault_counts["warm"])
+        await trio.sleep(1)
+        assert 0 == orchestrator.statistics().warm
+        assert {} == rig.fake.instances()
+
+        del rig.fake.instances("default")["stranger"]
+        await until_idle(rig.fake)
+        assert is_warm(await orchestrator.submit_and_wait(PASSES))
 
 
 async def test_a_lease_is_claimed_once(tmp_path: Path) -> None:
