@@ -31,6 +31,7 @@ from orchestrator.errors import collect_errors, one_error
 from orchestrator.image.store import ImageMissing
 from orchestrator.incus import LOCAL
 from orchestrator.job.queue import Queue
+from states import events as ev
 from states.errors import PikaciError
 from states.lease import LeaseState
 from states.spec import JobSpec, size_in_bytes
@@ -45,6 +46,9 @@ DELETE_SECS = 15.0
 LOOK_EVERY_SECS = 30.0
 # After a guest that could not be made.
 PAUSE_SECS = 30.0
+# A guest is made when the jobs before it have begun: it would take the processors from their start.
+# A job that has not begun after this time waits for something else.
+STARTS_SECS = 60.0
 # A lease is longer than the guest may be idle.
 MARGIN_SECS = 600.0
 
@@ -116,10 +120,12 @@ class Pool:
         self._on_fault = on_fault
         self._recipes: dict[str, deque[Recipe]] = {}  # by host, those of the last jobs
         self._guests: list[Guest] = []
+        self._starting: dict[str, tuple[str, float]] = {}  # by job: its host, and since when
         self._paused_until: dict[str, float] = {}
         self._changed = trio.Event()
         self._nursery: trio.Nursery
         queue.watch(self._look)
+        context.journal.observe(self._note)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -147,6 +153,7 @@ class Pool:
             return None
         recipes = self._recipes.setdefault(kind.host, deque(maxlen=self._settings.size))
         recipes.append(Recipe(kind, spec, context, trio.current_time()))
+        self._starting[context.job] = kind.host, trio.current_time()
         self._look()
         for guest in self._guests:
             if guest.is_warm and guest.recipe.kind == kind:
@@ -174,6 +181,18 @@ class Pool:
     def _look(self) -> None:
         self._changed.set()
 
+    def _note(self, entry: ev.Entry) -> None:
+        starts = isinstance(entry, ev.Note | ev.DevicesConfigured | ev.InstanceReady)
+        if not starts and self._starting.pop(entry.job, None) is not None:
+            self._look()
+
+    def _is_busy(self, host: str) -> bool:
+        """Whether jobs start on the host, or wait for a slot."""
+        oldest = trio.current_time() - STARTS_SECS
+        self._starting = {job: one for job, one in self._starting.items() if one[1] > oldest}
+        starting = any(host == there for there, _ in self._starting.values())
+        return starting or self._queue.is_wanted(host)
+
     async def _tend(self) -> None:
         look_at_images = trio.current_time()
         while True:
@@ -199,11 +218,11 @@ class Pool:
                 missing[guest.recipe.kind] -= 1
             else:
                 guest.scope.cancel()
-        if trio.current_time() < self._paused_until.get(host, 0.0):
+        if trio.current_time() < self._paused_until.get(host, 0.0) or self._is_busy(host):
             return
         for recipe in reversed(wanted):
             sizes = [guest.recipe.size for guest in self._on(host)]
-            if self._queue.is_wanted(host) or not self._queue.has_room(host, [*sizes, recipe.size]):
+            if not self._queue.has_room(host, [*sizes, recipe.size]):
                 return
             if missing[recipe.kind] > 0:
                 missing[recipe.kind] -= 1

@@ -26,7 +26,7 @@ from orchestrator import (
 )
 from orchestrator.fake_incus import FakeIncus, Instance
 from orchestrator.fake_incus.model import Image
-from orchestrator.job.pool import LOOK_EVERY_SECS
+from orchestrator.job.pool import LOOK_EVERY_SECS, STARTS_SECS
 from orchestrator.journal import NotTheWriter, open_journal
 from orchestrator.journal.stamp import now
 from orchestrator.session import reaper
@@ -247,6 +247,22 @@ async def test_nothing_is_made_while_a_job_is_queued(autojump_clock: MockClock) 
         await queued.cancel()
         await until_idle(fake)
         await running.cancel()
+
+
+@pytest.mark.parametrize("starts", [True, False])
+async def test_nothing_is_made_while_a_job_starts(autojump_clock: MockClock, starts: bool) -> None:
+    """It would take longer then; but a job that does not start is not waited for."""
+    async with open_fake(warm=ONE) as (orchestrator, fake):
+        if starts:
+            fake.late("create", secs=30)
+        else:
+            fake.hang("create")
+        job = await orchestrator.submit(SLEEPS)
+        await trio.sleep(29)
+        assert [] == idle(fake)
+        await trio.sleep(5 if starts else STARTS_SECS)
+        assert 1 == len(idle(fake))
+        await job.cancel(now=True)
 
 
 async def test_an_old_guest_leaves(autojump_clock: MockClock) -> None:
