@@ -17,8 +17,8 @@ from orchestrator.hosts import Members, Tree
 from orchestrator.incus.errors import DaemonUnreachable, IncusError, MemberOffline
 from orchestrator.job.context import Context, JobHost
 from orchestrator.job.outside import Outside
-from orchestrator.job.pool import Guest
 from orchestrator.job.record import Record
+from orchestrator.job.warm_guest import WarmGuest
 from orchestrator.journal import Lease
 from states.ending import Action, Intent, release_plan
 from states.errors import PikaciError
@@ -112,7 +112,7 @@ class Attempts:
         )
         self._placed_at = trio.current_time()
 
-    def take_warm(self, image: ImageRef, lease_ends: datetime) -> Guest | None:
+    def take_warm(self, image: ImageRef, lease_ends: datetime) -> WarmGuest | None:
         """A warm guest for the current attempt, which must `begin` with it at once."""
         job, context = self._record.job, self._context
         if context.pool is None:
@@ -121,7 +121,7 @@ class Attempts:
         return context.pool.take(context.resolved(job), about)
 
     def begin(
-        self, image: ImageRef, lease_ends: datetime, warm: Guest | None = None
+        self, image: ImageRef, lease_ends: datetime, warm: WarmGuest | None = None
     ) -> tuple[Plan, HeldLease]:
         """Begin the current attempt: its plan, and the lease, which is to be opened.
 

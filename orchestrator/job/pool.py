@@ -8,40 +8,28 @@ image was replaced, when a job needs its slot, and at the end of the process.
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
-from orchestrator.attempt import effects as commands
-from orchestrator.attempt.boot import boot
-from orchestrator.attempt.lease import HeldLease
-from orchestrator.attempt.plan import Plan, PlanContext, instance_name
-from orchestrator.attempt.same_ids import Look
-from orchestrator.attempt.warm import Kind, idle_plan, kind_of
+from orchestrator.attempt.plan import PlanContext
+from orchestrator.attempt.warm import kind_of
 from orchestrator.capacity import WarmGuests
 from orchestrator.errors import collect_errors, one_error
 from orchestrator.image.store import ImageMissing
-from orchestrator.incus import LOCAL
 from orchestrator.job.queue import Queue
+from orchestrator.job.warm_guest import DELETE_SECS, Recipe, WarmGuest
 from states import events as ev
 from states.errors import PikaciError
-from states.lease import LeaseState
-from states.spec import JobSpec, size_in_bytes
+from states.spec import JobSpec
 
 if TYPE_CHECKING:
     from orchestrator.job.context import Context
 
-# A job that needs a slot waits so long for the guest that has it to be deleted, and so does the end
-# of a process. What is left then is deleted later, by upkeep or by the next start.
-DELETE_SECS = 15.0
 # What happens by time alone is noticed so often: kinds that no job has used, and images.
 LOOK_EVERY_SECS = 30.0
 # After a guest that could not be made.
@@ -49,59 +37,13 @@ PAUSE_SECS = 30.0
 # A guest is made when the jobs before it have begun: it would take the processors from their start.
 # A job that has not begun after this time waits for something else.
 STARTS_SECS = 60.0
-# A lease is longer than the guest may be idle.
-MARGIN_SECS = 600.0
-
-
-@dataclass(frozen=True, eq=False)
-class Recipe:
-    """How to make a guest of a kind: by the plan of a job that used one, begun at `since`."""
-
-    kind: Kind
-    spec: JobSpec
-    context: PlanContext
-    since: float
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Its cpus, and its memory in bytes."""
-        return self.spec.cpus, size_in_bytes(self.spec.memory)
-
-    def of_image(self, fingerprint: str) -> Recipe:
-        """The same with this image."""
-        context = msgspec.structs.replace(self.context, fingerprint=fingerprint)
-        kind = msgspec.structs.replace(self.kind, fingerprint=fingerprint)
-        return replace(self, kind=kind, context=context)
-
-
-@dataclass(eq=False)
-class Guest:
-    """A warm guest, or one that is being made. `boot_ms` is how long that took."""
-
-    recipe: Recipe
-    plan: Plan
-    lease: HeldLease
-    boot_ms: float = 0.0
-    is_claimed: bool = False
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    gone: trio.Event = field(default_factory=trio.Event)
-
-    @property
-    def stays(self) -> bool:
-        """Whether it is not to be deleted now, as far as is known."""
-        return not self.scope.cancel_called
-
-    @property
-    def is_warm(self) -> bool:
-        """Whether a job can claim it now."""
-        return self.stays and self.lease.state is LeaseState.WARM
 
 
 class Pool:
     """The warm guests of one process, which has this `session`.
 
     `queue` has the slots, which jobs use first. `on_fault` is called with what prevents a guest;
-    after a while another is made. `abandoned` are guests that could not be deleted, by name.
+    after a while another is made. `abandoned` are the names of guests that only upkeep can delete.
     """
 
     def __init__(
@@ -119,7 +61,7 @@ class Pool:
         self._session = session
         self._on_fault = on_fault
         self._recipes: dict[str, deque[Recipe]] = {}  # by host, those of the last jobs
-        self._guests: list[Guest] = []
+        self._guests: list[WarmGuest] = []
         self._starting: dict[str, tuple[str, float]] = {}  # by job: its host, and since when
         self._paused_until: dict[str, float] = {}
         self._changed = trio.Event()
@@ -143,7 +85,7 @@ class Pool:
         """How many guests a job can claim now."""
         return sum(guest.is_warm for guest in self._guests)
 
-    def take(self, spec: JobSpec, context: PlanContext) -> Guest | None:
+    def take(self, spec: JobSpec, context: PlanContext) -> WarmGuest | None:
         """A guest for the job of a plan, which must claim it at once; None if there is none.
 
         Jobs of its kind are expected from now on.
@@ -157,25 +99,28 @@ class Pool:
         self._look()
         for guest in self._guests:
             if guest.is_warm and guest.recipe.kind == kind:
-                guest.is_claimed = True
-                guest.scope.cancel()
+                guest.claim()
                 self._guests.remove(guest)
                 return guest
         return None
 
+    def abandon(self, guest: WarmGuest) -> None:
+        """Leave a guest that was taken, and has no job, to upkeep."""
+        self.abandoned.add(guest.plan.instance)
+
     async def make_room(self, host: str) -> None:
         """Delete guests for which the host has no room beside the jobs that have its slots."""
         there = sorted(self._on(host), key=lambda guest: guest.stays)
-        leaving: list[Guest] = []
+        leaving: list[WarmGuest] = []
         while there and not self._queue.has_room(host, [guest.recipe.size for guest in there]):
             guest = there.pop(0)
-            guest.scope.cancel()
+            guest.leave()
             leaving.append(guest)
         with trio.move_on_after(DELETE_SECS):
             for guest in leaving:
                 await guest.gone.wait()
 
-    def _on(self, host: str) -> list[Guest]:
+    def _on(self, host: str) -> list[WarmGuest]:
         return [guest for guest in self._guests if guest.recipe.kind.host == host]
 
     def _look(self) -> None:
@@ -208,8 +153,11 @@ class Pool:
 
     def _balance(self, host: str) -> None:
         """Give up guests that nobody expects a job for, and make those that are missing."""
-        oldest = trio.current_time() - self._settings.idle_secs
-        wanted = [recipe for recipe in self._recipes[host] if recipe.since > oldest]
+        if self._is_busy(host):
+            return
+        now = trio.current_time()
+        recipes = self._recipes[host]
+        wanted = [one for one in recipes if one.since > now - self._settings.idle_secs]
         missing = Counter(recipe.kind for recipe in wanted)
         for guest in self._on(host):
             if not guest.stays:
@@ -217,16 +165,21 @@ class Pool:
             if missing[guest.recipe.kind] > 0:
                 missing[guest.recipe.kind] -= 1
             else:
-                guest.scope.cancel()
-        if trio.current_time() < self._paused_until.get(host, 0.0) or self._is_busy(host):
-            return
+                guest.leave()
         for recipe in reversed(wanted):
             sizes = [guest.recipe.size for guest in self._on(host)]
-            if not self._queue.has_room(host, [*sizes, recipe.size]):
+            room = self._queue.has_room(host, [*sizes, recipe.size])
+            if not room or now < self._paused_until.get(host, 0.0):
                 return
             if missing[recipe.kind] > 0:
                 missing[recipe.kind] -= 1
                 self._begin(recipe)
+
+    def _begin(self, recipe: Recipe) -> None:
+        idle_secs = self._settings.idle_secs
+        guest = WarmGuest(self._context, recipe, self._session, idle_secs=idle_secs)
+        self._guests.append(guest)
+        self._nursery.start_soon(self._live, guest)
 
     async def _look_at_images(self, host: str) -> None:
         """Expect guests of the images that the aliases name now."""
@@ -246,82 +199,18 @@ class Pool:
             else:
                 recipes[recipes.index(recipe)] = new
 
-    def _begin(self, recipe: Recipe) -> None:
-        there = self._context.at(recipe.kind.host)
-        d = recipe.spec.deadlines
-        # As in `lease_secs`: calls count twice, and the daemon may be waited for.
-        secs = 2 * (d.create_secs + d.start_secs + d.ready_secs) + 3 * d.daemon_secs
-        deadline = datetime.now(UTC) + timedelta(
-            seconds=secs + self._settings.idle_secs + MARGIN_SECS
-        )
-        journal = self._context.journal
-        name = instance_name(journal.owner, secrets.token_hex(16), 0)
-        plan = idle_plan(
-            recipe.spec, recipe.context, instance=name, session=self._session, deadline=deadline
-        )
-        lease = HeldLease(
-            journal,
-            there.incus,
-            job="",
-            instance=name,
-            host="" if there.host.name == LOCAL else there.host.name,
-            delete=commands.delete(plan),
-        )
-        guest = Guest(recipe, plan, lease)
-        self._guests.append(guest)
-        self._nursery.start_soon(self._live, guest, deadline)
-
-    async def _live(self, guest: Guest, deadline: datetime) -> None:
-        """Make a guest, keep it until it is claimed or has to go, and delete it."""
+    async def _live(self, guest: WarmGuest) -> None:
         host = guest.recipe.kind.host
 
         def on_fault(fault: BaseException) -> None:
             self._paused_until[host] = trio.current_time() + PAUSE_SECS
             self._on_fault(fault)
 
-        try:
-            with guest.scope:
-                await collect_errors(on_fault, partial(self._make, guest, deadline))
-                if guest.lease.state is LeaseState.WARM:
-                    self._look()
-                    await trio.sleep(self._settings.idle_secs)
-        finally:
-            if not guest.is_claimed:
-                guest.scope.cancel()  # nobody may claim it now
-                with trio.CancelScope(shield=True):
-                    await collect_errors(self._on_fault, partial(self._delete, guest))
-                self._guests.remove(guest)
-                guest.gone.set()
-                self._look()
-
-    async def _make(self, guest: Guest, deadline: datetime) -> None:
-        there = self._context.at(guest.recipe.kind.host)
-        began = trio.current_time()
-        await guest.lease.open(deadline, session=self._session)
-        await guest.lease.create(commands.create(guest.plan))
-        await self._boot(guest, Look(guest.plan, there.incus, there.neighbours))
-        guest.boot_ms = round((trio.current_time() - began) * 1000, 3)
-        guest.lease.boot()
-
-    async def _boot(self, guest: Guest, look: Look) -> None:
-        """Return when the guest is ready, and no other guest has ids of its own id map."""
-        there = self._context.at(guest.recipe.kind.host)
-        if not guest.plan.has_own_ids:
-            await boot(there.incus, guest.plan)
-            return
-        with one_error():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(look.run)
-                await boot(there.incus, guest.plan)
-                warning = await look.result()
-                nursery.cancel_scope.cancel()
-        if warning:
-            raise PikaciError(warning)
-
-    async def _delete(self, guest: Guest) -> None:
-        with trio.move_on_after(DELETE_SECS):
-            await guest.lease.let_go(self._context.intent)
-        # A guest without a lease was never asked for.
-        if guest.lease.state is not LeaseState.GONE:
-            self.abandoned.add(guest.lease.instance)
-            raise PikaciError(f"the warm guest {guest.lease.instance} could not be deleted yet")
+        await guest.live(self._look, on_fault)
+        if guest in self._guests:  # no job has it
+            self._guests.remove(guest)
+            self._look()
+        if guest.is_left:
+            self.abandon(guest)
+            name = guest.plan.instance
+            on_fault(PikaciError(f"the warm guest {name} could not be deleted yet"))

@@ -38,8 +38,9 @@ from orchestrator.job.context import Context, JobHost
 from orchestrator.job.image import job_image
 from orchestrator.job.output import JobOutput
 from orchestrator.job.outside import Outside
-from orchestrator.job.pool import Guest
 from orchestrator.job.record import NoLongerAccepted, Record
+from orchestrator.job.warm_guest import WarmGuest
+from orchestrator.journal import JournalError
 from orchestrator.outputs.tree import BadOutput
 from orchestrator.slow_files import look_up
 from states import events as ev
@@ -201,9 +202,14 @@ class Steps:
             return False
         return True
 
-    async def _claim(self, warm: Guest, plan: Plan, lease: HeldLease) -> bool:
+    async def _claim(self, warm: WarmGuest, plan: Plan, lease: HeldLease) -> bool:
         """Make the warm guest the job's own; False if there must be another attempt."""
-        await lease.claim(self._record.job.attempt, plan.lease_ends)
+        try:
+            await lease.claim(self._record.job.attempt, plan.lease_ends)
+        except JournalError:
+            assert self._context.pool is not None
+            self._context.pool.abandon(warm)
+            raise
         mounts_hold = self._when_mounts_hold(b"")
         effect = commands.hot_plug(plan, change(warm.plan, plan), stdin=mounts_hold)
         try:
