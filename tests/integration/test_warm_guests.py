@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
@@ -15,6 +18,7 @@ from states import events as ev
 from states.outcome import Outcome
 from states.spec import Mount
 from tests.calls import call
+from tests.integration.command import Command, wait_until
 from tests.integration.running import Runs, log_of, output_of
 
 pytestmark = pytest.mark.incus
@@ -133,3 +137,43 @@ async def test_nothing_is_left(runs: Runs) -> None:
 
     with open_journal(runs.root.journal) as journal:
         assert [] == journal.open_leases()
+
+
+def test_a_service_keeps_one_and_its_next_start_deletes_what_a_dead_one_kept(
+    pikaci: Command,
+) -> None:
+    """`pikaci run` gets it; one that nobody had when the service was killed is gone later."""
+    pikaci.write('schema = 1\n[jobs.t]\ncommand = "echo fine"\n')
+    service = pikaci.run_until("serving", "serve", "--warm", "1")
+
+    def warm() -> list[str]:
+        with open_journal(pikaci.root / "journal.sqlite3") as journal:
+            return [one.instance for one in journal.open_leases() if not one.job]
+
+    def can_be_claimed() -> bool:
+        way = httpx.HTTPTransport(uds=str(pikaci.root / "service.sock"))
+        with httpx.Client(transport=way, base_url="http://pikaci") as client:
+            return client.get("/v1/statistics").json()["warm"] == 1
+
+    for _ in range(2):
+        assert 0 == pikaci("run").returncode
+        wait_until(can_be_claimed)
+    trace = json.loads(pikaci("trace", "--json").stdout)
+    assert trace["warm_secs"] > 0
+
+    service.kill()
+    service.wait()
+    (left,) = warm()
+    again = pikaci.run_until("serving", "serve")
+    wait_until(lambda: left not in pikaci.leases())
+    again.send_signal(signal.SIGTERM)
+    again.wait()
+    assert [] == warm()
+
+
+def test_what_serve_refuses(pikaci: Command) -> None:
+    """With what to do instead."""
+    refused = pikaci("serve", "--warm-secs", "60")
+
+    assert 2 == refused.returncode
+    assert "--warm-secs 60 needs --warm" in refused.stderr
