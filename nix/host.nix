@@ -71,6 +71,7 @@ let
       )
       {
         state-root = "${directory}/root";
+        warm-secs = cfg.warmSecs;
         host = if cfg.hosts == [ ] then null else lib.concatStringsSep "," cfg.hosts;
         inherit (cfg)
           workspace
@@ -78,6 +79,7 @@ let
           cpus
           memory
           queue
+          warm
           socket
           listen
           ;
@@ -133,6 +135,8 @@ in
 
     jobs = positive "How many jobs run at once; by default one per processor, at most 4.";
     cpus = positive "How many processors all running jobs together may use; unlimited by default.";
+    warm = positive "How many guests are kept booted on each host before their jobs; none by default.";
+    warmSecs = positive "For how many seconds after a job guests of its kind are kept; 600 by default.";
     queue = positive "How many jobs may be queued; the default is that of `pikaci serve`.";
 
     memory = lib.mkOption {

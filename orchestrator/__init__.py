@@ -20,7 +20,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from orchestrator.capacity import Capacity
+    from orchestrator.capacity import Capacity, WarmGuests
     from orchestrator.errors import UsageError
     from orchestrator.incus import Host
     from orchestrator.job.backlog import QueueFull
@@ -53,6 +53,7 @@ __all__ = [
     "Statistics",
     "UsageError",
     "Verdict",
+    "WarmGuests",
     "__version__",
     "check",
     "connect",
@@ -64,7 +65,7 @@ _HOMES = {
     "orchestrator.job.handle": ("JobHandle", "RunHandle"),
     "orchestrator.orchestrator": ("Orchestrator", "Statistics"),
     "orchestrator.incus": ("Host",),
-    "orchestrator.capacity": ("Capacity",),
+    "orchestrator.capacity": ("Capacity", "WarmGuests"),
     "orchestrator.job.backlog": ("QueueFull",),
     "orchestrator.service.remote": ("connect",),
     "orchestrator.settings": ("Settings",),

@@ -1,9 +1,10 @@
-"""What running jobs may use of a host in total."""
+"""What running jobs may use of a host in total, and what is kept ready for the next ones."""
 
 from __future__ import annotations
 
 import msgspec
 
+from orchestrator.errors import UsageError
 from orchestrator.units import size
 from states.errors import SpecError
 from states.mistakes import raise_all
@@ -29,6 +30,23 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
         if self.memory is not None and memory > self.memory:
             found.append(_more("memory", size(memory), size(self.memory)))
         raise_all(found)
+
+
+class WarmGuests(msgspec.Struct, frozen=True, kw_only=True):
+    """How many guests are kept booted on each host before their jobs, and for how many seconds.
+
+    They are for jobs like the last `size` of the host, for `idle_secs` after each of these began.
+    """
+
+    size: int
+    idle_secs: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not self.idle_secs > 0:
+            raise UsageError(
+                f"{self.size} warm guests for {self.idle_secs:g} s: both must be positive",
+                resolution="for no warm guests, leave the setting out",
+            )
 
 
 def _more(key: str, asked: str, limit: str) -> SpecError:

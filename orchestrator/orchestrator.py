@@ -16,14 +16,14 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import trio
 
 from orchestrator.attempt.id_map import IdRange, local_id_range
-from orchestrator.capacity import Capacity
+from orchestrator.capacity import Capacity, WarmGuests
 from orchestrator.errors import UsageError
 from orchestrator.hosts import open_hosts
 from orchestrator.incus import LOCAL, Host, Incus
@@ -34,6 +34,7 @@ from orchestrator.job.door import Door
 from orchestrator.job.driver import Driver, Statistics
 from orchestrator.job.handle import JobHandle, RunHandle
 from orchestrator.job.jobs import Jobs
+from orchestrator.job.pool import Pool
 from orchestrator.job.publisher import Publisher
 from orchestrator.job.queue import Queue
 from orchestrator.job.reading import Reading
@@ -92,6 +93,7 @@ class Orchestrator:
         workspace: Path | None,
         queue_jobs: int,
         allow_mounts: tuple[Path, ...] | None,
+        warm: WarmGuests | None,
     ) -> None:
         self.session = session
         self.queue = queue = Queue(capacity, context.limit)
@@ -102,7 +104,11 @@ class Orchestrator:
             context.on_log(job, chunk)
             arrivals.tell_log(job)
 
-        self._context = replace(context, on_log=on_log, allow_mounts=allow_mounts)
+        def on_fault(fault: BaseException) -> None:
+            self._driver.on_fault("warm", fault)
+
+        pool = Pool(context, queue, warm, session, on_fault) if warm is not None else None
+        self._context = replace(context, on_log=on_log, allow_mounts=allow_mounts, pool=pool)
         backlog = Backlog(queue_jobs)
         self._driver = Driver(self._context, queue, backlog, arrivals, reading)
         self._jobs = Jobs(
@@ -186,6 +192,7 @@ class Orchestrator:
                 workspace=settings.workspace,
                 queue_jobs=settings.queue_jobs,
                 allow_mounts=settings.allow_mounts,
+                warm=settings.warm,
             ) as orchestrator:
                 yield orchestrator
 
@@ -201,6 +208,7 @@ class Orchestrator:
         workspace: Path | None = None,
         queue_jobs: int = QUEUE_JOBS,
         allow_mounts: tuple[Path, ...] | None = None,
+        warm: WarmGuests | None = None,
     ) -> AsyncIterator[Orchestrator]:
         """Like `open`, for a journal that is open already. `session` names the first run."""
         _check_trio()
@@ -209,9 +217,11 @@ class Orchestrator:
         hold = locks.hold_root if exclusive else locks.share_root
         error: Exception | None = None
         async with in_thread(hold(root.path)), in_thread(locks.hold_run(root.locks, session)):
-            self = cls(context, capacity, session, workspace, queue_jobs, allow_mounts)
+            self = cls(context, capacity, session, workspace, queue_jobs, allow_mounts, warm)
+            pool = self._context.pool
             try:
                 async with (
+                    nullcontext() if pool is None else pool.running(),
                     upkeep(self._context, self.queue, self._driver, session),
                     listening(root.locks, session, self._driver.tasks),
                     self._driver.running(),

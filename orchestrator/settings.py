@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.capacity import Capacity
+from orchestrator.capacity import Capacity, WarmGuests
 from orchestrator.incus import Host, Incus
 from orchestrator.state_root import StateRoot, default_state_root, user_state_dir
 
@@ -31,7 +31,8 @@ class Settings:
     `capacity` is what running jobs may use of each host in total, and `queue_jobs` how many jobs
     may be queued. `keep_secs` is how long the guest of a job that did not pass is kept, None for
     not at all. Jobs may mount directories below those in `allow_mounts`; with None, every directory
-    that gives no control over the host.
+    that gives no control over the host. `warm` are the guests that are kept ready on each host
+    before their jobs, None for none.
     """
 
     workspace: Path
@@ -42,6 +43,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     keep_secs: float | None = None
     allow_mounts: tuple[Path, ...] | None = None
+    warm: WarmGuests | None = None
 
     def __post_init__(self) -> None:
         # The program may change its working directory later, or may have passed text.

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from orchestrator.capacity import Capacity
+from orchestrator.capacity import Capacity, WarmGuests
 from orchestrator.fake_incus import FakeIncus, GuestScript, run_handful
 from orchestrator.incus import Incus
 from orchestrator.orchestrator import Orchestrator
@@ -33,6 +33,7 @@ async def open_fake(
     capacity: Capacity | None = None,
     queue_jobs: int = QUEUE_JOBS,
     allow_mounts: tuple[Path, ...] | None = None,
+    warm: WarmGuests | None = None,
     on_entry: Callable[[Entry], None] | None = None,
 ) -> AsyncIterator[tuple[Orchestrator, FakeIncus]]:
     """An orchestrator on a fake Incus, over an empty workspace and an empty state root."""
@@ -45,6 +46,7 @@ async def open_fake(
             capacity=capacity or Capacity(jobs=4),
             queue_jobs=queue_jobs,
             allow_mounts=allow_mounts,
+            warm=warm,
         )
         async with FakeIncus.open(guest_script=guest_script) as fake:
             incus = Incus(base / "conf", spawn=fake)

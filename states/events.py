@@ -150,12 +150,15 @@ class ArtifactsReset(Event, frozen=True, tag="artifacts_reset"):
 class DevicesConfigured(Event, frozen=True, tag="devices_configured"):
     """The instance exists, with all its devices, and was started.
 
-    `member` is the member of the cluster that has it, "" where Incus is no cluster.
+    `member` is the member of the cluster that has it, "" where Incus is no cluster. `warm_ms` says
+    that it was a warm guest, and how long its create and its boot took before; None for one that
+    was made for the attempt.
     """
 
     instance: str
     image: ImageRef
     member: str = ""
+    warm_ms: float | None = None
 
 
 class InstanceReady(Event, frozen=True, tag="instance_ready"):
@@ -296,10 +299,22 @@ class Called(Note, frozen=True, tag="called"):
 class LeaseOpened(Note, frozen=True, tag="lease_opened"):
     """Intent: an instance of this name is about to be created, on the host of this name.
 
-    In a cluster it is created on `member`.
+    In a cluster it is created on `member`. A warm guest has no `job`, and is of this `session`: as
+    long as its process lives, nobody else deletes it. Such a note is in no trace.
     """
 
     instance: str
+    deadline: datetime
+    host: str = ""
+    member: str = ""
+    session: str = ""
+
+
+class LeaseClaimed(Note, frozen=True, tag="lease_claimed"):
+    """A warm guest, made before, is that of the job's `attempt` from now on, until `deadline`."""
+
+    instance: str
+    attempt: int
     deadline: datetime
     host: str = ""
     member: str = ""
@@ -399,6 +414,7 @@ class UnknownNote(Note, frozen=True, tag="unknown"):
 WrittenNote = (
     Called
     | LeaseOpened
+    | LeaseClaimed
     | LeaseKept
     | LeaseEnded
     | Warned

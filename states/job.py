@@ -35,9 +35,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     `attempt` counts from 1; `seq` is the number of its last event. `retries` counts the attempts
     that ended in an infrastructure fault, `losses` those that were lost with a member of a cluster
     while their command ran; attempts that ended because pikaci itself died are in neither.
-    `instance`, `member`, `image`, `artifacts` and `inputs` belong to the current attempt. `needs`
-    and `inputs` are the jobs that it waits for and the outputs that it uses, by name. `host` names
-    the host that the current attempt runs on, "" for the local one, and `member` the member of its
+    `instance`, `member`, `image`, `artifacts` and `inputs` belong to the current attempt, and so
+    does `warm_ms`: how long the create and the boot of its guest took, if it was warm. `needs` and
+    `inputs` are the jobs that it waits for and the outputs that it uses, by name. `host` names the
+    host that the current attempt runs on, "" for the local one, and `member` the member of its
     cluster. `choice` are the names of the hosts that a job with a choice may run on, and `hosts`
     the same until an attempt begins on one of them, the best first; both are empty if there is no
     choice. `because` is the job that did not pass, if this one was skipped or cancelled for that.
@@ -72,6 +73,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     instance: str | None = None
     member: str = ""
     image: ev.ImageRef | None = None
+    warm_ms: float | None = None
     outcome: Outcome | None = None
     exit_code: int | None = None
     message: str = ""
@@ -256,7 +258,13 @@ def _learn(job: Job, event: ev.Event) -> Job:
                 job, artifacts=event.artifacts, inputs=event.inputs, host=event.host, hosts=()
             )
         case ev.DevicesConfigured():
-            return replace(job, instance=event.instance, image=event.image, member=event.member)
+            return replace(
+                job,
+                instance=event.instance,
+                image=event.image,
+                member=event.member,
+                warm_ms=event.warm_ms,
+            )
         case ev.Publishing():
             return replace(job, warnings=event.warnings, tests=event.tests, usage=event.usage)
         case ev.ResultCollected():
@@ -292,6 +300,7 @@ def _learn(job: Job, event: ev.Event) -> Job:
                 instance=None,
                 member="",
                 image=None,
+                warm_ms=None,
                 warnings=(),
                 tests=None,
                 usage=None,

@@ -17,10 +17,16 @@ open until a process sees that the instance is gone.
 
     made -> handed_over
 
+A warm guest is made before its job: it has a lease without a job, and is `warm` once it has booted.
+A job claims it, and it is that job's `made` instance from then on. No other job ever gets it.
+
+    made -> warm -> made
+
 A guest kept for debugging is `kept` until its deadline. The journal holds the first step
-(`lease_opened`), the answer (the job's `devices_configured`), and the end (`lease_ended`). A
-process that takes over a lease does not know whether the create call was sent, and assumes that it
-was.
+(`lease_opened`), the claim of a warm guest (`lease_claimed`), the answer (the job's
+`devices_configured`, or the claim), and the end (`lease_ended`). A process that takes over a lease
+does not know whether the create call was sent, and assumes that it was. It deletes the warm guests
+of a dead one: nobody knows what happened to them meanwhile.
 
 `JOINT` lists the states that a job and the lease of its current instance can have together.
 """
@@ -45,6 +51,7 @@ class LeaseState(enum.StrEnum):
     INTENDED = "intended"
     ASKED = "asked"
     MADE = "made"
+    WARM = "warm"
     ABSENT = "absent"
     KEPT = "kept"
     HANDED_OVER = "handed_over"
@@ -56,15 +63,18 @@ class LeaseEvent(enum.StrEnum):
     """What happens to a lease.
 
     `ask`: the create call is sent to Incus. `answer`: it succeeded or failed. `not_found`: Incus
-    has no instance of this name. `outlast`: it has been absent for long enough. `keep`: it is kept
-    for debugging. `hand_over`: Incus deletes it by itself. `delete`: its deletion is requested.
-    `deleted`: Incus has deleted it.
+    has no instance of this name. `outlast`: it has been absent for long enough. `boot`: its guest
+    is ready, and has no job yet. `claim`: a job has it now. `keep`: it is kept for debugging.
+    `hand_over`: Incus deletes it by itself. `delete`: its deletion is requested. `deleted`: Incus
+    has deleted it.
     """
 
     ASK = "ask"
     ANSWER = "answer"
     NOT_FOUND = "not_found"
     OUTLAST = "outlast"
+    BOOT = "boot"
+    CLAIM = "claim"
     KEEP = "keep"
     HAND_OVER = "hand_over"
     DELETE = "delete"
@@ -80,9 +90,11 @@ TABLE: tuple[tuple[LeaseEvent, tuple[LeaseState, ...], LeaseState], ...] = (
     (_E.NOT_FOUND, (_S.ASKED, _S.ABSENT), _S.ABSENT),
     (_E.NOT_FOUND, (_S.INTENDED, _S.DELETING), _S.GONE),
     (_E.OUTLAST, (_S.ABSENT,), _S.DELETING),
+    (_E.BOOT, (_S.MADE,), _S.WARM),
+    (_E.CLAIM, (_S.WARM,), _S.MADE),
     (_E.KEEP, (_S.MADE,), _S.KEPT),
     (_E.HAND_OVER, (_S.MADE,), _S.HANDED_OVER),
-    (_E.DELETE, (_S.MADE, _S.KEPT, _S.DELETING), _S.DELETING),
+    (_E.DELETE, (_S.MADE, _S.WARM, _S.KEPT, _S.DELETING), _S.DELETING),
     (_E.DELETED, (_S.ASKED, _S.ABSENT, _S.DELETING), _S.GONE),
 )
 
@@ -110,7 +122,8 @@ def step(state: LeaseState, event: LeaseEvent) -> LeaseState:
 def taken_over(*, made: bool, kept: bool) -> LeaseState:
     """The state of a lease that another process left, from what the journal says.
 
-    `made`: the create call was answered. `kept`: the guest is kept for debugging.
+    `made`: the create call was answered; of a warm guest that is not known. `kept`: the guest is
+    kept for debugging.
     """
     if kept:
         return LeaseState.KEPT
@@ -120,10 +133,11 @@ def taken_over(*, made: bool, kept: bool) -> LeaseState:
 _NONE: frozenset[LeaseState | None] = frozenset({None})
 _CREATING = frozenset({_S.INTENDED, _S.ASKED, _S.MADE, _S.ABSENT})
 _LEAVING = frozenset({_S.DELETING, _S.GONE})
-_ANY = frozenset({None, *LeaseState})
+_ANY = frozenset({None, *LeaseState}) - {_S.WARM, _S.HANDED_OVER}
 
 # The joint states of a job and of the lease of its current attempt's instance (None: no lease yet).
-# A guest runs a command only under a `made` lease, and a result comes only from such a guest.
+# A guest runs a command only under a `made` lease, and a result comes only from such a guest. One
+# that is `warm` has no job.
 JOINT: dict[State, frozenset[LeaseState | None]] = {
     State.NEW: _NONE,
     State.REJECTED: _NONE,
@@ -133,10 +147,10 @@ JOINT: dict[State, frozenset[LeaseState | None]] = {
     State.INSTANCE_READY: frozenset({_S.MADE}) | _LEAVING,
     State.RUNNING: frozenset({_S.MADE}) | _LEAVING,
     State.PUBLISHING: frozenset({_S.MADE}) | _LEAVING,
-    State.CANCELLING: _ANY - {_S.KEPT, _S.HANDED_OVER},
+    State.CANCELLING: _ANY - {_S.KEPT},
     State.RESULT_COLLECTED: frozenset({_S.MADE, _S.KEPT, _S.HANDED_OVER}) | _LEAVING,
-    State.FAILED: _ANY - {_S.HANDED_OVER},
-    State.CANCELLED: _ANY - {_S.HANDED_OVER},
+    State.FAILED: _ANY,
+    State.CANCELLED: _ANY,
     State.REUSED: _NONE,
     State.SKIPPED: _NONE,
 }

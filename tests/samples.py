@@ -148,9 +148,10 @@ def sample_note(kind: type[ev.Note] = ev.Called, *, job: str = "r.1") -> Any:
         return ev.EgressGap(duration_ms=1500.0, cut=1, late=0, **times)
     if kind is ev.Warned:
         return ev.Warned(message="careful", **times)
-    return kind(
-        instance="pikaci-x", **times, **({} if kind is ev.LeaseEnded else {"deadline": BEGAN})
-    )
+    more: dict[str, Any] = {} if kind is ev.LeaseEnded else {"deadline": BEGAN}
+    if kind is ev.LeaseClaimed:
+        more["attempt"] = 1
+    return kind(instance="pikaci-x", **times, **more)
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)

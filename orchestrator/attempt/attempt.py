@@ -50,7 +50,8 @@ async def reset_artifacts(directory: Path, *, secs: float) -> None:
 class Attempt:
     """The effects of one plan. `directory` is the attempt's own directory on the host.
 
-    `warnings` say what people should know of the guest.
+    `warnings` say what people should know of the guest. `has_looked`: it was found before that no
+    other guest has ids of its own id map.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Attempt:
         self.plan = plan
         self.evidence = Evidence(plan, directory, incus, nonce)
         self.warnings: list[str] = []
+        self.has_looked = False
         self._incus = incus
         self._nonce = nonce
         self._neighbours = neighbours
@@ -82,7 +84,7 @@ class Attempt:
         the guest is ready and shares ids with another one; `NoResult` when the reason is known (a
         frozen guest); `SecretMissing` when the runner was not started and cannot be.
         """
-        if is_ready or not self.plan.has_own_ids:
+        if is_ready or self.has_looked or not self.plan.has_own_ids:
             return await self._run(watcher, is_ready=is_ready, running=running, secs=secs)
         with one_error():
             async with trio.open_nursery() as nursery:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -107,6 +107,24 @@ def create_document(plan: Plan) -> bytes:
             "devices": plan.devices,
         }
     )
+
+
+def hot_plug(plan: Plan, change: Mapping[str, Any], *, stdin: Stdin | None = None) -> Effect:
+    """Make a warm guest the job's own: one request brings it all its devices, while it runs.
+
+    `change` is what a job's guest has, and a warm one has not (`warm.change`). Incus carries out
+    all of it or nothing, and it may be asked twice. It reads no `stdin`, which is awaited before
+    each try.
+    """
+    effect = request(
+        _path(plan),
+        method="PATCH",
+        body=change,
+        deadline=Deadline(plan.deadlines.start_secs, ("start_secs",)),
+        retry=_patient(plan, (*AWAY_OR_UNKNOWN, InstanceBusy)),
+        max_bytes=SHORT_BYTES,
+    )
+    return replace(effect, name="hot-plug", stdin=stdin)
 
 
 def monitor(plan: Plan) -> Effect:
@@ -301,9 +319,8 @@ def clean(plan: Plan) -> Effect:
 
 def mark_clean(plan: Plan) -> Effect:
     """Note on the instance that its guest is new: after a crash it need not be started again."""
-    path = f"{plan.host.remote}:/1.0/instances/{plan.instance}?project={plan.host.project}"
     return request(
-        path,
+        _path(plan),
         method="PATCH",
         body={"config": {CLEAN: "true"}},
         deadline=Deadline(STATUS_SECS),
@@ -419,6 +436,7 @@ def of(plan: Plan) -> list[Effect]:
     """Every effect that the plan may need, in order."""
     return [
         create(plan),
+        hot_plug(plan, {}),
         monitor(plan),
         start(plan),
         ready(plan),
@@ -456,6 +474,10 @@ def _patient(plan: Plan, on: tuple[type[IncusError], ...], *, silent_tries: int 
 
 def _instance(plan: Plan) -> str:
     return f"{plan.host.remote}:{plan.instance}"
+
+
+def _path(plan: Plan) -> str:
+    return f"{plan.host.remote}:/1.0/instances/{plan.instance}?project={plan.host.project}"
 
 
 def _exec(

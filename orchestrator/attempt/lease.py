@@ -26,6 +26,7 @@ class HeldLease:
     """The lease of a job's instance on a host. `delete` is the effect that deletes it.
 
     `hand_over` are the effects after which Incus deletes it by itself, none to wait for the delete.
+    A warm guest has no `job`, "", and then no trace has what becomes of it.
 
     `member` is the member of the host's cluster that is to have it, "" where Incus is no cluster.
     """
@@ -55,8 +56,11 @@ class HeldLease:
         self._absent_since = 0.0
         self.failed: set[Action] = set()
 
-    async def open(self, deadline: datetime) -> None:
-        """Record the intent to create the instance, so that it can be deleted after a crash."""
+    async def open(self, deadline: datetime, *, session: str = "") -> None:
+        """Record the intent to create the instance, so that it can be deleted after a crash.
+
+        `session` is that of a warm guest.
+        """
         await self._journal.append(
             ev.LeaseOpened(
                 job=self._job,
@@ -64,9 +68,29 @@ class HeldLease:
                 deadline=deadline,
                 host=self._host,
                 member=self._member,
+                session=session,
                 **now(),
             )
         )
+
+    def boot(self) -> None:
+        """The guest is warm: it is ready, and a job may claim it."""
+        self.state = step(self.state, LeaseEvent.BOOT)
+
+    async def claim(self, attempt: int, deadline: datetime) -> None:
+        """Record that the warm guest is that of the job's attempt from now on."""
+        await self._journal.append(
+            ev.LeaseClaimed(
+                job=self._job,
+                instance=self.instance,
+                attempt=attempt,
+                deadline=deadline,
+                host=self._host,
+                member=self._member,
+                **now(),
+            )
+        )
+        self.state = step(self.state, LeaseEvent.CLAIM)
 
     async def create(self, effect: Effect) -> None:
         """Create the instance. Whatever this raises, `state` says what is known about it."""

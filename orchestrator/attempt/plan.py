@@ -50,7 +50,8 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     is the range in which guests get id maps of their own, None for no such maps. `certificates` is
     the place of a directory with the authorities that guests are to trust, "" for none.
     `mirrors` are variables for a job with `host_mirrors`, which lead to `mirror_hosts`. `member` is
-    the member of the cluster that gets the instance, "" where Incus is no cluster.
+    the member of the cluster that gets the instance, "" where Incus is no cluster. `instance` is
+    the name of a warm guest, "" for the name of one that is made for the attempt.
     """
 
     host: Host
@@ -68,6 +69,12 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     mirrors: dict[str, str] = {}
     mirror_hosts: tuple[str, ...] = ()
     member: str = ""
+    instance: str = ""
+
+    @property
+    def guest(self) -> str:
+        """The name of the attempt's instance."""
+        return self.instance or instance_name(self.owner, self.job, self.attempt)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +175,7 @@ def make_plan(spec: JobSpec, context: PlanContext) -> Plan:
     """
     assert isinstance(spec.image, str)
     shares = _shares(spec, context)
-    instance = instance_name(context.owner, context.job, context.attempt)
+    instance = context.guest
     return Plan(
         host=context.host,
         instance=instance,
@@ -289,8 +296,7 @@ def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
         # Files of mounts whose ids are outside the map are nobody's. Only root would notice: it
         # reads what is not its own.
         if context.ids is not None and not spec.run_as_root:
-            name = instance_name(context.owner, context.job, context.attempt)
-            config |= id_map_config(context.ids, name)
+            config |= id_map_config(context.ids, context.guest)
         elif not context.host.is_local and not spec.run_as_root:
             config |= chosen_by_incus(context.host)
     else:

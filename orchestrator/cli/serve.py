@@ -46,6 +46,18 @@ from orchestrator.errors import UsageError
     help="Queue at most N jobs. Default: 10000.",
 )
 @click.option(
+    "--warm",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep up to N guests booted on each host before their jobs. Default: none.",
+)
+@click.option(
+    "--warm-secs",
+    type=click.IntRange(1),
+    metavar="SECS",
+    help="Keep them for the kinds of jobs of the last SECS seconds. Default: 600.",
+)
+@click.option(
     "--socket",
     "socket_path",
     type=click.Path(path_type=Path),
@@ -78,6 +90,8 @@ def command(
     cpus: int | None,
     memory: str | None,
     queue_jobs: int | None,
+    warm: int | None,
+    warm_secs: int | None,
     socket_path: Path | None,
     allow_mounts: tuple[Path, ...],
     listen: str | None,
@@ -109,12 +123,16 @@ def command(
         ) from None
     from functools import partial
 
-    from orchestrator.capacity import Capacity
+    from orchestrator.capacity import Capacity, WarmGuests
     from orchestrator.cli.signals import stop_signals
     from orchestrator.cli.streams import drop, write_all
     from orchestrator.hosts import find_host
     from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
 
+    if warm_secs is not None and warm is None:
+        raise UsageError(
+            f"--warm-secs {warm_secs} needs --warm", resolution="say how many: --warm 2"
+        )
     tree = real_workspace(workspace)
     root = state_root_of(tree, state_root)
     settings = Settings(
@@ -126,6 +144,7 @@ def command(
         queue_jobs=queue_jobs or QUEUE_JOBS,
         hosts=tuple(find_host(name).name for name in hosts),
         allow_mounts=_directories(allow_mounts),
+        warm=WarmGuests(size=warm, idle_secs=warm_secs or 600) if warm is not None else None,
     )
     endpoints = Endpoints(
         socket=(socket_path or default_socket(root)).absolute(),

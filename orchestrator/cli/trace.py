@@ -85,6 +85,7 @@ def show(
     from orchestrator.cli.trace_read import read_each, timeline_of
     from orchestrator.cli.trace_show import show_job, show_run
     from orchestrator.tracing.story import JobStory, RunStory, job_story, run_story
+    from orchestrator.tracing.timeline import describe_warm
     from orchestrator.usage_words import usage_lines
     from orchestrator.words import case_lines, describe_flake, output_lines
 
@@ -111,7 +112,9 @@ def show(
     if isinstance(story, JobStory):
         holder = "" if story.verdict else _holder(root, story.run)
         job = jobs[0].job
-        told = [*output_lines(job, jobs[0].missing), *case_lines(job.tests)]
+        warm = describe_warm(job.warm_ms)
+        told = [*([warm] if warm else []), *output_lines(job, jobs[0].missing)]
+        told += case_lines(job.tests)
         told += [*usage_lines(job), *([flake] if flake else [])]
         show_job(story, holder=holder, told=told)
     else:
@@ -319,6 +322,7 @@ def _connection(entry: Connected) -> str:
 
 def _described(entry: Entry) -> str:
     from orchestrator.terminal import first_line
+    from orchestrator.tracing.timeline import describe_guest
     from orchestrator.units import duration
     from states import events as ev
 
@@ -329,6 +333,8 @@ def _described(entry: Entry) -> str:
             return f"    $ {argv}  [{duration(entry.duration_ms / 1000)}, {code}]"
         case ev.LeaseOpened() | ev.LeaseEnded():
             return f"    {ev.tag(type(entry))} {entry.instance}"
+        case ev.LeaseClaimed():
+            return f"    lease_claimed {entry.instance}: a warm guest"
         case ev.LeaseKept():
             return f"    lease_kept {entry.instance} until {entry.deadline.isoformat()}"
         case ev.Waited():
@@ -353,8 +359,8 @@ def _described(entry: Entry) -> str:
             used = ", ".join(f"{name} of {one.job}" for name, one in entry.inputs.items())
             on = f"on the host {entry.host}" if entry.host else ""
             return f"artifacts_reset: {'; '.join(filter(None, (on, used and f'uses {used}')))}"
-        case ev.DevicesConfigured() if entry.member:
-            return f"devices_configured: on the member {entry.member}"
+        case ev.DevicesConfigured() if about := describe_guest(entry):
+            return f"devices_configured: {about}"
         case ev.UnknownNote():
             return f"    {entry.kind}: only a newer pikaci can read it"
         case ev.ResultCollected():

@@ -76,7 +76,7 @@ class FakeIncus:
         """The project's instances by name, for tests to inspect."""
         return self.store.project(project).instances
 
-    # Faults. `target` is a verb ("create", "image list"), or a program in the guest
+    # Faults. `target` is a verb ("create", "image list", "query PATCH"), or a program in the guest
     # ("pikaci-ready", "pikaci-incus-run", "pikaci-incus-run cancel", "pikaci-collect"). The
     # halves of a launch are "create" and "start". `name` is an instance's, or any.
 
@@ -332,6 +332,8 @@ async def _drop(chunk: bytes) -> None:
 def _targets(command: Command) -> tuple[str, ...]:
     if command.verb == "launch":
         return ("launch", "create")
+    if command.verb == "query":
+        return (command.verb, f"query {command.flag('request', 'GET')}")
     if command.verb != "exec":
         return (command.verb,)
     program = programs.recognise(command.rest, Input())

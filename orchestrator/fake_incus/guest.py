@@ -76,11 +76,8 @@ class Guest:
     ) -> None:
         self.instance = instance
         self.files = instance.files
-        self.mounts = {
-            device["path"].rstrip("/"): device
-            for device in devices.values()
-            if device["type"] == "disk" and device.get("source") and device.get("path")
-        }
+        self.mounts: dict[str, Device] = {}
+        self.plug(devices)
         self.now = now
         self.script = script
         self.faults = faults
@@ -91,6 +88,12 @@ class Guest:
         self.cancel_job: Callable[[], None] = lambda: None
         self._nursery = nursery
         self._processes: list[Process] = []
+
+    def plug(self, devices: dict[str, Device]) -> None:
+        """Mount the disks among the devices that have a source."""
+        for device in devices.values():
+            if device["type"] == "disk" and device.get("source") and device.get("path"):
+                self.mounts[device["path"].rstrip("/")] = device
 
     def read(self, path: str) -> bytes:
         """Read a file of the guest, or of the host below a mount; `OSError` if there is none."""

@@ -9,6 +9,8 @@ from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import msgspec
+
 from orchestrator.fake_incus import rules, show, words
 from orchestrator.fake_incus.daemon import Call, Daemon, local
 from orchestrator.fake_incus.model import STATUS_CODES, Image, Project
@@ -146,13 +148,20 @@ def _instance(daemon: Daemon, project: str, name: str, body: Body) -> object:
 
 
 def _patch_instance(daemon: Daemon, project: str, name: str, body: Body) -> object:
+    """What is named is changed, all of it or nothing; a guest that runs gets its disks at once."""
     instance = daemon.store.instance(project, name)
-    config: dict[str, str] = body.get("config", {})
-    rules.check_config(config, during="Invalid config")
-    instance.config |= config
-    instance.devices |= body.get("devices", {})
-    instance.description = body.get("description", instance.description)
+    changed = msgspec.structs.replace(
+        instance,
+        config=instance.config | body.get("config", {}),
+        devices=instance.devices | body.get("devices", {}),
+        description=body.get("description", instance.description),
+    )
+    rules.check_change(daemon.store, changed)
+    instance.config, instance.devices = changed.config, changed.devices
+    instance.description = changed.description
     instance.ephemeral = body.get("ephemeral", instance.ephemeral)
+    if instance.status == "Running" and "devices" in body:
+        daemon.guest(instance).plug(instance.devices)
     return None
 
 

@@ -71,11 +71,26 @@ def check_instance(store: Store, instance: Instance) -> None:
             raise Refused(f'Requested profile "{profile}" doesn\'t exist')
     check_config(instance.config, during=words.RECORD)
     _check_type_of_config(instance.config, instance.type)
+    _check_types(instance)
+    if instance.name in store.project(instance.project).instances:
+        raise Refused(words.NAME_TAKEN)
+    _check_devices(store, instance)
+
+
+def check_change(store: Store, instance: Instance) -> None:
+    """Raise `Refused` if the daemon would not give these devices and settings to an instance."""
+    check_config(instance.config, during=words.CHANGE)
+    _check_types(instance)
+    _check_devices(store, instance)
+
+
+def _check_types(instance: Instance) -> None:
     for device in instance.devices.values():
         if device.get("type", "") not in _DEVICE_KEYS:
             raise Refused(words.unknown_device_type(device.get("type", "")))
-    if instance.name in store.project(instance.project).instances:
-        raise Refused(words.NAME_TAKEN)
+
+
+def _check_devices(store: Store, instance: Instance) -> None:
     _, devices = store.expanded(instance)
     paths: set[str] = set()
     for name, device in sorted(devices.items()):

@@ -54,6 +54,7 @@ POOL_TAKEN = "The storage pool already exists: The record already exists"
 ON_EXIT_CODE = {126: "Command not executable", 127: "Command not found"}
 
 RECORD = "Failed creating instance record"
+CHANGE = "Invalid config"
 _INIT = f"{RECORD}: Failed initializing instance"
 NAME_TAKEN = (
     f'{RECORD}: Add instance info to the database: Failed to create "instances" entry:'

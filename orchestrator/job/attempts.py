@@ -18,6 +18,7 @@ from orchestrator.incus.errors import DaemonUnreachable, IncusError, MemberOffli
 from orchestrator.job.context import Context, JobHost
 from orchestrator.job.outside import Outside
 from orchestrator.job.record import Record
+from orchestrator.job.warm_guest import WarmGuest
 from orchestrator.journal import Lease
 from states.ending import Action, Intent, release_plan
 from states.errors import PikaciError
@@ -73,7 +74,9 @@ class Attempts:
         if self.begun is None:
             # Another process ended its lease; the next call will report that it is gone.
             job = self._record.job
-            self.begun = self._make(job.attempt, job.image, datetime.now(UTC), job.member)
+            self.begun = self._make(
+                job.attempt, job.image, datetime.now(UTC), job.member, instance=job.instance or ""
+            )
         return self.begun
 
     async def has_ended(self) -> bool:
@@ -88,7 +91,9 @@ class Attempts:
     def plan_again(self) -> None:
         """Plan the current attempt anew, in its instance, with what is known of the outside now."""
         job, plan = self._record.job, self.current().plan
-        self.begun = self._make(job.attempt, job.image, plan.lease_ends, plan.member)
+        self.begun = self._make(
+            job.attempt, job.image, plan.lease_ends, plan.member, instance=plan.instance
+        )
 
     async def place(self) -> None:
         """Choose the `member` of the cluster for the current attempt.
@@ -107,14 +112,28 @@ class Attempts:
         )
         self._placed_at = trio.current_time()
 
-    def begin(self, image: ImageRef, lease_ends: datetime) -> tuple[Plan, HeldLease]:
-        """Begin the current attempt: its plan, and the lease, which is to be opened."""
+    def take_warm(self, image: ImageRef, lease_ends: datetime) -> WarmGuest | None:
+        """A warm guest for the current attempt, which must `begin` with it at once."""
+        job, context = self._record.job, self._context
+        if context.pool is None:
+            return None
+        about = self._about(job.attempt, image, lease_ends, self.member, self._there, instance="")
+        return context.pool.take(context.resolved(job), about)
+
+    def begin(
+        self, image: ImageRef, lease_ends: datetime, warm: WarmGuest | None = None
+    ) -> tuple[Plan, HeldLease]:
+        """Begin the current attempt: its plan, and the lease, which is to be opened.
+
+        That of a `warm` guest is to be claimed.
+        """
         number = self._record.job.attempt
-        self.begun = self._make(number, image, lease_ends, self.member)
+        name = warm.plan.instance if warm else ""
+        self.begun = self._make(number, image, lease_ends, self.member, instance=name)
+        self.begun.has_looked = warm is not None
         plan = self.begun.plan
-        lease = self._leases[number] = self._make_lease(
-            plan, self._record.job.host, LeaseState.INTENDED
-        )
+        state = LeaseState.WARM if warm else LeaseState.INTENDED
+        lease = self._leases[number] = self._make_lease(plan, self._record.job.host, state)
         return plan, lease
 
     def trees(self) -> list[Tree]:
@@ -184,10 +203,12 @@ class Attempts:
             for number in range(1, job.attempt + 1)
         }
         for row in leases:
-            number = names[row.instance]
+            number = row.attempt or names[row.instance]
             current = number == job.attempt
             image = job.image if current else None
-            attempt = self._make(number, image, row.deadline, row.member, row.host)
+            attempt = self._make(
+                number, image, row.deadline, row.member, row.host, instance=row.instance
+            )
             if current and row.member and self._members is not None:
                 self.member = row.member  # the create call may not have been answered
                 self._members.resume(job.id, row.member)
@@ -203,28 +224,18 @@ class Attempts:
         lease_ends: datetime,
         member: str,
         host: str | None = None,
+        *,
+        instance: str,
     ) -> Attempt:
-        """An attempt, on the job's host, or on the one with this name, "" for the local one."""
+        """An attempt, on the job's host, or on the one with this name, "" for the local one.
+
+        `instance` is the name of its instance, "" for that of one that is made for it.
+        """
         job, context = self._record.job, self._context
         there = self._there if host is None else context.at(host)
-        assert job.snapshot is not None
         plan = make_plan(
             context.resolved(job),
-            PlanContext(
-                host=there.host,
-                owner=context.journal.owner,
-                run=job.run,
-                job=job.id,
-                name=job.name,
-                attempt=number,
-                snapshot=there.trees.place(context.snapshot_tree(job)),
-                commit=job.snapshot.commit or "",
-                fingerprint=image.fingerprint if image else "",
-                lease_ends=lease_ends,
-                ids=context.ids if there.host.is_local else None,
-                member=member,
-                **self._outside.of_plan,
-            ),
+            self._about(number, image, lease_ends, member, there, instance=instance),
         )
         return Attempt(
             plan,
@@ -232,6 +243,35 @@ class Attempts:
             there.reaching(member).observed(self._record.called),
             nonce(context.journal.key, plan.instance),
             there.neighbours,
+        )
+
+    def _about(
+        self,
+        number: int,
+        image: ImageRef | None,
+        lease_ends: datetime,
+        member: str,
+        there: JobHost,
+        *,
+        instance: str,
+    ) -> PlanContext:
+        job, context = self._record.job, self._context
+        assert job.snapshot is not None
+        return PlanContext(
+            host=there.host,
+            owner=context.journal.owner,
+            run=job.run,
+            job=job.id,
+            name=job.name,
+            attempt=number,
+            snapshot=there.trees.place(context.snapshot_tree(job)),
+            commit=job.snapshot.commit or "",
+            fingerprint=image.fingerprint if image else "",
+            lease_ends=lease_ends,
+            ids=context.ids if there.host.is_local else None,
+            member=member,
+            instance=instance,
+            **self._outside.of_plan,
         )
 
     async def _hurry(self) -> None:

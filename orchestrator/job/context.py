@@ -26,6 +26,7 @@ from orchestrator.hosts import (
 from orchestrator.image.store import Images
 from orchestrator.incus import LOCAL, Host, Incus
 from orchestrator.job.fail_fast import FailFast
+from orchestrator.job.pool import Pool
 from orchestrator.job.silent_hosts import SilentHosts
 from orchestrator.journal import Journal
 from orchestrator.outputs.building import Building
@@ -86,6 +87,7 @@ class Context:
     long the guest of a job that did not pass is kept for debugging if its spec does not say, None
     for not at all. Without `waits_for_delete` Incus deletes the guest of a job that has a result by
     itself, and this process may end before. `intent` is the intent for all jobs of this process.
+    `pool` has warm guests for them, None for none.
     """
 
     root: StateRoot
@@ -101,6 +103,7 @@ class Context:
     on_log: Callable[[str, bytes], None] = ignore_log
     on_progress: Callable[[Progress], None] = ignore_progress
     intent: IntentSwitch = field(default_factory=IntentSwitch)
+    pool: Pool | None = None
     silent: SilentHosts = field(default_factory=SilentHosts)
     building: Building = field(init=False)
     fail_fast: FailFast = field(init=False)

@@ -32,6 +32,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of this process's jobs. `ended` counts verdicts since its start.
 
     `queued` jobs wait for a slot, `waiting` ones for jobs that they need, or for their output.
+    `warm` guests can be claimed by jobs of their kind now.
     """
 
     queued: int
@@ -39,6 +40,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     ended: dict[Verdict, int]
     oldest_queued_secs: float
     waiting: int = 0
+    warm: int = 0
 
 
 class Driver:
@@ -117,6 +119,7 @@ class Driver:
             ended=dict(self._ended),
             oldest_queued_secs=max(0.0, age),
             waiting=sum(task.is_preparing for task in self.tasks.values()),
+            warm=0 if self._context.pool is None else self._context.pool.warm,
         )
 
     async def take_up_lost(self) -> None:

@@ -8,7 +8,7 @@ yet, so small jobs cannot starve a big one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -132,6 +132,16 @@ class HostQueue:
     def held(self) -> list[Slot]:
         """The jobs that have a slot."""
         return list(self._held.values())
+
+    def has_room(self, sizes: Sequence[tuple[int, int]]) -> bool:
+        """Whether guests with these cpus and bytes of memory fit beside the jobs with a slot."""
+        limits = self._capacity
+        cpus, memory = (sum(each) for each in zip((0, 0), *sizes, strict=True))
+        return (
+            len(self._held) + len(sizes) <= self.slots
+            and (limits.cpus is None or self._cpus + cpus <= limits.cpus)
+            and (limits.memory is None or self._memory + memory <= limits.memory)
+        )
 
     def waits_for(self, slot: Slot) -> str:
         """What a queued job waits for, in words."""

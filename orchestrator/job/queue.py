@@ -42,6 +42,7 @@ class Queue:
         self._lines: dict[str, HostQueue] = {}  # by host
         self._queued: dict[str, Slot] = {}  # of queued jobs, by job
         self._ages: Ranking[datetime] = Ranking()  # of queued jobs
+        self._on_free: list[Callable[[], None]] = []
 
     def slot(
         self,
@@ -130,6 +131,21 @@ class Queue:
         """How many jobs can run at once, on these hosts and those of earlier jobs."""
         return sum(self._line(host).slots for host in {*hosts, *self._lines})
 
+    def is_wanted(self, host: str) -> bool:
+        """Whether a job is queued for this host."""
+        return self._line(host).first() is not None
+
+    def has_room(self, host: str, sizes: Sequence[tuple[int, int]]) -> bool:
+        """Whether the host has slots for guests of these cpus and bytes of memory beside its jobs.
+
+        They do not wait for a slot, and hold none: the jobs come first.
+        """
+        return self._line(host).has_room(sizes)
+
+    def watch(self, on_free: Callable[[], None]) -> None:
+        """Call this whenever a job has left its slot, or the queue."""
+        self._on_free.append(on_free)
+
     def waits_for(self, job: str) -> str:
         """What a job waits for, in words; empty if it is not queued."""
         slot = self._queued.get(job)
@@ -160,12 +176,14 @@ class Queue:
         if slot.begin.is_set():
             self._lines[slot.host].free(slot)
             self._admit(slot.host, after=slot.job)
-            return
-        self._forget(slot)
-        for host in slot.hosts:
-            self._lines[host].remove(slot)
-        for host in slot.hosts:
-            self._admit(host, after=slot.job)
+        else:
+            self._forget(slot)
+            for host in slot.hosts:
+                self._lines[host].remove(slot)
+            for host in slot.hosts:
+                self._admit(host, after=slot.job)
+        for call in self._on_free:
+            call()
 
     def _forget(self, slot: Slot) -> None:
         del self._queued[slot.job]

@@ -14,16 +14,24 @@ import trio
 
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt.attempt import reset_artifacts
+from orchestrator.attempt.boot import NotReady
 from orchestrator.attempt.command import Watcher
 from orchestrator.attempt.evidence import NoResult
+from orchestrator.attempt.lease import HeldLease
 from orchestrator.attempt.plan import Plan, lease_secs
 from orchestrator.attempt.result import GuestStatus
 from orchestrator.attempt.same_ids import SameIds
 from orchestrator.attempt.sources import naming_source
+from orchestrator.attempt.warm import change
 from orchestrator.host_paths import directories
 from orchestrator.image.store import check_age
 from orchestrator.incus import Stdin
-from orchestrator.incus.errors import NameTaken
+from orchestrator.incus.errors import (
+    IncusError,
+    InstanceNotFound,
+    InstanceNotRunning,
+    NameTaken,
+)
 from orchestrator.incus.retries import retrying
 from orchestrator.job.attempts import Attempts
 from orchestrator.job.context import Context, JobHost
@@ -31,6 +39,8 @@ from orchestrator.job.image import job_image
 from orchestrator.job.output import JobOutput
 from orchestrator.job.outside import Outside
 from orchestrator.job.record import NoLongerAccepted, Record
+from orchestrator.job.warm_guest import WarmGuest
+from orchestrator.journal import JournalError
 from orchestrator.outputs.tree import BadOutput
 from orchestrator.slow_files import look_up
 from states import events as ev
@@ -81,6 +91,8 @@ class Steps:
         self._same_ids = 0
         self._broken_off = 0
         self._just_started = False  # the current attempt's guest, by this process
+        self._is_warm = False  # it is one of the pool's
+        self._cold = False  # one was of no use
 
     @property
     def _there(self) -> JobHost:
@@ -151,8 +163,31 @@ class Steps:
         secs = lease_secs(spec) + max(keep_secs(spec, self._context.keep_secs) or 0, 0)
         await self._deliver(secs)
         lease_ends = datetime.now(UTC) + timedelta(seconds=secs)
-        plan, lease = self._attempts.begin(image, lease_ends)
-        await lease.open(lease_ends)
+        warm = None if self._cold else self._attempts.take_warm(image, lease_ends)
+        if warm is None and self._context.pool is not None:
+            await self._context.pool.make_room(self._there.host.name)
+        plan, lease = self._attempts.begin(image, lease_ends, warm)
+        if warm is None:
+            is_made = await self._launch(plan, lease)
+        else:
+            is_made = await self._claim(warm, plan, lease)
+        if not is_made:
+            return
+        self._just_started = True
+        self._is_warm = warm is not None
+        await self._record.emit(
+            ev.DevicesConfigured(
+                **self._record.next(),
+                instance=lease.instance,
+                image=image,
+                member=plan.member,
+                warm_ms=None if warm is None else warm.boot_ms,
+            )
+        )
+
+    async def _launch(self, plan: Plan, lease: HeldLease) -> bool:
+        """Make the instance and start it; False if there must be another attempt."""
+        await lease.open(plan.lease_ends)
         document = commands.create_document(plan)
         try:
             async with naming_source(plan):
@@ -163,16 +198,36 @@ class Steps:
             self._broken_off += 1
             if self._broken_off > MAX_BROKEN_OFF:
                 raise
-            await self._attempts.let_go()
-            reason = f"a launch of the instance was broken off: {taken.brief}"
-            await self._record.emit(ev.Restarted(**self._record.next(), reason=reason))
-            return
-        self._just_started = True
-        await self._record.emit(
-            ev.DevicesConfigured(
-                **self._record.next(), instance=lease.instance, image=image, member=plan.member
-            )
-        )
+            await self._restart(f"a launch of the instance was broken off: {taken.brief}")
+            return False
+        return True
+
+    async def _claim(self, warm: WarmGuest, plan: Plan, lease: HeldLease) -> bool:
+        """Make the warm guest the job's own; False if there must be another attempt."""
+        try:
+            await lease.claim(self._record.job.attempt, plan.lease_ends)
+        except JournalError:
+            assert self._context.pool is not None
+            self._context.pool.abandon(warm)
+            raise
+        mounts_hold = self._when_mounts_hold(b"")
+        effect = commands.hot_plug(plan, change(warm.plan, plan), stdin=mounts_hold)
+        try:
+            await self._there.incus.observed(self._record.called).perform(effect)
+        except IncusError as fault:
+            if isinstance(fault, commands.AWAY):
+                raise  # another guest would fare no better
+            await self._restart_cold(fault)
+            return False
+        return True
+
+    async def _restart_cold(self, fault: PikaciError) -> None:
+        self._cold = True
+        await self._restart(f"its warm guest was of no use: {fault.brief}")
+
+    async def _restart(self, reason: str) -> None:
+        await self._attempts.let_go()
+        await self._record.emit(ev.Restarted(**self._record.next(), reason=reason))
 
     async def _deliver(self, secs: float) -> None:
         """Bring what the guest will mount to its host, where it then stays for this long."""
@@ -201,6 +256,10 @@ class Steps:
             await self._run_command()
         except SameIds as same:
             await self._begin_with_other_ids(same)
+        except (NotReady, InstanceNotFound, InstanceNotRunning) as fault:
+            if not self._is_warm or self._record.job.state is not State.DEVICES_CONFIGURED:
+                raise
+            await self._restart_cold(fault)
 
     async def _begin_with_other_ids(self, same: SameIds) -> None:
         self._same_ids += 1
@@ -212,8 +271,7 @@ class Steps:
                 " leaves none for others: see `incus config show`",
             )
         # The next attempt's instance has another name, and so another map.
-        await self._attempts.let_go()
-        await self._record.emit(ev.Restarted(**self._record.next(), reason=same.brief))
+        await self._restart(same.brief)
 
     def _when_mounts_hold(self, data: bytes) -> Stdin:
         """These bytes, if the job may still mount its directories; `MountChanged` if not."""

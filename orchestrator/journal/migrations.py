@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.journal.errors import JournalDamaged, JournalError, mapped_errors
 
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 # Random values that SQL cannot make: name, bytes, and the version that added it.
 _DRAWN = (("owner", 8, 1), ("key", 32, 2))
 

@@ -47,6 +47,13 @@ _READABLE = (
 _UNFINISHED = frozenset(State) - TERMINAL
 # The names of a session's runs begin with its own, and a `-` if they go on.
 _OF_SESSION = "(?1 IS NULL OR substr(run || '-', 1, length(?1) + 1) = ?1 || '-')"
+# A warm guest has a session, and no job whose run has one.
+_LEASES = (
+    "(SELECT instance, job, coalesce(run, session) AS run, opened_at, deadline, kept, made,"
+    " leases.host AS host, member, leases.attempt AS attempt"
+    " FROM leases LEFT JOIN jobs ON jobs.id = leases.job"
+    " WHERE leases.ended = 0 AND (jobs.id IS NOT NULL OR job = ''))"
+)
 # Few of the many notes are warnings; the type comes first in every stored body.
 _EVENTS_AND_WARNINGS = (
     "SELECT body, state, jobs.ended, identity, verdict FROM entries"
@@ -386,15 +393,10 @@ class JournalReader(HistoryQueries):
                     datetime.fromisoformat(deadline),
                     bool(kept),
                     bool(made),
-                    host,
-                    member,
+                    *more,
                 )
-                for instance, job, run, opened, deadline, kept, made, host, member in self._select(
-                    "SELECT instance, job, run, opened_at, deadline, kept, made, leases.host,"
-                    " member"
-                    " FROM leases JOIN jobs ON jobs.id = leases.job"
-                    f" WHERE leases.ended = 0 AND {_OF_SESSION} ORDER BY opened_at",
-                    (session,),
+                for instance, job, run, opened, deadline, kept, made, *more in self._select(
+                    f"SELECT * FROM {_LEASES} WHERE {_OF_SESSION} ORDER BY opened_at", (session,)
                 )
             ]
 

@@ -74,7 +74,9 @@ class Lease(msgspec.Struct, frozen=True):
     """An instance of ours that may exist, until Incus says that it does not.
 
     `made`: the create call was answered. `kept`: it is kept for debugging. `host` is the name of
-    its host, "" for the local one; `member` the member of the host's cluster, "" if it is none.
+    its host, "" for the local one; `member` the member of the host's cluster, "" if it is none. A
+    warm guest has no `job` yet, and as `run` the session of its process. `attempt` is that of the
+    job which claimed it; 0 for a guest that was made for its attempt.
     """
 
     instance: str
@@ -86,6 +88,7 @@ class Lease(msgspec.Struct, frozen=True):
     made: bool
     host: str = ""
     member: str = ""
+    attempt: int = 0
 
 
 COLUMNS = (

@@ -30,7 +30,7 @@ from states.testcases import Case
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(ev.Written)
 _FIRST = (ev.Submitted, ev.Rejected)
-_OF_LEASES = (ev.LeaseOpened, ev.LeaseKept, ev.LeaseEnded)
+_OF_LEASES = (ev.LeaseOpened, ev.LeaseClaimed, ev.LeaseKept, ev.LeaseEnded)
 FORGOTTEN_AT_ONCE = 500
 # Guests that a state root keeps at once; each has its memory and its disk.
 MAX_KEPT = 10
@@ -112,7 +112,8 @@ class JournalWriter:
     async def append(self, *entries: ev.Entry, cases: Sequence[Case] = ()) -> None:
         """Return when the entries, and all notes before them, are durable.
 
-        So are then the test `cases` of the job of the entries, instead of any that it had.
+        So are then the test `cases` of the job of the entries, instead of any that it had. Of an
+        entry without a job, which is about a warm guest, only its lease is kept.
         Raises `NotTheWriter` if another process has written an event with the same number, and
         `JournalUnwritable` if nothing can be written, `KeptFull` for a `LeaseKept` when `MAX_KEPT`
         other guests are kept; then none of the entries is stored. Shielded
@@ -161,7 +162,7 @@ class JournalWriter:
         for part, error in zip(parts, refused, strict=True):
             if error is None:
                 part.durable = True
-                self._untold.extend(part.entries)
+                self._untold.extend(entry for entry in part.entries if entry.job)
             else:
                 part.error = error
 
@@ -188,9 +189,11 @@ class JournalWriter:
 
     def _insert(self, entry: ev.Entry, body: bytes) -> None:
         seq = entry.seq if isinstance(entry, ev.Event) else None
-        row = self._connection.execute(
-            "INSERT INTO entries (job, seq, body) VALUES (?, ?, ?)", (entry.job, seq, body)
-        ).lastrowid
+        row = None
+        if entry.job:
+            row = self._connection.execute(
+                "INSERT INTO entries (job, seq, body) VALUES (?, ?, ?)", (entry.job, seq, body)
+            ).lastrowid
         if isinstance(entry, ev.Event):
             self._move(entry, row)
         elif isinstance(entry, _OF_LEASES):
@@ -226,24 +229,37 @@ class JournalWriter:
         execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('runs', ?)", (str(last + 1),))
         return int(last) + 1
 
-    def _change_lease(self, note: ev.LeaseOpened | ev.LeaseKept | ev.LeaseEnded) -> None:
+    def _change_lease(
+        self, note: ev.LeaseOpened | ev.LeaseClaimed | ev.LeaseKept | ev.LeaseEnded
+    ) -> None:
         execute = self._connection.execute
         match note:
             case ev.LeaseOpened():
                 execute(
-                    "INSERT INTO leases (instance, job, host, member, opened_at, deadline)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO leases (instance, job, host, member, opened_at, deadline, session)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (
                         *(note.instance, note.job, note.host, note.member),
-                        *(note.at.isoformat(), note.deadline.isoformat()),
+                        *(note.at.isoformat(), note.deadline.isoformat(), note.session),
                     ),
                 )
+            case ev.LeaseClaimed():
+                claimed = execute(
+                    "UPDATE leases SET job = ?1, attempt = ?2, deadline = ?3, made = 1"
+                    " WHERE instance = ?4 AND job IN ('', ?1) AND ended = 0",
+                    (note.job, note.attempt, note.deadline.isoformat(), note.instance),
+                )
+                if claimed.rowcount != 1:
+                    raise sqlite3.IntegrityError(f"{note.instance} is another job's, or gone")
             case ev.LeaseKept():
                 self._check_room(note)
                 execute(
                     "UPDATE leases SET kept = 1, deadline = ? WHERE instance = ?",
                     (note.deadline.isoformat(), note.instance),
                 )
+            case ev.LeaseEnded() if not note.job:
+                # Nothing else tells of it, and its name is never used again.
+                execute("DELETE FROM leases WHERE instance = ? AND job = ''", (note.instance,))
             case ev.LeaseEnded():
                 execute("UPDATE leases SET ended = 1 WHERE instance = ?", (note.instance,))
 

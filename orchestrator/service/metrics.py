@@ -23,6 +23,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from orchestrator.incus.errors import DeadlinePassed, classify, verb
+from orchestrator.journal import Lease
 from orchestrator.orchestrator import Orchestrator
 from states import events as ev
 from states.errors import PikaciError
@@ -35,8 +36,8 @@ PHASE_SECS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600, 10_800)
 CPU_SECS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600, 10_800, 36_000)
 MEMORY_BYTES = tuple(1 << power for power in range(24, 39))  # 16 MiB to 256 GiB
 DURABLE_SECS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
-_DUTIES = ("recover", "reap", "take_up", "job")
-_LEASE_KINDS = ("in_use", "kept", "overdue")
+_DUTIES = ("recover", "reap", "take_up", "warm", "job")
+_LEASE_KINDS = ("in_use", "warm", "kept", "overdue")
 
 
 class Metrics(Collector):
@@ -128,7 +129,7 @@ class Metrics(Collector):
         )
         instances = GaugeMetricFamily(
             "pikaci_instances",
-            "Instances with a lease: in use, kept for debugging, or past their deadline",
+            "Instances with a lease: in use, warm, kept for debugging, or past their deadline",
             labels=("lease",),
         )
         leases = self._leases()
@@ -146,10 +147,7 @@ class Metrics(Collector):
 
     def _leases(self) -> Count[str]:
         now = datetime.now(UTC)
-        return Count(
-            "overdue" if lease.deadline < now else "kept" if lease.kept else "in_use"
-            for lease in self._orchestrator.journal.open_leases()
-        )
+        return Count(_kind_of(lease, now) for lease in self._orchestrator.journal.open_leases())
 
     def _on_entry(self, entry: ev.Entry) -> None:
         if isinstance(entry, ev.Event):
@@ -197,3 +195,11 @@ def _error(call: ev.Called) -> str:
     if call.exit_code is None:
         return DeadlinePassed.__name__ if call.error else "Cancelled"
     return classify(call.error).__name__ if call.error else ""
+
+
+def _kind_of(lease: Lease, now: datetime) -> str:
+    if lease.deadline < now:
+        return "overdue"
+    if lease.kept:
+        return "kept"
+    return "in_use" if lease.job else "warm"

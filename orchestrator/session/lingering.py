@@ -38,6 +38,9 @@ async def take_up_lingering(
         # While a job's task runs, that sees to its instances itself.
         if driver.drives(lease.job):
             continue
+        # While the pool knows a warm guest, or a job has claimed it since, that does.
+        if not lease.job and context.pool and lease.instance not in context.pool.abandoned:
+            continue
         where = (lease.host, lease.member)
         try:
             if where not in reached:
@@ -50,6 +53,8 @@ async def take_up_lingering(
         job = jobs.get(lease.job)
         if job is None:
             await end_lease(context, lease)
+            if context.pool is not None:
+                context.pool.abandoned.discard(lease.instance)
         elif job.state is State.CANCELLING and not driver.closed:
             own = [one for one in leases if one.job == lease.job]
             driver.begin(job, leases=own, adopted=True)

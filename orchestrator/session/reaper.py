@@ -99,15 +99,18 @@ def _unneeded(context: Context, found: Found) -> list[Doomed]:
     # After the instances: a lease is written before its instance is created.
     unfinished = {row.id: row for row in journal.unfinished()}
     moment = datetime.now(UTC)
-    kept = {
-        lease.instance for lease in journal.open_leases() if lease.kept and lease.deadline > moment
-    }
+    leases = journal.open_leases()
+    kept = {lease.instance for lease in leases if lease.kept and lease.deadline > moment}
+    # A claimed one has its own name, and perhaps not yet the tags of its job.
+    claimed = {lease.instance: lease for lease in leases if lease.attempt}
 
     def is_needed(instance: Instance) -> bool:
-        job = unfinished.get(instance.config.get(JOB, ""))
+        claim = claimed.get(instance.name)
+        job = unfinished.get(claim.job if claim else instance.config.get(JOB, ""))
         if job is None:
             return False
-        current = instance.name == instance_name(owner, job.id, job.attempt)
+        name = instance_name(owner, job.id, job.attempt)
+        current = claim.attempt == job.attempt if claim else instance.name == name
         overdue = _is_past(instance.config.get(DEADLINE, ""))
         if current != overdue:
             return current

@@ -14,7 +14,7 @@ import trio
 from orchestrator.attempt import effects as commands
 from orchestrator.attempt import shell
 from orchestrator.attempt.guest_scripts import GUEST_PATH
-from orchestrator.attempt.plan import environment, instance_name
+from orchestrator.attempt.plan import environment
 from orchestrator.attempt.secrets import SecretMissing, read_secrets
 from orchestrator.errors import UsageError
 from orchestrator.incus import Call, Deadline, Effect, Incus, Retry, stdin_of
@@ -50,8 +50,7 @@ def entrance(journal: JournalReader, id: str) -> Entrance:
         problem = "has ended, and its guest was not kept"
         resolution = _keep(id)
     else:
-        name = instance_name(journal.owner, id, job.attempt)
-        found = (one for one in journal.open_leases() if one.instance == name)
+        found = (one for one in journal.open_leases() if one.instance == job.instance)
         lease = next(found, None) if job.state is State.RUNNING else None
         problem = f"is not running: it is {job_word(job)}"
         resolution = f"`pikaci status {id}` says when it does"

@@ -54,7 +54,8 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     made, "" if it had none before. `tests` is what its test reports say. `reason` is
     why its command failed, in one line, "" if that is not clear. `usage` is what it used. `host` is
     the name of the host of its last attempt, "" for the local one, `member` the member of its
-    cluster, "" if it is none.
+    cluster, "" if it is none. `warm_secs` is how long the create and the boot of its guest took
+    before the job, None for a guest that was made for it.
     """
 
     id: str
@@ -85,6 +86,7 @@ class JobStory(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     member: str = ""
     usage: Usage | None = None
+    warm_secs: float | None = None
 
 
 class JobLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +170,7 @@ def job_story(job: Timeline, *, silence: Silence | None = None) -> JobStory:
         host=job.job.host,
         member=job.job.member,
         usage=job.job.usage,
+        warm_secs=None if job.job.warm_ms is None else round(job.job.warm_ms / 1000, 6),
     )
 
 

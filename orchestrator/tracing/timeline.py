@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from orchestrator.tracing.effects import OF_STATE, command_of
+from orchestrator.units import duration
 from states import events as ev
 from states.job import Job, step, why
 from states.lifecycle import State
@@ -261,10 +262,23 @@ def _told(entry: ev.Event) -> str:
             text = f"uses {', '.join(used)}"
         case ev.CancelRequested():
             text = entry.reason
-        case ev.DevicesConfigured() if entry.member:
-            text = f"on the member {entry.member}"
+        case ev.DevicesConfigured():
+            text = describe_guest(entry)
         case ev.Restarted():
             text = entry.reason or "the process that drove it died"
         case _:
             text = ""
     return " ".join(text.split())
+
+
+def describe_guest(entry: ev.DevicesConfigured) -> str:
+    """Where an attempt's guest is, and whether it was warm; "" if there is nothing to say."""
+    on = f"on the member {entry.member}" if entry.member else ""
+    return "; ".join(filter(None, (on, describe_warm(entry.warm_ms))))
+
+
+def describe_warm(boot_ms: float | None) -> str:
+    """Whether a guest was warm, in words, and what that saved; "" if it was not."""
+    if boot_ms is None:
+        return ""
+    return f"in a warm guest, whose create and boot had taken {duration(boot_ms / 1000)}"

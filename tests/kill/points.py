@@ -6,6 +6,7 @@ calls of incus, and at what Python does to files below the state root.
     journal:running:before      nothing of the entry is written
     journal:running:during      it is inserted, and its transaction is not committed
     journal:running:after       it is committed, and nobody was told
+    journal:warm:after          the lease of a warm guest is: there is no entry of it
     incus:launch:before         incus was not asked
     incus:launch:during         it was asked, and has not answered
     incus:run:output            a piece of its output has come
@@ -142,6 +143,8 @@ def effect_of(argv: Sequence[str]) -> str:
     if verb == "query" and "-X" in argv:
         return argv[argv.index("-X") + 1].lower()
     if verb == "query":
+        if "PATCH" in argv and '"devices"' in argv[argv.index("-d") + 1]:
+            return "hot-plug"
         place = argv[-1].partition("/1.0/")[2].partition("?")[0]
         return {"images": "find-image", "instances": "list"}.get(place, "status")
     if verb == "file":
@@ -181,6 +184,9 @@ def watch_journal(points: Points) -> None:
                     if kind != "called":
                         points.reach(f"journal:{kind}:before")
                         self.tags.append(kind)
+                case ["INSERT", "INTO", "leases"] if not args[0][1]:
+                    points.reach("journal:warm:before")
+                    self.tags.append("warm")
                 case ["COMMIT"] if self.tags:
                     for kind in self.tags:
                         points.reach(f"journal:{kind}:during")

@@ -20,6 +20,7 @@ import trio
 
 import orchestrator.cli
 import orchestrator.settings
+from orchestrator import Capacity, JobSpec, Orchestrator, Settings, WarmGuests
 from orchestrator.attempt import lease as held_lease
 from orchestrator.hosts import ssh_link
 from orchestrator.incus import Completed, Feed, Incus, Sink, Stdin, spawn_process
@@ -36,7 +37,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     `point` is where it dies, and `group` whether its process group does too. `reached` is a file
     for the points that it came by. `incus` is the socket of a fake daemon; the real one without.
     `unanswered_secs` is how long a create that was never answered is waited for. `environment` is
-    what leads to another host.
+    what leads to another host. With `warm` it is no pikaci, but a program of the library whose
+    second job finds a warm guest.
     """
 
     point: str = ""
@@ -45,6 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     incus: str = ""
     unanswered_secs: float | None = None
     environment: dict[str, str] = {}
+    warm: bool = False
 
 
 def live(options: Options, root: Path, args: Sequence[str]) -> None:
@@ -65,8 +68,23 @@ def live(options: Options, root: Path, args: Sequence[str]) -> None:
     vars(ssh_link)["spawn_process"] = WatchedSpawn(_real, points)
     watch_journal(points)
     watch_files(points, root)
+    if options.warm:
+        trio.run(_run_warm, incus, root, args[0])
+        sys.exit()
     sys.argv = ["pikaci", *args]
     orchestrator.cli.main()
+
+
+async def _run_warm(incus: Incus, root: Path, command: str) -> None:
+    settings = Settings(
+        Path.cwd(), state_root=root, capacity=Capacity(jobs=1), warm=WarmGuests(size=1)
+    )
+    spec = JobSpec(command=command, artifacts=("kept.txt",))
+    async with Orchestrator.open(settings, incus=incus) as orchestrator:
+        await orchestrator.submit_and_wait(spec)
+        while not orchestrator.statistics().warm:
+            await trio.sleep(0.01)
+        await orchestrator.submit_and_wait(spec)
 
 
 async def _real(

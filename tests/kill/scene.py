@@ -25,12 +25,13 @@ from tests.kill.process import Options
 from tests.kill.starter import Starter
 
 # One command shows a whole log, an artifact, and an exit code that nothing else makes.
-JOB_FILE = """\
+COMMAND = "echo one; sleep {secs}; echo kept > /artifacts/kept.txt; echo two; exit 3"
+JOB_FILE = f"""\
 schema = 1
 
 [jobs.talks]
-egress = {egress}
-command = "echo one; sleep {secs}; echo kept > /artifacts/kept.txt; echo two; exit 3"
+egress = {{egress}}
+command = "{COMMAND}"
 artifacts = ["kept.txt"]
 """
 LINES = [b"one", b"two"]
@@ -80,21 +81,27 @@ class Scene:
     def root(self) -> StateRoot:
         return StateRoot(self.base / "root")
 
-    async def pikaci(self, *args: str, point: str = "", group: bool = False) -> tuple[int, str]:
-        """Run pikaci to its end, or its death at the point; exit code and output."""
+    async def pikaci(
+        self, *args: str, point: str = "", group: bool = False, warm: bool = False
+    ) -> tuple[int, str]:
+        """Run pikaci to its end, or its death at the point; exit code and output.
+
+        `warm` is for a program with a warm guest, whose jobs have the one argument as command.
+        """
         options = Options(
+            warm=warm,
             point=point,
             group=group,
-            reached=str(self.base / f"{args[0]}.reached"),
+            reached=str(self.base / f"{'warm' if warm else args[0]}.reached"),
             incus=self.socket,
             unanswered_secs=self.unanswered_secs,
             environment=self.environment,
         )
         return await self.starter.run(options, self.root.path, self.workspace, args)
 
-    async def killed(self, *args: str, point: str, group: bool = False) -> None:
+    async def killed(self, *args: str, point: str, group: bool = False, warm: bool = False) -> None:
         """Run pikaci until it dies at the point."""
-        code, output = await self.pikaci(*args, point=point, group=group)
+        code, output = await self.pikaci(*args, point=point, group=group, warm=warm)
         if code != -signal.SIGKILL:
             raise NotKilled(output)
 

@@ -75,7 +75,7 @@ class Starter:
         self, options: Options, root: Path, workspace: Path, args: Sequence[str]
     ) -> tuple[int, str]:
         """Run `pikaci ARGS` to its end or its death: its exit code (minus a signal), its output."""
-        output = root.parent / f"{args[0]}.txt"
+        output = root.parent / f"{'warm' if options.warm else args[0]}.txt"
         start = Start(options, str(root), str(workspace), str(output), list(args))
         with trio.fail_after(SECS):
             async with await trio.open_unix_socket(self._address) as stream:

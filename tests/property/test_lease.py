@@ -2,7 +2,8 @@
 
 Every reachable state of this small world is visited, by every interleaving of what the job's task,
 Incus, a client's death, a person and a next start can do. What a real process does is the same:
-`states.ending` names each action, and `states.lease` each step of the lease.
+`states.ending` names each action, and `states.lease` each step of the lease. In a second world the
+instance is a warm guest, which is made first and may be claimed by the job, or not.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Journal:
     before: State = S.ARTIFACTS_RESET
     opened: bool = False
     made: bool = False
+    claimed: bool = True  # the lease is the job's, not only the pool's
     kept: bool = False
     ended: bool = False
     told: int = 0  # how often the job's end was written
@@ -42,6 +44,7 @@ class World:
     journal: Journal = field(default_factory=Journal)
     lives: bool = True
     ending: bool = False
+    claiming: bool = False  # it has claimed the guest, and plugs it now
     lease: LeaseState | None = None
     failed: frozenset[Action] = frozenset()
     intent: Intent = Intent.RUN
@@ -60,8 +63,9 @@ class World:
             assert not journal.ended, "a lease ended, and its instance is there"
         if self.runs:
             assert self.there
+            assert journal.claimed, "a command in a guest of no job"
             assert journal.job is not S.CANCELLED, "a command outlived its cancellation"
-        if self.lives and self.lease is not None:
+        if self.lives and self.lease is not None and journal.claimed:
             assert self.lease in JOINT[journal.job], (journal.job, self.lease)
 
 
@@ -79,9 +83,18 @@ def moves(world: World) -> Iterator[tuple[str, World]]:
     yield (
         "killed",
         replace(
-            world, lives=False, ending=False, lease=None, failed=frozenset(), intent=Intent.RUN
+            world,
+            lives=False,
+            ending=False,
+            claiming=False,
+            lease=None,
+            failed=frozenset(),
+            intent=Intent.RUN,
         ),
     )
+    if not world.journal.claimed:
+        yield from _pool(world)
+        return
     for intent in Intent:
         if intent > world.intent:
             yield f"intent {intent.name}", replace(world, intent=intent, ending=True)
@@ -109,8 +122,37 @@ def _next_start(world: World) -> Iterator[tuple[str, World]]:
     lease = None
     if journal.opened and not journal.ended:
         lease = taken_over(made=journal.made, kept=journal.kept)
-    over = journal.job in TERMINAL
+    over = journal.job in TERMINAL or not journal.claimed
     yield "next start", replace(world, lives=True, lease=lease, ending=over)
+
+
+def _pool(world: World) -> Iterator[tuple[str, World]]:
+    """What becomes of a warm guest until a job has claimed it."""
+    lease = world.lease
+    if world.ending:
+        action = release_plan(lease, world.intent, failed=world.failed)
+        for name, after in _perform(world, action):
+            yield f"{action.name}: {name}", after
+        return
+    assert lease is not None
+    given_up = replace(world, ending=True)
+    yield "given up", given_up
+    if lease is LeaseState.INTENDED:
+        asked = replace(world, lease=step(lease, LeaseEvent.ASK))
+        answered = step(asked.lease or lease, LeaseEvent.ANSWER)
+        yield "create answered", replace(asked, lease=answered, there=True)
+        yield "create refused", replace(asked, lease=answered, ending=True)
+        for there, in_flight in ((True, False), (False, True), (False, False)):
+            yield (
+                "create unanswered",
+                replace(asked, there=there, in_flight=in_flight, ending=True),
+            )
+    elif lease is LeaseState.MADE:
+        yield "booted", replace(world, lease=step(lease, LeaseEvent.BOOT))
+    elif lease is LeaseState.WARM:
+        claimed = replace(world.journal, claimed=True, made=True)
+        ours = replace(world, journal=claimed, lease=step(lease, LeaseEvent.CLAIM), claiming=True)
+        yield "claimed", ours
 
 
 def _live(world: World) -> Iterator[tuple[str, World]]:
@@ -132,11 +174,21 @@ def _live(world: World) -> Iterator[tuple[str, World]]:
                 "create cancelled",
                 replace(lost, ending=True, intent=max(Intent.CANCEL, world.intent)),
             )
-    elif journal.job is S.ARTIFACTS_RESET and lease is LeaseState.MADE and not journal.made:
+    elif (
+        journal.job is S.ARTIFACTS_RESET
+        and lease is LeaseState.MADE
+        and (world.claiming or not journal.made)
+    ):
         yield (
             "devices configured",
-            replace(world, journal=replace(journal, job=S.DEVICES_CONFIGURED, made=True)),
+            replace(
+                world,
+                claiming=False,
+                journal=replace(journal, job=S.DEVICES_CONFIGURED, made=True),
+            ),
         )
+        if world.claiming:
+            yield "not plugged", ended(world, S.FAILED)
     elif journal.job is S.DEVICES_CONFIGURED and lease is LeaseState.MADE:
         yield "ready", replace(world, journal=replace(journal, job=S.INSTANCE_READY))
         yield "failed", ended(world, S.FAILED)
@@ -222,9 +274,16 @@ def _perform(world: World, action: Action) -> Iterator[tuple[str, World]]:
                 yield "outlasted", replace(world, lease=step(lease, LeaseEvent.OUTLAST))
 
 
-def explore() -> tuple[set[World], int]:
+COLD = World()
+# The pool has written that it will make a guest, and knows of it.
+WARM = World(
+    journal=Journal(opened=True, claimed=False),
+    lease=LeaseState.INTENDED,
+)
+
+
+def explore(start: World = COLD) -> tuple[set[World], int]:
     """All worlds that can be reached, and how many moves lead there."""
-    start = World()
     seen, todo, count = {start}, [start], 0
     while todo:
         world = todo.pop()
@@ -241,10 +300,15 @@ def settle(world: World) -> World:
     """One more start, and from now on all goes well and nobody wants anything."""
     if world.in_flight:
         world = replace(world, in_flight=False, there=True)
-    world = replace(world, lives=False, lease=None, failed=frozenset(), intent=Intent.RUN)
+    world = replace(
+        world, lives=False, claiming=False, lease=None, failed=frozenset(), intent=Intent.RUN
+    )
     ((_, world),) = _next_start(world)
     for _ in range(30):
-        choices = list(_end(world)) if world.ending else list(_live(world))
+        if not world.journal.claimed:
+            choices = list(_pool(world))
+        else:
+            choices = list(_end(world)) if world.ending else list(_live(world))
         if not choices:
             return world
         world = choices[0][1]
@@ -260,11 +324,22 @@ def test_every_interleaving_keeps_what_is_promised() -> None:
     assert count > 2 * len(worlds)
 
 
-def test_from_every_state_a_good_start_leads_to_rest() -> None:
-    """After it, the job has ended and no instance is there."""
-    for world in explore()[0]:
+def test_every_interleaving_with_a_warm_guest_keeps_it_too() -> None:
+    """The same, and no command runs in a guest that no job has claimed."""
+    worlds, count = explore(WARM)
+    claimed = {world for world in worlds if world.journal.claimed}
+
+    assert claimed and worlds - claimed
+    assert any(world.runs for world in claimed)
+    assert count > 2 * len(worlds)
+
+
+@pytest.mark.parametrize("start", [COLD, WARM], ids=["cold", "warm"])
+def test_from_every_state_a_good_start_leads_to_rest(start: World) -> None:
+    """After it, the job has ended and no instance is there; nor is a guest that none has claimed."""
+    for world in explore(start)[0]:
         rest = settle(world)
-        assert rest.journal.job in TERMINAL
+        assert rest.journal.job in TERMINAL or not rest.journal.claimed
         assert (False, False) == (rest.there, rest.in_flight)
         assert rest.journal.ended or not rest.journal.opened
 

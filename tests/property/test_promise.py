@@ -81,9 +81,11 @@ class Kill:
 
 @dataclass(frozen=True)
 class Serve:
+    warm: int
+
     async def __call__(self, world: World) -> None:
         if world.service not in world.living():
-            world.serve()
+            world.serve(warm=self.warm)
 
 
 @dataclass(frozen=True)
@@ -288,6 +290,7 @@ SMALL = st.integers(0, 3)
 CALLS = st.sampled_from(
     [
         "query",
+        "query PATCH",
         "create",
         "start",
         "delete",
@@ -320,8 +323,8 @@ OURS = st.one_of(
     st.builds(Kill, SMALL),
 )
 SERVICE = st.one_of(
-    st.builds(Serve),
-    st.builds(Serve),
+    st.builds(Serve, st.integers(0, 2)),
+    st.builds(Serve, st.integers(0, 2)),
     st.builds(KillService),
     st.builds(Submit, KINDS),
     st.builds(Submit, KINDS),
@@ -446,6 +449,13 @@ def test_a_service_and_its_clients_come_and_go(steps: list[Step]) -> None:
 def test_anything_goes_wrong_beside_a_service(steps: list[Step]) -> None:
     """What its clients are told is what happened."""
     act(steps)
+
+
+@checked_less
+@given(plans(TIME | SERVICE | OUTAGES | FAULTS))
+def test_warm_guests_come_and_go(steps: list[Step]) -> None:
+    """None of them outlives its process for long, and a job in one is a job like any other."""
+    act([Serve(2), Submit((Kind.PASSES, Kind.FAILS)), Wait(5), Submit((Kind.SLEEPS,)), *steps])
 
 
 @checked_less

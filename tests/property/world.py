@@ -10,7 +10,7 @@ from functools import partial
 import trio
 
 from orchestrator import engine
-from orchestrator.capacity import Capacity
+from orchestrator.capacity import Capacity, WarmGuests
 from orchestrator.errors import UsageError
 from orchestrator.fake_incus import FakeIncus, Instance
 from orchestrator.hosts.heartbeat import Heartbeat
@@ -117,10 +117,13 @@ class World:
         far = incus.of(self.host)
         return far.while_alive(Heartbeat(far).present)
 
-    def serve(self) -> Process:
+    def serve(self, *, warm: int = 0) -> Process:
         """`pikaci serve`, which is refused beside others."""
         settings = Settings(
-            workspace=self.root.path, state_root=self.root.path, capacity=Capacity(jobs=2)
+            workspace=self.root.path,
+            state_root=self.root.path,
+            capacity=Capacity(jobs=2),
+            warm=WarmGuests(size=warm, idle_secs=100) if warm else None,
         )
         doors = serving.Endpoints(serving.default_socket(self.root))
 
@@ -312,7 +315,7 @@ class World:
 
     def _check_job(self, known: Submitted, entries: list[ev.Entry], *, ended: bool) -> None:
         job = fold(entry for entry in entries if isinstance(entry, ev.Event))
-        opened = [e.instance for e in entries if isinstance(e, ev.LeaseOpened)]
+        opened = [e.instance for e in entries if isinstance(e, ev.LeaseOpened | ev.LeaseClaimed)]
         closed = [e.instance for e in entries if isinstance(e, ev.LeaseEnded)]
         stored = [lease.instance for lease in self.look.open_leases() if lease.job == job.id]
 

@@ -159,13 +159,16 @@ async def test_instances_are_shown_by_their_leases() -> None:
             ev.LeaseOpened(job=job.id, instance="kept", deadline=at["at"] + hour, **at),
             ev.LeaseKept(job=job.id, instance="kept", deadline=at["at"] + hour, **at),
             ev.LeaseOpened(job=job.id, instance="forgotten", deadline=at["at"] - hour, **at),
+            ev.LeaseOpened(
+                job="", instance="warm", deadline=at["at"] + hour, session="other", **at
+            ),
         )
         found = await figures(metrics, "pikaci_instances")
-        for name in ("kept", "forgotten"):
-            await orchestrator.journal.append(ev.LeaseEnded(job=job.id, instance=name, **now()))
+        for name, owner in (("kept", job.id), ("forgotten", job.id), ("warm", "")):
+            await orchestrator.journal.append(ev.LeaseEnded(job=owner, instance=name, **now()))
         await job.cancel(now=True)
 
-    assert {("in_use",): 1, ("kept",): 1, ("overdue",): 1} == found
+    assert {("in_use",): 1, ("warm",): 1, ("kept",): 1, ("overdue",): 1} == found
 
 
 async def test_the_page_names_them_all() -> None:

@@ -63,7 +63,7 @@ def test_what_makes_an_instance_is_not_sent_twice() -> None:
     plan = make_plan(JobSpec(command="true"), sample_remote_context())
     twice = {e.name for e in commands.of(plan) if OutcomeUnknown in e.retry.on}
 
-    assert {"ready", "collect", "delete"} == twice
+    assert {"hot-plug", "ready", "collect", "delete"} == twice
 
 
 @given(valid_specs(), st.text(min_size=30))

@@ -15,26 +15,25 @@ import trio
 from orchestrator.attempt import shell
 from orchestrator.errors import UsageError
 from orchestrator.incus.terminal import run_on_terminal
-from orchestrator.journal import Journal, open_journal
+from orchestrator.journal import open_journal
 from orchestrator.session.shell import entrance
 from orchestrator.state_root import StateRoot
 from states import events as ev
 from tests import forks
-from tests.samples import PATH, sample_life
+from tests.samples import PATH, sample_event, sample_life
 
 LATER = datetime.now(UTC) + timedelta(hours=1)
 RUNNING = PATH[: PATH.index(ev.Running) + 1]
 
 
-def lease(journal: Journal, *, kept: datetime | None = None) -> list[Any]:
-    """Notes of the lease of the first attempt's guest; its job is `r.1`."""
-    from orchestrator.attempt.plan import instance_name
-
+def lease(*, kept: datetime | None = None) -> list[Any]:
+    """Notes of the lease of the guest of `sample_life`."""
+    configured = sample_event(ev.DevicesConfigured, 3)
     about: dict[str, Any] = {
-        "job": "r.1",
+        "job": configured.job,
         "at": datetime.now(UTC),
         "monotonic": 1.0,
-        "instance": instance_name(journal.owner, "r.1", 1),
+        "instance": configured.instance,
     }
     opened = ev.LeaseOpened(deadline=LATER, host="far", **about)
     return [opened, *([ev.LeaseKept(deadline=kept, **about)] if kept else [])]
@@ -50,7 +49,7 @@ def root(tmp_path: Path) -> StateRoot:
 async def test_a_running_job_is_entered_where_its_guest_is(root: StateRoot) -> None:
     with open_journal(root.journal) as journal:
         await journal.append(*sample_life(*RUNNING))
-        await journal.append(*lease(journal))
+        await journal.append(*lease())
 
         way = entrance(journal, "r.1")
 
@@ -60,7 +59,7 @@ async def test_a_running_job_is_entered_where_its_guest_is(root: StateRoot) -> N
 async def test_a_job_whose_command_does_not_run_yet_has_no_shell(root: StateRoot) -> None:
     with open_journal(root.journal) as journal:
         await journal.append(*sample_life(*RUNNING[:-1]))
-        await journal.append(*lease(journal))
+        await journal.append(*lease())
 
         with pytest.raises(UsageError, match="r.1 is not running: it is ready") as refused:
             entrance(journal, "r.1")
@@ -75,13 +74,13 @@ async def test_a_job_that_has_ended_needs_a_kept_guest(
     """One whose time is over is none: it is about to be deleted."""
     with open_journal(root.journal) as journal:
         await journal.append(*sample_life())
-        await journal.append(*lease(journal, kept=kept))
+        await journal.append(*lease(kept=kept))
 
         with pytest.raises(UsageError, match="its guest was not kept") as refused:
             entrance(journal, "r.1")
         assert [] == journal.kept_leases()
 
-        await journal.append(*lease(journal, kept=LATER)[1:])
+        await journal.append(*lease(kept=LATER)[1:])
         assert entrance(journal, "r.1").lease.kept
 
     assert "--keep-on-failure" in refused.value.resolution
@@ -105,7 +104,7 @@ def test_the_commands_list_and_refuse_by_the_journal(root: StateRoot) -> None:
     async def write() -> None:
         with open_journal(root.journal) as journal:
             await journal.append(*sample_life())
-            await journal.append(*lease(journal, kept=LATER))
+            await journal.append(*lease(kept=LATER))
 
     empty = pikaci(root, "kept")
     trio.run(write)

@@ -269,6 +269,19 @@ def test_replay_tells_of_every_trace_in_a_file(root: StateRoot, tmp_path: Path) 
     assert "the trace was exported before its job had ended" in done.stdout
 
 
+def test_a_warm_guest_is_told(root: StateRoot) -> None:
+    """With what its create and its boot would have cost the job."""
+    life = sample_life()
+    life[2] = msgspec.structs.replace(life[2], warm_ms=812.0)
+    write(root, *life)
+
+    said = "in a warm guest, whose create and boot had taken 812 ms"
+    assert said in pikaci(root, "r.1").stdout
+    assert f"devices_configured: {said}" in pikaci(root, "r.1", "--verbose").stdout
+    (story,) = [json.loads(pikaci(root, "r.1", "--json").stdout)]
+    assert 0.812 == story["warm_secs"]
+
+
 def test_a_note_of_every_kind_is_told(root: StateRoot) -> None:
     """`--verbose` leaves nothing out."""
     notes = [sample_note(kind) for kind in ev.WrittenNote.__args__]
