@@ -43,7 +43,7 @@ async def query(daemon: Daemon, call: Call) -> int:
         if isinstance(document, list) and recursion != "1":
             document = [_address(url.path, project, known) for known in document]
         if document is not None:
-            await call.say(json.dumps(document, indent="\t"))
+            await call.say(msgspec.json.encode(document).decode())
         return 0
     raise NotFaked(f"incus query --request {method} {url.path}")
 
