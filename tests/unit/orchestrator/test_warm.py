@@ -293,6 +293,18 @@ async def test_a_new_image_replaces_guests(autojump_clock: MockClock) -> None:
         assert is_warm(job)
 
 
+async def test_nothing_is_asked_when_no_job_came_lately(autojump_clock: MockClock) -> None:
+    """Not even whether images were replaced: a daemon that is down then is nobody's fault."""
+    async with open_fake(warm=WarmGuests(size=1, idle_secs=100)) as (orchestrator, fake):
+        await orchestrator.submit_and_wait(PASSES)
+        await trio.sleep(100 + 2 * LOOK_EVERY_SECS)
+        fake.kill_daemon()
+        await trio.sleep(10 * LOOK_EVERY_SECS)
+
+        assert 0 == orchestrator.fault_counts["warm"]
+        fake.restart_daemon()
+
+
 async def test_a_guest_that_cannot_be_plugged_is_replaced(autojump_clock: MockClock) -> None:
     """The job makes its own, and says why; the guest is deleted, and never tried by another."""
     async with open_fake(warm=ONE) as (orchestrator, fake):
