@@ -523,6 +523,15 @@ async def test_a_lease_is_claimed_once(tmp_path: Path) -> None:
         assert not rig.journal.entries("")
 
 
+@pytest.mark.parametrize("wrong", [{"size": 10**30}, {"size": 1, "idle_secs": float("inf")}])
+def test_a_pool_without_bounds_is_refused(wrong: dict[str, Any]) -> None:
+    """Before a job comes; the message says what is allowed."""
+    with pytest.raises(UsageError, match="too many, or for too long") as error:
+        WarmGuests(**wrong)
+
+    assert "at most 64 guests, for at most 604800 s" == error.value.resolution
+
+
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"size": 1, "idle_secs": 0}])
 def test_a_pool_of_nothing_is_refused(wrong: dict[str, Any]) -> None:
     """With what to do instead."""
