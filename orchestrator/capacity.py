@@ -32,6 +32,10 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
         raise_all(found)
 
 
+MAX_WARM = 64
+MAX_IDLE_SECS = 7 * 24 * 3600.0
+
+
 class WarmGuests(msgspec.Struct, frozen=True, kw_only=True):
     """How many guests are kept booted on each host before their jobs, and for how many seconds.
 
@@ -46,6 +50,11 @@ class WarmGuests(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(
                 f"{self.size} warm guests for {self.idle_secs:g} s: both must be positive",
                 resolution="for no warm guests, leave the setting out",
+            )
+        if self.size > MAX_WARM or self.idle_secs > MAX_IDLE_SECS:
+            raise UsageError(
+                f"{self.size} warm guests for {self.idle_secs:g} s are too many, or for too long",
+                resolution=f"at most {MAX_WARM} guests, for at most {MAX_IDLE_SECS:g} s",
             )
 
 

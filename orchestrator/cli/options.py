@@ -104,7 +104,7 @@ wait_deleted_option = click.option(
     is_flag=True,
     envvar="PIKACI_WAIT_DELETED",
     help="Return only when the guests are gone. By default, Incus deletes the last one by itself."
-    " A service always does without.",
+    " With a service it changes nothing: the service deletes them all.",
 )
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Do not show the output of passing jobs."

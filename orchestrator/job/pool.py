@@ -75,6 +75,7 @@ class Pool:
         with one_error():
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._tend)
+                self._nursery.start_soon(self._follow_images)
                 try:
                     yield
                 finally:
@@ -139,25 +140,26 @@ class Pool:
         return starting or self._queue.is_wanted(host)
 
     async def _tend(self) -> None:
-        look_at_images = trio.current_time()
         while True:
             self._changed = trio.Event()
-            if trio.current_time() >= look_at_images:
-                look_at_images = trio.current_time() + LOOK_EVERY_SECS
-                for host in list(self._recipes):
-                    await collect_errors(self._on_fault, partial(self._look_at_images, host))
             for host in self._recipes:
                 self._balance(host)
             with trio.move_on_after(LOOK_EVERY_SECS):
                 await self._changed.wait()
+
+    def _wanted(self, host: str) -> deque[Recipe]:
+        """The recipes of the host's last jobs, without those of jobs that began long ago."""
+        recipes = self._recipes[host]
+        while recipes and recipes[0].since <= trio.current_time() - self._settings.idle_secs:
+            recipes.popleft()
+        return recipes
 
     def _balance(self, host: str) -> None:
         """Give up guests that nobody expects a job for, and make those that are missing."""
         if self._is_busy(host):
             return
         now = trio.current_time()
-        recipes = self._recipes[host]
-        wanted = [one for one in recipes if one.since > now - self._settings.idle_secs]
+        wanted = self._wanted(host)
         missing = Counter(recipe.kind for recipe in wanted)
         for guest in self._on(host):
             if not guest.stays:
@@ -181,9 +183,18 @@ class Pool:
         self._guests.append(guest)
         self._nursery.start_soon(self._live, guest)
 
+    async def _follow_images(self) -> None:
+        # Beside `_tend`: a host that does not answer must not keep the guests of others waiting.
+        while True:
+            await trio.sleep(LOOK_EVERY_SECS)
+            async with trio.open_nursery() as nursery:
+                for host in self._recipes:
+                    look = partial(self._look_at_images, host)
+                    nursery.start_soon(collect_errors, self._on_fault, look)
+
     async def _look_at_images(self, host: str) -> None:
         """Expect guests of the images that the aliases name now."""
-        images, recipes = self._context.at(host).images, self._recipes[host]
+        images, recipes = self._context.at(host).images, self._wanted(host)
         for recipe in list(recipes):
             assert isinstance(recipe.spec.image, str)
             try:
@@ -198,6 +209,7 @@ class Pool:
                 recipes.remove(recipe)
             else:
                 recipes[recipes.index(recipe)] = new
+            self._look()
 
     async def _live(self, guest: WarmGuest) -> None:
         host = guest.recipe.kind.host

@@ -52,8 +52,7 @@ async def take_up_lingering(
             continue
         job = jobs.get(lease.job)
         if job is None:
-            await end_lease(context, lease)
-            if context.pool is not None:
+            if await end_lease(context, lease) and context.pool is not None:
                 context.pool.abandoned.discard(lease.instance)
         elif job.state is State.CANCELLING and not driver.closed:
             own = [one for one in leases if one.job == lease.job]

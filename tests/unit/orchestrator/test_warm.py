@@ -293,6 +293,18 @@ async def test_a_new_image_replaces_guests(autojump_clock: MockClock) -> None:
         assert is_warm(job)
 
 
+async def test_nothing_is_asked_when_no_job_came_lately(autojump_clock: MockClock) -> None:
+    """Not even whether images were replaced: a daemon that is down then is nobody's fault."""
+    async with open_fake(warm=WarmGuests(size=1, idle_secs=100)) as (orchestrator, fake):
+        await orchestrator.submit_and_wait(PASSES)
+        await trio.sleep(100 + 2 * LOOK_EVERY_SECS)
+        fake.kill_daemon()
+        await trio.sleep(10 * LOOK_EVERY_SECS)
+
+        assert 0 == orchestrator.fault_counts["warm"]
+        fake.restart_daemon()
+
+
 async def test_a_guest_that_cannot_be_plugged_is_replaced(autojump_clock: MockClock) -> None:
     """The job makes its own, and says why; the guest is deleted, and never tried by another."""
     async with open_fake(warm=ONE) as (orchestrator, fake):
@@ -346,15 +358,18 @@ async def test_a_guest_that_cannot_be_made_is_tried_later(autojump_clock: MockCl
         assert is_warm(await orchestrator.submit_and_wait(PASSES))
 
 
-async def test_a_guest_that_cannot_be_deleted_is_deleted_later(autojump_clock: MockClock) -> None:
-    """By upkeep, when the daemon does it; until then its lease is open."""
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_guest_that_cannot_be_deleted_is_deleted_later(
+    autojump_clock: MockClock, times: int
+) -> None:
+    """By upkeep, when the daemon does it, however often it did not; until then it has a lease."""
     async with open_fake(warm=WarmGuests(size=1, idle_secs=100)) as (orchestrator, fake):
         await orchestrator.submit_and_wait(PASSES)
         (guest,) = await until_idle(fake)
-        fake.fail("delete", with_error="no", times=1, name=guest.name)
+        fake.fail("delete", with_error="no", times=times, name=guest.name)
         await trio.sleep(110)
         assert [guest.name] == [one.instance for one in orchestrator.journal.open_leases()]
-        await trio.sleep(2 * EVERY_SECS)
+        await trio.sleep((times + 1) * EVERY_SECS)
 
         assert {} == fake.instances()
         assert [] == orchestrator.journal.open_leases()
@@ -506,6 +521,15 @@ async def test_a_lease_is_claimed_once(tmp_path: Path) -> None:
             claimed.made,
         )
         assert not rig.journal.entries("")
+
+
+@pytest.mark.parametrize("wrong", [{"size": 10**30}, {"size": 1, "idle_secs": float("inf")}])
+def test_a_pool_without_bounds_is_refused(wrong: dict[str, Any]) -> None:
+    """Before a job comes; the message says what is allowed."""
+    with pytest.raises(UsageError, match="too many, or for too long") as error:
+        WarmGuests(**wrong)
+
+    assert "at most 64 guests, for at most 604800 s" == error.value.resolution
 
 
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"size": 1, "idle_secs": 0}])
