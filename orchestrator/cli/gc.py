@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from orchestrator.state_root import StateRoot
 
 KEEP_RUNS = 20
+# For guests that are being deleted, or whose host does not answer.
+LEASES_SECS = 5.0
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _POWERS = "KMGT"
 
@@ -100,6 +102,8 @@ def command(
     with read_existing_journal(root) as journal:
         bounds = Bounds(runs=keep, age=older_than, size=max_size, damaged=damaged)
         hosts = [name for name in journal.hosts() if name]  # of runs that go, too
+        if not dry_run and journal.open_leases():
+            _end_leases(root)
         freed = collect_garbage(root, journal, bounds, dry_run=dry_run)
         images, left = _collect_images(root, journal, freed.output_names, dry_run=dry_run)
         trees, kept = _collect_trees(hosts, older_than, dry_run)
@@ -136,6 +140,36 @@ def command(
         if trees:
             click.echo(f"{would} {counted(trees, 'tree')} on other hosts")
     return EXIT_CODES[Verdict.INFRASTRUCTURE] if problems else 0
+
+
+def _end_leases(root: StateRoot) -> None:
+    """End the leases of guests that Incus deletes by itself, so that gc can delete their runs.
+
+    As far as that is possible now: an open lease keeps its run.
+    """
+    from contextlib import suppress
+
+    import trio
+
+    from orchestrator.hosts import open_hosts
+    from orchestrator.incus import LOCAL
+    from orchestrator.job.context import Context
+    from orchestrator.job.queue import Queue
+    from orchestrator.journal import open_journal
+    from orchestrator.session.locks import share_root
+    from orchestrator.session.recovery import recover
+    from orchestrator.settings import default_capacity, open_incus
+    from states.errors import PikaciError
+
+    async def main() -> None:
+        async with open_hosts(open_incus(root=root)) as hosts:
+            with open_journal(root.journal) as journal, share_root(root.path):
+                context = Context.on(hosts, LOCAL, root=root, journal=journal)
+                with trio.move_on_after(LEASES_SECS):
+                    await recover(context, Queue(default_capacity()), only=())
+
+    with suppress(PikaciError):
+        trio.run(main)
 
 
 def _collect_trees(

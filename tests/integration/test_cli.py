@@ -209,6 +209,17 @@ def test_gc_frees_all_but_the_newest(pikaci: Command) -> None:
 
 
 @pytest.mark.incus
+def test_gc_takes_a_run_whose_guest_incus_deletes(pikaci: Command) -> None:
+    """Right after it, when the guest may still be there."""
+    pikaci("run", "--", "true", PIKACI_WAIT_DELETED="")
+
+    done = pikaci("gc", "--keep", "0")
+
+    assert done.stdout.startswith("deleted 1 run, 1 job, 1 snapshot and 0 outputs: ")
+    assert [] == pikaci.leases()
+
+
+@pytest.mark.incus
 def test_doctor_finds_nothing_missing_here(pikaci: Command) -> None:
     """On a machine that is set up every row is there, and none is missing."""
     done = pikaci("doctor")
