@@ -101,7 +101,7 @@ def command(
     import trio
 
     try:
-        from orchestrator.service.logs import configure_logging, under_systemd
+        from orchestrator.service.logs import configure_logging, goes_to_journal
         from orchestrator.service.serving import Endpoints, default_socket, serve
     except ModuleNotFoundError as error:
         raise UsageError(
@@ -133,7 +133,7 @@ def command(
         listen=listen,
         token_file=token_file,
     )
-    as_json = under_systemd() if log_form is None else log_form == "json"
+    as_json = goes_to_journal(sys.stdout) if log_form is None else log_form == "json"
     configure_logging(sys.stdout, as_json=as_json, on_broken=partial(drop, 1))
     trio.run(partial(serve, settings, endpoints, stop_signals=stop_signals()))
     return 0

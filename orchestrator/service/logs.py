@@ -20,9 +20,20 @@ MOST_A_MINUTE = 60
 _PACKAGE = "orchestrator"
 
 
-def under_systemd() -> bool:
-    """Whether stdout or stderr goes to systemd's journal."""
-    return "JOURNAL_STREAM" in os.environ
+# The levels of sd-daemon(3); 6 is that of all other lines.
+_PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4}
+
+
+def goes_to_journal(out: TextIO) -> bool:
+    """Whether a stream is that of systemd's journal.
+
+    The variable alone does not say so: a shell that systemd started has it, too.
+    """
+    try:
+        found = os.fstat(out.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def configure_logging(
@@ -30,7 +41,8 @@ def configure_logging(
 ) -> None:
     """Write this package's log, from level INFO, to `out`.
 
-    If `out` cannot be written, call `on_broken`: a service does not stop because it cannot log.
+    Lines for systemd's journal begin with their priority, which it takes off and files them by. If
+    `out` cannot be written, call `on_broken`: a service does not stop because it cannot log.
     """
     handler = _Lines(out, on_broken)
     handler.setFormatter(JsonLines() if as_json else TextLines())
@@ -45,6 +57,11 @@ class _Lines(logging.StreamHandler[TextIO]):
     def __init__(self, out: TextIO, on_broken: Callable[[], None]) -> None:
         super().__init__(out)
         self._on_broken = on_broken
+        self._to_journal = goes_to_journal(out)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return f"<{_PRIORITY.get(record.levelno, 6)}>{line}" if self._to_journal else line
 
     def handleError(self, record: logging.LogRecord) -> None:
         self._on_broken()
