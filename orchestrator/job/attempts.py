@@ -107,10 +107,10 @@ class Attempts:
         )
         self._placed_at = trio.current_time()
 
-    def begin(self, image: ImageRef, lease_ends: datetime) -> tuple[Plan, HeldLease]:
+    def begin(self, image: ImageRef, now: datetime, lease_ends: datetime) -> tuple[Plan, HeldLease]:
         """Begin the current attempt: its plan, and the lease, which is to be opened."""
         number = self._record.job.attempt
-        self.begun = self._make(number, image, lease_ends, self.member)
+        self.begun = self._make(number, image, lease_ends, self.member, now=now)
         plan = self.begun.plan
         lease = self._leases[number] = self._make_lease(
             plan, self._record.job.host, LeaseState.INTENDED
@@ -203,8 +203,12 @@ class Attempts:
         lease_ends: datetime,
         member: str,
         host: str | None = None,
+        now: datetime | None = None,
     ) -> Attempt:
-        """An attempt, on the job's host, or on the one with this name, "" for the local one."""
+        """An attempt, on the job's host, or on the one with this name, "" for the local one.
+
+        `now` is for one whose instance is to be created.
+        """
         job, context = self._record.job, self._context
         there = self._there if host is None else context.at(host)
         assert job.snapshot is not None
@@ -221,6 +225,7 @@ class Attempts:
                 commit=job.snapshot.commit or "",
                 fingerprint=image.fingerprint if image else "",
                 lease_ends=lease_ends,
+                begun=now,
                 ids=context.ids if there.host.is_local else None,
                 member=member,
                 **self._outside.of_plan,

@@ -150,8 +150,9 @@ class Steps:
         await self._attempts.place()
         secs = lease_secs(spec) + max(keep_secs(spec, self._context.keep_secs) or 0, 0)
         await self._deliver(secs)
-        lease_ends = datetime.now(UTC) + timedelta(seconds=secs)
-        plan, lease = self._attempts.begin(image, lease_ends)
+        now = datetime.now(UTC)
+        lease_ends = now + timedelta(seconds=secs)
+        plan, lease = self._attempts.begin(image, now, lease_ends)
         await lease.open(lease_ends)
         document = commands.create_document(plan)
         try:
