@@ -59,8 +59,12 @@ VARIABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "systemd": (
-        ("NOTIFY_SOCKET", "Where `pikaci serve` says that it is ready."),
-        ("JOURNAL_STREAM", "If it is set, the log of `pikaci serve` is JSON."),
+        ("NOTIFY_SOCKET", "Where `pikaci serve` says that it is ready, stops, or is alive."),
+        ("WATCHDOG_USEC, WATCHDOG_PID", "How often `pikaci serve` must say that it is alive."),
+        (
+            "JOURNAL_STREAM",
+            "If it is that of stdout, the log of `pikaci serve` is JSON with priorities.",
+        ),
         ("CREDENTIALS_DIRECTORY", "A --token-file in it may be readable by its group."),
     ),
     "Set by pikaci's own scripts, or removed": (

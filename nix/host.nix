@@ -316,6 +316,9 @@ in
         path = unit.path ++ [ pkgs.openssh ];
         environment =
           unit.environment
+          // {
+            PYTHONFAULTHANDLER = "1";
+          }
           // lib.optionalAttrs (cfg.hostsFile != null) {
             PIKACI_HOSTS = escapePercent (toString cfg.hostsFile);
           };
@@ -336,6 +339,10 @@ in
             RestartSec = 2;
             # A restart does not help with a wrong option or a state root in use.
             RestartPreventExitStatus = 2;
+            # A service that hangs is killed and started anew; its log says where it hung. A core dump
+            # would have secrets.
+            WatchdogSec = 60;
+            LimitCORE = 0;
             RuntimeDirectory = "pikaci";
             RuntimeDirectoryMode = "0700";
             # An open log or event stream takes one descriptor, an incus command four.

@@ -49,9 +49,11 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     snapshot on the host: an absolute path there, or the name of a volume in the host's pool. `ids`
     is the range in which guests get id maps of their own, None for no such maps. `certificates` is
     the place of a directory with the authorities that guests are to trust, "" for none.
-    `mirrors` are variables for a job with `host_mirrors`, which lead to `mirror_hosts`. `member` is
-    the member of the cluster that gets the instance, "" where Incus is no cluster. `instance` is
-    the name of a warm guest, "" for the name of one that is made for the attempt.
+    `begun` is when this attempt began, by the clock that set `lease_ends`; None if its instance is
+    there already. `mirrors` are variables for a job with `host_mirrors`, which lead to
+    `mirror_hosts`. `member` is the member of the cluster that gets the instance, "" where Incus is
+    no cluster. `instance` is the name of a warm guest, "" for the name of one that is made for the
+    attempt.
     """
 
     host: Host
@@ -64,6 +66,7 @@ class PlanContext(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     fingerprint: str
     lease_ends: datetime
+    begun: datetime | None = None
     ids: IdRange | None = None
     certificates: str = ""
     mirrors: dict[str, str] = {}
@@ -275,6 +278,12 @@ def _devices(spec: JobSpec, host: Host, shares: list[tuple[str, str, str]]) -> D
     return devices
 
 
+def lease_tags(begun: datetime | None, ends: datetime) -> dict[str, str]:
+    """When an instance is to end, and when that was said: its host's clock may be another."""
+    tags = {"user.pikaci.deadline": ends.isoformat()}
+    return tags if begun is None else {**tags, "user.pikaci.begun": begun.isoformat()}
+
+
 def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
     config = {
         "boot.autostart": "false",  # a job's guest never comes back after a reboot
@@ -284,7 +293,7 @@ def _config(spec: JobSpec, context: PlanContext) -> dict[str, str]:
         "user.pikaci.run": context.run,
         "user.pikaci.job": context.job,
         "user.pikaci.attempt": str(context.attempt),
-        "user.pikaci.deadline": context.lease_ends.isoformat(),
+        **lease_tags(context.begun, context.lease_ends),
     }
     if context.member:
         # Elsewhere, its guest would boot again without the job's command.

@@ -49,14 +49,28 @@ def _document(plan: Plan) -> bytes:
 
 
 def idle_plan(
-    spec: JobSpec, context: PlanContext, *, instance: str, session: str, deadline: datetime
+    spec: JobSpec,
+    context: PlanContext,
+    *,
+    instance: str,
+    session: str,
+    deadline: datetime,
+    begun: datetime | None = None,
 ) -> Plan:
     """The plan of a guest that is of the kind of the job of a plan, and waits for any such job.
 
-    It belongs to the `session` of its process, and may be deleted after its `deadline`.
+    It belongs to the `session` of its process, is `begun` now, and may be deleted after its
+    `deadline`.
     """
     about = msgspec.structs.replace(
-        context, instance=instance, run=session, job="", name="", attempt=0, lease_ends=deadline
+        context,
+        instance=instance,
+        run=session,
+        job="",
+        name="",
+        attempt=0,
+        lease_ends=deadline,
+        begun=begun,
     )
     plan = make_plan(spec, about)
     return msgspec.structs.replace(

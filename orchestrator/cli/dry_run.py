@@ -116,11 +116,12 @@ def _plan(
         commit="<commit>",
         fingerprint="<fingerprint>",
         lease_ends=BEGAN + lease,
+        begun=BEGAN,
         ids=local_id_range(LOCAL) if host.is_local else None,
         certificates=trees.place(Tree("certificates-<hash>", root.certificates)),
     )
     plan = make_plan(resolved(spec, {}), context)
-    placeholders = {"user.pikaci.deadline": "<deadline>"}
+    placeholders = {"user.pikaci.deadline": "<deadline>", "user.pikaci.begun": "<now>"}
     if plan.has_own_ids:
         placeholders["security.idmap.base"] = "<first id>"
     return msgspec.structs.replace(

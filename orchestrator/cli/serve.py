@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -114,7 +115,7 @@ def command(
     import trio
 
     try:
-        from orchestrator.service.logs import logging_to, under_systemd
+        from orchestrator.service.logs import goes_to_journal, logging_to
         from orchestrator.service.serving import Endpoints, default_socket, serve
     except ModuleNotFoundError as error:
         raise UsageError(
@@ -151,8 +152,10 @@ def command(
         listen=listen,
         token_file=token_file,
     )
-    as_json = under_systemd() if log_form is None else log_form == "json"
-    with logging_to(partial(write_all, 1), as_json=as_json, on_broken=partial(drop, 1)):
+    journal = goes_to_journal(sys.stdout)
+    as_json = journal if log_form is None else log_form == "json"
+    out, broken = partial(write_all, 1), partial(drop, 1)
+    with logging_to(out, as_json=as_json, to_journal=journal, on_broken=broken):
         trio.run(partial(serve, settings, endpoints, stop_signals=stop_signals()))
     return 0
 

@@ -380,6 +380,7 @@ def _plan(
 ) -> Plan:
     """A plan for a throw-away guest, whose snapshot is at this place of its host."""
     assert isinstance(spec.image, str)
+    now = datetime.now(UTC)
     plan = make_plan(
         spec,
         PlanContext(
@@ -392,7 +393,8 @@ def _plan(
             snapshot=snapshot,
             commit="",
             fingerprint=fingerprint,
-            lease_ends=datetime.now(UTC) + LEASE * slow,
+            lease_ends=now + LEASE * slow,
+            begun=now,
         ),
     )
     given = plan.deadlines

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from orchestrator.attempt.boot import NotReady, boot
-from orchestrator.attempt.plan import Plan
+from orchestrator.attempt.plan import Plan, lease_tags
 from orchestrator.attempt.result import GuestResult
 from orchestrator.contract import contract
 from orchestrator.image.store import Image
@@ -88,12 +88,13 @@ async def _try_job(guest: TrialGuest, *, as_root: bool) -> None:
 def _trial_plan(plan: Plan, fingerprint: str) -> Plan:
     """The plan of the guest that tries the image: that of the job, without all that is its own."""
     ours, snapshot = contract(), "pikaci-snapshot"
-    ends = datetime.now(UTC) + LEASE
+    now = datetime.now(UTC)
+    ends = now + LEASE
     config = {
         key: value for key, value in plan.config.items() if not key.startswith("security.idmap.")
     }
     # Its owner and its run are the job's: the reaper deletes it when the process is gone.
-    config |= {TRIAL: "image", "user.pikaci.deadline": ends.isoformat()}
+    config |= {TRIAL: "image", **lease_tags(now, ends)}
     return msgspec.structs.replace(
         plan,
         # A new name: what a dead process asked of an earlier one may still be carried out.

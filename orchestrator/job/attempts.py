@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
 import trio
 
 from orchestrator.attempt import effects as commands
@@ -121,16 +122,23 @@ class Attempts:
         return context.pool.take(context.resolved(job), about)
 
     def begin(
-        self, image: ImageRef, lease_ends: datetime, warm: WarmGuest | None = None
+        self,
+        image: ImageRef,
+        now: datetime,
+        lease_ends: datetime,
+        warm: WarmGuest | None = None,
     ) -> tuple[Plan, HeldLease]:
         """Begin the current attempt: its plan, and the lease, which is to be opened.
 
         That of a `warm` guest is to be claimed.
         """
         number = self._record.job.attempt
-        name = warm.plan.instance if warm else ""
-        self.begun = self._make(number, image, lease_ends, self.member, instance=name)
-        self.begun.has_looked = warm is not None
+        if warm is None:
+            self.begun = self._make(number, image, lease_ends, self.member, instance="", now=now)
+        else:
+            name = warm.plan.instance
+            self.begun = self._make(number, image, lease_ends, self.member, instance=name)
+            self.begun.has_looked = True
         plan = self.begun.plan
         state = LeaseState.WARM if warm else LeaseState.INTENDED
         lease = self._leases[number] = self._make_lease(plan, self._record.job.host, state)
@@ -226,16 +234,21 @@ class Attempts:
         host: str | None = None,
         *,
         instance: str,
+        now: datetime | None = None,
     ) -> Attempt:
         """An attempt, on the job's host, or on the one with this name, "" for the local one.
 
-        `instance` is the name of its instance, "" for that of one that is made for it.
+        `instance` is the name of its instance, "" for that of one that is made for it; `now` is for
+        one that is to be created.
         """
         job, context = self._record.job, self._context
         there = self._there if host is None else context.at(host)
         plan = make_plan(
             context.resolved(job),
-            self._about(number, image, lease_ends, member, there, instance=instance),
+            msgspec.structs.replace(
+                self._about(number, image, lease_ends, member, there, instance=instance),
+                begun=now,
+            ),
         )
         return Attempt(
             plan,

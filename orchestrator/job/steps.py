@@ -162,11 +162,12 @@ class Steps:
         await self._attempts.place()
         secs = lease_secs(spec) + max(keep_secs(spec, self._context.keep_secs) or 0, 0)
         await self._deliver(secs)
-        lease_ends = datetime.now(UTC) + timedelta(seconds=secs)
+        now = datetime.now(UTC)
+        lease_ends = now + timedelta(seconds=secs)
         warm = None if self._cold else self._attempts.take_warm(image, lease_ends)
         if warm is None and self._context.pool is not None:
             await self._context.pool.make_room(self._there.host.name)
-        plan, lease = self._attempts.begin(image, lease_ends, warm)
+        plan, lease = self._attempts.begin(image, now, lease_ends, warm)
         if warm is None:
             is_made = await self._launch(plan, lease)
         else:

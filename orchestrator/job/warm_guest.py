@@ -75,7 +75,8 @@ class WarmGuest:
         # As in `lease_secs`: calls count twice, and the daemon may be waited for.
         calls = 2 * (d.create_secs + d.start_secs + d.ready_secs) + 3 * d.daemon_secs
         secs = timedelta(seconds=calls + idle_secs + MARGIN_SECS)
-        self._lease_ends = datetime.now(UTC) + secs
+        now = datetime.now(UTC)
+        self._lease_ends = now + secs
         journal = context.journal
         self.plan = idle_plan(
             recipe.spec,
@@ -83,6 +84,7 @@ class WarmGuest:
             instance=instance_name(journal.owner, secrets.token_hex(16), 0),
             session=session,
             deadline=self._lease_ends,
+            begun=now,
         )
         self._lease = HeldLease(
             journal,

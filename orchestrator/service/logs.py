@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from threading import Thread
-from typing import Any
+from typing import Any, TextIO
 
 from orchestrator.terminal import plain
 
@@ -28,20 +28,36 @@ LAST_LINES_SECS = 2.0
 _PACKAGE = "orchestrator"
 
 
-def under_systemd() -> bool:
-    """Whether stdout or stderr goes to systemd's journal."""
-    return "JOURNAL_STREAM" in os.environ
+# The levels of sd-daemon(3); 6 is that of all other lines.
+_PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4}
+
+
+def goes_to_journal(out: TextIO) -> bool:
+    """Whether a stream is that of systemd's journal.
+
+    The variable alone does not say so: a shell that systemd started has it, too.
+    """
+    try:
+        found = os.fstat(out.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 @contextmanager
 def logging_to(
-    write: Callable[[bytes], None], *, as_json: bool, on_broken: Callable[[], None] = lambda: None
+    write: Callable[[bytes], None],
+    *,
+    as_json: bool,
+    to_journal: bool = False,
+    on_broken: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """While the block runs, this package's log, from level INFO, goes to `write`, in a thread.
 
-    If `write` raises, `on_broken` is called: a service does not stop because it cannot log.
+    Lines for systemd's journal begin with their priority, which it takes off and files them by. If
+    `write` raises, `on_broken` is called: a service does not stop because it cannot log.
     """
-    lines = _Lines(write, on_broken)
+    lines = _Lines(write, on_broken, to_journal=to_journal)
     lines.setFormatter(JsonLines() if as_json else TextLines())
     lines.addFilter(Flood())
     package = logging.getLogger(_PACKAGE)
@@ -57,15 +73,22 @@ def logging_to(
 
 
 class _Lines(logging.Handler):
-    def __init__(self, write: Callable[[bytes], None], on_broken: Callable[[], None]) -> None:
+    def __init__(
+        self, write: Callable[[bytes], None], on_broken: Callable[[], None], *, to_journal: bool
+    ) -> None:
         super().__init__()
         self._write = write
         self._on_broken = on_broken
+        self._to_journal = to_journal
         self._waiting: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
         self._lost = 0
         # It may hang in `write` for ever, and does not keep the process alive then.
         self._thread = Thread(target=self._write_all, name="log", daemon=True)
         self._thread.start()
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        return f"<{_PRIORITY.get(record.levelno, 6)}>{line}" if self._to_journal else line
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._lost:

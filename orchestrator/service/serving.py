@@ -24,7 +24,7 @@ from orchestrator.service.connections import serve_connections
 from orchestrator.service.descriptors import connections_per_listener, raise_descriptor_limit
 from orchestrator.service.garbage import collect_when_idle
 from orchestrator.service.held import HeldRuns
-from orchestrator.service.sd_notify import sd_notify
+from orchestrator.service.sd_notify import sd_notify, tell_watchdog
 from orchestrator.service.server import tcp_socket, unix_socket
 from orchestrator.service.token import RequireToken
 from orchestrator.service.token_file import follow_tokens, read_tokens
@@ -100,6 +100,7 @@ async def serve(
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(collect_when_idle, orchestrator)
                     nursery.start_soon(held.watch)
+                    nursery.start_soon(tell_watchdog)
                     if protected is not None and endpoints.token_file is not None:
                         nursery.start_soon(
                             follow_tokens, endpoints.token_file, tokens, protected.accept

@@ -84,8 +84,8 @@ def test_the_service_is_that_of_the_unit_file(nix: Nix) -> None:
         key: value for key, value in ours.items() if key not in OWN
     }
     assert OWN - {"Environment"} <= ours.keys()
-    (name, value) = theirs["Environment"].split("=")
-    assert {name: value} == service["environment"]
+    variables = dict(word.split("=") for word in theirs["Environment"].split())
+    assert variables == service["environment"]
     unit = _directives("Unit")
     assert set(unit["After"].split()) <= set(service["after"])
     assert unit["Wants"].split() == service["wants"]

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from threading import Event
+from typing import TextIO
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from orchestrator.service import logs
-from orchestrator.service.logs import _Lines, logging_to, under_systemd
+from orchestrator.service.logs import _Lines, goes_to_journal, logging_to
 from orchestrator.service.metrics import Metrics
 from orchestrator.service.token import RequireToken
 from orchestrator.session.upkeep import EVERY_SECS
@@ -165,14 +169,42 @@ def test_a_log_that_nobody_reads_holds_up_nothing(monkeypatch: pytest.MonkeyPatc
     assert 10 < last["lost_before"] <= 30
 
 
-@pytest.mark.parametrize("stream", ["9:1234", None])
-def test_json_is_what_systemd_gets(stream: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says in the environment that it is there."""
-    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-    if stream is not None:
-        monkeypatch.setenv("JOURNAL_STREAM", stream)
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
+    """A stream that the environment says is systemd's journal."""
+    with (tmp_path / "journal").open("w+") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        yield stream
 
-    assert (stream is not None) == under_systemd()
+
+def test_the_journal_is_known(
+    journal: TextIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the stream itself: a shell that systemd started has the variable of another."""
+    with (tmp_path / "other").open("w") as other:
+        assert not goes_to_journal(other)
+    assert not goes_to_journal(io.StringIO())
+    assert goes_to_journal(journal)
+    monkeypatch.delenv("JOURNAL_STREAM")
+    assert not goes_to_journal(journal)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_the_journal_gets_priorities(as_json: bool) -> None:
+    """`journalctl -p warning` shows what somebody should look at."""
+    ours = logging.getLogger("orchestrator.test")
+    log = Log()
+    with logging_to(log.write, as_json=as_json, to_journal=True):
+        ours.info("well")
+        ours.warning("odd")
+        ours.error("wrong")
+    found = log.text.splitlines()
+
+    assert ["<6>", "<4>", "<3>"] == [line[:3] for line in found]
+    assert not as_json or ["well", "odd", "wrong"] == [
+        json.loads(line[3:])["message"] for line in found
+    ]
 
 
 async def test_what_upkeep_could_not_do_is_told_and_counted(

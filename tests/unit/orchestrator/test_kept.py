@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from orchestrator.attempt.plan import lease_secs
 from orchestrator.cli.run_by_service import notes_of_keeping
 from orchestrator.journal import KeptFull, open_journal, writer
 from orchestrator.journal.stamp import now
@@ -53,6 +54,22 @@ async def test_the_time_of_the_spec_wins(tmp_path: Path, autojump_clock: MockClo
     async with open_rig(tmp_path / "other", keep_secs=100.0) as rig:
         await rig.live(JobSpec(command="exit 1"))
         assert [100] == kept_secs(rig)
+
+
+async def test_the_guest_is_told_how_long_it_may_live(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """As two times of one clock, because the guest's may be another: with the time it is kept."""
+    spec = JobSpec(command="exit 1", keep=Keep.FAILURE, keep_secs=86_400)
+    async with open_rig(tmp_path) as rig:
+        await rig.live(spec)
+
+        (instance,) = rig.fake.instances().values()
+        begun, ends = (
+            datetime.fromisoformat(instance.config[f"user.pikaci.{tag}"])
+            for tag in ("begun", "deadline")
+        )
+        assert timedelta(seconds=lease_secs(spec) + 86_400) == ends - begun
 
 
 async def test_the_instance_outlives_the_time_that_it_is_kept(

@@ -105,12 +105,15 @@ async def test_a_guest_has_one_job(autojump_clock: MockClock) -> None:
 async def test_a_claimed_guest_is_like_one_that_was_made_for_the_job(
     autojump_clock: MockClock, tmp_path: Path
 ) -> None:
-    """Its devices, its limits, its tags, its description: but for the name and the id map."""
+    """Its devices, its limits, its tags, its description: but for the name and the id map.
+
+    Its deadline counts from its own boot, as the guest itself counts it.
+    """
     spec = JobSpec(
         command="sleep 100", mounts=(Mount(source=str(tmp_path), path="/data"),), timeout_secs=200
     )
     async with open_fake(warm=ONE) as (orchestrator, fake):
-        seen = []
+        seen, begun = [], None
         for _ in range(2):
             job = await orchestrator.submit(spec)
             await until(lambda job=job: orchestrator.journal.job(job.id).instance)
@@ -119,10 +122,13 @@ async def test_a_claimed_guest_is_like_one_that_was_made_for_the_job(
             tags = {key: guest.config.pop(key) for key in ("user.pikaci.job", "user.pikaci.run")}
             assert (found.id, found.run) == tuple(tags.values())
             assert found.id in guest.description
-            guest.config.pop("user.pikaci.deadline")
+            assert guest.config["user.pikaci.begun"] == (begun or guest.config["user.pikaci.begun"])
+            assert guest.config.pop("user.pikaci.begun") < guest.config.pop("user.pikaci.deadline")
             seen.append((guest.config, guest.devices, guest.image))
             await job.cancel()
             await until_idle(fake)
+            (idle,) = fake.instances().values()
+            begun = idle.config["user.pikaci.begun"]
 
         assert seen[0] == seen[1]
 
