@@ -64,7 +64,7 @@ build/%/installed: .ci/%.lock
 	@$(@D)/bin/pip install --quiet --require-hashes --requirement $<
 	@touch $@
 
-test-examples: setup build/buildbot/installed build/procrastinate/installed  ## Run the tests of examples with a Buildbot, and with a queue in PostgreSQL
+test-examples: setup build/buildbot/installed build/procrastinate/installed build/dagster/installed  ## Run the tests of examples with a Buildbot, a Dagster and a queue in PostgreSQL
 	@.ci/postgresql
 	@$(BIN)/pytest tests/integration -m examples
 
@@ -120,6 +120,8 @@ lock: venv  ## Lock the Python packages (ARGS=--upgrade: in newer versions)
 	@$(COMPILE) $(ARGS) --group buildbot --output-file .ci/buildbot.lock >/dev/null
 	@$(COMPILE) --group procrastinate --extra portal --constraint .ci/requirements.lock pyproject.toml \
 		--output-file .ci/procrastinate.lock >/dev/null
+	@$(COMPILE) --group dagster --extra portal --constraint .ci/requirements.lock pyproject.toml \
+		--output-file .ci/dagster.lock >/dev/null
 	@$(COMPILE) $(ARGS) --group peers --output-file .ci/peers.lock >/dev/null
 	@$(COMPILE) --group guest --constraint .ci/requirements.lock --output-file .ci/guest.lock >/dev/null
 

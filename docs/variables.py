@@ -14,6 +14,7 @@ VARIABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("PIKACI_STATE_ROOT", "The state root, if --state-root is not given."),
         ("PIKACI_HOST", "The host that runs the guests, if --host is not given."),
         ("PIKACI_HOSTS", "The file of hosts. Default: ~/.config/pikaci/hosts.toml."),
+        ("PIKACI_WAIT_DELETED", "With `1`: `run` and `rerun` have --wait-deleted."),
         ("PIKACI_DEBUG", "Show the traceback of an internal error."),
     ),
     "The terminal": (

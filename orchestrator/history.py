@@ -10,7 +10,7 @@ from datetime import datetime
 import msgspec
 
 from orchestrator.journal.rows import JobRow
-from states.changes import TestChanges
+from states.changes import Change, TestChanges
 from states.outcome import Verdict
 
 
@@ -37,9 +37,9 @@ class JobHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     `p50_secs` and `p95_secs` are of results that passed, None if none did. `failing_since` is the
     first result of the last unbroken row of failures, None if the newest passed; `last_passed` the
-    newest that passed. `tests` says which tests differ between the newest result and the one that
-    last passed, or the one before it if it passed. `flakes` counts the inputs with which it ended
-    in both ways.
+    newest that passed; `changes` is what the former was given in another form than the latter.
+    `tests` says which tests differ between the newest result and the one that last passed, or the
+    one before it if it passed. `flakes` counts the inputs with which it ended in both ways.
     """
 
     name: str
@@ -55,6 +55,7 @@ class JobHistory(msgspec.Struct, frozen=True, kw_only=True):
     last_passed: HistoryEntry | None
     tests: TestChanges | None
     jobs: tuple[HistoryEntry, ...]
+    changes: tuple[Change, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -62,7 +63,9 @@ class JobHistory(msgspec.Struct, frozen=True, kw_only=True):
         return self.passed / self.results if self.results else 0.0
 
 
-def job_history(rows: Sequence[JobRow], tests: TestChanges | None) -> JobHistory:
+def job_history(
+    rows: Sequence[JobRow], tests: TestChanges | None, changes: tuple[Change, ...] = ()
+) -> JobHistory:
     """The history from the rows of a job's results, the newest first; there is at least one."""
     verdicts: dict[str, set[bool]] = defaultdict(set)
     for row in rows:
@@ -87,6 +90,7 @@ def job_history(rows: Sequence[JobRow], tests: TestChanges | None) -> JobHistory
         last_passed=passed[0] if passed else None,
         tests=tests,
         jobs=entries,
+        changes=changes,
     )
 
 

@@ -281,11 +281,15 @@ class Orchestrator:
         spec: JobSpec,
         *,
         name: str = "job",
+        key: str = "",
         snapshot: Snapshot | None = None,
         workspace: Path | None = None,
     ) -> Job:
-        """Submit a job, and return it when it has ended. A cancellation cancels the job first."""
-        job = await self.submit(spec, name=name, snapshot=snapshot, workspace=workspace)
+        """Submit a job, and return it when it has ended. A cancellation cancels the job first.
+
+        So it does for all who submitted it with this key.
+        """
+        job = await self.submit(spec, name=name, key=key, snapshot=snapshot, workspace=workspace)
         try:
             return await job.wait()
         except trio.Cancelled:

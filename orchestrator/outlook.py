@@ -9,7 +9,7 @@ import msgspec
 from orchestrator.history import JobHistory, failing_row, job_history
 from orchestrator.journal import JobRow, JournalReader
 from orchestrator.journal.history import FlakyTest
-from states.changes import TestChanges, case_changes
+from states.changes import Change, TestChanges, case_changes, changes
 
 # So many flaky tests of a job are looked up.
 TESTS = 20
@@ -34,7 +34,15 @@ class FlakeDocument(msgspec.Struct, frozen=True, kw_only=True):
 def read_history(journal: JournalReader, job: JobRow, *, limit: int) -> JobHistory | None:
     """The history of the job's name in its workspace, over its newest results; None without any."""
     rows = journal.results(job.name, job.workspace, limit=limit)
-    return job_history(rows, _tests(journal, rows)) if rows else None
+    return job_history(rows, _tests(journal, rows), _changes(journal, rows)) if rows else None
+
+
+def _changes(journal: JournalReader, rows: Sequence[JobRow]) -> tuple[Change, ...]:
+    """What the first failure of those at the end had in another form than the success before it."""
+    failing = failing_row(rows)
+    if failing in (0, len(rows)):
+        return ()
+    return changes(journal.look(rows[failing]), journal.look(rows[failing - 1]))
 
 
 def _tests(journal: JournalReader, rows: Sequence[JobRow]) -> TestChanges | None:

@@ -30,13 +30,14 @@ class JobDocument(msgspec.Struct, frozen=True, kw_only=True):
     `inputs` are the outputs that the attempt uses, by the names of those jobs; `output` is what the
     job left, or reused. `because` is the job that did not pass, if this one was skipped or
     cancelled for that. `tests` is what the job's test reports say. `reason` is why the command
-    failed, in one line: the tests that failed, or the line of the log that says it; "" if that is
-    not clear. `message` says how the command ended. `usage` is what the job used, null if its guest
-    does not say. `flake` says that the job ended in another way with the same inputs, null if that
-    is not known. `host` is the name of the host that the current attempt runs on, "" for the local
-    one, and `member` the member of its cluster, "" if it is none. `hosts` are the names of those
-    that a job with a choice may run on, until an attempt begins. `log_end` are the last lines of
-    the log as a terminal finally shows them, only where a command prints one run.
+    failed, in one line: how many tests did and the first one's message, the line of the log that
+    says it, or what the guest had used up; "" if that is not clear. `message` says how the command
+    ended. `usage` is what the job used, null if its guest does not say. `flake` says that the job
+    ended in another way with the same inputs, null if that is not known. `host` is the name of the
+    host that the current attempt runs on, "" for the local one, and `member` the member of its
+    cluster, "" if it is none. `hosts` are the names of those that a job with a choice may run on,
+    until an attempt begins. `log_end` are the last lines of the log as a terminal finally shows
+    them, only where a command prints one run.
     """
 
     id: str

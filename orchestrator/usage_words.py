@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from orchestrator.units import counted, duration, size
+from states.job import Job
+from states.outcome import Verdict
 from states.spec import JobSpec
 from states.usage import (
     OFTEN_THROTTLED,
@@ -17,12 +19,12 @@ from states.usage import (
 )
 
 
-def usage_lines(usage: Usage | None, spec: JobSpec | None) -> list[str]:
+def usage_lines(job: Job) -> list[str]:
     """Lines `used: ...`, and a line for each hint; none for a job of which nothing is known."""
-    if usage is None:
+    if job.usage is None:
         return []
-    lines = [_listed(_of_limits(usage, spec)), _listed(_others(usage))]
-    return [f"used: {line}" for line in lines if line] + (usage_hints(usage, spec) if spec else [])
+    lines = [_listed(_of_limits(job.usage, job.spec)), _listed(_others(job.usage))]
+    return [f"used: {line}" for line in lines if line] + usage_hints(job)
 
 
 def describe_usage(usage: Usage, spec: JobSpec | None) -> str:
@@ -60,15 +62,18 @@ def _of_cpus(usage: Usage, spec: JobSpec | None) -> str:
     return f" ({used:.1f} of {counted(spec.cpus, 'CPU')})"
 
 
-def usage_hints(usage: Usage, spec: JobSpec) -> list[str]:
+def usage_hints(job: Job) -> list[str]:
     """What the job's author can change in the job file, if the gap is large."""
-    hints = []
+    usage, spec, hints = job.usage, job.spec, []
+    if usage is None or spec is None:
+        return []
     if (part := throttled(usage)) >= OFTEN_THROTTLED:
         hints.append(f"throttled {_percent(part)} of the time: `cpus` gives the job more")
     elif part := lacks_cpus(usage, spec):
         its = "its CPU was" if spec.cpus == 1 else f"its {spec.cpus} CPUs were"
         hints.append(f"{its} busy {_percent(part)} of the time: `cpus` gives the job more")
-    if has_too_much_memory(usage, spec):
+    # A job that was cancelled may not have come to what needs it.
+    if job.verdict is not Verdict.CANCELLED and has_too_much_memory(usage, spec):
         most = size(usage.memory_peak_bytes or 0)
         asked = size(asked_memory(spec) or 0)
         hints.append(f"asked for {asked}, used {most} at most: `memory` can be less")

@@ -16,7 +16,7 @@ from states.identity import unkeyed
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
-from states.testcases import CaseReport, tests
+from states.testcases import CaseReport, case_line, tests
 
 if TYPE_CHECKING:
     from orchestrator.journal import JobRow
@@ -146,6 +146,17 @@ def describe_tests(report: CaseReport | None) -> str:
         return f"{report.not_passed} of {tests(report.total)} failed"
     skipped = f" ({report.skipped} skipped)" if report.skipped else ""
     return f"{tests(report.total)}{skipped}"
+
+
+def failed_case_lines(report: CaseReport | None) -> list[str]:
+    """The first tests that failed, a line each: its name, its time, and why."""
+    if report is None:
+        return []
+    lines = [
+        case_line(case, duration(case.secs) if case.secs > 0 else "") for case in report.failures
+    ]
+    more = report.not_passed - len(lines)
+    return lines + ([f"and {more} more {'tests' if more > 1 else 'test'}"] if more else [])
 
 
 def case_lines(report: CaseReport | None) -> list[str]:

@@ -35,6 +35,7 @@ class Action(enum.Enum):
     CONFIRM = "record that the job is cancelled: its command is dead"
     RELEASE = "record that the lease has ended: no instance was ever requested"
     KEEP = "record that the instance is kept for debugging"
+    HAND_OVER = "have Incus delete the instance by itself"
     DELETE = "delete the instance"
     OUTLAST = "wait until an unanswered create can no longer make the instance"
     LEAVE = "stop here: the next start does the rest"
@@ -52,18 +53,21 @@ def end_plan(
     intent: Intent,
     *,
     keep: bool = False,
+    hand_over: bool = False,
     failed: Collection[Action] = (),
 ) -> Action:
     """What to do next with a job that should end, or has ended, and with its instance.
 
     `before` is the state in which a `cancelling` job was asked to cancel. `lease` is the lease of
-    its current instance, None if it has none. `keep`: keep the instance for debugging. `failed` are
-    the actions that this process tried without success; a failed kill or delete is not tried again.
+    its current instance, None if it has none. `keep`: keep the instance for debugging. `hand_over`:
+    do not wait for the delete, if the job has a result. `failed` are the actions that this process
+    tried without success; none of these is tried again.
     """
     if intent is Intent.DETACH:
         return Action.LEAVE
     if state in TERMINAL:
-        return release_plan(lease, intent, keep=keep, failed=failed)
+        hand_over = hand_over and state is State.RESULT_COLLECTED
+        return release_plan(lease, intent, keep=keep, hand_over=hand_over, failed=failed)
     if state is not State.CANCELLING:
         return Action.REQUEST
     if lease not in _MAY_BE_THERE:
@@ -81,6 +85,7 @@ def release_plan(
     intent: Intent,
     *,
     keep: bool = False,
+    hand_over: bool = False,
     failed: Collection[Action] = (),
 ) -> Action:
     """What to do next with an instance that no job needs any more; arguments as in `end_plan`."""
@@ -93,6 +98,10 @@ def release_plan(
             return Action.DONE
         case LeaseState.MADE if keep:
             return Action.KEEP
+        case LeaseState.MADE if hand_over and Action.HAND_OVER not in failed:
+            return Action.HAND_OVER
+        case LeaseState.HANDED_OVER:
+            return Action.LEAVE
         case LeaseState.ABSENT:
             return Action.OUTLAST if intent < Intent.CANCEL_NOW else Action.LEAVE
     return Action.DELETE if Action.DELETE not in failed else Action.LEAVE

@@ -235,9 +235,13 @@ class CancelRequested(Event, frozen=True, tag="cancel_requested"):
 
 
 class Cancelled(Event, frozen=True, tag="cancelled"):
-    """The job's command is dead in its guest, or never started."""
+    """The job's command is dead in its guest, or never started.
+
+    `usage` is what it used until then, None if it never started, or its guest does not say.
+    """
 
     failure: Failure
+    usage: Usage | None = None
 
 
 class Failed(Event, frozen=True, tag="failed"):

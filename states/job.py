@@ -14,7 +14,7 @@ from states.errors import IllegalEvent
 from states.lifecycle import TERMINAL, State, destination
 from states.outcome import Failure, FailureKind, Flake, Outcome, Verdict, counted
 from states.spec import JobSpec
-from states.testcases import CaseReport, failure_lines, headline
+from states.testcases import CaseReport, below_headline, headline
 from states.usage import Usage
 
 # The name of the local host among those of a choice; alone it is "".
@@ -42,11 +42,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cluster. `choice` are the names of the hosts that a job with a choice may run on, and `hosts`
     the same until an attempt begins on one of them, the best first; both are empty if there is no
     choice. `because` is the job that did not pass, if this one was skipped or cancelled for that.
-    `reason` is why the command failed, in one line: the tests that failed, or a line of its log; ""
-    if that is not clear. `boot` identifies the host's boot from which `monotonic` counts. `flake`
-    is not of its events: the journal adds it, if the job ended in another way with the same inputs.
-    When the events cannot be read, `damage` says why, and the other fields hold what is known from
-    elsewhere.
+    `reason` is why the command failed, in one line: the tests that failed, a line of its log, or
+    what its guest had used up; "" if that is not clear. `boot` identifies the host's boot from
+    which `monotonic` counts. `flake` is not of its events: the journal adds it, if the job ended in
+    another way with the same inputs. When the events cannot be read, `damage` says why, and the
+    other fields hold what is known from elsewhere.
     """
 
     id: str = ""
@@ -166,7 +166,7 @@ def _reason(event: ev.ResultCollected) -> str:
 
 
 def _why_tests(event: ev.ResultCollected) -> list[str]:
-    return failure_lines(event.tests) if event.outcome is Outcome.FAILED else []
+    return below_headline(event.tests) if event.outcome is Outcome.FAILED else []
 
 
 def step(job: Job, event: ev.Event) -> Job:
@@ -285,7 +285,8 @@ def _learn(job: Job, event: ev.Event) -> Job:
                     kind=kind,
                     phase=State.RUNNING,
                     message="\n".join((why(event), *_why_tests(event))),
-                    resolution=event.hint,
+                    # A hint may begin with what the guest had used up, which is then the reason.
+                    resolution=event.hint.removeprefix(f"{why(event)}; "),
                 ),
             )
         case ev.Retried() | ev.Restarted() | ev.Lost():
@@ -309,6 +310,8 @@ def _learn(job: Job, event: ev.Event) -> Job:
             return replace(job, failure=event.failure, because=event.because)
         case ev.CancelRequested():
             return replace(job, because=event.because)
-        case ev.Cancelled() | ev.Failed():
+        case ev.Cancelled():
+            return replace(job, failure=event.failure, usage=event.usage or job.usage)
+        case ev.Failed():
             return replace(job, failure=event.failure)
     return job

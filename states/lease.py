@@ -12,6 +12,11 @@ is an answer too: whatever the call left behind is deleted like any other instan
 
     asked -> absent -> deleting
 
+A process that does not wait for the delete has Incus do it: the lease is `handed_over`, and stays
+open until a process sees that the instance is gone.
+
+    made -> handed_over
+
 A warm guest is made before its job: it has a lease without a job, and is `warm` once it has booted.
 A job claims it, and it is that job's `made` instance from then on. No other job ever gets it.
 
@@ -49,6 +54,7 @@ class LeaseState(enum.StrEnum):
     WARM = "warm"
     ABSENT = "absent"
     KEPT = "kept"
+    HANDED_OVER = "handed_over"
     DELETING = "deleting"
     GONE = "gone"
 
@@ -59,7 +65,8 @@ class LeaseEvent(enum.StrEnum):
     `ask`: the create call is sent to Incus. `answer`: it succeeded or failed. `not_found`: Incus
     has no instance of this name. `outlast`: it has been absent for long enough. `boot`: its guest
     is ready, and has no job yet. `claim`: a job has it now. `keep`: it is kept for debugging.
-    `delete`: its deletion is requested. `deleted`: Incus has deleted it.
+    `hand_over`: Incus deletes it by itself. `delete`: its deletion is requested. `deleted`: Incus
+    has deleted it.
     """
 
     ASK = "ask"
@@ -69,6 +76,7 @@ class LeaseEvent(enum.StrEnum):
     BOOT = "boot"
     CLAIM = "claim"
     KEEP = "keep"
+    HAND_OVER = "hand_over"
     DELETE = "delete"
     DELETED = "deleted"
 
@@ -85,6 +93,7 @@ TABLE: tuple[tuple[LeaseEvent, tuple[LeaseState, ...], LeaseState], ...] = (
     (_E.BOOT, (_S.MADE,), _S.WARM),
     (_E.CLAIM, (_S.WARM,), _S.MADE),
     (_E.KEEP, (_S.MADE,), _S.KEPT),
+    (_E.HAND_OVER, (_S.MADE,), _S.HANDED_OVER),
     (_E.DELETE, (_S.MADE, _S.WARM, _S.KEPT, _S.DELETING), _S.DELETING),
     (_E.DELETED, (_S.ASKED, _S.ABSENT, _S.DELETING), _S.GONE),
 )
@@ -124,7 +133,7 @@ def taken_over(*, made: bool, kept: bool) -> LeaseState:
 _NONE: frozenset[LeaseState | None] = frozenset({None})
 _CREATING = frozenset({_S.INTENDED, _S.ASKED, _S.MADE, _S.ABSENT})
 _LEAVING = frozenset({_S.DELETING, _S.GONE})
-_ANY = frozenset({None, *LeaseState}) - {_S.WARM}
+_ANY = frozenset({None, *LeaseState}) - {_S.WARM, _S.HANDED_OVER}
 
 # The joint states of a job and of the lease of its current attempt's instance (None: no lease yet).
 # A guest runs a command only under a `made` lease, and a result comes only from such a guest. One
@@ -139,7 +148,7 @@ JOINT: dict[State, frozenset[LeaseState | None]] = {
     State.RUNNING: frozenset({_S.MADE}) | _LEAVING,
     State.PUBLISHING: frozenset({_S.MADE}) | _LEAVING,
     State.CANCELLING: _ANY - {_S.KEPT},
-    State.RESULT_COLLECTED: frozenset({_S.MADE, _S.KEPT}) | _LEAVING,
+    State.RESULT_COLLECTED: frozenset({_S.MADE, _S.KEPT, _S.HANDED_OVER}) | _LEAVING,
     State.FAILED: _ANY,
     State.CANCELLED: _ANY,
     State.REUSED: _NONE,

@@ -6,12 +6,23 @@ last lines of the log instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import accumulate
 
 import msgspec
 
-from states.reason_rules import MAY_FIT, REACH, REACH_OF_CAUSE, RULES, STACK, WENT_WELL, Kind, Rule
+from states.reason_rules import (
+    MAY_FIT,
+    REACH,
+    REACH_OF_CAUSE,
+    RULES,
+    STACK,
+    TRACEBACK,
+    WENT_WELL,
+    Kind,
+    Rule,
+)
 
 # A reason is a headline: one line of so many characters.
 MAX_REASON = 240
@@ -20,6 +31,8 @@ MAX_LINES = 2000
 MAX_LINE = 1000
 # A traceback has at most so many lines.
 MAX_DEDENT = 300
+# And so many lines may be between a test's name and it: a rule, and why a module was not imported.
+TO_TRACEBACK = 3
 
 # Rules with the same tool, kind and rank find one thing.
 _Group = tuple[str, Kind, int]
@@ -96,7 +109,9 @@ class _Log:
         if kind in (Kind.EXCEPTION, Kind.ERROR):
             return found[place].text
         more = len({match.text for match in found}) - 1
-        counted = f", and {more} more" if more and kind is Kind.REPORT else ""
+        counted = ""
+        if more and kind is Kind.REPORT:
+            counted = f", and {more} more {found[0].rule.each}{'s' if more > 1 else ''}"
         return _cut(found[0].text, MAX_REASON - len(counted)) + counted
 
     def best(self) -> tuple[Kind, list[_Match], int] | None:
@@ -141,7 +156,8 @@ class _Log:
         if rule.dedent:
             number = self._dedented(number)
             text = self._lines[number]
-        parts = (self._heading if rule.under else "", text, following if rule.join else "")
+        more = following if rule.join else self._raised(number) if rule.raises else ""
+        parts = (self._heading if rule.under else "", text, more)
         shown = " ".join(" ".join(parts).split())
         found = self._found.setdefault((rule.tool, rule.kind, rule.rank), [])
         found.append(_Match(number, shown, rule))
@@ -151,6 +167,14 @@ class _Log:
         """The next line, or the one after it if that is blank; "" if there is none."""
         later = self._lines[number + 1 : number + 3]
         return next((line for line in later if line.strip()), "")
+
+    def _raised(self, number: int) -> str:
+        """The exception of a traceback that begins within a few lines; "" if none does."""
+        for later in range(number + 1, min(number + 1 + TO_TRACEBACK, len(self._lines))):
+            if re.match(TRACEBACK, self._lines[later]):
+                end = self._dedented(later)
+                return self._lines[end] if end > later else ""
+        return ""
 
     def _dedented(self, number: int) -> int:
         """The next line that is not indented more than this one; this one if there is none."""

@@ -46,8 +46,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     what is shown, the pattern's group `text` or all of the line. The next line must match `then`;
     `join` adds the next line to the text. `under` puts the last line that is not indented before
     it: the file of an eslint error. `dedent` takes, instead of the line, the next one that is not
-    indented more. `opens` begins a list: only lines after the last such line count. Of an error the
-    last line is shown, or the `first`. `reach` is instead of the kind's.
+    indented more; `raises` adds that of a traceback that begins within a few lines. `opens` begins
+    a list: only lines after the last such line count. Of an error the last line is shown, or the
+    `first`. `reach` is instead of the kind's. `each` is what a line of a report is called when
+    there are more of them.
     """
 
     tool: str
@@ -58,9 +60,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     join: bool = False
     under: bool = False
     dedent: bool = False
+    raises: bool = False
     opens: re.Pattern[str] | None = None
     first: bool = False
     reach: int | None = None
+    each: str
 
     @property
     def silent(self) -> bool:
@@ -73,16 +77,18 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return REACH[self.kind] if self.reach is None else self.reach
 
 
-def _rule(tool: str, kind: Kind, pattern: str, **more: Any) -> Rule:
+def _rule(tool: str, kind: Kind, pattern: str, each: str = "error", **more: Any) -> Rule:
     compiled: dict[str, Any] = {
         key: re.compile(value) if isinstance(value, str) else value for key, value in more.items()
     }
-    return Rule(tool=tool, kind=kind, pattern=re.compile(pattern), **compiled)
+    return Rule(tool=tool, kind=kind, pattern=re.compile(pattern), each=each, **compiled)
 
 
 _REPORT, _EXCEPTION, _ERROR, _SO = Kind
 # A path: no blanks, and no colon, which ends it.
 _PATH = r"[^\s:]{1,200}"
+# How Python begins a traceback; its last line, which is not indented, is the exception.
+TRACEBACK = r"Traceback \(most recent call last\):$"
 _RUST_PLACE = r"\s{0,10}--> \S"
 
 RULES = (
@@ -92,21 +98,37 @@ RULES = (
         _REPORT,
         r"(?:FAILED|ERROR) \S{1,200}(?:::.+)? - \S",
         opens=r"=+ short test summary info",
+        each="test",
     ),
-    _rule("pytest", _REPORT, r"E {2,30}(?P<text>\S.*)", rank=1),
-    _rule("pytest", _REPORT, r"(?:FAILED|ERROR) \S{1,300}(?:\.py|::\S{1,200})$", rank=2),
-    _rule("unittest", _REPORT, r"(?:FAIL|ERROR): \w{1,200} \([\w.]{1,300}\)"),
-    _rule("cargo test", _REPORT, r"test \S{1,300} (?:- should panic )?\.\.\. FAILED$"),
+    _rule("pytest", _REPORT, r"E {2,30}(?P<text>\S.*)", rank=1, each="line"),
+    _rule(
+        "pytest", _REPORT, r"(?:FAILED|ERROR) \S{1,300}(?:\.py|::\S{1,200})$", rank=2, each="test"
+    ),
+    _rule(
+        "unittest",
+        _REPORT,
+        r"(?:FAIL|ERROR): \w{1,200} \([\w.]{1,300}\)",
+        raises=True,
+        each="test",
+    ),
+    _rule("cargo test", _REPORT, r"test \S{1,300} (?:- should panic )?\.\.\. FAILED$", each="test"),
     _rule(
         "go test",
         _REPORT,
         r"\s{0,20}--- FAIL: \S",
         join=True,
         then=r"\s{1,20}\S{1,200}_test\.go:\d|panic: ",
+        each="test",
     ),
-    _rule("go test", _REPORT, r"\s{0,20}--- FAIL: \S", rank=1),
-    _rule("jest", _REPORT, r"\s{1,4}● (?!Console$|Validation|Deprecation|Test suite failed)\S"),
-    _rule("jest", _REPORT, r"\s{1,4}● Test suite failed to run$", join=True),
+    _rule("go test", _REPORT, r"\s{0,20}--- FAIL: \S", rank=1, each="test"),
+    _rule(
+        "jest",
+        _REPORT,
+        r"\s{1,4}● (?!Console$|Validation|Deprecation|Test suite failed)\S",
+        join=True,
+        each="test",
+    ),
+    _rule("jest", _REPORT, r"\s{1,4}● Test suite failed to run$", join=True, each="test"),
     _rule(
         "mocha",
         _REPORT,
@@ -114,15 +136,27 @@ RULES = (
         join=True,
         then=r"\s{5}",
         opens=r"\s{2}\d{1,6} failing$",
+        each="test",
     ),
-    _rule("rspec", _REPORT, r"rspec \S{1,300}:\d{1,6} # (?P<text>.+)"),
+    _rule(
+        "rspec",
+        _REPORT,
+        r"\s{2,4}\d{1,5}\) (?P<text>\S.*)",
+        join=True,
+        then=r"\s{5,8}Failure/Error: ",
+        opens=r"Failures:$",
+        reach=400,  # backtraces, and the list of the next rule
+        each="test",
+    ),
+    _rule("rspec", _REPORT, r"rspec \S{1,300}:\d{1,6} # (?P<text>.+)", rank=1, each="test"),
     _rule(
         "ctest",
         _REPORT,
         r"\s{1,8}\d{1,5} - (?P<text>\S{1,300} \((?:Failed|Timeout|Not Run|[A-Z]{4,12})\))",
+        each="test",
     ),
-    _rule("prove", _REPORT, r"\s{0,40}#\s{1,4}Failed test\b(?!.*TODO)"),
-    _rule("TAP", _REPORT, r"\s{0,40}not ok \d{1,6}\b(?!.*# (?i:todo|skip))", rank=1),
+    _rule("prove", _REPORT, r"\s{0,40}#\s{1,4}Failed test\b(?!.*TODO)", each="test"),
+    _rule("TAP", _REPORT, r"\s{0,40}not ok \d{1,6}\b(?!.*# (?i:todo|skip))", rank=1, each="test"),
     # Compilers and checkers: an error and its place.
     _rule("compiler", _REPORT, rf"{_PATH}:\d{{1,7}}:(?:\d{{1,5}}:)? (?:fatal )?error: \S"),
     _rule("compiler", _REPORT, r"error(?:\[E\d{4}\])?: \S", then=_RUST_PLACE, join=True),
@@ -131,29 +165,40 @@ RULES = (
     _rule("compiler", _REPORT, rf"{_PATH}\.go:\d{{1,7}}:\d{{1,5}}: \S"),
     _rule("compiler", _REPORT, r"\S.{0,200}?: (?:undefined reference to|multiple definition of) "),
     _rule("maven", _REPORT, rf"\[ERROR\] (?P<text>{_PATH}:\[\d{{1,7}},\d{{1,5}}\] \S.*)"),
-    _rule("surefire", _REPORT, r"\[ERROR\] {2,4}(?P<text>\S{1,200}:\d{1,6} \S.*)"),
+    _rule("surefire", _REPORT, r"\[ERROR\] {2,4}(?P<text>\S{1,200}:\d{1,6} \S.*)", each="test"),
     _rule("cmake", _REPORT, r"CMake Error at \S{1,300}:\d{1,6}(?: \(\w+\))?:$", join=True),
     _rule("cmake", _REPORT, r"CMake Error: \S"),
     _rule("compiler", _REPORT, r"\S{0,200}\bld(?:\.\w{1,8})?: cannot find \S"),
     _rule("compiler", _REPORT, r"error TS\d{1,5}: \S"),
     _rule("make", _REPORT, r"[^\s:]{1,200}:\d{1,6}: \*\*\* \S"),
     _rule("maven", _REPORT, r"\[FATAL\] (?P<text>\S.*)"),
-    _rule("rustfmt", _REPORT, r"Diff in \S{1,300}(?::\d{1,7}:| at line \d{1,7}:)$"),
+    _rule("rustfmt", _REPORT, r"Diff in \S{1,300}(?::\d{1,7}:| at line \d{1,7}:)$", each="place"),
     _rule("coverage", _REPORT, r"Coverage failure: \S"),
-    _rule("coverage", _REPORT, r"(?:FAIL|ERROR:?) (?P<text>(?:Required test c|C)overage \S.*)"),
+    _rule("coverage", _REPORT, r"ERROR: (?P<text>Coverage \S.*)"),
+    _rule("coverage", _REPORT, r"(?:FAIL|ERROR:?) (?P<text>Required test coverage \S.*)", rank=1),
     _rule("git", _REPORT, r"[^\s:]{1,200}:\d{1,7}: (?:trailing whitespace|leftover conflict)"),
-    _rule("doctest", _REPORT, r"Failed example:$", join=True),
-    _rule("git", _REPORT, r"CONFLICT \(\w"),
-    _rule("patch", _REPORT, r"Hunk #\d{1,6} FAILED at "),
-    _rule("linter", _REPORT, rf"{_PATH}:\d{{1,7}}:\d{{1,5}}: [A-Z]{{1,4}}\d{{2,4}}:? \S"),
-    _rule("ruff", _REPORT, r"[A-Z]{1,4}\d{3,4} \S", then=_RUST_PLACE, join=True),
+    _rule("doctest", _REPORT, r"Failed example:$", join=True, each="test"),
+    _rule("git", _REPORT, r"CONFLICT \(\w", each="conflict"),
+    _rule("patch", _REPORT, r"Hunk #\d{1,6} FAILED at ", each="hunk"),
+    _rule(
+        "linter",
+        _REPORT,
+        rf"{_PATH}:\d{{1,7}}:\d{{1,5}}: [A-Z]{{1,4}}\d{{2,4}}:? \S",
+        each="finding",
+    ),
+    _rule("ruff", _REPORT, r"[A-Z]{1,4}\d{3,4} \S", then=_RUST_PLACE, join=True, each="finding"),
     _rule("ruff", _REPORT, r"(?!warning|note|help)[a-z-]{1,40}: \S", then=_RUST_PLACE, join=True),
-    _rule("black", _REPORT, r"would reformat \S|error: cannot (?:parse|format):? \S"),
+    _rule("black", _REPORT, r"would reformat \S|error: cannot (?:parse|format):? \S", each="file"),
     _rule("eslint", _REPORT, r"\s{2,8}\d{1,7}:\d{1,5}\s{1,4}error\s{2,8}\S", under=True),
-    _rule("shellcheck", _REPORT, r"\s{0,400}\^-{0,400}\^? (?P<text>SC\d{4} \(\w{1,20}\): .+)"),
+    _rule(
+        "shellcheck",
+        _REPORT,
+        r"\s{0,400}\^-{0,400}\^? (?P<text>SC\d{4} \(\w{1,20}\): .+)",
+        each="finding",
+    ),
     _rule("sanitizer", _REPORT, r"SUMMARY: \w{1,40}Sanitizer: \S"),
     # Programs that ended by an exception.
-    _rule("Python", _EXCEPTION, r"\s*Traceback \(most recent call last\):$", dedent=True),
+    _rule("Python", _EXCEPTION, rf"\s*{TRACEBACK}", dedent=True),
     _rule(
         "exception",
         _EXCEPTION,

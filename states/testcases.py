@@ -88,23 +88,41 @@ def case_report(cases: Sequence[Case]) -> CaseReport:
 
 
 def headline(report: CaseReport | None) -> str:
-    """`3 of 617 tests failed: test_a, test_b, test_c`; "" if none failed."""
+    """`3 of 617 tests failed: test_a: assert 41 == 42, and 2 more tests`; "" if none failed.
+
+    If the first failure has no message, the names of the first ones.
+    """
     if report is None or not report.not_passed:
         return ""
-    names = [_cut(case.name, HEADLINE_NAME) for case in report.failures[:HEADLINE_CASES]]
-    more = report.not_passed - len(names)
-    listed = ", ".join(names) + (f" and {more} more" if more else "")
-    return f"{report.not_passed} of {tests(report.total)} failed: {listed}"
+    if _says_why(report):
+        named, listed, joint = 1, case_line(report.failures[0]), ", and"
+    else:
+        names = [_cut(case.name, HEADLINE_NAME) for case in report.failures[:HEADLINE_CASES]]
+        named, listed, joint = len(names), ", ".join(names), " and"
+    more = report.not_passed - named
+    others = f"{joint} {more} more {'tests' if more > 1 else 'test'}" if more else ""
+    return f"{report.not_passed} of {tests(report.total)} failed: {listed}{others}"
 
 
-def failure_lines(report: CaseReport | None) -> list[str]:
-    """The first failures of a report, a line each, with their messages where they have one."""
-    shown = report.failures[:HEADLINE_CASES] if report is not None else ()
-    return [
-        f"{_cut(case.name, HEADLINE_NAME)}: {_cut(case.message, HEADLINE_MESSAGE)}"
-        for case in shown
-        if case.message
-    ]
+def below_headline(report: CaseReport | None) -> list[str]:
+    """What a headline does not say of the first failures: a line each."""
+    if report is None:
+        return []
+    shown = report.failures[:HEADLINE_CASES]
+    if not any(case.message for case in shown):
+        return []
+    return [case_line(case) for case in (shown[1:] if _says_why(report) else shown)]
+
+
+def case_line(case: Case, spent: str = "") -> str:
+    """`test_a: assert 41 == 42`, or `test_a (2.0 s): ...` with the time `spent` in words."""
+    name = _cut(case.name, HEADLINE_NAME) + (f" ({spent})" if spent else "")
+    return ": ".join(filter(None, (name, _cut(case.message, HEADLINE_MESSAGE))))
+
+
+def _says_why(report: CaseReport) -> bool:
+    """Whether the first failure has a message."""
+    return any(case.message for case in report.failures[:1])
 
 
 def tests(number: int) -> str:

@@ -36,6 +36,10 @@ settings.register_profile(
 settings.register_profile("explore", settings.get_profile("pikaci"), derandomize=False)
 settings.load_profile("pikaci")
 
+# Tests look for what pikaci leaves behind. What Incus is still about to delete is not that, and has
+# tests of its own.
+os.environ["PIKACI_WAIT_DELETED"] = "1"
+
 
 @pytest.fixture
 def autojump_clock() -> Iterator[MockClock]:

@@ -3,6 +3,7 @@
 python docs/examples/apscheduler_nightly.py WORKSPACE [RUNS]
 """
 
+import signal
 import sys
 from pathlib import Path
 from threading import Semaphore
@@ -17,14 +18,18 @@ SPEC = JobSpec(command="ls && echo nightly", memory="512MiB", cpus=1)
 
 def nightly(portal: Portal, orchestrator: Orchestrator, ended: Semaphore) -> None:
     """Called by APScheduler, in its own thread."""
-    job = portal.call(orchestrator.submit_and_wait, SPEC)
-    print(f"{job.id}: {job.verdict}", flush=True)
-    if job.verdict is not Verdict.PASSED and job.failure is not None:
-        print(f"  {job.failure.message}", flush=True)
-    ended.release()
+    try:
+        job = portal.call(orchestrator.submit_and_wait, SPEC)
+        print(f"{job.id}: {job.verdict}", flush=True)
+        if job.verdict is not Verdict.PASSED and job.failure is not None:
+            print(f"  {job.failure.message}", flush=True)
+    finally:
+        ended.release()
 
 
 def main(workspace: Path, runs: int) -> None:
+    # What leaves the block by an exception cancels its jobs first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     ended = Semaphore(0)
     with open_sync(Orchestrator.open(Settings(workspace=workspace))) as (portal, orchestrator):
         scheduler = BackgroundScheduler()
@@ -33,9 +38,11 @@ def main(workspace: Path, runs: int) -> None:
             nightly, trigger="interval", args=(portal, orchestrator, ended), seconds=1
         )
         scheduler.start()
-        for _ in range(runs):
-            ended.acquire()
-        scheduler.shutdown(wait=True)
+        try:
+            for _ in range(runs):
+                ended.acquire()
+        finally:
+            scheduler.shutdown(wait=False)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 python docs/examples/dask_matrix.py WORKSPACE
 """
 
+import signal
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker
@@ -24,13 +24,12 @@ class Pikaci(WorkerPlugin):
         self.settings = Settings(workspace=workspace, capacity=Capacity(jobs=2))
 
     def setup(self, worker: Worker) -> None:
-        self.stack = ExitStack()
-        self.portal, self.orchestrator = self.stack.enter_context(
-            open_sync(Orchestrator.open(self.settings))
-        )
+        self.opened = open_sync(Orchestrator.open(self.settings))
+        self.portal, self.orchestrator = self.opened.__enter__()
 
     def teardown(self, worker: Worker) -> None:
-        self.stack.close()
+        # As by an exception: the jobs of tasks that still run are cancelled.
+        self.opened.__exit__(SystemExit, SystemExit(), None)
 
 
 def test(version: str) -> Job:
@@ -45,10 +44,14 @@ def line(version: str, job: Job) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with (
         LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         client.register_plugin(Pikaci(Path(sys.argv[1])))
-        tests = client.map(test, VERSIONS, pure=False)
-        print(*client.gather(client.map(line, VERSIONS, tests, pure=False)), sep="\n")
+        try:
+            tests = client.map(test, VERSIONS, pure=False)
+            print(*client.gather(client.map(line, VERSIONS, tests, pure=False)), sep="\n")
+        finally:  # before the workers end, which have four seconds for that
+            client.unregister_worker_plugin(Pikaci.name)

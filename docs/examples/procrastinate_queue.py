@@ -30,8 +30,7 @@ async def check(context: JobContext, command: str) -> None:
     spec = JobSpec(command=command, memory="512MiB", cpus=1)
     # The id is the queue's for this job, however often it is delivered.
     key = f"procrastinate-{context.job.id}"
-    submitted = await portal.call(orchestrator.submit, spec, key=key)
-    job = await portal.call(submitted.wait)
+    job = await portal.call(orchestrator.submit_and_wait, spec, key=key)
     print(f"{job.id}: {job.verdict}", flush=True)
     if job.verdict is not Verdict.PASSED:
         raise RuntimeError(f"{job.id}: {job.verdict}")

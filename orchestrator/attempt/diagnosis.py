@@ -14,6 +14,8 @@ from orchestrator.units import size
 
 # How the hint for a guest without memory begins.
 NO_MEMORY = "the guest had used all its memory"
+# And that for a full storage pool.
+FULL_POOL = "the storage pool"
 ASK_SECS = 10.0
 KILLED = 137
 # A full pool still shows some free space, which it keeps for its own bookkeeping: a sixth of a
@@ -73,6 +75,6 @@ async def _full_pool(incus: Incus, plan: Plan) -> str:
     if space.used < FULL * space.total:
         return ""
     return (
-        f"the storage pool {pool}{plan.host.on} is full or nearly full ({size(space.used)} of"
+        f"{FULL_POOL} {pool}{plan.host.on} is full or nearly full ({size(space.used)} of"
         f" {size(space.total)}): `incus storage info {pool}`{plan.host.on} shows it"
     )

@@ -407,6 +407,31 @@ def delete_instance(instance: str, *, deadline: Deadline, daemon_secs: float) ->
     )
 
 
+def hand_over(plan: Plan) -> list[Effect]:
+    """Have Incus delete the running instance by itself: its guest stops, and it is ephemeral.
+
+    It is not so from the start: a guest that powers off would take its result with it. Incus has
+    accepted the stop when the last one ends; neither is tried again, since a delete can follow.
+    None for a guest that the job stops itself.
+    """
+    if plan.output == IMAGE:
+        return []
+    path = f"{plan.host.remote}:/1.0/instances/{plan.instance}"
+    project = f"?project={plan.host.project}"
+    asked: list[tuple[str, str, str, object]] = [
+        ("make ephemeral", "PATCH", path + project, {"ephemeral": True}),
+        ("stop ephemeral", "PUT", f"{path}/state{project}", {"action": "stop", "force": True}),
+    ]
+    return [
+        replace(
+            request(path, method=method, body=body, deadline=Deadline(STATUS_SECS)),
+            name=name,
+            max_bytes=SHORT_BYTES,
+        )
+        for name, method, path, body in asked
+    ]
+
+
 def of(plan: Plan) -> list[Effect]:
     """Every effect that the plan may need, in order."""
     return [
@@ -425,6 +450,7 @@ def of(plan: Plan) -> list[Effect]:
         pull_result(plan),
         pull_log(plan, contract().log),
         *publish(plan),
+        *hand_over(plan),
         delete(plan),
     ]
 

@@ -25,10 +25,10 @@ from orchestrator.attempt.archive import (
     write_manifest,
 )
 from orchestrator.attempt.diagnosis import look_at_failure
-from orchestrator.attempt.junit import read_reports
+from orchestrator.attempt.junit import Reports, read_reports
 from orchestrator.attempt.log_file import HEADROOM_BYTES, LogFile
 from orchestrator.attempt.plan import Plan
-from orchestrator.attempt.reason import reason_of
+from orchestrator.attempt.reason import incomplete_log, reason_of, without_secrets
 from orchestrator.attempt.result import GuestResult, GuestStatus, parse_result
 from orchestrator.attempt.time_file import TimeFile
 from orchestrator.contract import contract
@@ -45,7 +45,8 @@ from orchestrator.incus.instances import instance_status
 from orchestrator.log_times import times_path
 from orchestrator.usage_samples import parse, samples_path, text
 from states.errors import PikaciError
-from states.testcases import Case, CaseReport, case_report
+from states.testcases import Case, CaseReport, case_report, headline
+from states.usage import Usage
 
 STOPPING_SECS = 10.0
 
@@ -57,8 +58,9 @@ class NoResult(PikaciError):
 class Evidence:
     """The evidence of one attempt, in `directory` on the host.
 
-    `warnings` say what could not be collected. After `read_tests`, `cases` are those of its test
-    reports, and `tests` is a summary of them, None if there is no report."""
+    `warnings` say what could not be collected. After `collect`, even if it was cut off, `usage` is
+    what the job used, None if that did not arrive. After `read_tests`, `cases` are those of its
+    test reports, and `tests` is a summary of them, None if there is no report."""
 
     def __init__(self, plan: Plan, directory: Path, incus: Incus, nonce: str) -> None:
         self.plan = plan
@@ -67,6 +69,7 @@ class Evidence:
         self.warnings: list[str] = []
         self.cases: Sequence[Case] = ()
         self.tests: CaseReport | None = None
+        self.usage: Usage | None = None
         self._collected: tuple[str, ...] = ()
         self._incus = incus
         self._nonce = nonce
@@ -103,8 +106,6 @@ class Evidence:
             self.warnings.append(
                 f"the log is incomplete: {log_bytes} of its {result.log_bytes} bytes arrived"
             )
-        if not result.log_complete:
-            self.warnings.append("the guest could not write all of its log: was its disk full?")
         if ended is not None and ended.exit_code != result.exit_code:
             self.warnings.append(
                 f"{_ending(ended)}, the result file says {result.exit_code}: the file counts"
@@ -121,26 +122,30 @@ class Evidence:
         """
         if not self._collected:
             return
-        reports = await trio.to_thread.run_sync(
-            read_reports,
-            self.directory / "artifacts",
-            self._collected,
-            self.plan.junit,
-            abandon_on_cancel=True,
-        )
+        artifacts, collected = self.directory / "artifacts", self._collected
+
+        def read() -> tuple[Reports, Sequence[Case]]:
+            reports = read_reports(artifacts, collected, self.plan.junit)
+            return reports, without_secrets(self.plan, reports.cases)
+
+        reports, cases = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
         self.warnings += reports.warnings
         if reports.found:
-            self.cases, self.tests = reports.cases, case_report(reports.cases)
+            self.cases, self.tests = cases, case_report(cases)
 
     async def find_reason(self, result: GuestResult) -> str:
         """Why the command failed, if its log says so and no test report does; else "".
 
-        Call it after `read_tests`. A cancellation does not wait for the thread.
+        Call it after `read_tests`. A log that is not whole becomes a warning. A cancellation does
+        not wait for the thread.
         """
-        if result.status is not GuestStatus.FAILED or (self.tests and self.tests.not_passed):
-            return ""
-        read = partial(reason_of, self.plan, result, self.log)
-        return await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+        reason, failed_tests = "", headline(self.tests)
+        if result.status is GuestStatus.FAILED and not failed_tests:
+            read = partial(reason_of, self.plan, result, self.log)
+            reason = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+        if not result.log_complete:
+            self.warnings.append(incomplete_log(result, reason or failed_tests))
+        return reason
 
     async def _complete_log(self, result: GuestResult, log_bytes: int) -> int:
         """Fetch the part of the log that the host lacks; return its size then.
@@ -178,6 +183,9 @@ class Evidence:
             manifest = collector.finish()
             write_manifest(self.directory, manifest)
             self._collected = tuple(file.path for file in manifest.files)
+            result = parse_result(collector.result, self._nonce)
+            if isinstance(result, GuestResult):
+                self.usage = result.usage
             self._warn(manifest)
             return self._keep_longer_log(new_log)
 

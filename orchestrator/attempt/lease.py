@@ -6,6 +6,7 @@ and records it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import trio
@@ -24,6 +25,7 @@ from states.lease import UNANSWERED_CREATE_SECS, LeaseEvent, LeaseState, step
 class HeldLease:
     """The lease of a job's instance on a host. `delete` is the effect that deletes it.
 
+    `hand_over` are the effects after which Incus deletes it by itself, none to wait for the delete.
     A warm guest has no `job`, "", and then no trace has what becomes of it.
 
     `member` is the member of the host's cluster that is to have it, "" where Incus is no cluster.
@@ -37,6 +39,7 @@ class HeldLease:
         job: str,
         instance: str,
         delete: Effect,
+        hand_over: Sequence[Effect] = (),
         host: str = "",
         member: str = "",
         state: LeaseState = LeaseState.INTENDED,
@@ -48,6 +51,7 @@ class HeldLease:
         self._incus = incus
         self._job = job
         self._delete = delete
+        self.hand_over = hand_over
         self._member = member
         self._absent_since = 0.0
         self.failed: set[Action] = set()
@@ -108,12 +112,14 @@ class HeldLease:
         self.state = step(self.state, LeaseEvent.KEEP)
 
     async def do(self, action: Action, intent: IntentSwitch, *, secs: float = float("inf")) -> None:
-        """Do what `states.ending` decided: delete, release, or outlast.
+        """Do what `states.ending` decided: hand over, delete, release, or outlast.
 
-        Adds a failed delete to `failed`. A delete may take `secs`. Outlasting ends early when the
+        Adds what failed to `failed`. A delete may take `secs`. Outlasting ends early when the
         intent rises.
         """
         match action:
+            case Action.HAND_OVER:
+                await self._hand_it_over()
             case Action.DELETE:
                 with trio.move_on_after(secs) as scope:
                     await self._delete_once()
@@ -135,6 +141,18 @@ class HeldLease:
             if action in (Action.DONE, Action.LEAVE):
                 return
             await self.do(action, intent)
+
+    async def _hand_it_over(self) -> None:
+        try:
+            for effect in self.hand_over:
+                await self._incus.perform(effect)
+        except IncusError:
+            # Whatever it was: the delete, which comes next, tells it if it fails as well.
+            self.failed.add(Action.HAND_OVER)
+        else:
+            self.state = step(self.state, LeaseEvent.HAND_OVER)
+            # No entry follows that would make the notes of these calls durable.
+            await self._journal.append()
 
     async def _delete_once(self) -> None:
         if self.state not in (LeaseState.ASKED, LeaseState.ABSENT):

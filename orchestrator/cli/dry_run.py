@@ -141,7 +141,7 @@ def _planned(name: str, plan: Plan) -> PlannedJob:
             plan, collect_command(plan.artifacts, want_log=False, max_log_bytes=most_kept(plan))
         ),
         *commands.publish(plan),
-        commands.delete(plan),
+        *(commands.hand_over(plan) or [commands.delete(plan)]),
     ]
     placeholders = {key: f"<{described(source)}>" for key, source in plan.secrets.items()}
     stdin = commands.runner_stdin(

@@ -24,7 +24,7 @@ async def ended_text(
     """The job's line; below it, if it did not pass, why, and with `log` its last lines of output.
 
     A `flaky` job is called so. `names` is the width of the column of names; the line is cut to
-    `width`, if there is one.
+    `width`, if there is one, and the reason is wrapped.
     """
     known = run.jobs[job]
     said = await trio.to_thread.run_sync(note, known, run.built(job))
@@ -42,6 +42,6 @@ async def ended_text(
     text += "\n"
     if known.verdict is not Verdict.PASSED:
         text += await trio.to_thread.run_sync(
-            lambda: failure_text(known, colours=style.coloured, log=log)
+            lambda: failure_text(known, colours=style.coloured, log=log, width=width)
         )
     return text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.cli import options
 from orchestrator.cli.complete import jobs_and_runs
 from orchestrator.cli.options import (
     output_option,
@@ -87,6 +88,9 @@ def _show(history: JobHistory) -> None:
         click.echo(f"    {first_line(history.failing_since.reason)}")
         passed = history.last_passed
         click.echo(f"  last passed in {_where(passed)}" if passed else "  it never passed")
+        if history.changes:
+            what = ", ".join(change.what for change in history.changes)
+            click.echo(f"  different since then: {plain(what)}")
     if history.flakes:
         times = "once" if history.flakes == 1 else f"{history.flakes} times"
         click.echo(f"  flaky: it passed and failed with the same inputs {times}")
@@ -97,6 +101,9 @@ def _show(history: JobHistory) -> None:
     _show_entries(history.jobs[:SHOWN])
     if history.results > SHOWN:
         click.echo(f"and {history.results - SHOWN} older ones; --output json has them")
+    if history.failing_since is not None and history.last_passed is not None:
+        ids = f"{history.last_passed.id} {history.failing_since.id}"
+        click.echo(f"-> pikaci trace diff {plain(ids)}{plain(options.root_flags)}")
 
 
 def test_lines(tests: TestChanges) -> list[str]:

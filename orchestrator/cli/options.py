@@ -99,6 +99,13 @@ keep_option = click.option(
     help="Keep the guest of a job that did not pass for an hour, and say how to enter it. A job's"
     " own `keep` wins.",
 )
+wait_deleted_option = click.option(
+    "--wait-deleted",
+    is_flag=True,
+    envvar="PIKACI_WAIT_DELETED",
+    help="Return only when the guests are gone. By default, Incus deletes the last one by itself."
+    " A service always does without.",
+)
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Do not show the output of passing jobs."
 )

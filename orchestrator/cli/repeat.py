@@ -92,7 +92,8 @@ def summary(reports: Sequence[RunReport]) -> list[str]:
             )
     flaky = [job for ones in jobs.values() for job in ones if job.flake is not None]
     if flaky:
-        job = flaky[0]
+        # What these runs found: a job that passed may have failed in a run before them.
+        job = next((job for job in reversed(flaky) if job.verdict is not Verdict.PASSED), flaky[-1])
         good, bad_one = job.id, job.flake.other if job.flake else ""
         if job.verdict is not Verdict.PASSED:
             good, bad_one = bad_one, good

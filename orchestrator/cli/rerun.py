@@ -18,6 +18,7 @@ from orchestrator.cli.options import (
     state_root_of,
     state_root_option,
     verbose_option,
+    wait_deleted_option,
     workspace_option,
 )
 
@@ -30,6 +31,7 @@ from orchestrator.cli.options import (
 @hosts_option
 @jobs_option
 @keep_option
+@wait_deleted_option
 @output_option
 @quiet_option
 @verbose_option
@@ -41,6 +43,7 @@ def command(
     hosts: tuple[str, ...],
     parallel: int | None,
     keep_secs: float | None,
+    wait_deleted: bool,
     output: str,
     quiet: bool,
     verbose: bool,
@@ -66,5 +69,7 @@ def command(
         return 0
     view = View(output=output, quiet=quiet, verbose=verbose)
     request = replace(rerun_request(root, jobs), hosts=hosts)
-    report = run_request(request, root, view, parallel=parallel, keep_secs=keep_secs)
+    report = run_request(
+        request, root, view, parallel=parallel, keep_secs=keep_secs, wait_deleted=wait_deleted
+    )
     return report.exit_code

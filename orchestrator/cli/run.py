@@ -21,6 +21,7 @@ from orchestrator.cli.options import (
     state_root_of,
     state_root_option,
     verbose_option,
+    wait_deleted_option,
     workspace_option,
 )
 from orchestrator.cli.repeat import check_repeat
@@ -123,6 +124,7 @@ class RunCommand(click.Command):
     "-n", "--dry-run", is_flag=True, help="Print the plan and its incus commands. Run nothing."
 )
 @keep_option
+@wait_deleted_option
 @ad_hoc_options
 @click.pass_context
 def command(
@@ -147,6 +149,7 @@ def command(
     artifacts_to: Path | None,
     dry_run: bool,
     keep_secs: float | None,
+    wait_deleted: bool,
     **flags: Any,
 ) -> int:
     """Run jobs of the job file (all by default), or one command.
@@ -217,7 +220,14 @@ def command(
         view = View(output=output, quiet=quiet, verbose=verbose, command=ad_hoc is not None)
 
         def once(request: Request) -> RunReport:
-            return run_request(request, root, view, parallel=parallel, keep_secs=keep_secs)
+            return run_request(
+                request,
+                root,
+                view,
+                parallel=parallel,
+                keep_secs=keep_secs,
+                wait_deleted=wait_deleted,
+            )
 
         if repeat is None:
             if artifacts_to is None:

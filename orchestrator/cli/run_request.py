@@ -36,11 +36,13 @@ def run_request(
     *,
     parallel: int | None,
     keep_secs: float | None,
+    wait_deleted: bool,
 ) -> RunReport:
     """Run the jobs, show them, and return the report of the run.
 
     They run on the request's hosts, by default on this machine. If a service owns the
-    state root, it runs them. `UsageError` if a secret is missing; nothing was touched then.
+    state root, it runs them. Without `wait_deleted` the last guest may still be there.
+    `UsageError` if a secret is missing; nothing was touched then.
     """
     if held := root_held(root):
         from orchestrator.cli.run_by_service import run_by_service
@@ -48,7 +50,9 @@ def run_request(
         own = parallel is not None or keep_secs is not None
         return run_by_service(request, root, view, held, own=own)
     check_secrets(request.specs)
-    report: RunReport = trio.run(_run, request, root, make_watch(view), parallel, keep_secs)
+    report: RunReport = trio.run(
+        _run, request, root, make_watch(view), parallel, keep_secs, wait_deleted
+    )
     return report
 
 
@@ -97,6 +101,7 @@ async def _run(
     watch: Watch,
     parallel: int | None,
     keep_secs: float | None,
+    wait_deleted: bool,
 ) -> RunReport:
     run = new_run_id()
     opening = Opening(watch, request, run)
@@ -116,6 +121,7 @@ async def _run(
                 root=root,
                 journal=journal,
                 keep_secs=keep_secs,
+                waits_for_delete=wait_deleted,
                 on_progress=watch.publishing,
             )
             journal.observe(entry)

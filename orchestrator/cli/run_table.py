@@ -13,6 +13,7 @@ import click
 from orchestrator.cli import colours
 from orchestrator.cli.board import ASCII, COLOURS, UNICODE
 from orchestrator.cli.table import Column, table
+from orchestrator.cli.wrap import wrap
 from orchestrator.incus import LOCAL
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import age, duration
@@ -23,6 +24,7 @@ from orchestrator.words import (
     VERDICTS,
     case_lines,
     describe_flake,
+    failed_case_lines,
     job_word,
     made_by,
     not_in_key,
@@ -31,7 +33,6 @@ from orchestrator.words import (
 from states.job import Job
 from states.lifecycle import State
 from states.outcome import Verdict
-from states.testcases import failure_lines
 
 if TYPE_CHECKING:
     from orchestrator.journal import JobRow
@@ -109,14 +110,15 @@ def print_flakes(jobs: Sequence[Job]) -> None:
 
 def print_usage(job: Job) -> None:
     """What a job used, and what follows from it."""
-    for line in usage_lines(job.usage, job.spec):
+    for line in usage_lines(job):
         click.echo(f"  {line}")
 
 
 def print_tests(job: Job) -> None:
     """The first tests of a job that failed, how many it had, and the slowest."""
-    for line in (*failure_lines(job.tests), *case_lines(job.tests)):
-        click.echo(f"  {plain(line)}")
+    for line in (*failed_case_lines(job.tests), *case_lines(job.tests)):
+        for part in wrap(plain(line), _width(), "  "):
+            click.echo(part)
 
 
 def print_table(columns: Sequence[Column]) -> None:

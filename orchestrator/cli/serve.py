@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -115,7 +114,7 @@ def command(
     import trio
 
     try:
-        from orchestrator.service.logs import configure_logging, under_systemd
+        from orchestrator.service.logs import logging_to, under_systemd
         from orchestrator.service.serving import Endpoints, default_socket, serve
     except ModuleNotFoundError as error:
         raise UsageError(
@@ -126,7 +125,7 @@ def command(
 
     from orchestrator.capacity import Capacity, WarmGuests
     from orchestrator.cli.signals import stop_signals
-    from orchestrator.cli.streams import drop
+    from orchestrator.cli.streams import drop, write_all
     from orchestrator.hosts import find_host
     from orchestrator.settings import QUEUE_JOBS, Settings, default_capacity
 
@@ -153,8 +152,8 @@ def command(
         token_file=token_file,
     )
     as_json = under_systemd() if log_form is None else log_form == "json"
-    configure_logging(sys.stdout, as_json=as_json, on_broken=partial(drop, 1))
-    trio.run(partial(serve, settings, endpoints, stop_signals=stop_signals()))
+    with logging_to(partial(write_all, 1), as_json=as_json, on_broken=partial(drop, 1)):
+        trio.run(partial(serve, settings, endpoints, stop_signals=stop_signals()))
     return 0
 
 

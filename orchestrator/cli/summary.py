@@ -13,8 +13,10 @@ import msgspec
 from orchestrator.attempt.archive import read_manifest
 from orchestrator.cli import options
 from orchestrator.cli.board import COLOURS, NAME, cut, name_cells, pad, shorten
+from orchestrator.cli.cells import cell_len
 from orchestrator.cli.colours import BOLD, DIM, RESET, YELLOW, painter
 from orchestrator.cli.last_lines import last_lines
+from orchestrator.cli.wrap import wrap
 from orchestrator.silence import timeout_note
 from orchestrator.terminal import first_line, plain
 from orchestrator.units import counted, duration, size
@@ -34,6 +36,8 @@ from states.outcome import Verdict
 
 if TYPE_CHECKING:
     from orchestrator.snapshot.snapshot import Snapshot
+
+DOTS = "..."
 
 
 def describe_snapshot(snapshot: Snapshot) -> str:
@@ -105,12 +109,16 @@ def whole_reason(job: Job) -> list[str]:
     return reason(job) + ([silence] if silence else [])
 
 
-def failure_text(job: Job, *, colours: bool, log: bool) -> str:
-    """The reason of a job that did not pass, and with `log` its last lines. Reads the disk."""
+def failure_text(job: Job, *, colours: bool, log: bool, width: int | None = None) -> str:
+    """The reason of a job that did not pass, and with `log` its last lines. Reads the disk.
+
+    Lines of the reason are wrapped at `width`, if there is one.
+    """
     if job.verdict is Verdict.SKIPPED:
         return ""  # its line has the reason, and nothing ran
     paint = painter(colours)
-    text = "".join(f"    {line}\n" for line in whole_reason(job))
+    reason = [wrap(line, width, "    ") for line in whole_reason(job)]
+    text = "".join(f"{part}\n" for parts in reason for part in parts)
     if log and job.artifacts and job.state is not State.REJECTED:
         end = last_lines(job, colours=colours)
         if not end.whole:
@@ -155,7 +163,9 @@ def end_text(
         said = why if why and clear else ": ".join(filter(None, (word, why)))
         name = pad(shorten(plain(job.name), names), names)
         line = f"  {name}  {said}"
-        text += (line if width is None else cut(line, width - 1)) + "\n"
+        if width is not None and cell_len(line) >= width:
+            line = cut(line, width - 1 - len(DOTS)) + DOTS
+        text += line + "\n"
     ran = [job for job in failed if job.artifacts]
     if ran:
         flags = plain(options.root_flags)

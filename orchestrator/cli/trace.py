@@ -115,7 +115,7 @@ def show(
         warm = describe_warm(job.warm_ms)
         told = [*([warm] if warm else []), *output_lines(job, jobs[0].missing)]
         told += case_lines(job.tests)
-        told += [*usage_lines(job.usage, job.spec), *([flake] if flake else [])]
+        told += [*usage_lines(job), *([flake] if flake else [])]
         show_job(story, holder=holder, told=told)
     else:
         show_run(story, everything=verbose)

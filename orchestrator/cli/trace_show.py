@@ -13,6 +13,7 @@ import click
 
 from orchestrator.cli.board import COLOURS
 from orchestrator.cli.colours import BOLD, DIM, painter
+from orchestrator.cli.wrap import wrap
 from orchestrator.log_end import read_log_end
 from orchestrator.terminal import plain
 from orchestrator.tracing.egress_lines import egress_lines
@@ -150,11 +151,14 @@ def _show_failure(job: JobStory, columns: int) -> None:
         place = f"in {job.failure.phase}: " if job.failure.kind is not FailureKind.CONFIG else ""
         code = f" (exit code {job.exit_code})" if job.exit_code else ""
         colour = COLOURS[job.verdict] if job.verdict else ""
-        click.echo("  " + paint(colour, f"{place}{plain(first)}{code}"))
-        for line in rest:
-            click.echo(f"    {plain(line)}")
+        # A file or a pipe has each on a line, for `grep`.
+        width = columns if sys.stdout.isatty() else None
+        for line in wrap(f"{place}{plain(first)}{code}", width, "  "):
+            click.echo(paint(colour, line))
+        for told in rest:
+            click.echo("\n".join(wrap(plain(told), width, "    ")))
         if job.failure.resolution:
-            click.echo(f"  -> {plain(job.failure.resolution)}")
+            click.echo("\n".join(wrap(f"-> {plain(job.failure.resolution)}", width, "  ")))
     known = job.failure.message if job.failure else ""
     for fault in job.faults[-FAULTS:]:
         # What a call said may be the failure itself.

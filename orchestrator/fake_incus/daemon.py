@@ -139,10 +139,16 @@ class Daemon:
         guest = self._guests.pop((instance.project, instance.name), None)
         if guest is not None:
             guest.kill()
+        if instance.ephemeral:
+            self._remove(instance)
 
     def delete(self, instance: Instance) -> None:
         """Delete an instance, running or not."""
         self.stop(instance)
+        if not instance.ephemeral:
+            self._remove(instance)
+
+    def _remove(self, instance: Instance) -> None:
         del self.store.project(instance.project).instances[instance.name]
         self.tell("instance-deleted", instance)
 

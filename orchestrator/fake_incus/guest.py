@@ -22,13 +22,16 @@ class GuestOutcome:
     """What a job did: its exit code, and the files that it left in `/artifacts`.
 
     `usage` is what the runner says that it used, None for a runner that says nothing of it;
-    `samples` is the runner's file of that over time.
+    `samples` is the runner's file of that over time. `hint` is what the runner saw of why the
+    command failed; `log_complete` is False if it could not write all of the log.
     """
 
     exit_code: int = 0
     artifacts: dict[str, bytes] = field(default_factory=dict)
     usage: object = None
     samples: bytes = b""
+    hint: str = ""
+    log_complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class GuestCommand:
 
     `text` is the command; `environment` is what came on the exec's stdin, without the runner's own
     variables. `print` writes to the job's log, `read` and `write` access files of the guest and its
-    mounts, `power_off` stops the guest and this job.
+    mounts, `power_off` stops the guest and this job. `count` is told what the job has used, for one
+    that does not end by itself.
     """
 
     instance: str
@@ -50,6 +54,7 @@ class GuestCommand:
     read: Callable[[str], bytes]
     write: Callable[[str, bytes], None]
     power_off: Callable[[], None]
+    count: Callable[[object], None]
 
 
 GuestScript = Callable[[GuestCommand], Awaitable[GuestOutcome]]

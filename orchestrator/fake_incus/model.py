@@ -48,6 +48,7 @@ class Instance(msgspec.Struct):
     profiles: list[str] = []
     created_at: str = ""
     status: str = "Stopped"
+    ephemeral: bool = False
     files: dict[str, bytes] = {}
 
     @property

@@ -43,7 +43,7 @@ async def query(daemon: Daemon, call: Call) -> int:
         if isinstance(document, list) and recursion != "1":
             document = [_address(url.path, project, known) for known in document]
         if document is not None:
-            await call.say(json.dumps(document, indent="\t"))
+            await call.say(msgspec.json.encode(document).decode())
         return 0
     raise NotFaked(f"incus query --request {method} {url.path}")
 
@@ -159,7 +159,8 @@ def _patch_instance(daemon: Daemon, project: str, name: str, body: Body) -> obje
     rules.check_change(daemon.store, changed)
     instance.config, instance.devices = changed.config, changed.devices
     instance.description = changed.description
-    if instance.status == "Running":
+    instance.ephemeral = body.get("ephemeral", instance.ephemeral)
+    if instance.status == "Running" and "devices" in body:
         daemon.guest(instance).plug(instance.devices)
     return None
 
@@ -167,6 +168,17 @@ def _patch_instance(daemon: Daemon, project: str, name: str, body: Body) -> obje
 def _state(daemon: Daemon, project: str, name: str, body: Body) -> object:
     status = daemon.store.instance(project, name).shown_status
     return {"status": status, "status_code": STATUS_CODES[status]}
+
+
+def _put_state(daemon: Daemon, project: str, name: str, body: Body) -> object:
+    """A forced stop, which nobody waits for."""
+    instance = daemon.store.instance(project, name)
+    if body != {"action": "stop", "force": True}:
+        raise NotFaked(f"a change of the state by {body}")
+    if instance.status != "Running":
+        raise Refused(words.ALREADY_STOPPED)
+    daemon.stop(instance)
+    return {"class": "task", "description": "Stopping instance", "status": "Running"}
 
 
 def _profiles(daemon: Daemon, project: str, name: str, body: Body) -> object:
@@ -216,6 +228,7 @@ _ROUTES: tuple[tuple[str, str, Callable[[Daemon, str, str, Body], Any]], ...] = 
     ("GET", "/1.0/instances/([^/]+)", _instance),
     ("PATCH", "/1.0/instances/([^/]+)", _patch_instance),
     ("GET", "/1.0/instances/([^/]+)/state", _state),
+    ("PUT", "/1.0/instances/([^/]+)/state", _put_state),
     ("GET", "/1.0/networks", _networks),
     ("GET", "/1.0/profiles", _profiles),
     ("GET", "/1.0/projects", _projects),

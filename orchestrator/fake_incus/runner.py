@@ -90,11 +90,11 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
     given = {name: value for name, _, value in pairs}
     own = contract().stdin
     nonce = given.pop(own.nonce, "")
+    said: dict[str, object] = {"log_complete": True}
     problem = _problem(env, pairs)
     if problem:
         job.output.write(f"[pikaci] error: {problem}\n".encode())
         status, code, message = "error", _CANNOT_RUN, problem
-        used: dict[str, object] = {}
     else:
         names = contract().variables
         command = GuestCommand(
@@ -112,8 +112,10 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
             read=guest.read,
             write=guest.write,
             power_off=guest.power_off,
+            count=partial(said.__setitem__, "usage"),
         )
-        status, code, message, used = await _run(guest, command, job)
+        status, code, message, more = await _run(guest, command, job)
+        said |= more
     result = {
         "schema": 1,
         "contract": contract().version,
@@ -124,8 +126,7 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
         "finished_at": _iso(guest.now()),
         "message": message,
         "log_bytes": len(job.output.data),
-        "log_complete": True,
-        **used,
+        **said,
     }
     _publish(guest, bytes(job.output.data), json.dumps(result).encode())
     guest.files[_CODE] = str(code).encode()
@@ -135,7 +136,7 @@ async def _supervise(guest: Guest, env: Mapping[str, str], stdin: bytes, job: Pr
 async def _run(
     guest: Guest, command: GuestCommand, job: Process
 ) -> tuple[str, int, str, dict[str, object]]:
-    """Run the command; returns the job's status, exit code and message, and what it used."""
+    """Run the command; returns the job's status, exit code and message, and what else is said."""
     outcome: GuestOutcome | None = None
     with trio.move_on_after(command.timeout_secs) as scope:
         guest.cancel_job = scope.cancel
@@ -153,11 +154,15 @@ async def _run(
         guest.files[f"{contract().artifacts}/{path}"] = content
     if outcome.samples:
         guest.files[contract().usage] = outcome.samples
-    used = {} if outcome.usage is None else {"usage": outcome.usage}
-    if outcome.exit_code:
-        code = outcome.exit_code
-        return "failed", code, f"test command exited with {code}", used
-    return "passed", 0, "test passed", used
+    said: dict[str, object] = {"log_complete": outcome.log_complete}
+    if outcome.usage is not None:
+        said["usage"] = outcome.usage
+    if not outcome.exit_code:
+        return "passed", 0, "test passed", said
+    if outcome.hint:
+        said["hint"] = outcome.hint
+    code = outcome.exit_code
+    return "failed", code, f"test command exited with {code}", said
 
 
 def _trial(command: GuestCommand, guest: Guest) -> GuestOutcome | None:

@@ -27,7 +27,7 @@ def instance(store: Store, known: Instance) -> dict[str, Any]:
         "type": known.type,
         "description": known.description,
         "architecture": "x86_64",
-        "ephemeral": False,
+        "ephemeral": known.ephemeral,
         "stateful": False,
         "location": "none",
         "created_at": known.created_at,

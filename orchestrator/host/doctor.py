@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from orchestrator.contract import contract
+from orchestrator.host.daemon_size import daemon_size
 from orchestrator.host.machines import machine_needs
 from orchestrator.host.quotas import mount_of, quotas_of
 from orchestrator.host.row import Row
@@ -105,6 +106,8 @@ async def examine_incus(incus: Incus, host: Host, *, machines: bool = False) -> 
         return
     name = host.remote if host.name == LOCAL else host.name
     yield _daemon(version, name)
+    if incus.host.is_local and (row := daemon_size(server.environment.server_pid)):
+        yield row
     yield await _project(incus, host)
     driver, pool = await _pool(incus, host)
     yield pool
@@ -229,6 +232,7 @@ def _some_unreadable(unreadable: list[str], saved: str) -> Row:
 
 class _Environment(msgspec.Struct, frozen=True):
     server_version: str = "of unknown version"
+    server_pid: int = 0
 
 
 class _Server(msgspec.Struct):

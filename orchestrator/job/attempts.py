@@ -287,6 +287,7 @@ class Attempts:
             instance=plan.instance,
             host=host,
             delete=commands.delete(plan),
+            hand_over=() if self._context.waits_for_delete else commands.hand_over(plan),
             member=plan.member,
             state=state,
         )

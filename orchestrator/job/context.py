@@ -85,8 +85,9 @@ class Context:
     local host get their own id maps, None for no such maps. `on_log` is called with a job's id and
     each piece of its log, `on_progress` once a second while a snapshot is made. `keep_secs` is how
     long the guest of a job that did not pass is kept for debugging if its spec does not say, None
-    for not at all. `intent` is the intent for all jobs of this process. `pool` has warm guests for
-    them, None for none.
+    for not at all. Without `waits_for_delete` Incus deletes the guest of a job that has a result by
+    itself, and this process may end before. `intent` is the intent for all jobs of this process.
+    `pool` has warm guests for them, None for none.
     """
 
     root: StateRoot
@@ -98,6 +99,7 @@ class Context:
     allow_mounts: tuple[Path, ...] | None = None
     ids: IdRange | None = None
     keep_secs: float | None = None
+    waits_for_delete: bool = True
     on_log: Callable[[str, bytes], None] = ignore_log
     on_progress: Callable[[Progress], None] = ignore_progress
     intent: IntentSwitch = field(default_factory=IntentSwitch)

@@ -101,7 +101,7 @@ class Driver:
         return None if task is None else self._jobs.get(task, task.job)
 
     def going(self, job: str) -> Job | None:
-        """`known` before the job's end: of one that has ended only the journal knows its flake."""
+        """`known` before the job's end: after it, only the journal knows warnings and its flake."""
         known = self.known(job)
         return None if known is None or known.ended else known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import trio
@@ -18,6 +19,7 @@ from states.ending import Action, Intent, end_plan
 from states.lifecycle import State
 from states.outcome import Failure, FailureKind, Verdict
 from states.spec import keep_secs
+from states.usage import Usage
 
 CANCELLED_RELEASE_SECS = 30.0
 _NEVER_STARTED = (State.SUBMITTED, State.ARTIFACTS_RESET)
@@ -27,7 +29,9 @@ class JobEnd:
     """Ends a job in any state: cancels it unless it has ended, and releases its instances.
 
     `reason` is why it is cancelled; `because` is the job that did not pass, if the run stops at the
-    first such job. `settled` is set when the verdict is in the journal.
+    first such job. `settled` is set when the verdict is in the journal. `is_last`
+    says whether no other job of this process runs or is queued: only then is it worth two calls
+    instead of one not to wait for the delete.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class JobEnd:
         attempts: Attempts,
         intent: IntentSwitch,
         settled: trio.Event,
+        is_last: Callable[[], bool],
     ) -> None:
         self.reason = "interrupted"
         self.because = ""
@@ -46,6 +51,7 @@ class JobEnd:
         self._attempts = attempts
         self._intent = intent
         self._settled = settled
+        self._is_last = is_last
 
     async def perform(self) -> None:
         """Do everything that is left to do, or as much as the intent and the daemon allow."""
@@ -63,6 +69,7 @@ class JobEnd:
                 lease.state if lease else None,
                 self._intent.value,
                 keep=self._keep_secs() is not None,
+                hand_over=lease is not None and bool(lease.hand_over) and self._is_last(),
                 failed=failed | (lease.failed if lease else set()),
             )
             if action in (Action.DONE, Action.LEAVE):
@@ -76,10 +83,11 @@ class JobEnd:
             case Action.REQUEST:
                 await self._request()
             case Action.KILL:
-                if not await end_in_guest(self._attempts.current(), self._intent):
+                attempt = self._attempts.current()
+                if not await end_in_guest(attempt, self._intent):
                     failed.add(action)
                     return
-                await self._confirm()
+                await self._confirm(attempt.evidence.usage)
             case Action.CONFIRM:
                 await self._confirm()
             case Action.KEEP:
@@ -101,13 +109,13 @@ class JobEnd:
         failure = Failure(kind=FailureKind.SKIPPED, phase=State.SUBMITTED, message=self.reason)
         await record.emit(ev.Skipped(**record.next(), failure=failure, because=because))
 
-    async def _confirm(self) -> None:
+    async def _confirm(self, usage: Usage | None = None) -> None:
         failure = Failure(
             kind=FailureKind.CANCELLED,
             phase=self._state_before_cancel(),
             message=f"cancelled: {self.reason}",
         )
-        await self._record.emit(ev.Cancelled(**self._record.next(), failure=failure))
+        await self._record.emit(ev.Cancelled(**self._record.next(), failure=failure, usage=usage))
 
     def _state_before_cancel(self) -> State:
         job = self._record.job

@@ -98,7 +98,7 @@ class JobHandle:
         return await self._jobs.reading.journal(lambda: self.directory)
 
     async def wait(self) -> Job:
-        """Return the job when it has ended, whatever its verdict.
+        """Return the job when it has ended, whatever its verdict: as `fetch` does then.
 
         Raises the error that keeps this process from driving the job (`JournalError`, for example);
         the next start resumes it.
@@ -106,11 +106,13 @@ class JobHandle:
         await trio.lowlevel.checkpoint()
         while True:
             arrival = self._jobs.arrivals.entry(self.id)
-            job = self._jobs.driver.known(self.id)
-            if job is None:
+            known = self._jobs.driver.known(self.id)
+            if known is not None and known.ended:
+                return await self.fetch()
+            if known is None:
                 job = await self._jobs.reading.journal(self._if_ended)
-            if job is not None and job.ended:
-                return job
+                if job is not None:
+                    return job
             await self._next(arrival)
 
     async def events(self) -> AsyncIterator[ev.AnyEvent]:

@@ -336,9 +336,9 @@ class Steps:
             )
         await attempt.evidence.read_tests()
         await started()  # a result proves that the command started, even if its first line was lost
-        warnings = (*attempt.warnings, *attempt.evidence.warnings)
         passed = result.status is GuestStatus.PASSED
         reason = await attempt.evidence.find_reason(result)
+        warnings = (*attempt.warnings, *attempt.evidence.warnings)
         if passed and attempt.plan.output is not None:
             event: ev.AnyEvent = ev.Publishing(
                 **self._record.next(),

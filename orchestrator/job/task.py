@@ -87,7 +87,14 @@ class JobTask:
         self._context = context
         self._taking: Taking | None = None
         self._choose()
-        self._end = JobEnd(context, self._record, self._attempts, self.intent, self.settled)
+        self._end = JobEnd(
+            context,
+            self._record,
+            self._attempts,
+            self.intent,
+            self.settled,
+            lambda: not (queue.held or queue.queued),
+        )
         self._scope = trio.CancelScope()
         self._fail_fast = context.fail_fast
 

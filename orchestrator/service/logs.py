@@ -1,6 +1,7 @@
 """The service's log: one line per decision, as text or as JSON.
 
-Modules use `logging`, and pass fields in `extra={"about": {...}}`.
+Modules use `logging`, and pass fields in `extra={"about": {...}}`. Lines are written in a thread:
+while nobody reads them, nothing else waits.
 """
 
 from __future__ import annotations
@@ -8,15 +9,22 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from threading import Thread
+from typing import Any
 
 from orchestrator.terminal import plain
 
 # For each kind of line, so that a flood of clients cannot fill the disk.
 MOST_A_MINUTE = 60
+# Lines that wait to be written; further ones are counted.
+MOST_WAITING = 10_000
+# For the lines that wait at the end.
+LAST_LINES_SECS = 2.0
 _PACKAGE = "orchestrator"
 
 
@@ -25,29 +33,62 @@ def under_systemd() -> bool:
     return "JOURNAL_STREAM" in os.environ
 
 
-def configure_logging(
-    out: TextIO, *, as_json: bool, on_broken: Callable[[], None] = lambda: None
-) -> None:
-    """Write this package's log, from level INFO, to `out`.
+@contextmanager
+def logging_to(
+    write: Callable[[bytes], None], *, as_json: bool, on_broken: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """While the block runs, this package's log, from level INFO, goes to `write`, in a thread.
 
-    If `out` cannot be written, call `on_broken`: a service does not stop because it cannot log.
+    If `write` raises, `on_broken` is called: a service does not stop because it cannot log.
     """
-    handler = _Lines(out, on_broken)
-    handler.setFormatter(JsonLines() if as_json else TextLines())
-    handler.addFilter(Flood())
+    lines = _Lines(write, on_broken)
+    lines.setFormatter(JsonLines() if as_json else TextLines())
+    lines.addFilter(Flood())
     package = logging.getLogger(_PACKAGE)
-    package.handlers = [handler]
+    before = package.handlers, package.level, package.propagate
+    package.handlers, package.propagate = [lines], False
     package.setLevel(logging.INFO)
-    package.propagate = False
+    try:
+        yield
+    finally:
+        package.handlers, level, package.propagate = before
+        package.setLevel(level)
+        lines.end()
 
 
-class _Lines(logging.StreamHandler[TextIO]):
-    def __init__(self, out: TextIO, on_broken: Callable[[], None]) -> None:
-        super().__init__(out)
+class _Lines(logging.Handler):
+    def __init__(self, write: Callable[[bytes], None], on_broken: Callable[[], None]) -> None:
+        super().__init__()
+        self._write = write
         self._on_broken = on_broken
+        self._waiting: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
+        self._lost = 0
+        # It may hang in `write` for ever, and does not keep the process alive then.
+        self._thread = Thread(target=self._write_all, name="log", daemon=True)
+        self._thread.start()
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        self._on_broken()
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._lost:
+            record.about = {**_about(record), "lost_before": self._lost}
+        try:
+            self._waiting.put_nowait(self.format(record))
+            self._lost = 0
+        except queue.Full:
+            self._lost += 1
+
+    def end(self) -> None:
+        """Return when all lines are written, or after `LAST_LINES_SECS`."""
+        until = time.monotonic() + LAST_LINES_SECS
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=LAST_LINES_SECS)
+        self._thread.join(max(0.0, until - time.monotonic()))
+
+    def _write_all(self) -> None:
+        while (line := self._waiting.get()) is not None:
+            try:
+                self._write(f"{line}\n".encode(errors="backslashreplace"))
+            except Exception:
+                self._on_broken()
 
 
 class TextLines(logging.Formatter):

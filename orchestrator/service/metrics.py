@@ -77,13 +77,13 @@ class Metrics(Collector):
         )
         self._cpu = Histogram(
             "pikaci_job_cpu_seconds",
-            "CPU time of jobs that ended with a result, where their guests say it",
+            "CPU time of jobs that ended, where their guests say it",
             buckets=CPU_SECS,
             registry=registry,
         )
         self._memory = Histogram(
             "pikaci_job_memory_peak_bytes",
-            "Peak memory of jobs that ended with a result, with cached files",
+            "Peak memory of jobs that ended, with cached files",
             buckets=MEMORY_BYTES,
             registry=registry,
         )

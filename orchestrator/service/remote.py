@@ -160,12 +160,15 @@ class RemoteService:
         return RemoteJob(self._client, run.jobs[0].id)
 
     async def submit_and_wait(
-        self, spec: JobSpec, *, name: str = "job", workspace: Path | None = None
+        self, spec: JobSpec, *, name: str = "job", key: str = "", workspace: Path | None = None
     ) -> JobDocument:
-        """Submit a job, and return it when it has ended. A cancellation cancels the job first."""
+        """Submit a job, and return it when it has ended. A cancellation cancels the job first.
+
+        So it does for all who submitted it with this key.
+        """
         # One that was broken off would run there, and nobody cancel it.
         with trio.CancelScope(shield=True):
-            job = await self.submit(spec, name=name, workspace=workspace)
+            job = await self.submit(spec, name=name, key=key, workspace=workspace)
         try:
             return await job.wait()
         except trio.Cancelled:

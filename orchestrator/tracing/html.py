@@ -225,9 +225,10 @@ def _failure(job: Timeline) -> str:
         return ""
     first, _, rest = job.failure.message.partition("\n")
     more = "\n".join(part for part in (rest, job.failure.resolution) if part)
+    code = f" <small>exit code {job.job.exit_code}</small>" if job.job.reason else ""
     if not more:
-        return f'<div class="why">{escape(first)}</div>'
-    opened = f"<summary>{escape(first)}</summary><pre>{escape(more)}</pre>"
+        return f'<div class="why">{escape(first)}{code}</div>'
+    opened = f"<summary>{escape(first)}{code}</summary><pre>{escape(more)}</pre>"
     return f'<details class="why">{opened}</details>'
 
 

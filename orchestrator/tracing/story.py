@@ -21,6 +21,10 @@ from states.outcome import Failure, Verdict
 from states.testcases import CaseReport
 from states.usage import Usage
 
+# No faults: a delete that finds nothing, and a refused stop, after which a delete comes. One that
+# fails adds a warning.
+_RELEASES = ("delete", "make ephemeral", "stop ephemeral")
+
 
 class StateStory(msgspec.Struct, frozen=True, kw_only=True):
     """A state: its begin, in seconds after the submission, its duration, and its parts."""
@@ -153,8 +157,7 @@ def job_story(job: Timeline, *, silence: Silence | None = None) -> JobStory:
                 error=call.error,
             )
             for call in job.calls
-            # A delete that finds nothing is not a fault; one that fails adds a warning.
-            if not call.ok and call.name != "delete"
+            if not call.ok and call.name not in _RELEASES
         ),
         warnings=(*job.job.warnings, *job.warnings),
         artifacts=job.job.artifacts,

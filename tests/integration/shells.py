@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 from tests.integration.command import PIKACI, Command
 from tests.terminal.screen import Terminal
 
@@ -29,3 +33,11 @@ def types(terminal: Terminal, line: str) -> list[str]:
     terminal.press(line.encode() + b"\n")
     terminal.read_until(lambda now: len(now.shown) > before and at_prompt(now))
     return terminal.shown[before:-1]
+
+
+def kill(terminal: Terminal) -> None:
+    """Kill its pikaci, and close the window."""
+    setsid = terminal.process.pid
+    (child,) = Path(f"/proc/{setsid}/task/{setsid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    terminal.close()

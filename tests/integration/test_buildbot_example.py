@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -123,25 +124,26 @@ def buildbot(pikaci: Command, tmp_path: Path) -> Iterator[Buildbot]:
     config = MASTER.format(examples=examples, pb=pb, www=www)
     (tmp_path / "master" / "master.cfg").write_text(config)
     call("buildbot-worker", "create-worker", "worker", f"127.0.0.1:{pb}", "w", "secret")
-    running = []
-    for program, directory in (("buildbot", "master"), ("buildbot-worker", "worker")):
-        with (tmp_path / f"{directory}.log").open("wb") as log:
+    with ExitStack() as running:
+        for program, directory in (("buildbot", "master"), ("buildbot-worker", "worker")):
+            log = running.enter_context((tmp_path / f"{directory}.log").open("wb"))
             argv = [str(BUILDBOT / program), "start", "--nodaemon", directory]
-            running.append(subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=log, stderr=log))
-    with httpx.Client(base_url=f"http://127.0.0.1:{www}/api/v2", timeout=SECS) as http:
-        made = Buildbot(tmp_path, http)
+            process = subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=log, stderr=log)
+            running.callback(process.wait)
+            running.callback(process.kill)
+        http = httpx.Client(base_url=f"http://127.0.0.1:{www}/api/v2", timeout=SECS)
+        made = Buildbot(tmp_path, running.enter_context(http))
 
         def connected() -> bool:
+            """The master lists its workers a moment after it answers."""
             try:
-                return bool(http.get("/workers").json()["workers"][0]["connected_to"])
+                workers = http.get("/workers").json()["workers"]
             except httpx.TransportError:
                 return False
+            return any(worker["connected_to"] for worker in workers)
 
         wait_until(connected)
         yield made
-    for process in running:
-        process.kill()
-        process.wait()
 
 
 def root(buildbot: Buildbot, pikaci: Command, builder: str) -> Path:

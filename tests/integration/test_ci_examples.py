@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import PIKACI, SECS, Command, wait_until
+from tests.integration.command import AT_THE_GATE, PIKACI, SECS, Command, wait_until
 
 pytestmark = pytest.mark.incus
 
@@ -245,31 +245,71 @@ def test_buildkite_cancels_and_kills(buildkite: Buildkite) -> None:
     assert (0, []) == (third[0], buildkite.pikaci.leases())
 
 
-def test_cron_says_nothing_of_a_good_night(pikaci: Command) -> None:
+class Cron(Step):
+    date = "2026-01-01"
+
+    def name(self) -> None:
+        self.env["PIKACI_STATE_ROOT"] = str(self.pikaci.root)
+
+    def argv(self, command: str) -> list[str]:
+        job = {"command": command, "timeout_secs": 600}
+        if command.startswith("late"):
+            job = {"command": "sleep 600", "timeout_secs": 1}
+        keys = "\n".join(f"{key} = {json.dumps(value)}" for key, value in job.items())
+        self.pikaci.write(f"schema = 1\n[jobs.test]\n{keys}\n")
+        return [str(EXAMPLES / "cron-nightly"), str(self.pikaci.workspace), self.date]
+
+
+@pytest.fixture
+def cron(pikaci: Command, tmp_path: Path) -> Cron:
+    return Cron(pikaci, tmp_path)
+
+
+def test_cron_says_nothing_of_a_good_night(cron: Cron) -> None:
     """And what failed of a bad one; the same night again is the same run."""
-    path = f"{Path(PIKACI).parent}{os.pathsep}{pikaci.env['PATH']}"
-
-    def night(date: str, **env: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [str(EXAMPLES / "cron-nightly"), str(pikaci.workspace), date],
-            env={**pikaci.env, "PATH": path, **env}, text=True, timeout=SECS,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        return done.returncode, done.stdout
-
-    pikaci.write('schema = 1\n[jobs.test]\ncommand = "test -e good || { echo bad; exit 1; }"\n')
-    bad = night("2026-01-01")
-    again = night("2026-01-01")
-    fault = night("2026-01-02", **FAULT)
-    (pikaci.workspace / "good").touch()
-    good = night("2026-01-03")
+    bad = cron.run("echo bad; exit 1")
+    again = cron.run("echo bad; exit 1")
+    once = runs(cron)
+    cron.date = "2026-01-02"
+    late = cron.run("late")
+    cron.date = "2026-01-03"
+    fault = cron.run("true", **FAULT)
+    good = cron.run("true")
 
     assert 1 == bad[0] and "bad" in bad[1]
-    assert 1 == again[0]
+    assert (1, 1) == (again[0], once)
+    assert 3 == late[0] and "timed out after 1s" in late[1]
     assert 4 == fault[0] and "pikaci:" in fault[1]
     assert (0, "") == good
-    assert 2 == len(json.loads(pikaci("list", "--output", "json").stdout))
-    assert [] == pikaci.leases()
+    assert [] == cron.pikaci.leases()
+
+
+def test_a_night_that_is_ended_leaves_nothing(cron: Cron) -> None:
+    """After TERM, as from timeout(1) to all its processes, its jobs are dead, and cron mails that."""
+    night = cron.begin("sleep 600")
+    os.killpg(night.pid, signal.SIGTERM)
+    told, _ = night.communicate(timeout=SECS)
+
+    assert 130 == night.returncode
+    assert "cancelled" in told
+    assert [] == cron.pikaci.leases()
+
+
+def test_a_night_that_was_killed_goes_on(cron: Cron) -> None:
+    """When it is started again, in its guest, and with its verdict."""
+    command = f"{AT_THE_GATE}; exit 7"
+    killed = cron.begin(command)
+    guests = cron.pikaci.leases()
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate(timeout=SECS)
+    there = cron.pikaci.leases()
+    cron.pikaci.open_gate()
+    code, out = cron.run(f"echo begun; {command}")
+
+    assert (1, guests) == (len(guests), there)
+    assert 1 == code and "exited with 7" in out
+    assert 1 == runs(cron)
+    assert [] == cron.pikaci.leases()
 
 
 @pytest.mark.parametrize("example", ["gitlab-executor", "buildkite-command", "cron-nightly"])

@@ -1,4 +1,4 @@
-"""The programs of docs/embed.md, and the examples beside it, do what the page says."""
+"""The programs of docs/embed.md do what the page says."""
 
 from __future__ import annotations
 
@@ -47,23 +47,3 @@ def test_a_program_prints_what_the_page_says(tmp_path: Path, number: int) -> Non
     program.write_text(text)
 
     assert printed == run(tmp_path, str(program))
-
-
-def test_apscheduler_runs_jobs_at_set_times(tmp_path: Path) -> None:
-    """Two of them."""
-    printed = run(tmp_path, str(DOCS / "examples" / "apscheduler_nightly.py"), ".", "2")
-
-    assert [True, True] == [line.endswith(": passed") for line in printed.splitlines()[:2]]
-
-
-def test_dask_s_tasks_submit_jobs(tmp_path: Path) -> None:
-    """From two worker processes, on one state root."""
-    printed = run(tmp_path, str(DOCS / "examples" / "dask_matrix.py"), ".")
-
-    assert ["3.10: passed", "3.11: passed", "3.12: passed"] == printed.splitlines()
-
-
-@pytest.mark.parametrize("example", ["apscheduler_nightly.py", "dask_matrix.py"])
-def test_an_example_is_short(example: str) -> None:
-    """Under 60 lines."""
-    assert len((DOCS / "examples" / example).read_text().splitlines()) < 60

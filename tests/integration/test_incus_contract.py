@@ -221,6 +221,28 @@ async def test_patch_adds_to_the_config(lab: Lab) -> None:
     assert "Invalid config: Unknown configuration key: foo" == said(error)
 
 
+async def test_an_instance_deletes_itself(lab: Lab) -> None:
+    """One that is made ephemeral while it runs is gone after a stop that nobody waits for."""
+    name = await lab.started()
+    path = f"/1.0/instances/{name}"
+    stop = json.dumps({"action": "stop", "force": True})
+    await lab.query(path, "-X", "PATCH", "-d", '{"ephemeral": true}')
+    before = await lab.instance(name)
+    await lab.query(f"{path}/state", "-X", "PUT", "-d", stop)
+    with trio.fail_after(SECS):
+        with pytest.raises(InstanceNotFound):
+            while True:
+                await lab.query(path)
+                await trio.sleep(0.05)
+
+    assert ("Running", True, lab.owner) == (
+        before["status"],
+        before["ephemeral"],
+        before["config"]["user.pikaci.owner"],
+    )
+
+
+@on_the_program_too
 async def test_projects_are_apart(lab: Lab) -> None:
     """An instance and an image of one project are not found in another, nor in none."""
     name = lab.name()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ PROJECT = Path(__file__).parents[2]
 EXAMPLES = PROJECT / "docs" / "examples"
 QUEUE = PROJECT / "build" / "procrastinate" / "bin"
 EXAMPLE = EXAMPLES / "procrastinate_queue.py"
+SPEC = "JobSpec(command=command, "
 WORKER = "from procrastinate_queue import main; main()"
 OWNER = "postgres"  # the user that Debian's package makes; the server refuses to run as root
 
@@ -84,11 +86,38 @@ class Queue:
         )
         return done.stdout
 
-    def worker(self) -> subprocess.Popen[str]:
+    def change_job(self, keys: str) -> None:
+        """Give the example's job more keys."""
+        text = EXAMPLE.read_text()
+        assert 1 == text.count(SPEC)
+        (self._base / EXAMPLE.name).write_text(text.replace(SPEC, f"{SPEC}{keys}, "))
+        self._env["PYTHONPATH"] = os.pathsep.join([str(PROJECT), str(self._base)])
+
+    def defer(self, command: str) -> str:
+        """Submit a job to the queue; its id there."""
+        self.call("defer", "procrastinate_queue.check", json.dumps({"command": command}))
+        return self.ask("SELECT max(id) FROM procrastinate_jobs WHERE task_name LIKE '%check'")
+
+    def status(self, job: str) -> str:
+        return self.ask(f"SELECT status FROM procrastinate_jobs WHERE id = {job}")
+
+    def run(self, command: str, **env: str) -> tuple[str, str]:
+        """A job's end in the queue, and what the worker printed of it."""
+        job = self.defer(command)
+        worker = self.worker(**env)
+        wait_until(lambda: self.status(job) not in ("todo", "doing"))
+        worker.terminate()
+        told, _ = worker.communicate(timeout=SECS)
+        return self.status(job), told
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def worker(self, **env: str) -> subprocess.Popen[str]:
         argv = [str(QUEUE / "python"), "-c", WORKER, str(self._workspace)]
         with self._log.open("a") as log:
             begun = subprocess.Popen(
-                argv, env=self._env, text=True, stdout=subprocess.PIPE, stderr=log
+                argv, env={**self._env, **env}, text=True, stdout=subprocess.PIPE, stderr=log
             )
         self._workers.append(begun)
         return begun
@@ -114,8 +143,7 @@ def test_a_job_whose_worker_was_killed_is_delivered_again_and_runs_once(
     queue: Queue, pikaci: Command
 ) -> None:
     """The second worker gets the run of the first, in its guest, and its verdict."""
-    command = f"echo begun; {AT_THE_GATE}; echo ended"
-    queue.call("defer", "procrastinate_queue.check", f'{{"command": "{command}"}}')
+    job_there = queue.defer(f"echo begun; {AT_THE_GATE}; echo ended")
     first = queue.worker()
     wait_until(lambda: b"begun" in pikaci.log_lines())
     first.kill()
@@ -129,8 +157,7 @@ def test_a_job_whose_worker_was_killed_is_delivered_again_and_runs_once(
     wait_until(lambda: queue.ask(deliveries) == "2")
     here = pikaci.leases()
     pikaci.open_gate()
-    status = "SELECT status FROM procrastinate_jobs WHERE task_name LIKE '%check'"
-    wait_until(lambda: queue.ask(status) == "succeeded")
+    wait_until(lambda: queue.status(job_there) == "succeeded")
     second.terminate()
     told, _ = second.communicate(timeout=SECS)
 
@@ -146,6 +173,40 @@ def test_a_job_whose_worker_was_killed_is_delivered_again_and_runs_once(
     assert 1 == len(guests)
     assert guests == here
     assert [b"begun", b"ended"] == pikaci.log_lines()[:2]
+    assert [] == pikaci.leases()
+
+
+def test_a_job_that_does_not_pass_has_failed_in_the_queue(queue: Queue, pikaci: Command) -> None:
+    """With its verdict in what the worker prints; without an Incus, the worker's log has the error."""
+    failed = queue.run("exit 7")
+    fault = queue.run("true", INCUS_SOCKET="/nonexistent")
+    queue.change_job("timeout_secs=1")
+    late = queue.run("sleep 600")
+
+    assert "failed" == failed[0] and failed[1].endswith(": failed\n")
+    assert ("failed", "") == fault and "DaemonUnreachable" in queue.log()
+    assert "failed" == late[0] and late[1].endswith(": timed_out\n")
+    assert [] == pikaci.leases()
+
+
+def test_a_job_that_the_queue_aborts_is_cancelled(queue: Queue, pikaci: Command) -> None:
+    """The worker goes on with the next. One that is told to end first ends its jobs."""
+    job = queue.defer("sleep 600")
+    worker = queue.worker()
+    wait_until(pikaci.leases)
+    queue.ask(f"SELECT procrastinate_cancel_job_v1({job}, true, false)")
+    wait_until(lambda: queue.status(job) == "aborted")
+    left = pikaci.leases()
+    last = queue.defer(f"echo begun; {AT_THE_GATE}")
+    wait_until(pikaci.leases)
+    worker.terminate()
+    wait_until(lambda: pikaci.in_guest("true"))
+    pikaci.open_gate()
+    told, _ = worker.communicate(timeout=SECS)
+
+    assert [] == left
+    assert "succeeded" == queue.status(last)
+    assert told.endswith(": passed\n")
     assert [] == pikaci.leases()
 
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from tests.forks import Forked
-from tests.integration.command import AT_THE_GATE, SECS, Command
-from tests.integration.shells import open_shell, types
+from tests.integration.command import AT_THE_GATE, SECS, Command, wait_until
+from tests.integration.shells import kill, open_shell, types
 
 pytestmark = pytest.mark.incus
 
@@ -61,6 +61,29 @@ def test_a_shell_in_a_job_of_the_service(served: Command) -> None:
 
     assert 6 == shell.wait()
     assert 0 == job.wait(SECS)
+
+
+def test_a_shell_in_a_new_guest_of_the_service(served: Command) -> None:
+    """Of a job that passed. The service runs it; if its pikaci is killed, the guest is gone too."""
+    assert 0 == served("run", "good").returncode
+    before = open_shell(served, "good", "--before")
+    assert ["pikaci good-shell"] == types(before, 'echo "$(id -un) $PIKACI_JOB"')
+    assert any("echo fine" in line for line in types(before, "history"))
+    assert not any(line == "fine" for line in before.all_lines)
+    before.press(b"exit 5\n")
+    assert 5 == before.wait()
+    after = open_shell(served, "good", "--after")
+    types(after, "sleep 1")  # who was not seen is waited for
+    assert any(line == "fine" for line in after.all_lines)
+    after.press(b"exit 6\n")
+    assert 6 == after.wait()
+    killed = open_shell(served, "good", "--before")
+    types(killed, "sleep 1")
+    kill(killed)
+
+    wait_until(lambda: [] == served.leases())
+    report = json.loads(served("status", "--output", "json").stdout)
+    assert [("good-shell", "passed")] == [(job["name"], job["verdict"]) for job in report["jobs"]]
 
 
 def test_run_gives_its_jobs_to_the_service(served: Command) -> None:
@@ -137,7 +160,7 @@ def test_a_service_keeps_the_guest_of_a_job_that_asks_for_it(served: Command) ->
 
 
 def test_on_tcp_the_token_is_asked_for(pikaci: Command, tmp_path: Path) -> None:
-    """Without a token file nothing listens, and the exit code is 2."""
+    """Without a token file nothing listens, and the exit code is 2. The log says where the page is."""
     token = tmp_path / "token"
     token.write_text("0123456789abcdef\n")
     token.chmod(0o600)
@@ -146,8 +169,11 @@ def test_on_tcp_the_token_is_asked_for(pikaci: Command, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         listen = f"127.0.0.1:{free.getsockname()[1]}"
     refused = pikaci("serve", "--listen", listen)
-    service = pikaci.run_until("serving", "serve", "--listen", listen, "--token-file", str(token))
+    page = f"http://{listen}/"
+    serve = ("serve", "--listen", listen, "--token-file", str(token))
+    service = pikaci.run_until(f"the page is at {page}\n", *serve)
     try:
+        form = httpx.get(page, headers={"Accept": "text/html"})
         bare = httpx.get(f"http://{listen}/v1/jobs")
         known = httpx.get(
             f"http://{listen}/v1/jobs", headers={"Authorization": "Bearer 0123456789abcdef"}
@@ -158,3 +184,4 @@ def test_on_tcp_the_token_is_asked_for(pikaci: Command, tmp_path: Path) -> None:
     assert 2 == refused.returncode
     assert "needs --token-file" in refused.stderr
     assert (401, 200) == (bare.status_code, known.status_code)
+    assert "<form" in form.text

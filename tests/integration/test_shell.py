@@ -6,16 +6,18 @@ import json
 import os
 import pwd
 import re
-import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
+import trio
 
 from orchestrator.contract import contract
+from orchestrator.journal import open_journal
+from states import events as ev
 from tests.commands import command_lines
 from tests.integration.command import AT_THE_GATE, SECS, Command, printed, wait_until
-from tests.integration.shells import at_prompt, open_shell, types
+from tests.integration.shells import at_prompt, kill, open_shell, types
 from tests.terminal.screen import Terminal
 
 pytestmark = pytest.mark.incus
@@ -30,6 +32,12 @@ secrets = {{ TOKEN = {{ env = "MY_TOKEN" }} }}
 [jobs.root]
 command = "echo begun; {AT_THE_GATE}"
 run_as_root = true
+[jobs.late]
+command = "sleep 600"
+timeout_secs = 1
+run_as_root = true
+keep = "failure"
+secrets = {{ TOKEN = {{ env = "MY_TOKEN" }} }}
 [jobs.decoy]
 command = '''
 unshare --pid --fork --mount-proc bash -c "{AT_THE_GATE}; true" {contract().runner} init &
@@ -102,10 +110,12 @@ def test_a_shell_beside_a_running_job_has_its_world(pikaci: Command, shell: Open
     assert " shell " not in trace, trace
 
 
-def test_a_shell_beside_a_job_that_runs_as_root(pikaci: Command, shell: Open) -> None:
-    """Its command stands ready in the history; the job passes meanwhile, and the shell ends."""
+def test_a_shell_beside_a_job_whose_pikaci_was_killed(pikaci: Command, shell: Open) -> None:
+    """As root. The command stands ready in the history; the shell ends with the job, which passes."""
     job = pikaci.run_until("root: running", "run", "root")
     wait_until(lambda: b"begun" in pikaci.log_lines())
+    job.kill()
+    job.communicate(SECS)
     terminal = shell("root")
 
     assert ["root /root"] == types(terminal, 'echo "$(id -un) $HOME"')
@@ -115,7 +125,8 @@ def test_a_shell_beside_a_job_that_runs_as_root(pikaci: Command, shell: Open) ->
     pikaci.open_gate()
 
     assert 0 != terminal.wait()
-    assert 0 == job.wait(SECS)
+    assert 0 == pikaci("resume").returncode
+    assert "passed" == json.loads(pikaci("status", "--output", "json").stdout)["outcome"]
 
 
 def test_a_job_cannot_lead_a_shell_elsewhere(pikaci: Command, shell: Open) -> None:
@@ -224,6 +235,27 @@ def test_a_shell_in_a_kept_guest_has_the_jobs_world(pikaci: Command, shell: Open
     assert "--keep-on-failure" in gone.written.decode()
 
 
+def test_a_shell_in_a_kept_guest_whose_time_is_over(pikaci: Command, shell: Open) -> None:
+    """Of a job that timed out, as root: who is in it goes with it."""
+    assert 3 == pikaci("run", "late").returncode
+    terminal = shell("late")
+    assert ["root /root s3cret"] == types(terminal, 'echo "$(id -un) $HOME $TOKEN"')
+
+    with open_journal(pikaci.root / "journal.sqlite3") as journal:
+        (lease,) = journal.kept_leases()
+        over = ev.LeaseKept(
+            job=lease.job, instance=lease.instance, deadline=datetime.now(UTC),
+            at=datetime.now(UTC), monotonic=0,
+        )  # fmt: skip
+        trio.run(journal.append, over)
+    reaped = pikaci("reap")
+
+    assert 0 == reaped.returncode, reaped.stderr
+    assert 0 != terminal.wait()
+    assert [] == pikaci.leases()
+    assert "no guest is kept\n" == pikaci("kept").stdout
+
+
 def test_a_kept_guest_that_somebody_deleted(pikaci: Command, shell: Open) -> None:
     """The shell says so, and `release` ends its lease. `rerun` keeps guests as `run` does."""
     pikaci("run", "--", "exit 1")
@@ -264,17 +296,21 @@ def test_a_shell_in_a_new_guest(pikaci: Command, shell: Open, when: str) -> None
     assert ["user-shell"] == [job["name"] for job in report["jobs"]]
 
 
-def test_a_shell_in_a_new_guest_of_a_pikaci_that_is_killed(pikaci: Command, shell: Open) -> None:
-    """The guest itself ends the job, as nobody is in it any more; what is left, the next finds."""
+def test_a_shell_in_a_new_guest_is_cancelled_and_killed(pikaci: Command, shell: Open) -> None:
+    """It is a job like any other. Of a killed pikaci, the guest itself ends it; the next cleans up."""
     pikaci.write(JOBS.replace(f"{AT_THE_GATE}; ", "", 1))
     assert 1 == pikaci("run", "user").returncode
-    terminal = shell("user", "--before")
-    terminal.read_until(at_prompt)
-    setsid = terminal.process.pid
-    (child,) = Path(f"/proc/{setsid}/task/{setsid}/children").read_text().split()
-    os.kill(int(child), signal.SIGKILL)
-    terminal.close()
+    cancelled = shell("user", "--before")
+    cancelled.read_until(at_prompt)
+    (listed,) = (line for line in pikaci("list", "--jobs").stdout.splitlines() if "-shell" in line)
+    assert "user-shell" in listed and "running" in listed
+    assert 0 == pikaci("cancel", "user-shell").returncode
+    assert 0 != cancelled.wait()
+    assert [] == pikaci.leases()
 
+    killed = shell("user", "--before")
+    types(killed, "sleep 1")  # who was not seen is waited for
+    kill(killed)
     assert 0 == pikaci("resume").returncode
     assert [] == pikaci.leases()
 

@@ -54,6 +54,22 @@ async def test_what_a_job_used(runs: Runs) -> None:
     assert not memory or 512 * MIB >= max(memory) > 150 * MIB
 
 
+async def test_what_a_job_used_until_it_was_cancelled(runs: Runs) -> None:
+    """Its runner counts to the end, and takes samples on the way."""
+    specs = {
+        "stopped": JobSpec(command=f"{WORKS}; sleep 600", memory="512MiB", cpus=1),
+        "fails": JobSpec(command="sleep 8; exit 1"),
+    }
+    job = (await runs.run(specs, fail_fast=True))["stopped"]
+
+    assert Verdict.CANCELLED is job.verdict
+    assert job.usage is not None and job.usage.elapsed_ms is not None
+    assert job.usage.cpu_ms is not None and job.usage.cpu_ms > 1000
+    assert 4000 < job.usage.elapsed_ms < 600_000
+    assert job.artifacts is not None
+    assert read_samples(Path(job.artifacts) / "guest.log")
+
+
 @pytest.mark.parametrize("root", [False, True])
 async def test_a_hostile_job_s_usage_costs_nothing_else(runs: Runs, root: bool) -> None:
     """Its verdict is its own, whatever it does to the runner's files; nothing is followed."""

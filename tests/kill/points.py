@@ -140,6 +140,8 @@ def effect_of(argv: Sequence[str]) -> str:
     if argv[0] == "ssh":
         return "connect" if "-L" in argv else "send"
     verb = argv[1]
+    if verb == "query" and "-X" in argv:
+        return argv[argv.index("-X") + 1].lower()
     if verb == "query":
         if "PATCH" in argv and '"devices"' in argv[argv.index("-d") + 1]:
             return "hot-plug"

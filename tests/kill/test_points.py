@@ -162,3 +162,33 @@ async def test_a_cancel_killed_anywhere_is_asked_for_again(cases: Cases, tmp_pat
 
     await cases.try_all(workspace, cases.part(points, 0, of=2), cancelled)
     assert ({}, {}) == (cases.wrong, cases.missed)
+
+
+async def test_a_run_killed_while_it_leaves_the_delete_to_incus(
+    cases: Cases, tmp_path: Path
+) -> None:
+    """From the verdict on, at every point: the guest goes, and its lease ends at the next start."""
+    workspace = make_workspace(tmp_path, secs=0)
+    async with cases.scene(workspace) as scene:
+        scene.environment["PIKACI_WAIT_DELETED"] = ""
+        code, output = await scene.pikaci("run")
+        points = scene.reached("run")
+        left = await scene.faults(Verdict.FAILED)
+        await scene.pikaci("resume")
+
+        assert 1 == code, output
+        assert ["open lease"] == [fault.partition(":")[0] for fault in left]
+        assert [] == await scene.faults(Verdict.FAILED)
+
+    async def resumed(scene: Scene, point: str) -> list[str]:
+        scene.environment["PIKACI_WAIT_DELETED"] = ""
+        await scene.killed("run", point=point)
+        await scene.pikaci("resume")
+        return await scene.faults(Verdict.FAILED)
+
+    verdict = points.index("journal:result_collected:before")
+    assert {"incus:patch:during", "incus:put:during", "incus:put:after"} <= set(points[verdict:])
+    assert not any(point.startswith("incus:delete") for point in points)
+    await cases.try_all(workspace, points[verdict:], resumed)
+
+    assert ({}, {}) == (cases.wrong, cases.missed)

@@ -31,6 +31,8 @@ POINTS = (
     "incus:collect:output",
     "journal:result_collected:after",
     "incus:delete:during",
+    "incus:patch:after",
+    "incus:put:during",
 )
 # On the way to another host.
 FAR_POINTS = ("incus:connect:during", "incus:send:during", "incus:send:output", *POINTS)
@@ -64,10 +66,12 @@ async def test_a_run_killed_there_is_resumed(
     group: bool,
 ) -> None:
     """Its job ends once, with its own verdict, its whole log and its artifact."""
-    environment = {}
+    # At the end it waits for the delete, or leaves that to Incus.
+    waits = not point.startswith(("incus:patch", "incus:put"))
+    environment = {"PIKACI_WAIT_DELETED": "1" if waits else ""}
     if host != LOCAL:
         far: FarHost = request.getfixturevalue("far")
-        environment = far.environment
+        environment |= far.environment
     incus = open_incus()
     alien = f"pikaci-{secrets.token_hex(6)}"
     await make_alien(incus, alien, image=IMAGE)

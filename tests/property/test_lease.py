@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import pytest
 
@@ -49,6 +50,7 @@ class World:
     intent: Intent = Intent.RUN
     in_flight: bool = False  # a create that may yet be carried out
     there: bool = False  # the instance
+    stops: bool = False  # Incus was told to stop it, and deletes it then
     runs: bool = False  # the command, in it
 
     def check(self) -> None:
@@ -107,6 +109,9 @@ def _incus(world: World) -> Iterator[tuple[str, World]]:
     if world.in_flight:
         yield "create lands", replace(world, in_flight=False, there=True)
         yield "create comes to nothing", replace(world, in_flight=False)
+    if world.stops and world.there:
+        yield "deleted by itself", replace(world, there=False, stops=False, runs=False)
+        yield "Incus was killed", replace(world, stops=False)
     if world.runs:
         yield "command ends", replace(world, runs=False)
 
@@ -202,9 +207,15 @@ def _live(world: World) -> Iterator[tuple[str, World]]:
 def _end(world: World) -> Iterator[tuple[str, World]]:
     """What `end_plan` names, with every way in which it can end."""
     journal = world.journal
-    for keep in (False, journal.job in (S.FAILED, S.CANCELLED)):
+    for keep, hand_over in product((False, journal.job in (S.FAILED, S.CANCELLED)), (False, True)):
         action = end_plan(
-            journal.job, journal.before, world.lease, world.intent, keep=keep, failed=world.failed
+            journal.job,
+            journal.before,
+            world.lease,
+            world.intent,
+            keep=keep,
+            hand_over=hand_over,
+            failed=world.failed,
         )
         for name, after in _perform(world, action):
             yield f"{action.name}: {name}", after
@@ -232,6 +243,12 @@ def _perform(world: World, action: Action) -> Iterator[tuple[str, World]]:
             assert lease is not None
             kept = step(lease, LeaseEvent.KEEP)
             yield "written", replace(world, lease=kept, journal=replace(journal, kept=True))
+        case Action.HAND_OVER:
+            assert lease is not None
+            over = step(lease, LeaseEvent.HAND_OVER)
+            yield "accepted", replace(world, lease=over, stops=True)
+            yield "failed", failed
+            yield "accepted, unheard", replace(failed, stops=True)
         case Action.DELETE:
             assert lease is not None
             waits = lease in (LeaseState.ASKED, LeaseState.ABSENT)
@@ -239,7 +256,7 @@ def _perform(world: World, action: Action) -> Iterator[tuple[str, World]]:
             assert asked_for.lease is not None
             event = LeaseEvent.DELETED if world.there else LeaseEvent.NOT_FOUND
             after = step(asked_for.lease, event)
-            bare = replace(asked_for, there=False, runs=False)
+            bare = replace(asked_for, there=False, stops=False, runs=False)
             yield (
                 "seen",
                 replace(
@@ -247,7 +264,10 @@ def _perform(world: World, action: Action) -> Iterator[tuple[str, World]]:
                 ),
             )
             yield "failed", replace(asked_for, failed=failed.failed)
-            yield "done, unheard", replace(asked_for, failed=failed.failed, there=False, runs=False)
+            yield (
+                "done, unheard",
+                replace(asked_for, failed=failed.failed, there=False, stops=False, runs=False),
+            )
         case Action.OUTLAST:
             assert lease is not None
             if not world.in_flight:

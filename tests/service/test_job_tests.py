@@ -51,7 +51,9 @@ async def test_the_tests_of_a_job_come_in_pages() -> None:
     assert ["good", *(f"bad{n}<script>alert(1)</script>\u202e" for n in range(12))] == names
     assert None is rest["next"] and None is passed["next"]
     assert [{"name": "good", "outcome": "passed", "secs": 9.0}] == passed["tests"]
-    assert job["failure"]["message"].startswith("12 of 13 tests failed: bad0")
+    name, message = (f"{text}<script>alert(1)</script>\u202e" for text in ("bad0", "m"))
+    assert job["reason"] == f"12 of 13 tests failed: {name}: {message}, and 11 more tests"
+    assert job["failure"]["message"].startswith(f"{job['reason']}\nbad1<script>")
     assert (3, "test command exited with 3") == (job["exit_code"], job["message"])
 
 
@@ -75,6 +77,13 @@ async def test_a_page_tells_which_tests_failed() -> None:
     check_harmless(board)
     assert "12 of 13 tests failed: bad0&lt;script&gt;" in page
     assert "12 of 13 tests failed: bad0&lt;script&gt;" in board
-    assert "exit code 3" in page
+    assert all(
+        ": m&lt;script&gt;" in shown and "and 11 more tests" in shown for shown in (page, board)
+    )
+    # It may be longer than its box: then a keyboard must be able to scroll it.
+    assert 'tabindex="0" role="region" aria-label="why it failed"' in page
+    # The exit code is beside the headline; the other tests have lines below it.
+    assert "and 11 more tests <small>exit code 3</small><span" in page
+    assert page.index("<small>exit code 3</small>") < page.index("\nbad1&lt;script&gt;")
     assert page.index("bad9") < page.index('id="slowest-tests"') < page.index("good")
     assert f"/v1/jobs/{job['id']}/tests" in page

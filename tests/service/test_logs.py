@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 from functools import partial
+from threading import Event
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from orchestrator.service import logs
-from orchestrator.service.logs import configure_logging, under_systemd
+from orchestrator.service.logs import _Lines, logging_to, under_systemd
 from orchestrator.service.metrics import Metrics
 from orchestrator.service.token import RequireToken
 from orchestrator.session.upkeep import EVERY_SECS
@@ -23,31 +24,35 @@ from tests.service.served import open_served
 from tests.service.test_metrics import figures
 
 TOKEN = "a-token-of-some-length"
+SECS = 60
 
 
 @pytest.fixture
-def out() -> Iterator[io.StringIO]:
+def out() -> Iterator[Log]:
     """Where the log of a test goes, as JSON."""
-    package = logging.getLogger("orchestrator")
-    before = package.handlers, package.level, package.propagate
-    found = io.StringIO()
-    configure_logging(found, as_json=True)
-    yield found
-    package.handlers, package.level, package.propagate = before
+    log = Log()
+    with logging_to(log.write, as_json=True):
+        yield log
 
 
-class Full(io.StringIO):
-    """A stream on a full disk."""
+class Log:
+    """What was written to a log."""
 
-    def write(self, text: str) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, line: bytes) -> None:
+        self.text += line.decode()
 
 
-def lines(out: io.StringIO) -> list[dict[str, object]]:
-    return [json.loads(line) for line in out.getvalue().splitlines()]
+def lines(out: Log) -> list[dict[str, object]]:
+    """All lines that were logged, which a thread writes a moment later."""
+    handlers = logging.getLogger("orchestrator").handlers
+    next(one for one in handlers if isinstance(one, _Lines)).end()
+    return [json.loads(line) for line in out.text.splitlines()]
 
 
-async def test_what_is_asked_for_and_refused_is_in_the_log(out: io.StringIO) -> None:
+async def test_what_is_asked_for_and_refused_is_in_the_log(out: Log) -> None:
     """One line each, with its fields; never the token or a body."""
     async with open_served(wrap=partial(RequireToken, token=TOKEN)) as served:
         known = {"Authorization": f"Bearer {TOKEN}"}
@@ -68,13 +73,11 @@ async def test_what_is_asked_for_and_refused_is_in_the_log(out: io.StringIO) -> 
     assert (run["id"], 1) == (submitted["run"], submitted["jobs"])
     assert 422 == bad["status"]
     assert (run["jobs"][0]["id"], "a\nb", True) == (cancel["job"], cancel["reason"], cancel["now"])
-    assert TOKEN not in out.getvalue()
-    assert "guessed" not in out.getvalue()
+    assert TOKEN not in out.text
+    assert "guessed" not in out.text
 
 
-async def test_a_bug_is_told_with_its_traceback(
-    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bug_is_told_with_its_traceback(out: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client's error is not logged."""
     async with open_served() as served:
         monkeypatch.setattr(type(served.orchestrator), "statistics", lambda self: 1 / 0)
@@ -101,9 +104,7 @@ def test_text_is_one_line_whatever_is_in_it() -> None:
     assert "\x1b" not in line
 
 
-def test_a_flood_is_counted_and_not_written(
-    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_flood_is_counted_and_not_written(out: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next minute says how many lines were left out."""
     now = 0.0
     monkeypatch.setattr(logs.time, "monotonic", lambda: now)
@@ -124,16 +125,44 @@ def test_a_flood_is_counted_and_not_written(
 
 def test_a_log_that_nobody_takes_ends_nothing() -> None:
     """Nor is there a traceback."""
-    package = logging.getLogger("orchestrator")
-    before = package.handlers, package.level, package.propagate
     broken = []
-    try:
-        configure_logging(Full(), as_json=False, on_broken=lambda: broken.append(1))
+
+    def full(line: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with logging_to(full, as_json=False, on_broken=lambda: broken.append(1)):
         logging.getLogger("orchestrator.test").warning("refused")
-    finally:
-        package.handlers, package.level, package.propagate = before
 
     assert [1] == broken
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the end. What is lost then is counted in the next line."""
+    monkeypatch.setattr(logs, "MOST_WAITING", 10)
+    monkeypatch.setattr(logs, "LAST_LINES_SECS", 0.05)
+    reads, log = Event(), Log()
+
+    def write(line: bytes) -> None:
+        assert reads.wait(SECS)
+        log.write(line)
+
+    with logging_to(write, as_json=True):
+        about = {"about": {"job": "r.1"}}
+        for _ in range(30):
+            logging.getLogger("orchestrator.test").warning("refused", extra=about)
+    assert "" == log.text
+    with logging_to(write, as_json=True):
+        for _ in range(30):
+            logging.getLogger("orchestrator.test").warning("refused", extra=about)
+        reads.set()
+        give_up = time.monotonic() + SECS
+        while "lost_before" not in log.text:
+            assert time.monotonic() < give_up
+            logging.getLogger("orchestrator.test").warning("refused", extra=about)
+            time.sleep(0.01)
+    last = json.loads(log.text.splitlines()[-1])
+
+    assert 10 < last["lost_before"] <= 30
 
 
 @pytest.mark.parametrize("stream", ["9:1234", None])
@@ -147,7 +176,7 @@ def test_json_is_what_systemd_gets(stream: str | None, monkeypatch: pytest.Monke
 
 
 async def test_what_upkeep_could_not_do_is_told_and_counted(
-    out: io.StringIO, autojump_clock: MockClock
+    out: Log, autojump_clock: MockClock
 ) -> None:
     """It is retried; nothing is swallowed."""
     async with open_fake() as (orchestrator, fake):

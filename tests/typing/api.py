@@ -43,7 +43,7 @@ async def library() -> None:
         job = await orchestrator.submit(JobSpec(command="true"), key="k", snapshot=snapshot)
         assert_type(job, JobHandle)
         assert_type(await orchestrator.submit_nowait(JobSpec(command="true")), JobHandle)
-        assert_type(await orchestrator.submit_and_wait(JobSpec(command="true")), Job)
+        assert_type(await orchestrator.submit_and_wait(JobSpec(command="true"), key="k"), Job)
         async for event in job.events():
             assert_type(event, ev.AnyEvent)
         async for number, entry in job.entries(after=1):
@@ -90,6 +90,7 @@ async def service() -> None:
         async for event in job.events():
             assert_type(event, ev.AnyEvent)
         assert_type(await job.usage(), Usage | None)
+        assert_type(await there.submit_and_wait(JobSpec(command="true"), key="k"), JobDocument)
         run = await there.submit_run(Request(Path("."), {"a": JobSpec(command="true")}))
         assert_type(run, RemoteRun)
         assert_type(await run.wait(), list[JobDocument])

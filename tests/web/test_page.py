@@ -13,6 +13,7 @@ from orchestrator.service.web.rendering import ago
 from orchestrator.service.web.static_files import version
 from orchestrator.terminal import styled
 from orchestrator.units import duration
+from states.spec import JobSpec
 from tests.samples import leave_artifacts
 from tests.unit.orchestrator.test_terminal import HOSTILE as HOSTILE_BYTES
 from tests.unit.orchestrator.test_terminal import TEXTS
@@ -404,6 +405,30 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser: WebDriver, stage: 
         browser.get(f"{stage.site.url}{path}")
         until(browser, lambda b: b.execute_script("return document.readyState") == "complete")
         assert 390 == browser.execute_script("return document.documentElement.scrollWidth"), path
+
+
+def test_the_mark_of_a_running_job_turns_in_its_place(browser: WebDriver, stage: Stage) -> None:
+    """In the drawing of the jobs around one, too: at every quarter of a turn."""
+    specs = {"runs": JobSpec(command="sleep 9999"), "waits": JobSpec(command="x", needs=("runs",))}
+    waits = stage.site.submit_specs(specs)[1]
+    browser.get(f"{stage.site.url}/jobs/{waits}")
+    until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, ".graph .shape.running"))
+    for quarter in range(4):
+        inside = browser.execute_script(
+            """
+            for (const turn of document.getAnimations()) {
+              turn.pause();
+              turn.currentTime = arguments[0] * 600;
+            }
+            const mark = document.querySelector(".graph .shape.running");
+            const [inner, outer] = [mark, mark.closest("a").querySelector("rect")].map(
+              (one) => one.getBoundingClientRect());
+            return outer.left <= inner.left && inner.right <= outer.right
+              && outer.top <= inner.top && inner.bottom <= outer.bottom;
+            """,
+            quarter,
+        )
+        assert inside, quarter
 
 
 def test_day_and_night(browser: WebDriver, stage: Stage) -> None:

@@ -44,7 +44,7 @@ def usage_view(job: Job, samples: Sequence[Sample]) -> UsageView | None:
     """What the page shows of a job's usage; None if nothing is known of it."""
     if job.usage is None or not (line := describe_usage(job.usage, job.spec)):
         return None
-    hints = tuple(usage_hints(job.usage, job.spec)) if job.spec else ()
+    hints = tuple(usage_hints(job))
     if len(samples) < 2:
         return UsageView(line, hints)
     end = max(samples[-1].ms, job.usage.elapsed_ms or 0, 1)

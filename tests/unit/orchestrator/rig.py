@@ -41,7 +41,13 @@ class Rig:
         self.images = self.context.here.images
 
     async def submit(
-        self, spec: JobSpec, *, number: int = 1, run: str = "r", **changes: Any
+        self,
+        spec: JobSpec,
+        *,
+        number: int = 1,
+        run: str = "r",
+        queue: Queue | None = None,
+        **changes: Any,
     ) -> JobTask:
         """A task for a job that was submitted as `run.number`; `changes` go to its first event."""
         event = ev.Submitted(
@@ -58,7 +64,7 @@ class Rig:
         event = msgspec.structs.replace(event, **changes)
         (self.context.root.snapshots / SNAPSHOT).mkdir(exist_ok=True)
         await self.journal.append(event)
-        return JobTask(self.context, fold([event]), Queue(Capacity(jobs=1)))
+        return JobTask(self.context, fold([event]), queue or Queue(Capacity(jobs=1)))
 
     async def live(self, spec: JobSpec, *, number: int = 1, run: str = "r") -> Job:
         """Run one job to its end, and read it back from the journal."""

@@ -18,6 +18,7 @@ from orchestrator.cli.summary import end_text
 from orchestrator.cli.watched import WatchedRun
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
 from orchestrator.report import job_document
+from orchestrator.testing import open_fake
 from orchestrator.words import describe_flake
 from states import events as ev
 from states.identity import identity
@@ -77,6 +78,25 @@ async def test_two_verdicts_with_the_same_inputs_are_a_flake(
     assert f"job: {said}\n" == capsys.readouterr().out
     document = json.loads(msgspec.json.encode(job_document(failed)))
     assert {"passed": 1, "failed": 1, "other": "r.1"} == document["flake"]
+
+
+async def test_who_waits_for_a_job_hears_of_its_flake() -> None:
+    """And of what was noted meanwhile: a wait returns what a look at the job says afterwards."""
+    coin = Coin()
+    async with open_fake(guest_script=coin) as (orchestrator, _):
+        spec = JobSpec(command="flip", junit=("junit.xml",))
+        snapshot = await orchestrator.snapshot()
+        passed = await (await orchestrator.submit(spec, snapshot=snapshot)).wait()
+        coin.fails = True
+        handle = await orchestrator.submit(spec, snapshot=snapshot)
+        orchestrator.journal.note(
+            ev.Warned(job=handle.id, at=datetime.now(UTC), monotonic=0, message="noted")
+        )
+        failed = await handle.wait()
+
+        assert Flake(passed=1, failed=1, other=passed.id) == failed.flake
+        assert ("noted",) == failed.warnings
+        assert failed == await handle.fetch()
 
 
 async def test_what_could_be_different_is_no_flake(tmp_path: Path) -> None:

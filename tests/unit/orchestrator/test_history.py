@@ -24,6 +24,8 @@ from states.outcome import Verdict
 from states.spec import JobSpec
 from tests.unit.orchestrator.rig import Rig, open_rig
 
+FAILURE = "<failure message='AssertionError: 41 != 42'/>"
+WHY = "1 of 3 tests failed: test_b: AssertionError: 41 != 42"
 PASSED, FAILED, TIMED_OUT = Verdict.PASSED, Verdict.FAILED, Verdict.TIMED_OUT
 
 
@@ -36,7 +38,7 @@ class Guests:
 
     async def __call__(self, command: GuestCommand) -> GuestOutcome:
         cases = "".join(
-            f"<testcase name='{name}'>{'<failure/>' if name in self.fails else ''}</testcase>"
+            f"<testcase name='{name}'>{FAILURE if name in self.fails else ''}</testcase>"
             for name in self.tests
         )
         report = f"<testsuite>{cases}</testsuite>".encode()
@@ -80,10 +82,13 @@ async def test_since_when_a_job_fails_and_what_is_different(root: Path) -> None:
     assert "job: 3 results, 1 passed, 2 failed (33 % passed)" == lines[0]
     assert lines[1].startswith("  time: p50 ")
     assert lines[2].startswith("  failing since run q (") and "commit decade)" in lines[2]
-    assert "    1 of 3 tests failed: test_b" == lines[3]
+    assert f"    {WHY}" == lines[3]
     assert lines[4].startswith("  last passed in run p (") and "commit c0ffee)" in lines[4]
-    assert ["  tests that fail now: test_b", "  tests that are new: test_c"] == lines[5:]
-    assert ["r.1", "q.1", "p.1"] == [line.split()[0] for line in table.splitlines()[1:]]
+    assert "  different since then: commit, files, env" == lines[5]
+    assert ["  tests that fail now: test_b", "  tests that are new: test_c"] == lines[6:]
+    *entries, last = table.splitlines()[1:]
+    assert ["r.1", "q.1", "p.1"] == [line.split()[0] for line in entries]
+    assert last.startswith("-> pikaci trace diff p.1 q.1")
 
 
 async def test_history_as_data(root: Path) -> None:
@@ -96,8 +101,12 @@ async def test_history_as_data(root: Path) -> None:
         *(history["last_passed"], history["p50_secs"]),
     )
     assert "q.1" == history["failing_since"]["id"]
+    assert [] == history["changes"]  # of so few results none passed
+    changes = json.loads(say(root, "history", "job", "--output", "json"))["changes"]
+    assert {"what": "commit", "one": "c0ffee", "other": "decade"} == changes[0]
+    assert ["commit", "files", "env"] == [change["what"] for change in changes]
     assert ["r.1", "q.1", "p.1"] == [json.loads(line)["id"] for line in lines]
-    assert json.loads(lines[0])["reason"] == "1 of 3 tests failed: test_b"
+    assert json.loads(lines[0])["reason"] == WHY
 
 
 async def test_a_job_without_a_result_has_no_history(tmp_path: Path) -> None:

@@ -7,15 +7,15 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.job.hold import held, held_name
+from orchestrator.job.hold import HELD_SECS, held, held_name
 from states.rules import check
-from states.spec import MAX_NAME, NAME_PATTERN, JobSpec
+from states.spec import MAX_NAME, MAX_TIMEOUT_SECS, NAME_PATTERN, JobSpec
 from tests.samples import valid_specs
 
 
 @given(valid_specs())
 def test_any_job_can_be_held(spec: JobSpec) -> None:
-    """With its world; it leaves nothing to others, and is not tried twice."""
+    """With its world, and for so long; it leaves nothing to others, and is not tried twice."""
     for after in (False, True):
         one = held(spec, after=after)
         check(one)
@@ -24,6 +24,8 @@ def test_any_job_can_be_held(spec: JobSpec) -> None:
             *(one.env, one.mounts, one.image),
             one.scratch,
         )
+        secs = HELD_SECS + (spec.timeout_secs if after else 0)
+        assert min(secs, MAX_TIMEOUT_SECS) == one.timeout_secs
         assert (None, 0, "never") == (one.output, one.retries, one.keep)
 
 

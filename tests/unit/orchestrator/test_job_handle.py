@@ -61,7 +61,7 @@ async def test_who_follows_a_log_reads_no_events(reads: list[str]) -> None:
 
 
 async def test_who_waits_reads_no_events(reads: list[str]) -> None:
-    """Of a job that this process drives; one that it does not drive any more is read."""
+    """Of a job that this process drives, before its end; then it is read once."""
     async with open_fake() as (orchestrator, _):
         job = await orchestrator.submit(JobSpec(command="echo one"))
         reads.clear()
@@ -70,7 +70,7 @@ async def test_who_waits_reads_no_events(reads: list[str]) -> None:
         while orchestrator.drives(job.id):
             await orchestrator.arrivals.entry(job.id).wait()
 
-        assert [] == while_it_lived
+        assert ["find", "job"] == while_it_lived
         assert ended == await job.wait() == job.job
 
 

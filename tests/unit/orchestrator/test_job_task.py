@@ -10,16 +10,20 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from orchestrator.capacity import Capacity
 from orchestrator.cli.summary import summary
 from orchestrator.fake_incus import FakeIncus, GuestCommand, GuestOutcome
 from orchestrator.incus import Completed, Stdin
+from orchestrator.job.queue import Queue
 from orchestrator.job.task import MAX_RETRY_DELAY_SECS
 from orchestrator.report import job_document, run_report
 from states import events as ev
 from states.lifecycle import State
 from states.outcome import FailureKind, Outcome
 from states.spec import JobSpec
-from tests.unit.orchestrator.rig import open_rig, settled, sweep
+from tests.unit.orchestrator.rig import Rig, open_rig, settled, sweep
+
+PASSES = JobSpec(command="true")
 
 
 @pytest.mark.parametrize(
@@ -379,3 +383,62 @@ async def test_a_host_that_cannot_store_the_log_says_so(
         assert "No space left on device" in job.failure.message
         assert "state root" in job.failure.resolution
         assert settled(rig)
+
+
+def deletes(rig: Rig, job: str) -> list[str]:
+    """The effects of the job after its result."""
+    effects = [entry.effect for entry in rig.notes(ev.Called, job)]
+    return effects[effects.index("collect") + 1 :]
+
+
+async def test_the_delete_of_the_last_guest_is_left_to_incus(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """If nobody waits for it. Its lease is open until a sweep sees that the guest is gone."""
+    async with open_rig(tmp_path, waits_for_delete=False) as rig:
+        queue = Queue(Capacity(jobs=1))
+        tasks = [await rig.submit(PASSES, number=number, queue=queue) for number in (1, 2)]
+        for task in tasks:
+            task.enqueue()
+        async with trio.open_nursery() as nursery:
+            for task in tasks:
+                nursery.start_soon(task.run)
+
+        assert ["delete"] == deletes(rig, "r.1")
+        assert ["make ephemeral", "stop ephemeral"] == deletes(rig, "r.2")
+        assert {} == rig.fake.instances()
+        assert ["r.2"] == [lease.job for lease in rig.journal.open_leases()]
+        assert () == rig.journal.job("r.2").warnings
+        await sweep(rig)
+        assert settled(rig)
+
+
+async def test_what_incus_does_not_take_is_deleted_here(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """A refused stop is no more than a wait for the delete."""
+    rigs: list[Rig] = []
+
+    async def script(command: GuestCommand) -> GuestOutcome:
+        rigs[0].fake.fail("query", with_error="Instance is busy running a backup operation")
+        return GuestOutcome()
+
+    async with open_rig(tmp_path, waits_for_delete=False, guest_script=script) as rig:
+        rigs.append(rig)
+        job = await rig.live(PASSES)
+
+        assert ["make ephemeral", "delete"] == deletes(rig, job.id)
+        assert settled(rig)
+        assert () == rig.journal.job(job.id).warnings
+
+
+@pytest.mark.parametrize("command", ["exit 1", "sleep 100"])
+async def test_a_kept_guest_is_not_left_to_incus(
+    tmp_path: Path, autojump_clock: MockClock, command: str
+) -> None:
+    """Whoever asks to keep a guest has it."""
+    async with open_rig(tmp_path, waits_for_delete=False, keep_secs=3600.0) as rig:
+        await rig.live(JobSpec(command=command, timeout_secs=5))
+
+        assert 1 == len(rig.fake.instances())
+        assert [True] == [lease.kept for lease in rig.journal.open_leases()]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
+import trio
 
+from orchestrator.attempt.evidence import Evidence
+from orchestrator.attempt.plan import make_plan
 from orchestrator.cli.run_table import print_usage
 from orchestrator.fake_incus.guest import GuestCommand, GuestOutcome
+from orchestrator.incus import Effect, Incus
 from orchestrator.report import job_document
 from orchestrator.tracing.otlp import otlp
 from orchestrator.tracing.perfetto import perfetto
@@ -17,11 +24,14 @@ from orchestrator.tracing.story import job_story
 from orchestrator.tracing.timeline import timeline
 from orchestrator.usage_samples import MAX_BYTES, read_samples, samples_path
 from orchestrator.usage_words import usage_lines
+from states import events as ev
 from states.job import Job
 from states.outcome import Verdict
 from states.spec import JobSpec
 from states.usage import Usage
+from tests.samples import sample_remote_context
 from tests.unit.orchestrator.rig import open_rig
+from tests.unit.orchestrator.test_guest_result import RESULT
 
 USED = {
     "elapsed_ms": 20_000,
@@ -66,6 +76,66 @@ async def test_what_a_job_used_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     ] == capsys.readouterr().out.splitlines()
 
 
+async def test_a_job_that_was_cancelled_says_what_it_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until then: so there is no hint that it needs less."""
+
+    async def script(command: GuestCommand) -> GuestOutcome:
+        command.count(USED)
+        await trio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    async with open_rig(tmp_path, guest_script=script) as rig:
+        task = await rig.submit(SPEC)
+        with trio.CancelScope() as scope:
+            rig.journal.observe(
+                lambda entry: scope.cancel() if isinstance(entry, ev.Running) else None
+            )
+            await task.run()
+        job = rig.journal.job(task.job.id)
+        story = job_story(timeline(rig.entries()))
+
+    assert (Verdict.CANCELLED, Usage(**USED)) == (job.verdict, job.usage)
+    assert job.usage == job_document(job).usage == story.usage
+    print_usage(job)
+    assert [
+        "  used: CPU 39 s (2.0 of 2 CPUs), memory at most 212 MiB of 16 GiB",
+        "  used: read 1 MiB, wrote 3 MiB, at most 38 processes",
+        "  its 2 CPUs were busy 98 % of the time: `cpus` gives the job more",
+    ] == capsys.readouterr().out.splitlines()
+
+
+async def test_what_a_job_used_is_known_before_its_artifacts_are_there(tmp_path: Path) -> None:
+    """Those of a job that was cancelled may take longer than there is time for."""
+    said = {**RESULT, "nonce": "own", "status": "cancelled", "exit_code": 130, "usage": USED}
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        body = json.dumps(said).encode()
+        info = tarfile.TarInfo("./result.json")
+        info.size = len(body)
+        archive.addfile(info, io.BytesIO(body))
+    arrived = trio.Event()
+
+    class Slow:
+        async def perform(self, effect: Effect, *, into: Any) -> None:
+            async with into() as sink:
+                await sink(data.getvalue()[:-1024])
+                arrived.set()
+                await trio.sleep_forever()
+
+    evidence = Evidence(
+        make_plan(SPEC, sample_remote_context()), tmp_path, cast(Incus, Slow()), "own"
+    )
+    evidence.log.touch()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(evidence.collect, None)
+        await arrived.wait()
+        nursery.cancel_scope.cancel()
+
+    assert Usage(**USED) == evidence.usage
+
+
 async def test_an_older_runner_says_nothing(tmp_path: Path) -> None:
     """Then nothing is claimed, and the file of samples is its job's own."""
     async with open_rig(tmp_path, guest_script=of(None, SAMPLES)) as rig:
@@ -73,7 +143,7 @@ async def test_an_older_runner_says_nothing(tmp_path: Path) -> None:
 
     assert (Verdict.PASSED, None) == (job.verdict, job.usage)
     assert not samples_path(log(job)).exists()
-    assert [] == usage_lines(job.usage, job.spec)
+    assert [] == usage_lines(job)
 
 
 @pytest.mark.parametrize(
@@ -167,4 +237,4 @@ async def test_otlp_has_attributes(tmp_path: Path) -> None:
     ],
 )
 def test_only_what_is_known_is_told(usage: Usage, spec: JobSpec | None, lines: list[str]) -> None:
-    assert lines == usage_lines(usage, spec)
+    assert lines == usage_lines(Job(usage=usage, spec=spec))

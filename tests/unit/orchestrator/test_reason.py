@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.attempt.diagnosis import KILLED, NO_MEMORY
 from orchestrator.attempt.plan import Plan, make_plan
-from orchestrator.attempt.reason import OUT_OF_MEMORY, USED_UP, reason_of
+from orchestrator.attempt.reason import OUT_OF_MEMORY, USED_UP, incomplete_log, reason_of
 from orchestrator.attempt.result import GuestResult, GuestStatus
 from orchestrator.cli.run_table import print_jobs
 from orchestrator.cli.summary import end_text, failure_text, reason
@@ -53,7 +53,8 @@ async def test_the_line_is_the_headline(tmp_path: Path, capsys: pytest.CaptureFi
     assert ("test command exited with 4", LINE) == (document["message"], document["reason"])
     assert LINE == document["failure"]["message"]
     assert LINE == job_story(line).reason
-    assert "error: &#x27;vat&#x27; is undeclared" in html([line]).decode()
+    shown = "error: &#x27;vat&#x27; is undeclared <small>exit code 4</small>"
+    assert shown in html([line]).decode()
     print_jobs([job])
     show_job(job_story(line), holder="")
     status, trace = capsys.readouterr().out.split("job  failed after")
@@ -66,7 +67,7 @@ async def test_a_test_report_says_more(tmp_path: Path) -> None:
     async with open_rig(tmp_path, guest_script=script) as rig:
         job = await rig.live(JobSpec(command="report", junit=("junit.xml",)))
 
-    assert "1 of 1 test failed: a" == job.reason
+    assert "1 of 1 test failed: a: no" == job.reason
 
 
 async def test_a_command_that_passed_has_no_reason(tmp_path: Path) -> None:
@@ -132,9 +133,8 @@ def test_a_guest_without_memory_is_the_reason(tmp_path: Path) -> None:
     """A killed program says nothing; pikaci knows."""
     (tmp_path / "log").write_bytes(LOG)
 
-    assert OUT_OF_MEMORY == reason_of(
-        plan(), result(KILLED, f"{NO_MEMORY} (1GiB)"), tmp_path / "log"
-    )
+    for hint in (f"{NO_MEMORY} (1GiB)", f"{OUT_OF_MEMORY}; the key memory in the job file"):
+        assert OUT_OF_MEMORY == reason_of(plan(), result(KILLED, hint), tmp_path / "log")
     assert LINE == reason_of(plan(), result(KILLED), tmp_path / "log")
     assert "" == reason_of(plan(), result(1), tmp_path / "gone")
 
@@ -149,6 +149,45 @@ def test_what_was_used_up_is_the_reason_if_the_log_has_none(tmp_path: Path) -> N
         hint = f"{said}; the key x in the job file sets it"
         assert said == reason_of(plan(), result(1, hint), tmp_path / "gone")
         assert LINE == reason_of(plan(), result(1, hint), tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("hint", "reason", "guesses"),
+    [
+        ("", "", True),
+        ("the workspace is read-only; x", "price.c:1:2: error: no", True),
+        ("the guest's disk is full; x", "", False),
+        ("the guest ran out of memory; x", "", False),
+        ("the guest ran out of processes; x", "", False),
+        ("the guest had used all its memory (1GiB) when the command was killed: x", "", False),
+        ("the storage pool default is full or nearly full (9 GiB of 10 GiB): x", "", False),
+        ("", "cp: cannot create 'a': No space left on device", False),
+        ("", "1 of 2 tests failed: test_a: OSError: [Errno 122] Disk quota exceeded", False),
+    ],
+)
+def test_why_a_log_is_incomplete_is_guessed_only_if_unknown(
+    hint: str, reason: str, guesses: bool
+) -> None:
+    """A guess beside the reason would only say it again, or something else."""
+    said = incomplete_log(result(1, hint), reason)
+
+    assert said.startswith("the guest could not write all of its log")
+    assert guesses == said.endswith(": was its disk full?")
+
+
+async def test_a_job_on_a_full_disk_hears_of_it_once(tmp_path: Path) -> None:
+    """As the reason; the log that is cut off for it is a warning without a guess."""
+
+    async def full(command: GuestCommand) -> GuestOutcome:
+        hint = "the guest's disk is full; the key disk in the job file sets its size"
+        return GuestOutcome(exit_code=2, hint=hint, log_complete=False)
+
+    async with open_rig(tmp_path, guest_script=full) as rig:
+        job = await rig.live(JobSpec(command="fill"))
+
+    key = "the key disk in the job file sets its size"
+    assert ["the guest's disk is full (exit code 2)", f"-> {key}"] == reason(job)
+    assert ("the guest could not write all of its log",) == job.warnings
 
 
 @pytest.mark.parametrize(

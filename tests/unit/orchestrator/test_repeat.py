@@ -118,9 +118,10 @@ def test_options_that_do_not_fit_are_refused(runs: Runs, words: tuple[str, ...],
 
 def test_the_end_says_what_did_not_always_pass() -> None:
     """By job, and what to type to see what was different."""
+    before = Flake(passed=1, failed=1, other="r0.test")
     flake = Flake(passed=1, failed=1, other="r1.test")
     reports = [
-        run_report("r1", [job("r1", "test", PASSED), job("r1", "lint", PASSED)]),
+        run_report("r1", [job("r1", "test", PASSED, flake=before), job("r1", "lint", PASSED)]),
         run_report("r2", [job("r2", "test", FAILED, flake=flake), job("r2", "lint", PASSED)]),
     ]
 
@@ -129,7 +130,8 @@ def test_the_end_says_what_did_not_always_pass() -> None:
         "  test: 1 of 2 passed, not r2.test",
         "-> pikaci trace diff r1.test r2.test",
     ] == summary(reports)
-    assert ["1 run: 1 passed"] == summary(reports[:1])
+    assert ["1 run: 1 passed", "-> pikaci trace diff r1.test r0.test"] == summary(reports[:1])
+    assert ["1 run: 1 passed"] == summary([run_report("r", [job("r", "test", PASSED)])])
 
 
 def test_only_some_of_many_failures_are_named() -> None:

@@ -75,9 +75,22 @@ def test_of_two_tools_the_last_one_failed() -> None:
     first = ["FAILED a.py::test - no"]
     second = ["b.c:1:2: error: one", "b.c:3:4: error: two", "b.c:3:4: error: two"]
 
-    assert "b.c:1:2: error: one, and 1 more" == find_reason(
+    assert "b.c:1:2: error: one, and 1 more error" == find_reason(
         ["=== short test summary info ===", *first, *second]
     )
+
+
+@pytest.mark.parametrize(
+    ("lines", "counted"),
+    [
+        (["--- FAIL: A", "--- FAIL: B"], "and 1 more test"),
+        (["--- FAIL: A", "--- FAIL: B", "--- FAIL: C"], "and 2 more tests"),
+        (["E   assert 1 == 2", "E   assert 1 == 3"], "and 1 more line"),
+        (["would reformat a.py", "would reformat b.py", "would reformat c.py"], "and 2 more files"),
+    ],
+)
+def test_what_there_is_more_of_has_a_name(lines: list[str], counted: str) -> None:
+    assert f"{lines[0].removeprefix('E   ')}, {counted}" == find_reason(lines)
 
 
 def test_a_list_counts_from_its_last_heading() -> None:
@@ -98,13 +111,16 @@ PARTS = st.sampled_from(
 LINES = st.lists(st.lists(PARTS | TEXT, max_size=6).map("".join), max_size=40)
 
 
+COUNTED = re.compile(r"\d+ more \w+")
+
+
 @given(LINES)
 def test_a_reason_is_a_line_of_the_log(lines: list[str]) -> None:
     """Not longer than a headline, on one line, and made of nothing but words of two lines."""
     reason = find_reason(lines)
     words = {word for line in lines for word in line.split()}
     said = reason.removesuffix("...").rpartition(", and ")
-    rest = said[0] if said[1] and said[2].endswith(" more") else reason.removesuffix("...")
+    rest = said[0] if said[1] and COUNTED.fullmatch(said[2]) else reason.removesuffix("...")
 
     assert len(reason) <= MAX_REASON
     assert reason == " ".join(reason.split())

@@ -10,7 +10,13 @@ import pytest
 from states import events as ev
 from states.job import fold, why
 from states.outcome import Outcome
-from states.testcases import Case, CaseOutcome, case_report, failure_lines, headline
+from states.testcases import (
+    Case,
+    CaseOutcome,
+    below_headline,
+    case_report,
+    headline,
+)
 from tests.samples import sample_event
 
 PASSED, FAILED, ERROR, SKIPPED = CaseOutcome
@@ -31,7 +37,8 @@ def cases(*outcomes: CaseOutcome, **values: Any) -> list[Case]:
         ([FAILED], "1 of 1 test failed: test_0"),
         ([PASSED, FAILED, ERROR], "2 of 3 tests failed: test_1, test_2"),
         ([FAILED] * 3, "3 of 3 tests failed: test_0, test_1, test_2"),
-        ([FAILED] * 5, "5 of 5 tests failed: test_0, test_1, test_2 and 2 more"),
+        ([FAILED] * 5, "5 of 5 tests failed: test_0, test_1, test_2 and 2 more tests"),
+        ([FAILED] * 4, "4 of 4 tests failed: test_0, test_1, test_2 and 1 more test"),
     ],
 )
 def test_a_headline_counts_and_names(outcomes: list[CaseOutcome], said: str) -> None:
@@ -39,9 +46,36 @@ def test_a_headline_counts_and_names(outcomes: list[CaseOutcome], said: str) -> 
     assert said == headline(case_report(cases(*outcomes)))
 
 
+@pytest.mark.parametrize(
+    ("messages", "said", "below"),
+    [
+        (["no"], "1 of 1 test failed: test_0: no", []),
+        (["no", "nor"], "2 of 2 tests failed: test_0: no, and 1 more test", ["test_1: nor"]),
+        (["no", ""], "2 of 2 tests failed: test_0: no, and 1 more test", ["test_1"]),
+        (["", ""], "2 of 2 tests failed: test_0, test_1", []),
+        (["", "nor"], "2 of 2 tests failed: test_0, test_1", ["test_0", "test_1: nor"]),
+        (
+            ["no"] * 5,
+            "5 of 5 tests failed: test_0: no, and 4 more tests",
+            ["test_1: no", "test_2: no"],
+        ),
+    ],
+)
+def test_a_headline_says_why_the_first_test_failed(
+    messages: list[str], said: str, below: list[str]
+) -> None:
+    """And how many others there are, which have lines of their own; or the names, without a why."""
+    failed = [
+        Case(name=f"test_{number}", outcome=FAILED, message=message)
+        for number, message in enumerate(messages)
+    ]
+
+    assert (said, below) == (headline(case_report(failed)), below_headline(case_report(failed)))
+
+
 def test_no_report_no_headline() -> None:
     assert "" == headline(None)
-    assert [] == failure_lines(None)
+    assert [] == below_headline(None)
 
 
 def test_a_summary_is_small_whatever_the_cases_are() -> None:
@@ -52,7 +86,7 @@ def test_a_summary_is_small_whatever_the_cases_are() -> None:
     assert 10 * [500] == [len(case.message) for case in report.failures]
     assert [f"test_{n}" for n in range(999, 989, -1)] == [case.name for case in report.slowest]
     assert {""} == {case.message for case in report.slowest}
-    assert len(failure_lines(report)) == 3
+    assert len(below_headline(report)) == 2
 
 
 def test_what_took_no_time_is_not_slow() -> None:
@@ -62,16 +96,14 @@ def test_what_took_no_time_is_not_slow() -> None:
 def test_long_names_and_messages_are_cut_to_one_line() -> None:
     report = case_report([Case(name="n" * 500, outcome=FAILED, message="a\n\n\tb " + "c" * 999)])
 
-    (line,) = failure_lines(report)
     name = "n" * 77 + "..."
-    assert f"1 of 1 test failed: {name}" == headline(report)
-    assert f"{name}: a b {'c' * 193}..." == line
+    assert f"1 of 1 test failed: {name}: a b {'c' * 193}..." == headline(report)
 
 
 @pytest.mark.parametrize(
     ("outcome", "said"),
     [
-        (Outcome.FAILED, ["1 of 2 tests failed: test_1", "test_1: assert 1 == 2"]),
+        (Outcome.FAILED, ["1 of 2 tests failed: test_1: assert 1 == 2"]),
         (Outcome.TIMED_OUT, ["it took too long"]),
         (Outcome.PASSED, []),
     ],
