@@ -141,10 +141,10 @@ def effect_of(argv: Sequence[str]) -> str:
         return "connect" if "-L" in argv else "send"
     verb = argv[1]
     if verb == "query" and "-X" in argv:
+        if '"devices"' in argv[argv.index("-d") + 1]:
+            return "hot-plug"
         return argv[argv.index("-X") + 1].lower()
     if verb == "query":
-        if "PATCH" in argv and '"devices"' in argv[argv.index("-d") + 1]:
-            return "hot-plug"
         place = argv[-1].partition("/1.0/")[2].partition("?")[0]
         return {"images": "find-image", "instances": "list"}.get(place, "status")
     if verb == "file":
