@@ -140,11 +140,11 @@ def effect_of(argv: Sequence[str]) -> str:
     if argv[0] == "ssh":
         return "connect" if "-L" in argv else "send"
     verb = argv[1]
-    if verb == "query":
-        if "PATCH" in argv and '"devices"' in argv[argv.index("-d") + 1]:
+    if verb == "query" and "-X" in argv:
+        if '"devices"' in argv[argv.index("-d") + 1]:
             return "hot-plug"
-        if "-X" in argv:
-            return argv[argv.index("-X") + 1].lower()
+        return argv[argv.index("-X") + 1].lower()
+    if verb == "query":
         place = argv[-1].partition("/1.0/")[2].partition("?")[0]
         return {"images": "find-image", "instances": "list"}.get(place, "status")
     if verb == "file":

@@ -69,6 +69,47 @@ async def test_of_equals_the_first_comes_first(nursery: trio.Nursery) -> None:
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("limits", "fits"),
+    [
+        ({"jobs": 3}, 2),
+        ({"jobs": 9, "cpus": 7}, 1),
+        ({"jobs": 9, "memory": 17 * GIB}, 3),
+        ({"jobs": 1}, 0),
+        ({"jobs": 9}, 8),
+    ],
+    ids=str,
+)
+async def test_what_jobs_leave_is_told(
+    nursery: trio.Nursery, limits: dict[str, int], fits: int
+) -> None:
+    """Slots, cpus and memory beside the jobs that have some; nothing is kept for who asks."""
+    queue = Queue(Capacity(**limits))
+    crowd = Crowd(nursery, queue)
+    await crowd.come(job("a.1", cpus=3, memory="4GiB"))
+
+    for count in range(10):
+        assert (count <= fits) == queue.has_room("local", [(3, 4 * GIB)] * count)
+    assert queue.has_room("far", [(3, 4 * GIB)])
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_watches_hears_of_every_job_that_leaves(nursery: trio.Nursery) -> None:
+    """Its slot, or the queue: then there may be room."""
+    queue = Queue(Capacity(jobs=1))
+    heard: list[bool] = []
+    queue.watch(lambda: heard.append(queue.is_wanted("local")))
+    crowd = Crowd(nursery, queue)
+    await crowd.come(job("a.1"), job("a.2"))
+    assert queue.is_wanted("local")
+    assert not queue.is_wanted("far")
+    await crowd.leave("a.1")
+    await crowd.leave("a.2")
+
+    assert [False, False] == heard
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_higher_priority_goes_first(nursery: trio.Nursery) -> None:
     """Whenever it came; what runs is not disturbed."""
     crowd = Crowd(nursery, Queue(Capacity(jobs=1)))
