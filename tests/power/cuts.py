@@ -13,48 +13,21 @@ import argparse
 import json
 import random
 import shlex
-import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 
 from .after import Entry, problems, verdicts, whole_lines
+from .machine import Machine
 
-SECS = 3600
 JOB = "for i in 1 2 3 4 5; do echo $i; sleep 1; done"
 WORKSPACE, STATE = "/root/power/ws", "/root/power/state"
 
 
-@dataclass(frozen=True)
-class Machine:
-    """The machine, by its command."""
-
-    words: list[str]
-    pikaci: str
-
-    def does(self, verb: str) -> None:
-        """Cut it, or boot it."""
-        subprocess.run([*self.words, verb], check=True, timeout=SECS, stdin=subprocess.DEVNULL)
-
-    def start(self, command: str) -> subprocess.Popen[bytes]:
-        """Start a command in it."""
-        return subprocess.Popen(
-            [*self.words, "ssh", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-        )
-
-    def says(self, command: str, *, check: bool = True) -> bytes:
-        """What a command in it prints."""
-        done = subprocess.run(
-            [*self.words, "ssh", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            check=check, timeout=SECS,
-        )  # fmt: skip
-        return done.stdout
-
-    def command(self, words: str) -> str:
-        """A pikaci command, for its shell."""
-        state = f"PIKACI_STATE_ROOT={STATE}"
-        return f"cd {WORKSPACE} && {state} {shlex.quote(self.pikaci)} {words}"
+def command(machine: Machine, words: str) -> str:
+    """A pikaci command, for the machine's shell."""
+    state = f"PIKACI_STATE_ROOT={STATE}"
+    return f"cd {WORKSPACE} && {state} {shlex.quote(machine.pikaci)} {words}"
 
 
 def prepare(machine: Machine, jobs: int) -> None:
@@ -67,7 +40,7 @@ def prepare(machine: Machine, jobs: int) -> None:
 
 def heard_until_cut(machine: Machine, longest_secs: float) -> tuple[bytes, float]:
     """Run the jobs, and cut the power at a random moment after the first entry."""
-    running = machine.start(machine.command("run --output jsonl --jobs 4"))
+    running = machine.start(command(machine, "run --output jsonl --jobs 4"))
     assert running.stdout is not None
     first = running.stdout.readline()
     heard = [first]
@@ -88,11 +61,11 @@ def round_of(machine: Machine, jobs: int, longest_secs: float) -> tuple[str, lis
     heard = whole_lines(data)
     machine.does("up")
     machine.says("incus admin waitready --timeout 600")
-    machine.says(machine.command("resume >/dev/null 2>&1"), check=False)
-    runs = json.loads(machine.says(machine.command("list --output json")) or b"[]")
+    machine.says(command(machine, "resume >/dev/null 2>&1"), check=False)
+    runs = json.loads(machine.says(command(machine, "list --output json")) or b"[]")
     journal: list[Entry] = []
     for run in runs:
-        exported = machine.says(machine.command(f"trace export {run['run']}"))
+        exported = machine.says(command(machine, f"trace export {run['run']}"))
         lines = [json.loads(line) for line in exported.splitlines()]
         journal += [line for line in lines if "job" in line and "type" in line]
     left = machine.says("incus list --project pikaci --format csv --columns n").decode().split()
