@@ -44,14 +44,20 @@ BEGAN = datetime.fromtimestamp(0, UTC)
 
 
 def print_plans(
-    request: Request, root: StateRoot, *, choice: HostChoice, keep: float, output: str
+    request: Request,
+    root: StateRoot,
+    *,
+    choice: HostChoice,
+    keep: float,
+    wait_deleted: bool,
+    output: str,
 ) -> int:
     """Print every job's plan, for the first of its hosts.
 
     Values that only a real run knows are in angle brackets.
 
     `keep` is how long a guest is kept for debugging if its spec does not say, in seconds, `output`
-    the form.
+    the form. Of several jobs nobody knows which is the last, whose delete may be left to Incus.
     """
     judged = judge(request, choice)
     for name, error in judged.refused.items():
@@ -61,10 +67,12 @@ def print_plans(
     judged, lowered, trees = trio.run(_ask, judged, root)
     for warning in lowered | hidden_mounts(judged.request.specs):
         click.echo(f"warning: {plain(warning)}", err=True)
+    hand_over = len(judged.request.specs) == 1 and not wait_deleted
     planned = [
         _planned(
             name,
             _plan(name, spec, root, host, trees[host], _lease(spec, keep)),
+            hand_over=hand_over,
         )
         for name, spec in judged.request.specs.items()
         for host in judged.hosts[name][:1]
@@ -131,7 +139,7 @@ def _plan(
     )
 
 
-def _planned(name: str, plan: Plan) -> PlannedJob:
+def _planned(name: str, plan: Plan, *, hand_over: bool = False) -> PlannedJob:
     incus = open_incus(plan.host)
     calls = [
         commands.create(plan),
@@ -142,7 +150,7 @@ def _planned(name: str, plan: Plan) -> PlannedJob:
             plan, collect_command(plan.artifacts, want_log=False, max_log_bytes=most_kept(plan))
         ),
         *commands.publish(plan),
-        *(commands.hand_over(plan) or [commands.delete(plan)]),
+        *((hand_over and commands.hand_over(plan)) or [commands.delete(plan)]),
     ]
     placeholders = {key: f"<{described(source)}>" for key, source in plan.secrets.items()}
     stdin = commands.runner_stdin(

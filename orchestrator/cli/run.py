@@ -212,7 +212,14 @@ def command(
         if dry_run:
             from orchestrator.cli.dry_run import print_plans
 
-            return print_plans(request, root, choice=choice, keep=keep_secs or 0, output=output)
+            return print_plans(
+                request,
+                root,
+                choice=choice,
+                keep=keep_secs or 0,
+                wait_deleted=wait_deleted,
+                output=output,
+            )
         from orchestrator.cli.repeat import run_repeatedly
         from orchestrator.cli.run_request import run_request
         from orchestrator.cli.watch import View
