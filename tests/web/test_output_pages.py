@@ -66,6 +66,7 @@ async def test_inputs_and_outputs_lead_to_their_jobs() -> None:
     assert f'<a href="/jobs/{second["deps"]}" aria-label="deps: reused">' in used
     assert 'aria-label="deps is needed by test"' in reused
     assert f'<dt>needs<dd><a href="/jobs/{second["bad"]}"><bdi>bad</bdi></a>' in skipped
+    assert 1 == skipped.count("<dt>needs")
     assert "1 passed, 1 reused, 1 failed, 1 skipped" in run
     assert 'href="#s-reused"' in front
     assert 'href="#s-skipped"' in front
