@@ -18,7 +18,8 @@ from orchestrator.cli.board import (
     shorten,
 )
 from orchestrator.cli.ended_text import ended_text
-from orchestrator.cli.lines_watch import MAX_LINE, so_many
+from orchestrator.cli.job_lines import MAX_LINE
+from orchestrator.cli.lines_watch import so_many
 from orchestrator.cli.printer import Printer
 from orchestrator.cli.progress_line import describe_progress
 from orchestrator.cli.screen import Screen

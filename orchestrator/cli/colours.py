@@ -34,10 +34,11 @@ def painter(colours: bool) -> Paint:
     return paint
 
 
-def can_print(text: str) -> bool:
-    """Whether stdout's encoding has these characters."""
+def can_print(text: str, descriptor: int = 1) -> bool:
+    """Whether the encoding of stdout, or of stderr, has these characters."""
+    stream = sys.stdout if descriptor == 1 else sys.stderr
     try:
-        text.encode(sys.stdout.encoding or "ascii")
+        text.encode(stream.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

@@ -27,17 +27,22 @@ if TYPE_CHECKING:
 
 
 class CommandWatch:
-    """Prints the command's output as it comes: byte for byte, but harmless on a terminal."""
+    """Prints the command's output as it comes: byte for byte, but harmless on a terminal.
 
-    wants_log = True
+    `log` is where it goes: stdout, stderr or none.
+    """
 
-    def __init__(self, *, verbose: bool) -> None:
+    def __init__(self, *, verbose: bool, log: str) -> None:
+        self.wants_log = log != "none"
         self._verbose = verbose
         self._known = WatchedRun()
         self._printer = Printer()
         self._messages = Printer(write_stderr)
         self._progress = ProgressLine(self._messages.say)
-        self._filter = TerminalFilter(colours=colours.wanted()) if os.isatty(1) else None
+        descriptor = 2 if log == "stderr" else 1
+        self._log = self._messages if log == "stderr" else self._printer
+        self._coloured = colours.wanted(descriptor)
+        self._filter = TerminalFilter(colours=self._coloured) if os.isatty(descriptor) else None
         self._last = b"\n"
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -64,11 +69,11 @@ class CommandWatch:
 
     async def log(self, job: str, chunk: bytes) -> None:
         self._last = chunk[-1:]
-        await self._printer.write(chunk if self._filter is None else self._filter.feed(chunk))
+        await self._log.write(chunk if self._filter is None else self._filter.feed(chunk))
 
     async def ended(self, job: str, *, flaky: bool = False) -> None:
         if self._filter is not None:
-            await self._printer.write(self._filter.end() + (RESET if colours.wanted() else ""))
+            await self._log.write(self._filter.end() + (RESET if self._coloured else ""))
 
     def warn(self, warning: str) -> None:
         self._tell(f"warning: {warning}")

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestrator.cli import colours
-from orchestrator.cli.board import pad, shorten
 from orchestrator.cli.ended_text import ended_text
+from orchestrator.cli.job_lines import JobLines
 from orchestrator.cli.printer import Printer, run_printers, write_stderr
 from orchestrator.cli.progress_line import ProgressLine
 from orchestrator.cli.signals import stopping
-from orchestrator.cli.style import stdout_style
+from orchestrator.cli.style import stderr_style, stdout_style
 from orchestrator.cli.summary import describe_news, describe_snapshot, end_text
 from orchestrator.cli.watched import WatchedRun
-from orchestrator.log_lines import Line, LineSplitter, Place
-from orchestrator.terminal import last_state, plain
+from orchestrator.terminal import plain
 from orchestrator.units import counted
 from states import events as ev
 from states.job import Job
@@ -27,36 +25,36 @@ if TYPE_CHECKING:
     from orchestrator.snapshot.progress import Progress
     from orchestrator.snapshot.snapshot import Snapshot
 
-MAX_NAME = 40
-# Of a longer line the start is shown.
-MAX_LINE = 1 << 16
-
 
 class LinesWatch:
     """`job | line` as it comes, and a line for each job that ends.
 
-    `quiet` leaves the jobs' output out, and shows the end of what did not pass. `verbose` tells of
-    each state too.
+    `log` is where the jobs' output goes: stdout, stderr or none, which shows the end of what did
+    not pass. `verbose` tells of each state too.
     """
 
-    def __init__(self, *, quiet: bool, verbose: bool) -> None:
-        self.wants_log = not quiet
+    def __init__(self, *, log: str, verbose: bool) -> None:
+        self.wants_log = log != "none"
         self._verbose = verbose
         self._known = WatchedRun()
         self._printer = Printer()
         self._messages = Printer(write_stderr)
         self._style = stdout_style()
         self._progress = ProgressLine(self._messages.say)
-        self._names = 1
+        to_stderr = log == "stderr"
+        self._lines = JobLines(
+            self._known,
+            self._messages if to_stderr else self._printer,
+            stderr_style() if to_stderr else self._style,
+        )
         self._told: set[str] = set()
-        self._lines: dict[str, LineSplitter] = {}
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         await run_printers(self._printer, self._messages, task_status=task_status)
 
     def begin(self, run: str, request: Request) -> None:
         self._known.begin(list(request.specs))
-        self._names = min(MAX_NAME, max(map(len, self._known.names), default=1))
+        self._lines.begin()
         jobs = counted(len(request.specs), "job")
         self._say(f"run {run}: {jobs} of {request.workspace}")
 
@@ -76,18 +74,16 @@ class LinesWatch:
                 self._say(f"{self._known.name(job.id)}: {self._known.word(job.id)}")
 
     async def log(self, job: str, chunk: bytes) -> None:
-        lines = self._lines.setdefault(job, LineSplitter(Place()))
-        await self._print_lines(job, list(lines.feed(chunk)))
+        await self._lines.feed(job, chunk)
 
     async def ended(self, job: str, *, flaky: bool = False) -> None:
         self._told.add(job)
-        if job in self._lines:
-            await self._print_lines(job, list(self._lines.pop(job).end()))
+        await self._lines.end(job)
         text = await ended_text(
             self._known,
             job,
             self._style,
-            names=self._names,
+            names=self._lines.width,
             width=None,
             log=not self.wants_log,
             flaky=flaky,
@@ -110,18 +106,6 @@ class LinesWatch:
         await self._printer.write("\n" + text)
         await self._printer.drain()
         await self._messages.drain()
-
-    async def _print_lines(self, job: str, lines: list[Line]) -> None:
-        if not lines:
-            return
-        name = pad(shorten(self._known.name(job), self._names, self._style.marks.cut), self._names)
-        start = f"{name} | "
-        end = colours.RESET if self._style.coloured else ""
-        text = "".join(
-            f"{start}{last_state(line.data, colours=self._style.coloured, most=MAX_LINE)}{end}\n"
-            for line in lines
-        )
-        await self._printer.write(text)
 
     def _say(self, line: str) -> None:
         self._printer.say(plain(line) + "\n")

@@ -106,6 +106,25 @@ wait_deleted_option = click.option(
     help="Return only when the guests are gone. By default, Incus deletes the last one by itself."
     " With a service it changes nothing: the service deletes them all.",
 )
+log_option = click.option(
+    "--log",
+    type=OneOf(["stdout", "stderr", "none"]),
+    help="Where the output of the jobs goes. Default: stdout, and none with --output json or jsonl,"
+    " whose stdout has nothing else.",
+)
+
+
+def log_to(asked: str | None, output: str, *, quiet: bool) -> str:
+    """Where the output of the jobs goes; `UsageError` for options that do not fit together."""
+    if asked == "stdout" and output != "human":
+        raise UsageError(
+            f"--log stdout and --output {output} exclude each other", resolution="use --log stderr"
+        )
+    if asked is not None and quiet:
+        raise UsageError("--log and --quiet exclude each other", resolution="use one")
+    return asked or ("stdout" if output == "human" else "none")
+
+
 quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Do not show the output of passing jobs."
 )

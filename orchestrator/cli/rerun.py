@@ -12,6 +12,8 @@ from orchestrator.cli.options import (
     hosts_option,
     jobs_option,
     keep_option,
+    log_option,
+    log_to,
     output_option,
     quiet_option,
     real_workspace,
@@ -33,6 +35,7 @@ from orchestrator.cli.options import (
 @keep_option
 @wait_deleted_option
 @output_option
+@log_option
 @quiet_option
 @verbose_option
 def command(
@@ -45,6 +48,7 @@ def command(
     keep_secs: float | None,
     wait_deleted: bool,
     output: str,
+    log: str | None,
     quiet: bool,
     verbose: bool,
 ) -> int:
@@ -58,6 +62,7 @@ def command(
     from orchestrator.cli.watch import View
     from orchestrator.job.rerun import jobs_to_rerun, rerun_request
 
+    where = log_to(log, output, quiet=quiet)
     root = state_root_of(real_workspace(workspace), state_root)
     with read_existing_journal(root) as journal:
         jobs = jobs_to_rerun(journal, find_jobs(journal, run_or_job), failed=failed)
@@ -67,7 +72,7 @@ def command(
         if output == "json":
             click.echo("null")
         return 0
-    view = View(output=output, quiet=quiet, verbose=verbose)
+    view = View(output=output, log=where, quiet=quiet, verbose=verbose)
     request = replace(rerun_request(root, jobs), hosts=hosts)
     report = run_request(
         request, root, view, parallel=parallel, keep_secs=keep_secs, wait_deleted=wait_deleted

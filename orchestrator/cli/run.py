@@ -15,6 +15,8 @@ from orchestrator.cli.options import (
     hosts_option,
     jobs_option,
     keep_option,
+    log_option,
+    log_to,
     output_option,
     quiet_option,
     real_workspace,
@@ -76,6 +78,7 @@ class RunCommand(click.Command):
 @hosts_option
 @jobs_option
 @output_option
+@log_option
 @quiet_option
 @verbose_option
 @click.option(
@@ -138,6 +141,7 @@ def command(
     hosts: tuple[str, ...],
     parallel: int | None,
     output: str,
+    log: str | None,
     quiet: bool,
     verbose: bool,
     fresh: tuple[str, ...],
@@ -205,6 +209,7 @@ def command(
             request, fresh=fresh_jobs, fail_fast=fail_fast, hosts=hosts, key=key or ""
         )
         codes.check(request.specs)
+        where = log_to(log, output, quiet=quiet)
         check_repeat(repeat, output, until_fail=until_fail)
         check_key(key, repeat)
         if artifacts_to is not None and repeat is not None:
@@ -224,7 +229,13 @@ def command(
         from orchestrator.cli.run_request import run_request
         from orchestrator.cli.watch import View
 
-        view = View(output=output, quiet=quiet, verbose=verbose, command=ad_hoc is not None)
+        view = View(
+            output=output,
+            log=where,
+            quiet=quiet,
+            verbose=verbose,
+            command=ad_hoc is not None,
+        )
 
         def once(request: Request) -> RunReport:
             return run_request(

@@ -1,4 +1,4 @@
-"""What stdout can show: colours, and the marks of finished jobs."""
+"""What stdout and stderr can show: colours, and the marks of finished jobs."""
 
 from __future__ import annotations
 
@@ -23,5 +23,14 @@ class Style:
 
 def stdout_style() -> Style:
     """The style that this process's stdout takes."""
-    known = colours.can_print(UNICODE.passed + UNICODE.failed + UNICODE.cut)
-    return Style(colours.wanted(), UNICODE if known else ASCII)
+    return _style(1)
+
+
+def stderr_style() -> Style:
+    """The style that this process's stderr takes."""
+    return _style(2)
+
+
+def _style(descriptor: int) -> Style:
+    known = colours.can_print(UNICODE.passed + UNICODE.failed + UNICODE.cut, descriptor)
+    return Style(colours.wanted(descriptor), UNICODE if known else ASCII)

@@ -36,6 +36,8 @@ USAGE = [
     (["run", "--output", "xml"], "--output"),
     (["run", "--file", "no.toml"], "no such job file"),
     (["run", "--workspace", "/no/such"], "/no/such"),
+    (["run", "--log", "stdout", "--output", "json", "good"], "use --log stderr"),
+    (["run", "--log", "stderr", "-q", "good"], "--log and --quiet"),
     (["run", "--"], "no command after"),
     (["run", "good", "--", "true"], "cannot be combined with a command"),
     (["run", "--", ""], "command"),

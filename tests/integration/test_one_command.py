@@ -31,6 +31,30 @@ def test_one_command_prints_its_output_and_nothing_else(pikaci: Command) -> None
 
 
 @pytest.mark.incus
+def test_where_the_output_goes(pikaci: Command) -> None:
+    """To stderr, beside a document on stdout, or nowhere; with names where there are several jobs."""
+    pikaci.write("""schema = 1
+[jobs.one]
+command = "printf 'a\\nb'"
+[jobs.two]
+command = "echo c; exit 3"
+""")
+    document = pikaci("run", "--log", "stderr", "--output", "json")
+    alone = pikaci("run", "--log", "stderr", "--output", "jsonl", "one")
+    nothing = pikaci("run", "--log", "none", "two")
+    elsewhere = pikaci("run", "--log", "stderr", "--", "echo out")
+    nowhere = pikaci("run", "--log", "none", "--", "echo out; exit 3")
+
+    assert 3 == json.loads(document.stdout)["jobs"][1]["exit_code"]
+    assert ["one | a", "one | b", "two | c"] == sorted(document.stderr.splitlines())
+    assert "a\nb" == alone.stderr
+    assert all(json.loads(line) for line in alone.stdout.splitlines())
+    assert "two | c" not in nothing.stdout
+    assert ("", "out\n") == (elsewhere.stdout, elsewhere.stderr)
+    assert ("", "pikaci: test command exited with 3\n") == (nowhere.stdout, nowhere.stderr)
+
+
+@pytest.mark.incus
 def test_the_commands_own_exit_code(pikaci: Command) -> None:
     """`--exit-code command`: the command's own, or one of a reserved range, for errors too."""
     own = ("run", "--exit-code", "command")

@@ -60,7 +60,7 @@ async def test_a_line_that_an_attempt_did_not_finish_is_a_line(
     async def until_ended(job: str, known: trio.Event) -> bool:
         return False
 
-    watch = LinesWatch(quiet=False, verbose=False)
+    watch = LinesWatch(log="stdout", verbose=False)
     for event in sample_life():
         watch.entry(event)
     async with trio.open_nursery() as nursery:
