@@ -127,13 +127,13 @@ class JsonLines(logging.Formatter):
     """One JSON object per line: `time`, `level`, `logger`, `message`, and the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        document = {
+        own = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_about(record),
         }
+        document = {**own, **_about(record), **own}  # in this order; no field takes their place
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
         return json.dumps(document, default=str)

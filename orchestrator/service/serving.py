@@ -138,7 +138,7 @@ def _log_entry(orchestrator: Orchestrator, entry: ev.Entry) -> None:
     job = fold([entry]) if begins else orchestrator.known(entry.job)
     job = job or orchestrator.journal.job(entry.job)
     about = {"job": job.id, "run": job.run, "name": job.name, "state": job.state.value}
-    verdict = {"verdict": job.verdict.value, "message": job.message} if job.verdict else {}
+    verdict = {"verdict": job.verdict.value, "result": job.message} if job.verdict else {}
     _log.info("job", extra={"about": {**about, **verdict}})
 
 

@@ -97,6 +97,15 @@ async def test_a_bug_is_told_with_its_traceback(out: Log, monkeypatch: pytest.Mo
     assert "traceback" not in refused
 
 
+def test_no_field_takes_the_place_of_the_line_s_own() -> None:
+    """Programs look for a message, a level and a time."""
+    record = logging.LogRecord("a", logging.INFO, "p", 1, "job", (), None)
+    record.about = {"message": "forged", "level": "error", "job": "r.1"}
+    line = json.loads(logs.JsonLines().format(record))
+
+    assert ("job", "info", "r.1") == (line["message"], line["level"], line["job"])
+
+
 def test_text_is_one_line_whatever_is_in_it() -> None:
     """So that nobody can forge lines."""
     record = logging.LogRecord("a", logging.INFO, "p", 1, "said %s", ("a\nb\x1b[2J",), None)
