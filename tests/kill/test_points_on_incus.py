@@ -32,7 +32,7 @@ POINTS = (
     "journal:result_collected:after",
     "incus:delete:during",
     "incus:patch:after",
-    "incus:put:during",
+    "incus:put:after",
 )
 # On the way to another host.
 FAR_POINTS = ("incus:connect:during", "incus:send:during", "incus:send:output", *POINTS)

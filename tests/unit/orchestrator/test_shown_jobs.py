@@ -15,10 +15,8 @@ from orchestrator.job.handle import LogPiece
 class Seen(JsonWatch):
     """Records the calls, in order."""
 
-    wants_log = True
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(log=True)
         self.told: list[str] = []
 
     async def log(self, job: str, chunk: bytes) -> None:
