@@ -155,7 +155,7 @@ class Forked:
 
 
 def run(args: Sequence[str], *, timeout: float = 60, **options: Any) -> Any:
-    """Run `pikaci ARGS` to its end. If that takes too long, kill it and fail the test."""
+    """Run `pikaci ARGS`, and wait for it. If it takes too long, it is killed and the test fails."""
     process = Forked(args, **options)
     try:
         stdout, stderr = process.communicate(timeout)

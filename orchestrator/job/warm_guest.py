@@ -27,8 +27,9 @@ from states.spec import JobSpec, size_in_bytes
 if TYPE_CHECKING:
     from orchestrator.job.context import Context
 
-# A job that needs a slot waits so long for the guest that has it to be deleted, and so does the end
-# of a process. What is left then is deleted later, by upkeep or by the next start.
+# A job that needs a slot waits this long for the guest that has it to be deleted. So does the end
+# of a process, after the `answer_secs` of a create that is under way. What is left then is deleted
+# later, by upkeep or by the next start.
 DELETE_SECS = 15.0
 # A lease is longer than the guest may be idle.
 MARGIN_SECS = 600.0

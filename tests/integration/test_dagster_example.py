@@ -107,7 +107,7 @@ def test_a_run_is_cancelled_and_terminated(dagster: Dagster) -> None:
 
 
 def test_a_run_that_is_killed_leaves_nothing_to_the_next_command(dagster: Dagster) -> None:
-    """It takes the job to its end."""
+    """The command resumes the job, and deletes its guest."""
     running = dagster.begin("sleep 3; exit 7")
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate(timeout=SECS)

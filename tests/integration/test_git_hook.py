@@ -109,7 +109,7 @@ def test_a_push_that_is_broken_off_leaves_nothing(project: Project) -> None:
 
 
 def test_a_push_that_is_killed_leaves_nothing_to_the_next(project: Project) -> None:
-    """Which takes the old job to its end, and pushes."""
+    """The next push resumes the old job, and is accepted."""
     pushing = project.begin_push()
     guests = project.pikaci.leases()
     os.killpg(pushing.pid, signal.SIGKILL)

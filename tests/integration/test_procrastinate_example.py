@@ -190,7 +190,7 @@ def test_a_job_that_does_not_pass_has_failed_in_the_queue(queue: Queue, pikaci: 
 
 
 def test_a_job_that_the_queue_aborts_is_cancelled(queue: Queue, pikaci: Command) -> None:
-    """The worker goes on with the next. One that is told to end first ends its jobs."""
+    """The worker then runs the next one. A worker that gets TERM waits for its jobs first."""
     job = queue.defer("sleep 600")
     worker = queue.worker()
     wait_until(pikaci.leases)

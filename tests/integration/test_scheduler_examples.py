@@ -82,7 +82,7 @@ def test_jobs_are_run(program: Program) -> None:
 
 @pytest.mark.examples
 def test_jobs_that_do_not_pass(program: Program) -> None:
-    """Each is told with its verdict; without an Incus, the program is told of that."""
+    """The program gets each verdict; without Incus, it gets an error that says so."""
     failed = program.run('command="exit 7"')
     late = program.run('command="sleep 600", timeout_secs=1')
     fault = program.run(INCUS_SOCKET="/nonexistent")
@@ -123,7 +123,7 @@ def test_after_term_nothing_is_left(program: Program) -> None:
 
 @pytest.mark.examples
 def test_after_kill_nothing_is_left_by_the_next_command(program: Program) -> None:
-    """It takes the jobs to their end."""
+    """The command resumes the jobs, and deletes their guests."""
     running = program.begin('command="sleep 3; exit 7"')
     guests = program.pikaci.leases()
     os.killpg(running.pid, signal.SIGKILL)
