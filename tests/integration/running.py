@@ -45,7 +45,7 @@ class Runs:
     """A workspace and a state root of a test's own.
 
     `run` runs specs and returns the jobs, ended; afterwards no instance of theirs is left. They run
-    `there`, None for this machine.
+    `there`, None for this machine. Without `waits_for_delete` Incus deletes the last guest by itself.
     """
 
     def __init__(self, base: Path, there: OpenHost | None = None) -> None:
@@ -55,6 +55,7 @@ class Runs:
         self.root = StateRoot(base / "state")
         self.root.make()
         self.there = there
+        self.waits_for_delete = True
         self.incus = there.incus if there is not None else open_incus()
 
     async def run(
@@ -120,6 +121,7 @@ class Runs:
             host=host,
             hosts=self if self.there is not None else None,  # type: ignore[arg-type]
             ids=local_id_range("local"),
+            waits_for_delete=self.waits_for_delete,
         )
 
     def at(self, name: str) -> OpenHost:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from orchestrator.journal import open_journal
 from states import events as ev
 from states.outcome import Outcome
 from states.spec import Deadlines, JobSpec, Mount
@@ -113,6 +114,23 @@ for n in 1 2 3; do curl --noproxy '' -sS -o /dev/null -w '%{{http_code}}\n' {url
 
     assert Outcome.PASSED is job.outcome, job.failure
     assert b"200\n" * 3 == output_of(job)
+    assert [] == daemon.instances()
+
+
+async def test_a_daemon_that_is_killed_while_it_deletes_a_guest_by_itself(
+    daemon: PrivateDaemon, runs: Runs
+) -> None:
+    """The job has its verdict; the next start finds out what became of the guest, and ends it."""
+    runs.waits_for_delete = False
+
+    job = await runs.run_one(JobSpec(command="echo one"), settled=False)
+    with open_journal(runs.root.journal) as journal:
+        left = [lease.job for lease in journal.open_leases()]
+    await killed(daemon)
+    await runs.recover()
+
+    assert Outcome.PASSED is job.outcome, job.failure
+    assert [job.id] == left
     assert [] == daemon.instances()
 
 
