@@ -251,7 +251,7 @@ RULES = (
     ),
     _rule("shell", _ERROR, r"[\w./+-]{1,100}: cannot \S"),
     _rule("shell", _ERROR, r"sed: -e expression #\d|awk: line \d{1,6}: \S"),
-    _rule("tar", _ERROR, r"tar: .*: Cannot \S"),
+    _rule("tar", _ERROR, r"tar: .*: (?:Cannot|Wrote only) \S"),
     _rule("curl", _ERROR, r"curl: \(\d{1,3}\) \S"),
     _rule("git", _ERROR, r"(?:fatal|remote): \S"),
     _rule("apt", _ERROR, r"E: \S"),

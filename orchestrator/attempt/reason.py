@@ -19,8 +19,8 @@ OUT_OF_MEMORY = "the guest ran out of memory"
 # How the runner's hints begin. They say what was used up at the command's end, which is the reason
 # if the log gives none.
 USED_UP = ("the guest's disk is full", "the guest ran out of processes", OUT_OF_MEMORY)
-# What programs say of a full disk.
-DISK_FULL = ("no space left on device", "quota exceeded")
+# What programs say of a full disk; the last is tar's, if a part of a block still had room.
+DISK_FULL = ("no space left on device", "quota exceeded", ": wrote only ")
 # What exit codes say of a process that the kernel ended. KILL and TERM are not among them:
 # they come from somebody, for a reason of his own.
 BY_SIGNAL = {

@@ -33,7 +33,10 @@ SWEEP_SECS = 600.0
 MOST_BASES = 8
 # A tree of which more is different is sent whole.
 MOST_CHANGES = 2000
-_FULL = ("No space left on device", "Disk quota exceeded", "Read-only file system")
+_FULL = re.compile(
+    "No space left on device|Disk quota exceeded|Read-only file system"
+    r"|Wrote only \d+ of \d+ bytes"  # tar, if a part of a block still had room
+)
 
 
 class NotDelivered(PikaciError):
@@ -179,8 +182,8 @@ class SshTrees:
         name, said = self._link.name, lines_of(answer.text)
         if "cut" in answer.text.splitlines():
             return OutcomeUnknown(f"a tree for the host {name} was cut off", details=said)
-        full = next((text for text in _FULL if text in answer.text), "")
-        why = full or (said.splitlines() or [f"exit code {answer.exit_code}"])[-1]
+        full = _FULL.search(answer.text)
+        why = full[0] if full else (said.splitlines() or [f"exit code {answer.exit_code}"])[-1]
         look = f"`pikaci host check {name}` looks at it"
         return NotDelivered(
             f"the directory {self.directory} on the host {name} takes no trees: {why}",

@@ -350,6 +350,8 @@ _TEXTS: tuple[tuple[str, type[IncusError]], ...] = (
     ("no space left on device", PoolFull),
     ("No space left on device", PoolFull),
     ("Disk quota exceeded", PoolFull),
+    # tar, if a part of a block still had room.
+    (": Wrote only ", PoolFull),
     ("disk quota exceeded", GuestDiskFull),
     ("No matching certificate add operation found", TokenRefused),
     ("Certificate fingerprint mismatch", CertificateChanged),

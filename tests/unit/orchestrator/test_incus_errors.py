@@ -127,6 +127,17 @@ def test_a_host_over_tls_has_words_of_its_own(words: str, kind: type[IncusError]
     assert isinstance(error, DaemonUnreachable) == error.retryable or kind is VolumeNotFound
 
 
+def test_a_pool_with_room_for_a_part_of_a_block_is_full() -> None:
+    """tar names the lengths then, and no reason."""
+    text = (
+        "Error: Create custom volume from backup: Error starting unpack: Failed to run: tar -zxf -:"
+        " exit status 2 (tar: ./large: Wrote only 512 of 10240 bytes\n"
+        "tar: Exiting with failure status due to previous errors)\n"
+    )
+
+    assert type(failed_call(["incus", "storage"], 1, text.encode())) is PoolFull
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -162,6 +162,7 @@ def test_what_was_used_up_is_the_reason_if_the_log_has_none(tmp_path: Path) -> N
         ("the guest had used all its memory (1GiB) when the command was killed: x", "", False),
         ("the storage pool default is full or nearly full (9 GiB of 10 GiB): x", "", False),
         ("", "cp: cannot create 'a': No space left on device", False),
+        ("", "tar: a: Wrote only 512 of 10240 bytes", False),
         ("", "1 of 2 tests failed: test_a: OSError: [Errno 122] Disk quota exceeded", False),
     ],
 )

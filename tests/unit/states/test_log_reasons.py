@@ -55,6 +55,7 @@ NOISE = [f"building part {number}" for number in range(500)]
         (["", "  "], ""),
         (["cp: cannot stat 'a': No such file or directory", *NOISE[:5]], ""),
         (["cp: cannot stat 'a': No such file or directory", *NOISE[:4]], "cp: cannot stat"),
+        (["tar: a: Wrote only 512 of 10240 bytes", "tar: Exiting with failure"], "tar: a: Wrote"),
         (["a.c:1:2: error: no", *NOISE[:41]], ""),
         (["a.c:1:2: error: no", "make: *** [a.o] Error 1", *NOISE[:150]], "a.c:1:2: error: no"),
         (["a.c:1:2: error: no", "make: *** [a.o] Error 1", *NOISE[:201]], ""),
