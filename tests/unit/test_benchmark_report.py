@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import msgspec
 
 from tests.benchmarks.bench.report import BASE, Result, SideResult, markdown, svg, worse
 
@@ -46,6 +49,33 @@ def test_what_got_worse_is_named() -> None:
         result(0.5, 1.0), result(0.6, 1.2)
     )
     assert ["ours: did not run: gone"] == worse(result(0.5), result(failed="gone"))
+
+
+def test_what_only_one_result_has_is_not_compared() -> None:
+    """A newer benchmark has more sides, and more jobs at once, than the result in docs has."""
+    file = Path(__file__).parents[2] / "docs" / "benchmarks" / "jobs.json"
+    old, new = [msgspec.json.decode(file.read_bytes(), type=Result) for _ in range(2)]
+    for side in new.sides:
+        side.jobs_a_minute = dict.fromkeys((1, 16), 1.0)
+    new.sides.append(SideResult("newer", "", [{"verdict": 9.0, "CPU": 9.0}] * 10))
+
+    assert [] == worse(old, new) == worse(new, old)
+    slower = msgspec.json.decode(msgspec.json.encode(new), type=Result)
+    slower.sides[-1].rounds = [{"verdict": 18.0, "CPU": 9.0}] * 10
+    (line,) = worse(new, slower)
+    assert line.startswith("newer: verdict: ")
+
+
+def test_a_side_that_deletes_no_guest_has_one_bar() -> None:
+    """With its time beside it; in the table the moment is left out."""
+    made = result(0.5, 1.0)
+    made.sides.append(SideResult("bare", "", [{"first byte": 0.1, "verdict": 0.2}]))
+    texts = [
+        text.text for text in ET.fromstring(svg(made)).iter("{http://www.w3.org/2000/svg}text")
+    ]
+
+    assert "| bare | 100 | 200 (0.20) | - | - |" in markdown(made)
+    assert ["bare", "200 ms"] == texts[-2:]
 
 
 def test_what_processes_cost_is_compared_with_a_bare_python() -> None:

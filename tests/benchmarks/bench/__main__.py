@@ -22,7 +22,7 @@ from tests.benchmarks.bench.start_up import memory, start_up
 
 HERE = Path("docs/benchmarks")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-AT_ONCE = (1, 2, 4, 8)
+AT_ONCE = (1, 2, 4, 8, 16)
 RATES_OF = ("3 commands", "REST", "pikaci library")
 
 

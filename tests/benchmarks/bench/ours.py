@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from orchestrator import JobSpec, Orchestrator
+from orchestrator import Capacity, JobSpec, Orchestrator, Settings, WarmGuests
 from orchestrator.journal import read_journal
 from orchestrator.service.serving import default_socket
 from orchestrator.state_root import StateRoot
@@ -23,14 +23,20 @@ from tests.benchmarks.bench.plain import FIRST_BYTE, GONE, VERDICT, Moments
 PIKACI = "from orchestrator.cli import main; main()"
 _MOMENT_OF = {ev.Running: FIRST_BYTE, ev.ResultCollected: VERDICT, ev.LeaseEnded: GONE}
 _LOOK_SECS = 0.01
+_WARM_SECS = 60.0
 
 
 class Library:
-    """Jobs of an orchestrator in this process; a moment counts once it is in the journal."""
+    """Jobs of an orchestrator in this process; a moment counts once it is in the journal.
 
-    def __init__(self, orchestrator: Orchestrator, spec: JobSpec) -> None:
+    With `warm`, each must find a warm guest, and `run` returns when the next one is there: no other
+    side runs beside its boot.
+    """
+
+    def __init__(self, orchestrator: Orchestrator, spec: JobSpec, *, warm: bool = False) -> None:
         self._orchestrator = orchestrator
         self._spec = spec
+        self._warm = warm
         self._seen: dict[str, Moments] = {}
         self._gone: dict[str, trio.Event] = {}
         orchestrator.journal.observe(self._note)
@@ -46,10 +52,42 @@ class Library:
     async def run(self, name: str) -> Moments:
         began = time.monotonic()
         handle = await self._orchestrator.submit(self._spec, name=name)
-        await self._gone.setdefault(handle.job.id, trio.Event()).wait()
-        seen = self._seen.pop(handle.job.id)
-        assert VERDICT in seen, handle.job
+        await self._gone.setdefault(handle.id, trio.Event()).wait()
+        job = handle.job
+        seen = self._seen.pop(job.id)
+        assert VERDICT in seen and (job.warm_ms is not None) == self._warm, job
+        if self._warm:
+            await self.wait_warm()
         return {moment: at - began for moment, at in seen.items()}
+
+    async def wait_warm(self) -> None:
+        """Return when there is a warm guest. The pool has one at most, so none boots then."""
+        with trio.fail_after(_WARM_SECS):
+            while not self._orchestrator.statistics().warm:
+                await trio.sleep(_LOOK_SECS)
+
+
+@asynccontextmanager
+async def warm_library(base: Path, spec: JobSpec) -> AsyncIterator[Library]:
+    """Jobs of this kind in warm guests; the first one, which makes its own, has ended."""
+    settings = Settings(
+        workspace=base / "workspace",
+        state_root=warm_root(base).path,
+        # While a job has one slot, its successor's guest is made in the other.
+        capacity=Capacity(jobs=2),
+        # Not the default: while other things are measured, no guest of it may leave for its age.
+        warm=WarmGuests(size=1, idle_secs=3600),
+    )
+    async with Orchestrator.open(settings) as orchestrator:
+        library = Library(orchestrator, spec, warm=True)
+        await orchestrator.submit_and_wait(spec)
+        await library.wait_warm()
+        yield library
+
+
+def warm_root(base: Path) -> StateRoot:
+    """The state root of `warm_library`."""
+    return StateRoot(base / "warm")
 
 
 def environment(base: Path) -> dict[str, str]:

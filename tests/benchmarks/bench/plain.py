@@ -12,6 +12,8 @@ import secrets
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -162,10 +164,43 @@ def six(job: Job) -> Moments:
 
 
 def three(job: Job) -> Moments:
-    words = ("--quiet", "--no-profiles", f"local:{job.plan.fingerprint}", job.name)
-    job.incus("launch", *words, stdin=job.document)
+    _launch(job)
     job.judged(job.exec("sh", "-c", f'{READY}; "$@"; cat {contract().result}', "run", *job.runner))
     return job.deleted()
+
+
+def _launch(job: Job) -> None:
+    words = ("--quiet", "--no-profiles", f"local:{job.plan.fingerprint}", job.name)
+    job.incus("launch", *words, stdin=job.document)
+
+
+@contextmanager
+def running(job: Job) -> Iterator[Job]:
+    """The job, whose guest has booted, and runs during the block."""
+    try:
+        _launch(job)
+        job.incus("exec", job.name, "--", "sh", "-c", READY)
+        yield job
+    finally:
+        job.deleted()
+
+
+def bare_exec(guest: Job) -> Moments:
+    """The command in a guest that runs: the least that any way to a guest takes."""
+    began = time.monotonic()
+    words = ("exec", "--project", PROJECT, "--force-noninteractive", guest.name)
+    with subprocess.Popen(
+        ["incus", *words, "--", "sh", "-c", COMMAND],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as client:
+        assert client.stdout is not None
+        first = client.stdout.read(1)
+        moments = {FIRST_BYTE: time.monotonic() - began}
+        client.stdout.read()
+    if client.returncode or not first:
+        raise Lost(f"the command ended with {client.returncode}")
+    return moments | {VERDICT: time.monotonic() - began}
 
 
 class _Unix(http.client.HTTPConnection):

@@ -119,7 +119,7 @@ def _cell(result: Result, side: SideResult, what: str) -> str:
 
 
 def svg(result: Result) -> str:
-    """Two bars a side: until the verdict, if it is known, and until the guest is gone."""
+    """Two bars a side, as far as it has both: until the verdict, and until the guest is gone."""
     longest = max((side.median("gone") or 0.0) for side in result.sides) or 1.0
     height = _BAR * len(result.sides) + 10
     lines = [
@@ -137,10 +137,10 @@ def svg(result: Result) -> str:
                     f'<rect x="{_NAME}" y="{top}" width="{width:.0f}" height="{_BAR - 4}"'
                     f' fill="{colour}"><title>{what}: {1000 * median:.0f} ms</title></rect>'
                 )
-        gone = side.median("gone")
-        if gone is not None:
-            x = _NAME + _WIDTH * gone / longest + 6
-            lines.append(f'<text x="{x:.0f}" y="{top + 14}">{1000 * gone:.0f} ms</text>')
+        last = side.median("gone") or side.median("verdict")
+        if last is not None:
+            x = _NAME + _WIDTH * last / longest + 6
+            lines.append(f'<text x="{x:.0f}" y="{top + 14}">{1000 * last:.0f} ms</text>')
     return "\n".join([*lines, "</svg>", ""])
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -15,8 +16,11 @@ from urllib.parse import quote
 import trio
 
 from orchestrator import Capacity, Orchestrator, Settings
+from orchestrator.journal import JournalError, read_journal
+from orchestrator.session.reaper import OWNER
+from orchestrator.slow_files import in_thread
 from tests.benchmarks.bench import peers, plain
-from tests.benchmarks.bench.ours import Command, Library, serving
+from tests.benchmarks.bench.ours import Command, Library, serving, warm_library, warm_root
 from tests.benchmarks.bench.plain import (
     ALL,
     BENCH_KEY,
@@ -74,13 +78,25 @@ def _clean() -> None:
     listed = subprocess.run(
         ["incus", "list", "--project", PROJECT, "--format", "json"], capture_output=True, check=True
     )
+    owner = _owner_of_warm()
     for instance in json.loads(listed.stdout):
         sources = [device.get("source", "") for device in (instance["devices"] or {}).values()]
-        marks = [*sources, (instance["config"] or {}).get(BENCH_KEY, "")]
-        if any(Path(mark).is_relative_to(BASE) for mark in marks):
+        config = instance["config"] or {}
+        marks = [*sources, config.get(BENCH_KEY, "")]
+        if any(Path(mark).is_relative_to(BASE) for mark in marks) or owner == config.get(OWNER, ""):
             words = ("--project", PROJECT, "--quiet", "--force", f"local:{instance['name']}")
             subprocess.run(["incus", "delete", *words], capture_output=True, check=False)
     shutil.rmtree(BASE, ignore_errors=True)
+
+
+def _owner_of_warm() -> str | None:
+    """The owner of the warm guests of an earlier benchmark, which mount nothing; None if none was."""
+    path = warm_root(BASE).journal
+    if not path.exists():
+        return None
+    with suppress(JournalError), read_journal(path) as journal:
+        return journal.owner
+    return None
 
 
 def _fingerprint() -> str:
@@ -114,11 +130,18 @@ async def all_sides(base: Path) -> AsyncIterator[list[Side]]:
         workspace=base / "workspace", state_root=base / "library", capacity=Capacity(jobs=16)
     )
     served = base / "service"
+    guest = Job(spec, base, fingerprint, f"running-{os.getpid()}")
     async with (
+        in_thread(plain.running(guest)),
         Orchestrator.open(settings) as orchestrator,
+        warm_library(base, spec) as warm,
         serving(base, served) as service,
     ):
         command, by_service = (Command(base, spec, root) for root in (base / "command", served))
+
+        async def bare_exec(_: str) -> Moments:
+            return await trio.to_thread.run_sync(plain.bare_exec, guest)
+
         yield [
             Side("13 commands", f"{ALL}; {WAITS}", by(plain.seed)),
             Side("6 commands", f"{ALL}; {WAITS}", by(plain.six)),
@@ -134,7 +157,17 @@ async def all_sides(base: Path) -> AsyncIterator[list[Side]]:
                 f"{ALL}; mounts, the runner's log and result: it runs the bare command",
                 by(peers.autopkgtest),
             ),
+            Side(
+                "bare exec",
+                f"{ALL}; its guest, which runs already; the runner's log and result",
+                bare_exec,
+            ),
             Side("pikaci library", "", Library(orchestrator, spec).run),
+            Side(
+                "pikaci library, warm",
+                "the create and the boot of its guest, but for CPU: the next one is made meanwhile",
+                warm.run,
+            ),
             Side("pikaci run", "the verdict's own moment", command.run),
             Side(
                 "pikaci run, service",
