@@ -102,9 +102,8 @@ def command(
     with read_existing_journal(root) as journal:
         bounds = Bounds(runs=keep, age=older_than, size=max_size, damaged=damaged)
         hosts = [name for name in journal.hosts() if name]  # of runs that go, too
-        if not dry_run and journal.open_leases():
-            _end_leases(root)
-        freed = collect_garbage(root, journal, bounds, dry_run=dry_run)
+        ending = _end_leases(root, dry_run) if journal.open_leases() else []
+        freed = collect_garbage(root, journal, bounds, dry_run=dry_run, ending=ending)
         images, left = _collect_images(root, journal, freed.output_names, dry_run=dry_run)
         trees, kept = _collect_trees(hosts, older_than, dry_run)
     problems = (*freed.problems, *left, *kept)
@@ -142,10 +141,11 @@ def command(
     return EXIT_CODES[Verdict.INFRASTRUCTURE] if problems else 0
 
 
-def _end_leases(root: StateRoot) -> None:
+def _end_leases(root: StateRoot, dry_run: bool) -> list[str]:
     """End the leases of guests that Incus deletes by itself, so that gc can delete their runs.
 
-    As far as that is possible now: an open lease keeps its run.
+    As far as that is possible now: an open lease keeps its run. A dry run only returns the
+    instances whose leases would end.
     """
     from contextlib import suppress
 
@@ -157,19 +157,24 @@ def _end_leases(root: StateRoot) -> None:
     from orchestrator.job.queue import Queue
     from orchestrator.journal import open_journal
     from orchestrator.session.locks import share_root
-    from orchestrator.session.recovery import recover
+    from orchestrator.session.recovery import leases_to_end, recover
     from orchestrator.settings import default_capacity, open_incus
     from states.errors import PikaciError
 
-    async def main() -> None:
+    async def main() -> list[str]:
         async with open_hosts(open_incus(root=root)) as hosts:
             with open_journal(root.journal) as journal, share_root(root.path):
                 context = Context.on(hosts, LOCAL, root=root, journal=journal)
+                if dry_run:
+                    leases = await leases_to_end(context, within_secs=LEASES_SECS)
+                    return [lease.instance for lease in leases]
                 with trio.move_on_after(LEASES_SECS):
                     await recover(context, Queue(default_capacity()), only=())
+        return []
 
-    with suppress(PikaciError):
-        trio.run(main)
+    with suppress(PikaciError, OSError):  # a root that cannot be written to, for example
+        return trio.run(main)
+    return []
 
 
 def _collect_trees(

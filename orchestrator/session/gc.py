@@ -51,7 +51,12 @@ class Freed:
 
 
 def collect_garbage(
-    root: StateRoot, journal: JournalReader, bounds: Bounds, *, dry_run: bool
+    root: StateRoot,
+    journal: JournalReader,
+    bounds: Bounds,
+    *,
+    dry_run: bool,
+    ending: Collection[str] = (),
 ) -> Freed:
     """Delete the runs beyond the bounds, the oldest first, and leftovers.
 
@@ -60,6 +65,7 @@ def collect_garbage(
     that are not settled, that a live process holds, or that have a job which cannot be read, since
     somebody may want to examine it. Files are deleted before their journal entries: after a crash
     in between the journal still knows the rest, and on a full disk `journal` may be read-only.
+    A dry run takes the leases of the instances `ending` for ended.
     """
     if not dry_run and not os.access(root.path, os.W_OK):
         raise UsageError(f"{root.path} cannot be written to", resolution="nothing was deleted")
@@ -68,7 +74,7 @@ def collect_garbage(
     outputs = output_users(root.outputs)
     usage = SharedUsage([*snapshots, *outputs])
     living = _living(root.locks)
-    runs = read_runs(root, journal, outputs, damaged=bounds.damaged)
+    runs = read_runs(root, journal, outputs, damaged=bounds.damaged, ending=ending)
     known = {run.id for run in runs}
     free = {run.id for run in runs if run.settled} - living
     problems: list[str] = []

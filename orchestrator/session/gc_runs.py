@@ -60,16 +60,18 @@ def read_runs(
     outputs: Mapping[Path, frozenset[str]],
     *,
     damaged: bool,
+    ending: Collection[str] = (),
 ) -> list[Run]:
     """All runs, the oldest first; `outputs` are those there are, each with the runs that use it.
 
-    With `damaged`, jobs that cannot be read count as ended.
+    With `damaged`, jobs that cannot be read count as ended. So do the leases of the instances
+    `ending`.
     """
     used: dict[str, set[str]] = {}
     for path, users in outputs.items():
         for user in users:
             used.setdefault(user, set()).add(path.name)
-    open_jobs = {lease.job for lease in journal.open_leases()}
+    open_jobs = {lease.job for lease in journal.open_leases() if lease.instance not in ending}
     open_jobs |= {
         row.id for row in journal.unfinished() if not (damaged and journal.look(row).damage)
     }

@@ -7,6 +7,7 @@ drives their runs' jobs from the state in the journal.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -24,12 +25,13 @@ from orchestrator.job.task import STARTED_AT_ONCE, JobTask
 from orchestrator.journal import JobUnreadable, Lease
 from orchestrator.journal.stamp import now
 from orchestrator.session import locks
-from orchestrator.session.away import WAIT_SECS, Answering, HostAway, hosts_of
+from orchestrator.session.away import WAIT_SECS, Answering, HostAway, ask, hosts_of
 from orchestrator.session.control import REASON, listening
 from orchestrator.session.resumable import can_go_on, is_started, missing_secret, not_resumable
 from orchestrator.slow_files import in_thread
 from states import events as ev
 from states.ending import Intent
+from states.errors import PikaciError
 from states.job import Job
 from states.lease import LeaseState, taken_over
 
@@ -48,6 +50,11 @@ class Left:
     @property
     def sessions(self) -> list[str]:
         return [*self.jobs, *(session for session in self.leases if session not in self.jobs)]
+
+    def unneeded(self, session: str) -> list[Lease]:
+        """The session's leases of guests that no unfinished job has."""
+        unfinished = set(self.jobs.get(session, ()))
+        return [lease for lease in self.leases.get(session, ()) if lease.job not in unfinished]
 
 
 def left(context: Context, session: str | None = None) -> Left:
@@ -76,6 +83,29 @@ def overdue(context: Context) -> list[str]:
         if lease.job in found.jobs.get(session, ()) and lease.deadline < moment
         if not locks.is_held(context.root.locks, session)
     ]
+
+
+async def leases_to_end(context: Context, *, within_secs: float) -> list[Lease]:
+    """The leases that `recover` ends without taking up a job, on hosts that answer by then."""
+    found = await trio.to_thread.run_sync(left, context)
+    leases = [
+        lease
+        for session in found.sessions
+        if not locks.is_held(context.root.locks, session)
+        for lease in found.unneeded(session)
+    ]
+    answering: set[str] = set()
+
+    async def look(host: str) -> None:
+        with suppress(PikaciError):
+            await ask(context, host)
+            answering.add(host)
+
+    with trio.move_on_after(within_secs):
+        async with trio.open_nursery() as nursery:
+            for host in {lease.host for lease in leases}:
+                nursery.start_soon(look, host)
+    return [lease for lease in leases if lease.host in answering]
 
 
 async def recover(
@@ -160,13 +190,13 @@ async def _recover_session(
         needed_hosts = hosts_of(jobs)
         # What is still to be taken up, or to be deleted: the host of the rest did not answer.
         rest = {job.id: job for job in jobs}
-        unneeded = {
-            lease.instance: lease
+        # The guest of a job that cannot be read may be useful until its deadline.
+        late = [
+            lease
             for lease in leases
-            # The guest of a job that cannot be read may be useful until its deadline.
-            if (lease.job in unreadable and lease.deadline <= datetime.now(UTC))
-            or lease.job not in unfinished
-        }
+            if lease.job in unreadable and lease.deadline <= datetime.now(UTC)
+        ]
+        unneeded = {lease.instance: lease for lease in (*found.unneeded(session), *late)}
 
         async def answer(asked: Answering, needed: Collection[Sequence[str]]) -> bool:
             return all([await asked.answers(*some) for some in needed])

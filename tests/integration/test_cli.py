@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.journal import open_journal
 from states.trace import replay
 from tests.integration.cli_jobs import JOBS, valid
 from tests.integration.command import AT_THE_GATE, SECS, Command
@@ -210,12 +211,16 @@ def test_gc_frees_all_but_the_newest(pikaci: Command) -> None:
 
 @pytest.mark.incus
 def test_gc_takes_a_run_whose_guest_incus_deletes(pikaci: Command) -> None:
-    """Right after it, when the guest may still be there."""
+    """Right after it, when the guest may still be there; a dry run names the same."""
     pikaci("run", "--", "true", PIKACI_WAIT_DELETED="")
 
+    planned = pikaci("gc", "--keep", "0", "--dry-run")
+    with open_journal(pikaci.root / "journal.sqlite3") as journal:
+        assert 1 == len(journal.open_leases())
     done = pikaci("gc", "--keep", "0")
 
     assert done.stdout.startswith("deleted 1 run, 1 job, 1 snapshot and 0 outputs: ")
+    assert f"would {done.stdout}".replace("deleted", "delete") == planned.stdout
     assert [] == pikaci.leases()
 
 
