@@ -34,10 +34,12 @@ def command(
 ) -> int:
     """List the runs of a workspace, newest first: when, how long, and how their jobs ended.
 
-    JSON always has the jobs.
+    Below them, the number of warm guests, booted or booting. JSON has only the runs, always with
+    their jobs.
     """
     from orchestrator.cli.find import read_existing_journal
-    from orchestrator.cli.run_table import print_runs
+    from orchestrator.cli.run_table import print_runs, print_warm
+    from orchestrator.session import locks
 
     root = state_root_of(real_workspace(workspace), state_root)
     with read_existing_journal(root) as journal:
@@ -47,6 +49,9 @@ def command(
             far = [row for rows in runs.values() for row in rows if with_jobs and row.host]
             members = {row.id: journal.look(row).member for row in far}
             print_runs(runs, unreadable, with_jobs=with_jobs, members=members)
+            # Those of a process that is gone are deleted by the next: no job gets them.
+            leases = [lease for lease in journal.open_leases() if not lease.job]
+            print_warm([one.host for one in leases if locks.is_held(root.locks, one.run)])
         else:
             from orchestrator.cli.output import print_items
             from orchestrator.report import run_report

@@ -16,7 +16,7 @@ from orchestrator.cli.table import Column, table
 from orchestrator.cli.wrap import wrap
 from orchestrator.incus import LOCAL
 from orchestrator.terminal import first_line, plain
-from orchestrator.units import age, duration
+from orchestrator.units import age, counted, duration
 from orchestrator.usage_words import usage_lines
 from orchestrator.words import (
     DAMAGED,
@@ -62,6 +62,15 @@ def print_runs(
             where = place(row.host, members.get(row.id, ""))
             on = f"  on {plain(where)}" if row.host else ""
             click.echo(f"  {plain(row.id)}  {plain(row.name)}  {word}{on}")
+
+
+def print_warm(hosts: Sequence[str]) -> None:
+    """A line that counts warm guests, if there are any. `hosts` has one name each, "" for local."""
+    numbers = Counter(host or LOCAL for host in hosts)
+    where = ", ".join(f"{number} on {plain(host)}" for host, number in sorted(numbers.items()))
+    if hosts:
+        said = f"{counted(len(hosts), 'warm guest')} for the next jobs"
+        click.echo(said if set(numbers) == {LOCAL} else f"{said}: {where}")
 
 
 def print_jobs(jobs: Sequence[Job]) -> None:

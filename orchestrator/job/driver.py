@@ -32,7 +32,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers of this process's jobs. `ended` counts verdicts since its start.
 
     `queued` jobs wait for a slot, `waiting` ones for jobs that they need, or for their output.
-    `warm` guests can be claimed by jobs of their kind now.
+    `warm` guests can be claimed by jobs of their kind now, `booting` ones soon.
     """
 
     queued: int
@@ -41,6 +41,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     oldest_queued_secs: float
     waiting: int = 0
     warm: int = 0
+    booting: int = 0
 
 
 class Driver:
@@ -113,13 +114,15 @@ class Driver:
         """Numbers of this process's queued, running and ended jobs."""
         oldest = self._queue.oldest
         age = (datetime.now(UTC) - oldest.since).total_seconds() if oldest else 0.0
+        pool = self._context.pool
         return Statistics(
             queued=self._queue.queued,
             running=len(self._queue.held),
             ended=dict(self._ended),
             oldest_queued_secs=max(0.0, age),
             waiting=sum(task.is_preparing for task in self.tasks.values()),
-            warm=0 if self._context.pool is None else self._context.pool.warm,
+            warm=0 if pool is None else pool.warm,
+            booting=0 if pool is None else pool.booting,
         )
 
     async def take_up_lost(self) -> None:

@@ -86,6 +86,11 @@ class Pool:
         """How many guests a job can claim now."""
         return sum(guest.is_warm for guest in self._guests)
 
+    @property
+    def booting(self) -> int:
+        """How many guests are being made."""
+        return sum(guest.stays and not guest.is_warm for guest in self._guests)
+
     def take(self, spec: JobSpec, context: PlanContext) -> WarmGuest | None:
         """A guest for the job of a plan, which must claim it at once; None if there is none.
 

@@ -47,7 +47,7 @@ class Waiting:
 class Now:
     """The current jobs, at most `MAX_RUNNING` and `MAX_WAITING` of them, and how many there are.
 
-    `waiting` ones wait for a slot, or for jobs that they need.
+    `waiting` ones wait for a slot, or for jobs that they need. `warm` guests are booted or booting.
     """
 
     running: tuple[Summary, ...]
@@ -56,6 +56,7 @@ class Now:
     queued: int
     used: int
     slots: int
+    warm: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Group:
 async def now(orchestrator: Orchestrator, summaries: Summaries) -> Now:
     """The current jobs of this service."""
     queue = orchestrator.queue
+    numbers = orchestrator.statistics()
     held = [slot.job for slot in queue.held]
     preparing = orchestrator.preparing
     queued = (slot.job for slot in queue.waiting())
@@ -120,6 +122,8 @@ async def now(orchestrator: Orchestrator, summaries: Summaries) -> Now:
         queued=queue.queued + len(preparing),
         used=len(held),
         slots=queue.slots(host.name for host in orchestrator.hosts),
+        # The page is drawn when jobs change, and so mostly while the next guest boots.
+        warm=numbers.warm + numbers.booting,
     )
 
 

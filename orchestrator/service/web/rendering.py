@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from orchestrator.service.web.static_files import version
 from orchestrator.terminal import plain, plain_lines
-from orchestrator.units import NOW, age, duration, size
+from orchestrator.units import NOW, age, counted, duration, size
 from orchestrator.words import STATES, VERDICTS, beyond_key, describe_flake, describe_tests, place
 
 # Even if the output of a job were not escaped, it could not run, load or send anything.
@@ -50,6 +50,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         duration=duration,
         size=size,
+        counted=counted,
         beyond_key=beyond_key,
         describe_tests=describe_tests,
         describe_flake=describe_flake,
