@@ -71,11 +71,11 @@ VARIABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "systemd": (
-        ("NOTIFY_SOCKET", "Where `pikaci serve` reports that it is ready, is alive, or stops."),
-        ("WATCHDOG_USEC, WATCHDOG_PID", "How often `pikaci serve` must report that it is alive."),
+        ("NOTIFY_SOCKET", "Where `pikaci serve` says that it is ready, stops, or is alive."),
+        ("WATCHDOG_USEC, WATCHDOG_PID", "How often `pikaci serve` must say that it is alive."),
         (
             "JOURNAL_STREAM",
-            "If stdout goes to the journal, the log of `pikaci serve` is JSON with priorities.",
+            "If it names stdout, the log of `pikaci serve` is JSON with priorities.",
         ),
         ("CREDENTIALS_DIRECTORY", "A --token-file in this directory may be readable by its group."),
     ),
