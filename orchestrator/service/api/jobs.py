@@ -86,7 +86,7 @@ async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def statistics(orchestrator: Orchestrator, request: Request) -> Response:
-    """Numbers of queued, running and ended jobs."""
+    """The numbers of queued, running and ended jobs."""
     return json(orchestrator.statistics())
 
 
