@@ -10,16 +10,16 @@ from orchestrator.cli.options import host_option, output_option
 
 
 @click.command("setup")
-@click.option("--no-image", is_flag=True, help="Leave out the container image, pikaci/dev.")
-@click.option("--vm", is_flag=True, help="Also create the image of virtual machines, pikaci/vm.")
+@click.option("--no-image", is_flag=True, help="Do not create the container image, pikaci/dev.")
+@click.option("--vm", is_flag=True, help="Also create the image for virtual machines, pikaci/vm.")
 @host_option
-@click.option("-y", "--yes", is_flag=True, help="With --host: do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="With --host: do not ask first.")
 @output_option
 def command(no_image: bool, vm: bool, host: str, yes: bool, output: str) -> int:
     """Create the project, storage pool, profile and guest image that are missing in Incus.
 
-    Needs a daemon: `pikaci doctor` says how to get one. On another host it says first what it would
-    create, and asks.
+    It needs an Incus daemon: `pikaci doctor` shows how to get one. On another host, it first shows
+    what it would create, and asks.
     """
     import trio
 
