@@ -34,7 +34,7 @@ def command(
 ) -> int:
     """List the runs of a workspace, newest first: when, how long, and how their jobs ended.
 
-    JSON always has the jobs.
+    The JSON forms always include the jobs.
     """
     from orchestrator.cli.find import read_existing_journal
     from orchestrator.cli.run_table import print_runs
