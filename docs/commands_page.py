@@ -25,8 +25,8 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Every command and option, made from the code. `pikaci COMMAND --help` and `man pikaci`",
-        "say the same.",
+        "Every command and option, generated from the code. `pikaci COMMAND --help` and",
+        "`man pikaci` say the same.",
         "",
         *_table("command", _summaries(context)),
         "",

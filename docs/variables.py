@@ -11,33 +11,45 @@ MIGRATION = "migration.md"
 # By the heading of their table; each table has the names, and what they do.
 VARIABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "pikaci": (
-        ("PIKACI_STATE_ROOT", "The state root, if --state-root is not given."),
-        ("PIKACI_HOST", "The host that runs the guests, if --host is not given."),
-        ("PIKACI_HOSTS", "The file of hosts. Default: ~/.config/pikaci/hosts.toml."),
-        ("PIKACI_WAIT_DELETED", "With `1`: `run` and `rerun` have --wait-deleted."),
+        ("PIKACI_STATE_ROOT", "The state root. --state-root wins."),
+        ("PIKACI_HOST", "The host that runs the guests. --host wins."),
+        ("PIKACI_HOSTS", "The file that lists hosts. Default: ~/.config/pikaci/hosts.toml."),
+        ("PIKACI_WAIT_DELETED", "With `1`, `run` and `rerun` behave as with --wait-deleted."),
         ("PIKACI_DEBUG", "Show the traceback of an internal error."),
     ),
     "The terminal": (
         ("NO_COLOR, FORCE_COLOR", "Turn colours off, or on for files and pipes. NO_COLOR wins."),
-        ("TERM", "With `dumb`, no colours, and no board of running jobs."),
+        ("TERM", "With `dumb`, there are no colours, and no board of running jobs."),
         ("COLUMNS", "The width of a trace that is written to a file or a pipe."),
-        ("PYTHONIOENCODING", "The encoding of stdout and stderr, if not the locale's."),
+        ("PYTHONIOENCODING", "The encoding of stdout and stderr. Default: that of the locale."),
     ),
     "Directories": (
-        ("XDG_STATE_HOME", "Where the state roots are by default, in the directory pikaci."),
-        ("XDG_CONFIG_HOME", "Where pikaci/hosts.toml and git's own settings are."),
-        ("XDG_CACHE_HOME", "Where the file systems of built images are cached, in pikaci."),
-        ("XDG_RUNTIME_DIR", "Where the private sockets of connections to other hosts are."),
-        ("HOME, TMPDIR", "The defaults of the directories above, and of temporary ones."),
+        ("XDG_STATE_HOME", "State roots are in pikaci/ below it. Default: ~/.local/state."),
+        (
+            "XDG_CONFIG_HOME",
+            "pikaci/hosts.toml and git's settings are below it. Default: ~/.config.",
+        ),
+        (
+            "XDG_CACHE_HOME",
+            "File systems of built images are cached in pikaci/ below it. Default: ~/.cache.",
+        ),
+        ("XDG_RUNTIME_DIR", "Private sockets of connections to other hosts are below it."),
+        ("HOME, TMPDIR", "The base of the defaults above, and of temporary directories."),
     ),
     "Incus, ssh and other programs": (
-        ("PATH", "Where incus, git and ssh are found. git is not looked for in the workspace."),
-        ("INCUS_SOCKET, INCUS_DIR", "Another socket or directory of the Incus daemon."),
-        ("SSH_AUTH_SOCK, USER, LOGNAME, LANG", "Passed on to ssh and incus, which get few others."),
-        ("SUDO_UID", "Under sudo: job files of this user are trusted, too."),
+        ("PATH", "Where pikaci looks for incus, git and ssh. A git in the workspace is ignored."),
+        (
+            "INCUS_SOCKET, INCUS_DIR",
+            "The socket or directory of the Incus daemon, if not the default.",
+        ),
+        (
+            "SSH_AUTH_SOCK, USER, LOGNAME, LANG",
+            "Passed to ssh and incus, which get only a few other variables.",
+        ),
+        ("SUDO_UID", "Under sudo, job files of this user are trusted too."),
         (
             "INCUS_CONF, LXD_DIR, DOCKER_HOST, CONTAINER_HOST",
-            "Read only to refuse jobs that mount what they name.",
+            "Read only to refuse jobs that mount a directory or socket that they name.",
         ),
     ),
     "The network, for jobs with egress": (
@@ -45,8 +57,8 @@ VARIABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
             "http_proxy, https_proxy, all_proxy, no_proxy",
             "The proxy that connections go through, in lower or upper case.",
         ),
-        ("SSL_CERT_FILE", "The authorities that guests trust. Default: the system's."),
-        ("SSL_CERT_DIR", "For the incus command alone: the authorities of its remotes."),
+        ("SSL_CERT_FILE", "The certificate authorities that guests trust. Default: the system's."),
+        ("SSL_CERT_DIR", "Only for the incus command: the certificate authorities of its remotes."),
         (
             "PIP_CONFIG_FILE, PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_TRUSTED_HOST",
             "pip's index, for jobs with host_mirrors.",
@@ -63,12 +75,12 @@ VARIABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("WATCHDOG_USEC, WATCHDOG_PID", "How often `pikaci serve` must say that it is alive."),
         (
             "JOURNAL_STREAM",
-            "If it is that of stdout, the log of `pikaci serve` is JSON with priorities.",
+            "If it names stdout, the log of `pikaci serve` is JSON with priorities.",
         ),
-        ("CREDENTIALS_DIRECTORY", "A --token-file in it may be readable by its group."),
+        ("CREDENTIALS_DIRECTORY", "A --token-file in this directory may be readable by its group."),
     ),
     "Set by pikaci's own scripts, or removed": (
-        ("_PIKACI_COMPLETE", "Set by the completion script of the shell."),
+        ("_PIKACI_COMPLETE", "Set by the shell's completion script."),
         (
             "PIKACI_REMOTE_LINUX_VM_INCUS_MODE",
             f"Removed: every command refuses to run with it ({MIGRATION}).",

@@ -33,6 +33,9 @@ MAX_LINE = 1000
 MAX_DEDENT = 300
 # And so many lines may be between a test's name and it: a rule, and why a module was not imported.
 TO_TRACEBACK = 3
+# And so many between it and its message, which has at most so many lines.
+TO_MESSAGE = 60
+MAX_MESSAGE = 4
 
 # Rules with the same tool, kind and rank find one thing.
 _Group = tuple[str, Kind, int]
@@ -157,6 +160,8 @@ class _Log:
             number = self._dedented(number)
             text = self._lines[number]
         more = following if rule.join else self._raised(number) if rule.raises else ""
+        if rule.says is not None:
+            more = " ".join(self._message(rule, rule.says, number))
         parts = (self._heading if rule.under else "", text, more)
         shown = " ".join(" ".join(parts).split())
         found = self._found.setdefault((rule.tool, rule.kind, rule.rank), [])
@@ -175,6 +180,18 @@ class _Log:
                 end = self._dedented(later)
                 return self._lines[end] if end > later else ""
         return ""
+
+    def _message(self, rule: Rule, says: re.Pattern[str], number: int) -> list[str]:
+        """The lines of a failed test's message; none if the next test comes first."""
+        found: list[str] = []
+        for line in self._lines[number + 1 : number + 1 + TO_MESSAGE]:
+            match = (rule.more if found and rule.more is not None else says).match(line)
+            over = found and not match and line.strip()
+            if over or len(found) == MAX_MESSAGE or rule.pattern.match(line):
+                break
+            if match:
+                found.append(match["text"])
+        return found
 
     def _dedented(self, number: int) -> int:
         """The next line that is not indented more than this one; this one if there is none."""

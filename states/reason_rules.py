@@ -46,10 +46,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     what is shown, the pattern's group `text` or all of the line. The next line must match `then`;
     `join` adds the next line to the text. `under` puts the last line that is not indented before
     it: the file of an eslint error. `dedent` takes, instead of the line, the next one that is not
-    indented more; `raises` adds that of a traceback that begins within a few lines. `opens` begins
-    a list: only lines after the last such line count. Of an error the last line is shown, or the
-    `first`. `reach` is instead of the kind's. `each` is what a line of a report is called when
-    there are more of them.
+    indented more; `raises` adds that of a traceback that begins within a few lines. `says` finds
+    the first line of a failed test's message in the lines after its name, and `more` those that
+    follow: their groups `text` are added, a few at most. `opens` begins a list: only lines after
+    the last such line count. Of an error the last line is shown, or the `first`. `reach` is instead
+    of the kind's. `each` is what a line of a report is called when there are more of them.
     """
 
     tool: str
@@ -61,6 +62,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     under: bool = False
     dedent: bool = False
     raises: bool = False
+    says: re.Pattern[str] | None = None
+    more: re.Pattern[str] | None = None
     opens: re.Pattern[str] | None = None
     first: bool = False
     reach: int | None = None
@@ -111,7 +114,21 @@ RULES = (
         raises=True,
         each="test",
     ),
-    _rule("cargo test", _REPORT, r"test \S{1,300} (?:- should panic )?\.\.\. FAILED$", each="test"),
+    _rule(
+        "cargo test",
+        _REPORT,
+        r"---- (?P<text>\S.{0,300}) stdout ----$",
+        says=r"(?:thread '[^']{0,200}' (?:\(\d{1,9}\) )?)?(?P<text>panicked at .*|Error: .*)",
+        more=r"(?!note: |stack backtrace:|thread ')(?P<text>\S.*|\s{1,10}(?:left|right): .*)",
+        each="test",
+    ),
+    _rule(
+        "cargo test",
+        _REPORT,
+        r"test \S{1,300} (?:- should panic )?\.\.\. FAILED$",
+        rank=1,
+        each="test",
+    ),
     _rule(
         "go test",
         _REPORT,
@@ -125,7 +142,8 @@ RULES = (
         "jest",
         _REPORT,
         r"\s{1,4}● (?!Console$|Validation|Deprecation|Test suite failed)\S",
-        join=True,
+        says=r"\s{4}(?P<text>\S.*)",
+        more=r"\s{4}(?P<text>(?:Expected|Received)\b.*)",
         each="test",
     ),
     _rule("jest", _REPORT, r"\s{1,4}● Test suite failed to run$", join=True, each="test"),
@@ -133,8 +151,9 @@ RULES = (
         "mocha",
         _REPORT,
         r"\s{2,4}\d{1,5}\) (?P<text>\S.*)",
-        join=True,
         then=r"\s{5}",
+        says=r"\s{5,40}(?P<text>\S.*)",  # further titles, and the error
+        more=r"\s{5,40}(?!at |[+-])(?P<text>\S.*)",
         opens=r"\s{2}\d{1,6} failing$",
         each="test",
     ),
@@ -142,8 +161,9 @@ RULES = (
         "rspec",
         _REPORT,
         r"\s{2,4}\d{1,5}\) (?P<text>\S.*)",
-        join=True,
         then=r"\s{5,8}Failure/Error: ",
+        says=r"\s{5,8}(?P<text>Failure/Error: .*)",
+        more=r"\s{5,40}(?![#(])(?P<text>\S.*)",
         opens=r"Failures:$",
         reach=400,  # backtraces, and the list of the next rule
         each="test",
@@ -155,8 +175,25 @@ RULES = (
         r"\s{1,8}\d{1,5} - (?P<text>\S{1,300} \((?:Failed|Timeout|Not Run|[A-Z]{4,12})\))",
         each="test",
     ),
-    _rule("prove", _REPORT, r"\s{0,40}#\s{1,4}Failed test\b(?!.*TODO)", each="test"),
-    _rule("TAP", _REPORT, r"\s{0,40}not ok \d{1,6}\b(?!.*# (?i:todo|skip))", rank=1, each="test"),
+    _rule(
+        "prove",
+        _REPORT,
+        r"\s{0,40}#\s{1,4}Failed test\b(?!.*TODO)",
+        says=r"\s{0,40}#\s{1,4}(?P<text>at \S.*)",
+        more=r"\s{0,40}#\s{4,40}(?P<text>\S.*)",
+        each="test",
+    ),
+    _rule(
+        "TAP",
+        _REPORT,
+        r"\s{0,40}not ok \d{1,6}\b(?!.*# (?i:todo|skip))",
+        rank=1,
+        # Of YAML, as node writes it; and of a comment, as bats does.
+        says=r"\s{0,40}(?:error: (?:[|>]-?$)?(?!'test failed'|'\d{1,6} subtest)|# (?=\(in ))"
+        r"(?P<text>.*)",
+        more=r"(?!\s{2,40}\w{1,40}:)(?:\s{4,40}|#\s{2,40})(?P<text>\S.*)",
+        each="test",
+    ),
     # Compilers and checkers: an error and its place.
     _rule("compiler", _REPORT, rf"{_PATH}:\d{{1,7}}:(?:\d{{1,5}}:)? (?:fatal )?error: \S"),
     _rule("compiler", _REPORT, r"error(?:\[E\d{4}\])?: \S", then=_RUST_PLACE, join=True),

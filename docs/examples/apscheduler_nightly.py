@@ -28,12 +28,12 @@ def nightly(portal: Portal, orchestrator: Orchestrator, ended: Semaphore) -> Non
 
 
 def main(workspace: Path, runs: int) -> None:
-    # What leaves the block by an exception cancels its jobs first.
+    # If an exception leaves the block, the jobs are cancelled first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     ended = Semaphore(0)
     with open_sync(Orchestrator.open(Settings(workspace=workspace))) as (portal, orchestrator):
         scheduler = BackgroundScheduler()
-        # At night that would be trigger="cron", hour=3. Here it is every second.
+        # For every night: trigger="cron", hour=3. This example runs it every second.
         scheduler.add_job(
             nightly, trigger="interval", args=(portal, orchestrator, ended), seconds=1
         )

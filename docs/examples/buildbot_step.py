@@ -1,13 +1,13 @@
 """A step of Buildbot whose command runs in a throw-away guest, on the worker's machine.
 
-    from buildbot_step import Pikaci      # beside master.cfg
+    from buildbot_step import Pikaci      # in the directory of master.cfg
 
     factory.addStep(steps.Git(...))
     factory.addStep(Pikaci("make check", flags=["--memory", "8GiB"]))
 
-The guest sees the builder's directory. What the command leaves in /artifacts is in the directory
-pikaci-artifacts of the worker's builder afterwards, beside `build`. `pikaci` is in the PATH of the
-worker. An infrastructure fault has Buildbot retry the whole build, until somebody cancels it.
+The guest sees the builder's directory. What the command leaves in /artifacts is copied to
+pikaci-artifacts, next to `build` in the worker's builder. `pikaci` must be in the worker's PATH.
+After an infrastructure fault, Buildbot retries the whole build, until somebody cancels it.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from typing import Any
 from buildbot.plugins import steps, util
 from buildbot.process.results import CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCESS
 
-# Of `--exit-code command`; every other code is the command's own, and a failure.
+# The codes of `--exit-code command`. Any other code is the command's own, and a failure.
 CODES = {0: SUCCESS, 240: FAILURE, 241: RETRY, 242: EXCEPTION, 243: CANCELLED}
-# A builder runs one build at a time here: what still runs was left by a worker that was killed.
+# A builder runs one build at a time here. What still runs is from a worker that was killed.
 SCRIPT = """
 [ ! -d "$PIKACI_STATE_ROOT" ] || pikaci cancel --all >&2 || exit 241
 rm -rf ../pikaci-artifacts

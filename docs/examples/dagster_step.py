@@ -1,16 +1,16 @@
 """An op of Dagster whose command runs in a throw-away guest, on the machine of the run.
 
-    from dagster_step import pikaci      # beside your definitions
+    from dagster_step import pikaci      # in the directory of your definitions
 
     @job
     def nightly():
         pikaci()
 
-The config of the op says what is run, and which directory the guest sees:
+The op's config sets the command, and the directory that the guest sees:
 
     ops: {pikaci: {config: {command: make check, workspace: /srv/project}}}
 
-An infrastructure fault has Dagster try the op again. A run that is terminated cancels its job.
+After an infrastructure fault, Dagster retries the op. If you terminate a run, its job is cancelled.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ class Command(Config):
 def pikaci(context: OpExecutionContext, config: Command) -> str:
     """The id of the job, which passed."""
     spec = JobSpec(command=config.command, timeout_secs=config.timeout_secs)
-    # A run that Dagster resumes gets the job that it had; a retry gets another.
+    # If Dagster resumes a run, it gets the same job; a retry gets a new job.
     key = f"dagster-{context.run_id}-{context.op_handle}-{context.retry_number}"
     try:
         with open_sync(Orchestrator.open(Settings(workspace=Path(config.workspace)))) as opened:

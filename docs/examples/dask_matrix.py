@@ -28,7 +28,7 @@ class Pikaci(WorkerPlugin):
         self.portal, self.orchestrator = self.opened.__enter__()
 
     def teardown(self, worker: Worker) -> None:
-        # As by an exception: the jobs of tasks that still run are cancelled.
+        # As for an exception, the jobs of running tasks are cancelled.
         self.opened.__exit__(SystemExit, SystemExit(), None)
 
 
@@ -53,5 +53,5 @@ if __name__ == "__main__":
         try:
             tests = client.map(test, VERSIONS, pure=False)
             print(*client.gather(client.map(line, VERSIONS, tests, pure=False)), sep="\n")
-        finally:  # before the workers end, which have four seconds for that
+        finally:  # before the workers stop: they have four seconds
             client.unregister_worker_plugin(Pikaci.name)

@@ -3,7 +3,7 @@
 python docs/examples/mcp_server.py WORKSPACE
 
 It speaks MCP on stdin and stdout. When its agent closes stdin or sends TERM, it cancels its jobs
-and ends. The jobs of a server that was killed go on with the next one; `submit` with the same key
+and exits. If a server is killed, the next one continues its jobs; `submit` with the same key
 finds them.
 """
 

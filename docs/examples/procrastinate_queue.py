@@ -1,12 +1,12 @@
-"""Procrastinate, a queue in PostgreSQL, runs a pikaci job for each of its own: once.
+"""Procrastinate, a queue in PostgreSQL, runs one pikaci job for each job of the queue.
 
-The queue delivers a job again when its worker died. With a key, that is the same run of pikaci.
-libpq's variables, such as PGHOST, say which database.
+If a worker dies, the queue delivers its job again. With a key, it gets the same pikaci run again.
+libpq's variables, such as PGHOST, name the database.
 
 export PYTHONPATH=docs/examples PROCRASTINATE_APP=procrastinate_queue.app
 procrastinate schema --apply
 procrastinate defer procrastinate_queue.check '{"command": "make check"}'
-python -c 'from procrastinate_queue import main; main()' WORKSPACE    # a worker, beside others
+python -c 'from procrastinate_queue import main; main()' WORKSPACE    # one worker of several
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from procrastinate import App, JobContext, PsycopgConnector
 from orchestrator import JobSpec, Orchestrator, Settings, Verdict
 from orchestrator.aio import open as open_aio
 
-# A worker that has said nothing for so long is dead, and its jobs are for another.
+# A worker that is silent for this long is dead, and another worker gets its jobs.
 DEAD_SECS = 5
 
 app = App(connector=PsycopgConnector())
@@ -28,7 +28,7 @@ app = App(connector=PsycopgConnector())
 async def check(context: JobContext, command: str) -> None:
     portal, orchestrator = context.additional_context["pikaci"]
     spec = JobSpec(command=command, memory="512MiB", cpus=1)
-    # The id is the queue's for this job, however often it is delivered.
+    # The queue's id for this job: it stays the same when the job is delivered again.
     key = f"procrastinate-{context.job.id}"
     job = await portal.call(orchestrator.submit_and_wait, spec, key=key)
     print(f"{job.id}: {job.verdict}", flush=True)

@@ -42,7 +42,7 @@ _OPTIONS = {
         "timeout_secs",
         type=time,
         metavar="TIME",
-        help="For COMMAND: how long it may take: 90s, 10m, 2h.",
+        help="For COMMAND: its time limit, such as 90s, 10m or 2h. Default: 1h.",
     ),
     "memory": click.option(
         "--memory", metavar="SIZE", help="For COMMAND: the memory of its guest, such as 8GiB."
@@ -54,7 +54,7 @@ _OPTIONS = {
         "--env",
         multiple=True,
         metavar="NAME=VALUE",
-        help="For COMMAND: a variable; NAME alone has the value that it has here. Repeatable.",
+        help="For COMMAND: a variable. NAME alone takes its value from here. Repeatable.",
     ),
     "secrets": click.option(
         "--secret",
@@ -62,13 +62,13 @@ _OPTIONS = {
         multiple=True,
         metavar="NAME[=SOURCE]",
         help="For COMMAND: a variable whose value is not recorded. SOURCE is env:VARIABLE or"
-        " file:PATH, and env:NAME by default. Repeatable.",
+        " file:PATH. Default: env:NAME. Repeatable.",
     ),
     "egress": click.option(
         "--egress",
         multiple=True,
         metavar="HOST",
-        help="For COMMAND: a host that it may reach, or '*' for all. Repeatable.",
+        help="For COMMAND: a host that it may reach, or '*' for every host. Repeatable.",
     ),
     "artifacts": click.option(
         "--artifact",
@@ -81,7 +81,7 @@ _OPTIONS = {
         "--junit",
         multiple=True,
         metavar="GLOB",
-        help="For COMMAND: test reports below /artifacts, which are read. Repeatable.",
+        help="For COMMAND: test reports (JUnit XML) below /artifacts to read. Repeatable.",
     ),
     "scratch": click.option(
         "--scratch", is_flag=True, help="For COMMAND: a throw-away writable copy of the workspace."
@@ -105,7 +105,7 @@ def refuse_flags(flags: Mapping[str, Any]) -> None:
     if given:
         raise UsageError(
             f"{', '.join(given)}: only for a command after `--`",
-            resolution="the settings of jobs are in the job file; a command:"
+            resolution="set this in the job file, or give a command:"
             f" pikaci run {given[0]} ... -- make test",
         )
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "into",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Copy the artifacts into this directory, and create it if it does not exist.",
+    help="Copy the artifacts into this directory. It is created if it does not exist.",
 )
 @click.option("--force", is_flag=True, help="With --to: replace existing files.")
 @workspace_option
@@ -46,8 +46,8 @@ def command(
 ) -> int:
     """List the artifacts of a job with their sizes, or copy them.
 
-    Without a name, those of the newest run's only job. Without --force, nothing is copied if one
-    of the files exists. Executable files stay executable.
+    Default: the only job of the newest run. If one of the files exists already, nothing is copied
+    without --force. Executable files stay executable.
     """
     from orchestrator.cli.documents import ArtifactsReport
     from orchestrator.cli.find import find_job, read_existing_journal

@@ -27,7 +27,7 @@ ASK_SECS = 60.0
 @click.command("cancel")
 @click.argument("run_or_job", nargs=-1, shell_complete=jobs_and_runs)
 @click.option("--all", "everything", is_flag=True, help="Cancel every job that has not ended.")
-@click.option("--now", is_flag=True, help="Kill the jobs without a grace period.")
+@click.option("--now", is_flag=True, help="Kill the jobs at once, without a grace period.")
 @workspace_option
 @state_root_option
 @output_option
@@ -39,7 +39,7 @@ def command(
     state_root: Path | None,
     output: str,
 ) -> int:
-    """Cancel jobs, whichever process runs them, even if that process is dead.
+    """Cancel jobs, no matter which process runs them, even if that process is dead.
 
     The command gets TERM, and KILL after a grace period. Then log and artifacts are collected,
     and the guest is deleted. Cancelling a job twice is harmless.

@@ -22,9 +22,9 @@ from orchestrator.cli.options import (
 @host_option
 @output_option
 def command(workspace: Path | None, state_root: Path | None, host: str, output: str) -> int:
-    """Check everything that jobs need here and on the host, and say what to type. Changes nothing.
+    """Check everything that jobs need here and on the host, and show how to fix what is missing.
 
-    For a damaged journal, it says what can be saved, and how.
+    Nothing is changed. If the journal is damaged, doctor shows what can be saved, and how.
 
     Exit codes: 0 nothing is missing or damaged, 4 something is.
     """

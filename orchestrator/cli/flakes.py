@@ -38,8 +38,8 @@ NAMED = 5
 def command(workspace: Path | None, state_root: Path | None, last: int, output: str) -> int:
     """List jobs that passed and failed with the same inputs, the newest first.
 
-    The inputs are the snapshot, the image, outputs of other jobs, and the job's spec. With test
-    reports, the tests that passed and failed are named.
+    The inputs are the snapshot, the image, the outputs of other jobs, and the job's spec. If jobs
+    have test reports, the flaky tests are named.
     """
     from orchestrator.cli.find import read_existing_journal
     from orchestrator.cli.output import print_items

@@ -56,16 +56,16 @@ def size(text: str) -> int:
     help=f"Keep at most N runs. Default: {KEEP_RUNS}, if no other limit is given.",
 )
 @click.option(
-    "--older-than", type=age, metavar="AGE", help="Delete runs that ended longer ago: 12h, 30d."
+    "--older-than", type=age, metavar="AGE", help="Delete runs that ended longer ago, such as 30d."
 )
 @click.option(
     "--max-size",
     type=size,
     metavar="SIZE",
-    help="Delete old runs until the rest fits: 500M, 5G.",
+    help="Delete the oldest runs until the rest fits into SIZE, such as 500M or 5G.",
 )
 @click.option("--damaged", is_flag=True, help="Also delete runs with a job that cannot be read.")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be deleted. Delete nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="List what would be deleted. Delete nothing.")
 @output_option
 def command(
     workspace: Path | None,
@@ -79,10 +79,10 @@ def command(
 ) -> int:
     """Delete logs, artifacts, journal entries, snapshots and outputs of old runs.
 
-    A run is deleted if it exceeds any of the given limits. A run that has not ended or has an
-    instance is kept, with its snapshot. An output is deleted with the last run that made or used
-    it; if it is an image, that needs an Incus daemon. On other hosts, trees are deleted that no job
-    has needed for a day, or for the time of --older-than. A run with a job that cannot be read is
+    A run is deleted if it exceeds any of the given limits. A run that has not ended, or still has
+    an instance, is kept with its snapshot. An output is deleted with the last run that made or used
+    it; deleting an image needs an Incus daemon. On other hosts, trees are deleted if no job needed
+    them for a day, or for the time given with --older-than. A run with a job that cannot be read is
     kept, unless --damaged is given.
 
     Exit codes: 0 done, 4 something could not be deleted.

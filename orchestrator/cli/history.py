@@ -46,10 +46,10 @@ COMMIT = 12
 def command(
     job: str, workspace: Path | None, state_root: Path | None, last: int, output: str
 ) -> int:
-    """Show how a job went over time: pass rate, times, since when it fails, and its newest results.
+    """Show a job's results over time: pass rate, times, since when it fails, the newest results.
 
-    JOB is a name, or the id of one of its jobs. A result is what its command did: passed, failed or
-    timed out. Jobs that were reused, skipped, cancelled or had an infrastructure fault have none.
+    JOB is a job's name or id. A result is what the command did: passed, failed or timed out. Jobs
+    that were reused, skipped, cancelled or had an infrastructure fault have no result.
     """
     from orchestrator.cli.find import find_job, read_existing_journal
     from orchestrator.cli.output import print_items
@@ -62,7 +62,8 @@ def command(
         history = read_history(journal, named, limit=last)
         if history is None:
             raise UsageError(
-                f"the job {named.name} has no result yet", resolution="`pikaci status` shows it"
+                f"the job {named.name} has no result yet",
+                resolution="`pikaci status` shows its state",
             )
     if not print_items(output, history.jobs, history):
         _show(history)

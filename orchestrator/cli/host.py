@@ -38,25 +38,33 @@ def list_(output: str) -> int:
 
 @command.command("add")
 @click.argument("name")
-@click.option("--ssh", metavar="[USER@]HOST", help="Log in there by ssh.")
-@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="The port of sshd.")
-@click.option("--identity", type=click.Path(path_type=Path), help="The file of the private key.")
-@click.option("--socket", metavar="PATH", help="Incus's socket there.")
-@click.option("--directory", metavar="PATH", help="pikaci's directory there.")
+@click.option("--ssh", metavar="[USER@]HOST", help="Reach it by ssh, with this login.")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="The port of its sshd.")
+@click.option("--identity", type=click.Path(path_type=Path), help="The private key for ssh.")
+@click.option(
+    "--socket",
+    metavar="PATH",
+    help="Incus's socket there. Default: /var/lib/incus/unix.socket.",
+)
+@click.option(
+    "--directory",
+    metavar="PATH",
+    help="pikaci's directory there. Default: ~/.local/state/pikaci.",
+)
 @click.option("--remote", metavar="REMOTE", help="Reach it over TLS, as this Incus remote.")
 @click.option(
     "--token-file",
     type=click.File(),
-    help="With --remote: a file with a token that the host made (`-`: stdin), to be trusted there.",
+    help="With --remote: a file with a token that the host made, or - for stdin.",
 )
-@click.option("--address", metavar="HOST:PORT", help="With --token-file: where the host listens.")
+@click.option("--address", metavar="HOST:PORT", help="With --token-file: the host's address.")
 @click.option("--project", metavar="NAME", help="The Incus project. Default: pikaci.")
 @click.option("--pool", metavar="NAME", help="The storage pool. Default: pikaci.")
-@click.option("--jobs", type=click.IntRange(1, 1000), metavar="N", help="Run N jobs there at once.")
-@click.option("--target", metavar="MEMBER", help="The member or @group of a cluster.")
+@click.option("--jobs", type=click.IntRange(1, 1000), metavar="N", help="Run N jobs at once there.")
+@click.option("--target", metavar="MEMBER", help="In a cluster: the member or @group for guests.")
 @output_option
 def add(name: str, token_file: Any, address: str | None, output: str, **keys: Any) -> int:
-    """Add a host, and check it. Nothing is changed there, except that a token is used up.
+    """Add a host, and check it. Nothing there is changed, except that a token is used up.
 
     \b
     pikaci host add build --ssh me@build.example.org
@@ -69,7 +77,7 @@ def add(name: str, token_file: Any, address: str | None, output: str, **keys: An
     from orchestrator.hosts.settings import hosts_file
 
     if token_file is not None and keys["remote"] is None:
-        raise UsageError("--token-file needs --remote", resolution="name the remote")
+        raise UsageError("--token-file needs --remote", resolution="add --remote REMOTE")
     if keys["identity"] is not None:
         keys["identity"] = str(keys["identity"].absolute())
     token = None
@@ -94,7 +102,7 @@ def add(name: str, token_file: Any, address: str | None, output: str, **keys: An
 @click.argument("name", shell_complete=names_of_hosts)
 @output_option
 def check(name: str, output: str) -> int:
-    """Check the way to a host, and what jobs need there. Changes nothing.
+    """Check the connection to a host, and what jobs need there. Changes nothing.
 
     Exit codes: 0 nothing is missing, 4 something is.
     """
@@ -105,10 +113,11 @@ def check(name: str, output: str) -> int:
 @click.argument("name", shell_complete=names_of_hosts)
 @output_option
 def remove(name: str, output: str) -> int:
-    """Remove a host from the settings. Nothing is changed there.
+    """Remove a host from the settings. Nothing on the host is changed.
 
-    Jobs that run there can be resumed only when it is added again. A host over TLS still trusts the
-    key of pikaci; the remote and the host's certificate are deleted here.
+    Jobs that still run there can be resumed only after the host is added again. For a host over
+    TLS, the Incus remote and the host's certificate are deleted here, but the host still trusts
+    pikaci's key.
     """
     from orchestrator.cli.host_document import HostDocument
     from orchestrator.cli.output import print_items

@@ -17,11 +17,12 @@ from orchestrator.cli.usage import OneOf
 def command() -> None:
     """Build, import, list and check guest images.
 
-    An alias is moved to a new image at once. The image that had it is deleted if it has no other
-    alias. `list` also shows images without an alias, which a killed pikaci can leave;
+    A new image takes over its alias at once. The image that had the alias is deleted if it has no
+    other. `list` also shows images without an alias, which a killed pikaci can leave;
     `incus image delete --project pikaci FINGERPRINT` deletes one.
 
-    With --host it is about the images of that host. They are built here, and sent there.
+    With --host, these commands are about the images of that host. They are built here and sent
+    there.
     """
 
 
@@ -36,24 +37,24 @@ def command() -> None:
 @click.option(
     "--flake",
     metavar="FLAKE",
-    help="With --nixos: the flake to build. Default: that of this source tree.",
+    help="With --nixos: the flake to build. Default: the one of pikaci's source tree.",
 )
 @click.option(
     "--package",
     "packages",
     multiple=True,
     metavar="NAME",
-    help="Install this Debian package too. Can be given several times; needs --alias.",
+    help="Also install this Debian package. Needs --alias. Repeatable.",
 )
 @click.option(
     "--run",
     "lines",
     multiple=True,
     metavar="LINE",
-    help="When the packages are installed, run this shell line as root in the new file system, on"
-    " this machine. Can be given several times; needs --alias.",
+    help="Run this shell line as root in the new file system, on this machine, once the packages"
+    " are installed. Needs --alias. Repeatable.",
 )
-@click.option("--alias", metavar="NAME", help="The alias for `image` in job files.")
+@click.option("--alias", metavar="NAME", help="The image's name in job files.")
 @host_option
 @output_option
 def build(
@@ -69,9 +70,9 @@ def build(
 ) -> int:
     """Build a guest image and replace the previous one.
 
-    Default: pikaci/dev, the Debian guest without an init system. With --package or --run, an image
-    of your own, named by --alias, on top of pikaci/dev; or of pikaci/systemd (--systemd) or
-    pikaci/vm (--vm).
+    Default: pikaci/dev, the Debian guest without an init system. --package and --run build an image
+    of your own, with the name --alias, on top of pikaci/dev; with --systemd, on top of
+    pikaci/systemd; with --vm, on top of pikaci/vm.
     """
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.cli.output import say_steps
@@ -124,14 +125,14 @@ def build(
 
 @command.command("import")
 @click.argument("files", nargs=-1, metavar="FILE [DISK]", type=click.Path(path_type=Path))
-@click.option("--alias", required=True, metavar="NAME", help="The alias for `image` in job files.")
+@click.option("--alias", required=True, metavar="NAME", help="The image's name in job files.")
 @host_option
 @output_option
 def import_(files: tuple[Path, ...], alias: str, host: str, output: str) -> int:
     """Import a guest image: one file, or metadata and root disk.
 
-    The metadata must name the guest contract's version in the property pikaci.contract. The alias
-    is moved to the image at once.
+    The metadata must give the version of the guest contract in the property pikaci.contract. The
+    image takes over the alias at once.
     """
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.cli.output import say_steps
@@ -211,7 +212,7 @@ def list_(host: str, output: str) -> int:
     type=click.IntRange(1, 100),
     default=1,
     metavar="N",
-    help="On a slow host: allow N times as long for everything, also for the boot of a VM.",
+    help="On a slow host: allow N times as long for everything, including a VM's boot.",
 )
 @host_option
 @output_option
@@ -219,7 +220,7 @@ def check(alias: str, slow: int, host: str, output: str) -> int:
     """Start a guest from the image, and check each promise of the guest contract.
 
     Exit codes: 0 the image keeps the contract, 1 it does not. A row marked `older` is a promise of
-    a later minor version than the image claims to keep.
+    a later minor version than the image claims.
     """
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.cli.output import print_items

@@ -25,12 +25,12 @@ _SKIPPED = {"__pycache__", "build", "dist", "node_modules", "target", "venv"}
 @click.option(
     "--workspace",
     type=click.Path(path_type=Path),
-    help="The directory of the project. Default: the current directory.",
+    help="The project's directory. Default: the current directory.",
 )
-@click.option("--print", "only_print", is_flag=True, help="Print the file. Write nothing.")
+@click.option("--print", "only_print", is_flag=True, help="Print the job file. Write nothing.")
 @output_option
 def command(workspace: Path | None, only_print: bool, output: str) -> int:
-    """Write a pikaci.toml for the project that is here.
+    """Write a first job file, pikaci.toml, for this project.
 
     It looks at the project's own files (pyproject.toml, package.json, Cargo.toml, go.mod,
     CMakeLists.txt, configure.ac, Makefile and others), and writes jobs that install what the tests

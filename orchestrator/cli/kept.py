@@ -20,7 +20,7 @@ from orchestrator.cli.options import (
 @state_root_option
 @output_option
 def command(workspace: Path | None, state_root: Path | None, output: str) -> int:
-    """List the guests that were kept for debugging, each with the time until which it is there.
+    """List the guests that are kept for debugging, and until when.
 
     `pikaci shell JOB` opens a shell in one, `pikaci release JOB` deletes it.
     """

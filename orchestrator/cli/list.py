@@ -34,8 +34,8 @@ def command(
 ) -> int:
     """List the runs of a workspace, newest first: when, how long, and how their jobs ended.
 
-    Below them, the number of warm guests, booted or booting. JSON has only the runs, always with
-    their jobs.
+    The last line counts the warm guests, booted or booting. The JSON forms always include the
+    jobs, and have no such line.
     """
     from orchestrator.cli.find import read_existing_journal
     from orchestrator.cli.run_table import print_runs, print_warm

@@ -43,17 +43,17 @@ MAX_TAIL = 100_000
     "--tail",
     type=click.IntRange(1, MAX_TAIL),
     metavar="N",
-    help="Start with the last N lines; with --grep, with the last N that match.",
+    help="Start with the last N lines, or with --grep the last N that match.",
 )
 @click.option(
     "--timestamps",
     is_flag=True,
-    help="Print before each line when the host received it (UTC); - if unknown.",
+    help="Start each line with the time when the host received it (UTC), or with - if unknown.",
 )
 @click.option(
     "--grep",
     metavar="PATTERN",
-    help="Print only lines that match this Python regular expression, regardless of colours.",
+    help="Print only lines that match this Python regular expression. Colours are ignored.",
 )
 @output_option
 def command(
@@ -70,7 +70,7 @@ def command(
 
     On a terminal, control sequences other than colours are removed. With --timestamps, --grep or
     --output, a line is printed when it is complete. In JSON a line has its
-    number, its time and its text: {"line": 120, "at": "2026-01-31T12:00:00.000Z", "text": "..."}.
+    number, time and text: {"line": 120, "at": "2026-01-31T12:00:00.000Z", "text": "..."}.
     """
     from orchestrator.cli.find import find_job, read_existing_journal
 

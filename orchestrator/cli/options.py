@@ -23,8 +23,8 @@ STATE_ROOT = "PIKACI_STATE_ROOT"
 workspace_option = click.option(
     "--workspace",
     type=click.Path(path_type=Path),
-    help="The directory that jobs see. Default: the nearest one with a pikaci.toml, from the"
-    " current directory upwards; without any, the current directory.",
+    help="The directory that jobs see. Default: the nearest directory with a pikaci.toml, from"
+    " the current one upwards; if there is none, the current directory.",
 )
 state_root_option = click.option(
     "--state-root",
@@ -38,7 +38,7 @@ output_option = click.option(
     type=OneOf(["human", "json", "jsonl"]),
     default="human",
     show_default=True,
-    help="human: text; json: one document; jsonl: a line for each item.",
+    help="human: text; json: one document; jsonl: one JSON document per line.",
 )
 
 
@@ -49,7 +49,7 @@ def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
 def _name(_: click.Context, __: click.Parameter, text: str) -> str:
     if "," in text:
         raise UsageError(
-            f"{text} is several hosts, and this command is for one", resolution="--host NAME"
+            f"{text} names several hosts, but this command takes one", resolution="--host NAME"
         )
     return text
 
@@ -61,8 +61,8 @@ host_option = click.option(
     default="local",
     metavar="NAME",
     shell_complete=names_of_hosts,
-    help="The host that runs the guests (also PIKACI_HOST): `pikaci host list` shows them. Default:"
-    " this machine.",
+    help="The host that runs the guests (also PIKACI_HOST). `pikaci host list` lists the hosts."
+    " Default: this machine.",
 )
 
 
@@ -79,9 +79,9 @@ hosts_option = click.option(
     callback=_names,
     metavar="NAME[,NAME...]",
     shell_complete=names_of_hosts,
-    help="The host that runs the guests (also PIKACI_HOST): `pikaci host list` shows them. Of"
-    " several, each job takes the first with a free slot that can run it. A job's own `host` wins."
-    " Default: this machine.",
+    help="The host that runs the guests (also PIKACI_HOST). `pikaci host list` lists the hosts. If"
+    " you name several, each job takes the first one that can run it and has a free slot. A job's"
+    " own `host` wins. Default: this machine.",
 )
 jobs_option = click.option(
     "-j",
@@ -96,21 +96,21 @@ keep_option = click.option(
     "keep_secs",
     is_flag=True,
     callback=_keep_secs,
-    help="Keep the guest of a job that did not pass for an hour, and say how to enter it. A job's"
+    help="If a job does not pass, keep its guest for an hour, and print how to enter it. A job's"
     " own `keep` wins.",
 )
 wait_deleted_option = click.option(
     "--wait-deleted",
     is_flag=True,
     envvar="PIKACI_WAIT_DELETED",
-    help="Return only when the guests are gone. By default, Incus deletes the last one by itself."
-    " With a service it changes nothing: the service deletes them all.",
+    help="Return only when all guests are deleted. By default, Incus deletes the last one after"
+    " the command returns. No effect with a service, which deletes them all.",
 )
 log_option = click.option(
     "--log",
     type=OneOf(["stdout", "stderr", "none"]),
-    help="Where the output of the jobs goes. Default: stdout, and none with --output json or jsonl,"
-    " whose stdout has nothing else.",
+    help="Where the jobs' output goes. Default: stdout; with --output json or jsonl: none, so that"
+    " stdout has only JSON.",
 )
 
 
@@ -129,7 +129,7 @@ quiet_option = click.option(
     "-q", "--quiet", is_flag=True, help="Do not show the output of passing jobs."
 )
 verbose_option = click.option(
-    "-v", "--verbose", is_flag=True, help="Show every job's output, and what is being done."
+    "-v", "--verbose", is_flag=True, help="Show every job's output, and each step of pikaci."
 )
 
 

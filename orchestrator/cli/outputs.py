@@ -29,10 +29,10 @@ KEY = 12
 @state_root_option
 @output_option
 def command(workspace: Path | None, state_root: Path | None, output: str) -> int:
-    """List the outputs that jobs left for other jobs, the newest last.
+    """List the outputs that jobs made for other jobs, the newest last.
 
-    NOT IN KEY says what else the job could use, such as the network: its output is reused even if
-    that has changed. `pikaci run --fresh` rebuilds outputs, `pikaci gc` deletes those of old runs.
+    NOT IN KEY names what else the job could use, such as the network. If that changes, the output
+    is still reused. `pikaci run --fresh` rebuilds outputs, `pikaci gc` deletes those of old runs.
     """
     from orchestrator.cli.documents import OutputDocument
     from orchestrator.cli.output import print_items

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--expired",
     is_flag=True,
-    help="Delete expired instances of all state roots. For when a state root was lost.",
+    help="Delete expired instances of all state roots, for example after one was lost.",
 )
 @workspace_option
 @state_root_option
@@ -34,8 +34,8 @@ def command(
 ) -> int:
     """Delete the instances of this state root that no unfinished job needs.
 
-    A job of a dead process that is past its deadline is ended first, so that its log and result
-    are kept. Instances of other state roots are touched only with --expired.
+    If a dead process left a job that is past its deadline, the job is ended first, so that its log
+    and result are kept. Instances of other state roots are deleted only with --expired.
 
     Exit codes: 0 done, 4 something could not be deleted.
     """

@@ -34,9 +34,9 @@ def command(
     state_root: Path | None,
     output: str,
 ) -> int:
-    """Delete the kept guests of jobs or runs now. Shells in them end.
+    """Delete the kept guests of jobs or runs now. This closes the shells in them.
 
-    Exit codes: 0 they are gone, 2 a job has no kept guest, 4 one could not be deleted.
+    Exit codes: 0 they are gone, 2 a job has no kept guest, 4 a guest could not be deleted.
     """
     import trio
 

@@ -27,7 +27,7 @@ from orchestrator.cli.options import (
 
 @click.command("rerun")
 @click.argument("run_or_job", required=False, shell_complete=jobs_and_runs)
-@click.option("--failed", is_flag=True, help="Run only the jobs that ended and did not pass.")
+@click.option("--failed", is_flag=True, help="Rerun only the jobs that ended and did not pass.")
 @workspace_option
 @state_root_option
 @hosts_option
@@ -52,7 +52,7 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Run jobs of an earlier run again, with the same specs and the same snapshot.
+    """Rerun jobs of an earlier run, with the same specs and the same snapshot.
 
     Default: the jobs of the newest run. They become a new run, which stops at its first failure if
     the earlier one had --fail-fast. The exit codes are those of `run`.

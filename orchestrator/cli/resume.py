@@ -22,17 +22,17 @@ from orchestrator.cli.options import (
 def command(workspace: Path | None, state_root: Path | None, output: str) -> int:
     """Resume the jobs of dead pikaci processes, and wait until they end.
 
-    This follows the jobs that still run, collects the results of those that have ended, and creates
-    half-created guests again. It deletes instances that no job needs.
+    This follows the jobs that still run, collects the results of jobs that have ended, and
+    recreates guests that were only half created. It deletes instances that no job needs.
 
-    A job that has not started and whose secret is missing here is named and left for later, and so
-    are the jobs that need it.
+    If a secret of a job that has not started is missing here, the job is named and left for later,
+    and so are the jobs that need it.
 
-    So are jobs on another host that cannot be reached: they may run on there, and the next `resume`
-    continues them.
+    Jobs on a host that cannot be reached are left for later too: they may still run there, and the
+    next `resume` continues them.
 
-    Exit codes: those of `pikaci run` for the same jobs; 0 also if there are no such jobs; 2 if some
-    lack a secret and all others passed; 4 if a host could not be reached.
+    Exit codes: those of `pikaci run` for the same jobs; 0 also if there are no such jobs; 2 if a
+    job lacks a secret and all others passed; 4 if a host could not be reached.
     """
     from orchestrator.cli.resume_jobs import resume_jobs
 

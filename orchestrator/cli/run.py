@@ -63,15 +63,15 @@ class RunCommand(click.Command):
     "--file",
     "job_file",
     type=click.Path(path_type=Path),
-    help=f"The job file. Default: {JOB_FILE} in the workspace. Without --workspace, the directory"
-    " of the file that is named is the workspace.",
+    help=f"The job file. Default: {JOB_FILE} in the workspace. Without --workspace, this file's"
+    " directory is the workspace.",
 )
 @click.option(
     "--spec",
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE",
-    help="Jobs as JSON instead of a job file, from a file or from stdin (-): one job, or a whole"
-    " job file.",
+    help="Read the jobs as JSON from this file, or from stdin (-), instead of a job file: one job,"
+    " or a whole job file.",
 )
 @workspace_option
 @state_root_option
@@ -86,13 +86,13 @@ class RunCommand(click.Command):
     multiple=True,
     metavar="[=JOB]",
     shell_complete=outputs_of_file,
-    help="Rebuild the outputs of the run's jobs, or with =JOB that job's, even if they could be"
-    " reused.",
+    help="Rebuild outputs that could be reused: those of all jobs of the run, or with =JOB only"
+    " that job's. Repeatable.",
 )
 @click.option(
     "--fail-fast",
     is_flag=True,
-    help="Stop at the first job that does not pass: cancel running jobs, skip queued ones.",
+    help="Stop at the first job that does not pass: cancel running jobs and skip queued ones.",
 )
 @click.option(
     "--repeat",
@@ -108,20 +108,20 @@ class RunCommand(click.Command):
     type=OneOf(["pikaci", "command"]),
     default="pikaci",
     show_default=True,
-    help="`command`: exit with the exit code of the command, for one job and what it needs.",
+    help="command: exit with the command's own exit code. For one job and the jobs that it needs.",
 )
 @click.option(
     "--key",
     metavar="TEXT",
-    help="Run this once: a command with the same key and the same jobs shows that run, whether it"
-    " has ended or not.",
+    help="Run this only once: `pikaci run` with the same key and the same jobs shows the first run,"
+    " whether it has ended or not.",
 )
 @click.option(
     "--artifacts-to",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Copy what the jobs left into this new or empty directory: of a run of several jobs, each"
-    " job's into a directory of its name.",
+    help="Copy the artifacts into this new or empty directory. With several jobs, each gets a"
+    " directory with its name.",
 )
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Print the plan and its incus commands. Run nothing."
@@ -156,27 +156,27 @@ def command(
     wait_deleted: bool,
     **flags: Any,
 ) -> int:
-    """Run jobs of the job file (all by default), or one command.
+    """Run jobs from the job file (all by default), or one command.
 
     \b
     pikaci run                    every job of pikaci.toml
-    pikaci run lint test          two of them, and what they need
-    pikaci run 'test-*'           those that match; quoted, so that the shell leaves it alone
+    pikaci run lint test          two of them, and the jobs that they need
+    pikaci run 'test-*'           jobs that match; quote it, so that the shell does not expand it
     pikaci run -- make check      one command, without a job file
     pikaci run --timeout 10m --egress '*' -- make check
-    pikaci run --repeat 20 test   20 runs, to find out whether a job is flaky
+    pikaci run --repeat 20 test   20 runs, to find out if a job is flaky
     pikaci run --spec - --output json <job.json    for programs
 
-    The job file is that of this directory, or of the nearest one above it.
+    The job file is the pikaci.toml of this directory, or the nearest one above it.
 
     On a terminal, running jobs are shown below finished ones; -v also shows their output.
-    Elsewhere, each line of output is printed after its job's name. The output of a single command
-    is printed unchanged.
+    Elsewhere, each line of output starts with its job's name. The output of a single command is
+    printed unchanged.
 
     Exit codes: 0 all passed, 1 a command failed, 2 usage or a rejected job, 3 timed out,
-    4 infrastructure, 5 the file has no jobs, 130 interrupted. With `--exit-code command`: the
-    command's own, or 240 timed out, 241 infrastructure, 242 configuration, 243 cancelled, 244 a job
-    that it needs failed.
+    4 infrastructure, 5 the file has no jobs, 130 interrupted or cancelled. With
+    `--exit-code command`: the command's own, or 240 timed out, 241 infrastructure,
+    242 configuration, 243 cancelled, 244 a job that it needs failed.
     """
     from orchestrator.cli.exit_codes import ExitCodes
 

@@ -28,16 +28,18 @@ from orchestrator.errors import UsageError
     "parallel",
     type=click.IntRange(1),
     metavar="N",
-    help="Run N jobs at once on each host.",
+    help="Run N jobs at once on each host. Default: one per processor, at most 4.",
 )
 @click.option(
     "--cpus",
     type=click.IntRange(1),
     metavar="N",
-    help="CPUs for all running jobs of a host together.",
+    help="CPUs for all running jobs of a host together. Default: no limit.",
 )
 @click.option(
-    "--memory", metavar="SIZE", help="Memory for all running jobs of a host, such as 16GiB."
+    "--memory",
+    metavar="SIZE",
+    help="Memory for all running jobs of a host together, such as 16GiB. Default: no limit.",
 )
 @click.option(
     "--queue",
@@ -50,13 +52,13 @@ from orchestrator.errors import UsageError
     "--warm",
     type=click.IntRange(1),
     metavar="N",
-    help="Keep up to N guests booted on each host before their jobs. Default: none.",
+    help="Keep up to N guests booted on each host, ready for the next jobs. Default: none.",
 )
 @click.option(
     "--warm-secs",
     type=click.IntRange(1),
     metavar="SECS",
-    help="Keep them for the kinds of jobs of the last SECS seconds. Default: 600.",
+    help="With --warm: for the kinds of jobs that began in the last SECS seconds. Default: 600.",
 )
 @click.option(
     "--socket",
@@ -69,13 +71,13 @@ from orchestrator.errors import UsageError
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="DIRECTORY",
-    help="Jobs may mount directories below this one. Repeatable. Default: none.",
+    help="Let jobs mount directories below this one. Default: none. Repeatable.",
 )
 @click.option("--listen", metavar="ADDRESS:PORT", help="Also listen on TCP. Needs --token-file.")
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="A private file with the token that TCP clients must send.",
+    help="A file with the token that TCP clients must send. Only you may be able to read it.",
 )
 @click.option(
     "--log",
@@ -101,12 +103,12 @@ def command(
 ) -> int:
     """Run the service: HTTP API and web page.
 
-    It runs jobs, and resumes those of dead processes. No other process runs jobs in its state
-    root: `pikaci run` submits them to the service.
+    It runs jobs, and resumes the jobs of dead processes. No other process runs jobs in its state
+    root: `pikaci run` submits its jobs to the service.
 
-    The service needs only the right to use Incus. On the host, that right (the group incus-admin)
-    is equal to root. Jobs may mount only what --allow-mounts names, but any client can read what
-    this user can read. So only its own user can open the socket, and TCP needs a token.
+    The service only needs the right to use Incus, but that right (the group incus-admin) is as good
+    as root on the host. Jobs may mount only what --allow-mounts names, but any client can read what
+    this user can read. So only this user can open the socket, and TCP needs a token.
 
     TERM, Ctrl-C or a closed terminal stops the service with exit code 0. Its jobs continue in their
     guests, and the next start resumes them. A second signal stops it without completing open

@@ -10,16 +10,16 @@ from orchestrator.cli.options import host_option, output_option
 
 
 @click.command("setup")
-@click.option("--no-image", is_flag=True, help="Leave out the container image, pikaci/dev.")
-@click.option("--vm", is_flag=True, help="Also create the image of virtual machines, pikaci/vm.")
+@click.option("--no-image", is_flag=True, help="Do not create the container image, pikaci/dev.")
+@click.option("--vm", is_flag=True, help="Also create the image for virtual machines, pikaci/vm.")
 @host_option
-@click.option("-y", "--yes", is_flag=True, help="With --host: do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="With --host: do not ask first.")
 @output_option
 def command(no_image: bool, vm: bool, host: str, yes: bool, output: str) -> int:
     """Create the project, storage pool, profile and guest image that are missing in Incus.
 
-    Needs a daemon: `pikaci doctor` says how to get one. On another host it says first what it would
-    create, and asks.
+    It needs an Incus daemon: `pikaci doctor` shows how to get one. On another host, it first shows
+    what it would create, and asks.
     """
     import trio
 
@@ -64,10 +64,10 @@ def _ask(host: str, lacks: list[str]) -> None:
     lines = "\n".join(f"  {one}" for one in lacks)
     if not sys.stdin.isatty():
         raise UsageError(
-            f"the host {host} lacks what setup would create there",
+            f"setup asks before it creates anything on the host {host}, and stdin is no terminal",
             details=lines,
-            resolution="`pikaci setup --host NAME --yes` creates it",
+            resolution=f"`pikaci setup --host {host} --yes` creates these",
         )
     click.echo(f"setup would create on the host {host}:\n{lines}", err=True)
     if not click.confirm("create it?", err=True):
-        raise UsageError("nothing was created", resolution="`--yes` does not ask")
+        raise UsageError("nothing was created", resolution="with --yes, setup does not ask")

@@ -24,20 +24,21 @@ if TYPE_CHECKING:
 
 @click.command("shell")
 @click.argument("job", required=False, shell_complete=jobs_and_runs)
-@click.option("--before", is_flag=True, help="In a new guest, before the command.")
-@click.option("--after", is_flag=True, help="In a new guest, after the command has run in it.")
+@click.option("--before", is_flag=True, help="Open it in a new guest, before the command runs.")
+@click.option("--after", is_flag=True, help="Open it in a new guest, after the command has run.")
 @workspace_option
 @state_root_option
 def command(
     job: str | None, before: bool, after: bool, workspace: Path | None, state_root: Path | None
 ) -> int:
-    """Open a shell in a job's guest: beside the command of a job that runs, or in a kept guest.
+    """Open a shell in a job's guest: next to the running command, or in a kept guest.
 
-    It has the job's user, variables, secrets, directory and mounts, and sees its scratch. Without
-    a name, the newest run's only job. A shell beside a job ends with the job. With --before or
-    --after it is in a new guest of the same snapshot, image and inputs, which ends with the shell.
+    The shell has the job's user, variables, secrets, directory and mounts, and sees its scratch
+    copy. Default: the only job of the newest run. If the job still runs, the shell closes when the
+    job ends. With --before or --after, pikaci makes a new guest from the same snapshot, image and
+    inputs, and deletes it when you leave the shell.
 
-    Exit codes: the shell's own, 2 if there is no guest to enter, 4 if it cannot be entered.
+    Exit codes: the shell's own, 2 there is no guest to enter, 4 the guest cannot be entered.
     """
     import trio
 

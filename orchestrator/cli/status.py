@@ -27,8 +27,8 @@ def command(
 ) -> int:
     """Show a job, or the jobs of a run. Default: the newest run.
 
-    QUEUED is the time in the queue, TIME the time since. `--output json` prints the document of
-    `pikaci run --output json`, jsonl a line for each job.
+    QUEUED is the time in the queue, and TIME the time since then. `--output json` prints the same
+    document as `pikaci run --output json`, and jsonl one line per job.
     """
     from orchestrator.cli.find import find_jobs, read_existing_journal
     from orchestrator.cli.run_table import print_flakes, print_jobs, print_tests, print_usage

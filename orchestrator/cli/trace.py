@@ -43,13 +43,13 @@ class TraceCommand(Group):
 
 @click.group("trace", cls=TraceCommand)
 def command() -> None:
-    """Show what happened to a job or a run, and when.
+    """Show what happened to a job or a run, and where its time went.
 
     \b
-    pikaci trace [RUN|JOB]             its states, and where the time went
+    pikaci trace [RUN|JOB]             its states, and where its time went
     pikaci trace JOB --verbose         every event, note and incus command
-    pikaci trace export JOB|RUN        as JSON lines, or drawn: --format html
-    pikaci trace replay FILE           a trace by the current table of states
+    pikaci trace export JOB|RUN        as JSON lines; --format html draws it
+    pikaci trace replay FILE           check a trace against today's table of states
     pikaci trace diff JOB|FILE JOB|FILE
     """
 
@@ -64,7 +64,7 @@ def with_root(command: Callable[..., int]) -> Callable[..., int]:
 @with_root
 @click.option("-v", "--verbose", is_flag=True, help="Show every event, note and incus command.")
 @output_option
-@click.option("--json", "as_json", is_flag=True, help="The same as --output json.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --output json.")
 def show(
     run_or_job: str | None,
     workspace: Path | None,
@@ -75,8 +75,8 @@ def show(
 ) -> int:
     """Show where the time of a job went, what it waited for, and why it did not pass.
 
-    For a run with several jobs: each job as a bar, and which job waited for which. By default,
-    the newest run. `--output jsonl` prints one job a line.
+    For a run with several jobs: a bar for each job, and which job waited for which. Default: the
+    newest run. `--output jsonl` prints one line per job.
 
     Exit codes: 0 done, 4 a job cannot be read.
     """
@@ -162,9 +162,10 @@ def _show_entries(journal: JournalReader, root: StateRoot, row: JobRow) -> None:
     type=OneOf(FORMATS),
     default="jsonl",
     show_default=True,
-    help="jsonl: for replay; perfetto: for trace viewers; html: a page; mermaid; otlp: JSON.",
+    help="jsonl: for replay; perfetto: for trace viewers; html: a page; mermaid: a diagram;"
+    " otlp: JSON for tracing backends.",
 )
-@click.option("--to", type=click.Path(path_type=Path), help="Write to a file. Default: stdout.")
+@click.option("--to", type=click.Path(path_type=Path), help="Write to this file. Default: stdout.")
 # Elsewhere this option names a form; the name is kept for those who use it.
 @click.option("--output", "old_to", type=click.Path(path_type=Path), hidden=True)
 def export(
@@ -177,7 +178,7 @@ def export(
 ) -> int:
     """Write the trace of a job, or of all jobs of a run. Default: the newest run.
 
-    Exit codes: 0 done, 4 a job of the run cannot be read, and is left out.
+    Exit codes: 0 done, 4 a job of the run cannot be read and was left out.
     """
     from orchestrator.cli.find import find_jobs, read_existing_journal
 
@@ -242,9 +243,9 @@ def _bodies(journal: JournalReader, job: str) -> list[bytes]:
 @click.argument("file", type=click.Path(path_type=Path))
 @output_option
 def replay(file: Path, output: str) -> int:
-    """Replay the traces in a file by the current table of states. Needs no Incus.
+    """Check the traces in a file against today's table of states. Needs no Incus.
 
-    Exit codes: 0 all traces agree with the table, 1 an event is illegal, missing, repeated or of
+    Exit codes: 0 all traces agree with the table, 1 an event is illegal, missing, repeated or from
     another job, or the file is incomplete.
     """
     from orchestrator.cli.documents import ReplayedTrace
@@ -285,9 +286,9 @@ def replay(file: Path, output: str) -> int:
 def diff(
     one: str, other: str | None, workspace: Path | None, state_root: Path | None, output: str
 ) -> int:
-    """Compare two jobs or trace files: outcome, inputs, tests, path, and what took longer.
+    """Compare two jobs or trace files: outcome, inputs, tests, path, and times.
 
-    With one job: compare it with the last one of its name that passed before it.
+    With one job: compare it with the last job of the same name that passed before it.
 
     Exit codes: 0 no notable difference, 1 a notable difference, 2 one of them does not exist.
     """
@@ -349,7 +350,7 @@ def _described(entry: Entry) -> str:
             return f"    {_connection(entry)}"
         case ev.EgressGap():
             took = duration(entry.duration_ms / 1000) if entry.known else "an unknown time"
-            return f"    no way out for {took}: {entry.cut} cut, {entry.late} waited in vain"
+            return f"    no egress for {took}: {entry.cut} connections cut, {entry.late} timed out"
         case ev.OutputMissing():
             why = f": {entry.reason}" if entry.reason else ""
             return f"    no output can be reused{why}  [key {entry.key[:12]}]"

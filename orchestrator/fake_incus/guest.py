@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -77,6 +77,7 @@ class Guest:
         self.instance = instance
         self.files = instance.files
         self.mounts: dict[str, Device] = {}
+        self._plugged = trio.Event()
         self.plug(devices)
         self.now = now
         self.script = script
@@ -94,6 +95,13 @@ class Guest:
         for device in devices.values():
             if device["type"] == "disk" and device.get("source") and device.get("path"):
                 self.mounts[device["path"].rstrip("/")] = device
+        self._plugged.set()
+        self._plugged = trio.Event()
+
+    async def wait_mounted(self, paths: Iterable[str]) -> None:
+        """Return when all these paths are mount points."""
+        while not self.mounts.keys() >= {*paths}:
+            await self._plugged.wait()
 
     def read(self, path: str) -> bytes:
         """Read a file of the guest, or of the host below a mount; `OSError` if there is none."""

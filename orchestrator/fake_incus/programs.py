@@ -84,14 +84,14 @@ def start(guest: Guest, command: Exec) -> Process:
 async def _ready(guest: Guest, command: Exec, process: Process) -> int:
     """SECS RUNNER LISTEN MOUNT...: wait until everything is there, or print what is missing."""
     secs, _, _, *mounts = command.args
-    missing = [f"the mount {mount}" for mount in mounts if mount not in guest.mounts]
     fault = guest.faults.take(Kind.NEVER_READY, targets=("ready",), name=guest.instance.name)
-    if fault is not None:
-        missing = [fault.text]
-    if not missing:
+    with trio.move_on_after(float(secs)):
+        if fault is not None:
+            await trio.sleep_forever()
+        await guest.wait_mounted(mounts)
         return 0
-    await trio.sleep(float(secs))
-    process.output.write(missing[0].encode())
+    missing = [f"the mount {mount}" for mount in mounts if mount not in guest.mounts]
+    process.output.write((fault.text if fault is not None else missing[0]).encode())
     return _NOT_READY
 
 

@@ -6,7 +6,8 @@ from there like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -23,9 +24,10 @@ from orchestrator.attempt.result import GuestStatus
 from orchestrator.attempt.same_ids import SameIds
 from orchestrator.attempt.sources import naming_source
 from orchestrator.attempt.warm import change
+from orchestrator.errors import one_error
 from orchestrator.host_paths import directories
 from orchestrator.image.store import check_age
-from orchestrator.incus import Stdin
+from orchestrator.incus import Effect, Stdin
 from orchestrator.incus.errors import (
     IncusError,
     InstanceNotFound,
@@ -66,6 +68,10 @@ class MountChanged(PikaciError):
     """A directory is no longer the one that the job may mount."""
 
 
+class NotPlugged(PikaciError):
+    """A warm guest did not get the devices of its job."""
+
+
 class Steps:
     """Performs the effects of a job's states. An `adopted` job obeys today's rules to start.
 
@@ -91,8 +97,7 @@ class Steps:
         self._same_ids = 0
         self._broken_off = 0
         self._just_started = False  # the current attempt's guest, by this process
-        self._is_warm = False  # it is one of the pool's
-        self._cold = False  # one was of no use
+        self._cold = False  # a warm guest was of no use
 
     @property
     def _there(self) -> JobHost:
@@ -168,23 +173,24 @@ class Steps:
         if warm is None and self._context.pool is not None:
             await self._context.pool.make_room(self._there.host.name)
         plan, lease = self._attempts.begin(image, now, lease_ends, warm)
-        if warm is None:
-            is_made = await self._launch(plan, lease)
-        else:
-            is_made = await self._claim(warm, plan, lease)
-        if not is_made:
-            return
-        self._just_started = True
-        self._is_warm = warm is not None
-        await self._record.emit(
-            ev.DevicesConfigured(
-                **self._record.next(),
-                instance=lease.instance,
-                image=image,
-                member=plan.member,
-                warm_ms=None if warm is None else warm.boot_ms,
+
+        async def configured() -> None:
+            await self._record.emit(
+                ev.DevicesConfigured(
+                    **self._record.next(),
+                    instance=lease.instance,
+                    image=image,
+                    member=plan.member,
+                    warm_ms=None if warm is None else warm.boot_ms,
+                )
             )
-        )
+
+        if warm is not None:
+            await self._claim(warm, lease)
+            await self._plug_and_run(commands.hot_plug(plan, change(warm.plan, plan)), configured)
+        elif await self._launch(plan, lease):
+            self._just_started = True
+            await configured()
 
     async def _launch(self, plan: Plan, lease: HeldLease) -> bool:
         """Make the instance and start it; False if there must be another attempt."""
@@ -199,32 +205,56 @@ class Steps:
             self._broken_off += 1
             if self._broken_off > MAX_BROKEN_OFF:
                 raise
-            await self._restart(f"a launch of the instance was broken off: {taken.brief}")
+            await self._restart(f"a launch of the instance was interrupted: {taken.brief}")
             return False
         return True
 
-    async def _claim(self, warm: WarmGuest, plan: Plan, lease: HeldLease) -> bool:
-        """Make the warm guest the job's own; False if there must be another attempt."""
+    async def _claim(self, warm: WarmGuest, lease: HeldLease) -> None:
         try:
+            plan = self._attempts.current().plan
             await lease.claim(self._record.job.attempt, plan.lease_ends)
         except JournalError:
             assert self._context.pool is not None
             self._context.pool.abandon(warm)
             raise
-        mounts_hold = self._when_mounts_hold(b"")
-        effect = commands.hot_plug(plan, change(warm.plan, plan), stdin=mounts_hold)
-        try:
-            await self._there.incus.observed(self._record.called).perform(effect)
-        except IncusError as fault:
-            if isinstance(fault, commands.AWAY):
-                raise  # another guest would fare no better
-            await self._restart_cold(fault)
-            return False
-        return True
 
-    async def _restart_cold(self, fault: PikaciError) -> None:
-        self._cold = True
-        await self._restart(f"its warm guest was of no use: {fault.brief}")
+    async def _plug_and_run(
+        self, effect: Effect, configured: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Bring a warm guest the job's devices by this effect, and run the command in it.
+
+        The exec starts meanwhile. It waits in the guest until the devices are there and their
+        event is recorded.
+        """
+        mounts_hold = self._when_mounts_hold(b"")
+        plugged = trio.Event()
+
+        async def plug() -> None:
+            incus = self._there.incus.observed(self._record.called)
+            try:
+                await incus.perform(replace(effect, stdin=mounts_hold))
+            except commands.AWAY:
+                raise  # another guest would fare no better
+            except IncusError as fault:
+                raise NotPlugged(fault.brief, details=fault.details) from fault
+            await configured()
+            # They may have become others while Incus mounted them.
+            await mounts_hold()
+            plugged.set()
+
+        try:
+            with one_error():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(plug)
+                    await self._run_command(plugged)
+        except MountChanged:
+            await self._attempts.let_go()  # as below
+            raise
+        except (NotPlugged, NotReady, InstanceNotFound, InstanceNotRunning) as fault:
+            if self._record.job.state not in (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED):
+                raise
+            self._cold = True
+            await self._restart(f"its warm guest could not be used: {fault.brief}")
 
     async def _restart(self, reason: str) -> None:
         await self._attempts.let_go()
@@ -257,10 +287,6 @@ class Steps:
             await self._run_command()
         except SameIds as same:
             await self._begin_with_other_ids(same)
-        except (NotReady, InstanceNotFound, InstanceNotRunning) as fault:
-            if not self._is_warm or self._record.job.state is not State.DEVICES_CONFIGURED:
-                raise
-            await self._restart_cold(fault)
 
     async def _begin_with_other_ids(self, same: SameIds) -> None:
         self._same_ids += 1
@@ -293,7 +319,8 @@ class Steps:
 
         return stdin
 
-    async def _run_command(self) -> None:
+    async def _run_command(self, plugged: trio.Event | None = None) -> None:
+        """Run the command; in a warm guest, not before it is `plugged`."""
         if self._outside.is_unknown:
             # The process that made the guest knew it; this one plans the command anew.
             await self._outside.look()
@@ -302,6 +329,8 @@ class Steps:
         is_ready = trio.Event()
 
         async def ready() -> None:
+            if plugged is not None:
+                await plugged.wait()
             for warning in attempt.warnings:
                 self._record.warn(warning)
             await self._record.emit(ev.InstanceReady(**self._record.next()))
@@ -315,7 +344,7 @@ class Steps:
         def log(chunk: bytes) -> None:
             self._context.on_log(self._record.job.id, chunk)
 
-        if self._record.job.state is not State.DEVICES_CONFIGURED:
+        if self._record.job.state not in (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED):
             is_ready.set()
         async with self._outside.way_out(attempt, is_ready) as way_out:
             ended = await attempt.run(
@@ -331,7 +360,7 @@ class Steps:
             raise NoResult(f"the runner could not run the command: {result.message}")
         if way_out is not None and way_out.harm and result.status is not GuestStatus.PASSED:
             raise NoResult(
-                f"the job had no way out {way_out.harm}; then its command {result.status}"
+                f"the job had no egress {way_out.harm}; then its command {result.status}"
                 f" ({result.message})",
                 resolution="submit the job again",
             )

@@ -52,7 +52,7 @@ FILES = {
     },
     "I need .git": {"a": ""},
     "I need a network": {},
-    "I need a database beside my tests": {},
+    "I need a database for my tests": {},
 }
 # What CI runs: they need nothing from outside.
 SMALL = ("C and C++", "I need .git")

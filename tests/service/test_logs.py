@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import json
 import logging
 import os
@@ -153,29 +154,35 @@ def test_a_log_that_nobody_reads_holds_up_nothing(monkeypatch: pytest.MonkeyPatc
     """Nor does the end. What is lost then is counted in the next line."""
     monkeypatch.setattr(logs, "MOST_WAITING", 10)
     monkeypatch.setattr(logs, "LAST_LINES_SECS", 0.05)
-    reads, log = Event(), Log()
+    reads, first, log = Event(), Log(), Log()
+    numbers = itertools.count()
 
-    def write(line: bytes) -> None:
+    def write(line: bytes, into: Log) -> None:
         assert reads.wait(SECS)
-        log.write(line)
+        into.write(line)
 
-    with logging_to(write, as_json=True):
-        about = {"about": {"job": "r.1"}}
+    def tell() -> None:
+        about = {"about": {"job": "r.1", "number": next(numbers)}}
+        logging.getLogger("orchestrator.test").warning("refused", extra=about)
+
+    with logging_to(partial(write, into=first), as_json=True):
         for _ in range(30):
-            logging.getLogger("orchestrator.test").warning("refused", extra=about)
-    assert "" == log.text
-    with logging_to(write, as_json=True):
+            tell()
+    assert "" == first.text
+    numbers = itertools.count()
+    with logging_to(partial(write, into=log), as_json=True):
         for _ in range(30):
-            logging.getLogger("orchestrator.test").warning("refused", extra=about)
+            tell()
         reads.set()
         give_up = time.monotonic() + SECS
         while "lost_before" not in log.text:
             assert time.monotonic() < give_up
-            logging.getLogger("orchestrator.test").warning("refused", extra=about)
+            tell()
             time.sleep(0.01)
-    last = json.loads(log.text.splitlines()[-1])
+    written = [json.loads(line) for line in log.text.splitlines()]
+    place = next(place for place, line in enumerate(written) if "lost_before" in line)
 
-    assert 10 < last["lost_before"] <= 30
+    assert written[place]["lost_before"] == written[place]["number"] - place > 10
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ async def follow_log(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def log_place(orchestrator: Orchestrator, request: Request) -> Response:
-    """Find where a line of the log begins, which line holds a byte, or which says what failed."""
+    """Find where a log line begins, which line contains a byte, or which line says what failed."""
     query = decode_query(request.query_params, PlaceQuery)
     job = await job_of(orchestrator, request)
     if query.error:

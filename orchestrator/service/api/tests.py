@@ -24,7 +24,7 @@ class TestsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 async def tests(orchestrator: Orchestrator, request: Request) -> Response:
-    """What a job's test reports say: a summary, and the tests in their order."""
+    """The results in a job's test reports: a summary, and the tests in their order."""
     query = decode_query(request.query_params, TestsQuery)
     job = await (await job_of(orchestrator, request)).look()
     outcomes = (query.outcome,) if query.outcome is not None else ()

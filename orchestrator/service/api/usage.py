@@ -12,7 +12,7 @@ from orchestrator.usage_samples import read_samples
 
 
 async def usage(orchestrator: Orchestrator, request: Request) -> Response:
-    """What a job used, and its samples; none while it runs, or if its guest takes none."""
+    """The resource usage of a job, with samples; none while it runs, or if its guest takes none."""
     handle = await job_of(orchestrator, request)
     job = await handle.look()
     log = await handle.fetch_directory() / "guest.log"

@@ -149,7 +149,7 @@ async def all_sides(base: Path) -> AsyncIterator[list[Side]]:
             Side("REST", f"{ALL}; the log while the job runs", by(plain.rest)),
             Side(
                 "craft-providers",
-                f"{ALL}; {WAITS}; the start of its Python, but for CPU",
+                f"{ALL}; {WAITS}; the start of its Python, except in the CPU column",
                 by(peers.craft_providers),
             ),
             Side(
@@ -165,13 +165,13 @@ async def all_sides(base: Path) -> AsyncIterator[list[Side]]:
             Side("pikaci library", "", Library(orchestrator, spec).run),
             Side(
                 "pikaci library, warm",
-                "the create and the boot of its guest, but for CPU: the next one is made meanwhile",
+                "the creation and the boot of its guest, except in the CPU column",
                 warm.run,
             ),
-            Side("pikaci run", "the verdict's own moment", command.run),
+            Side("pikaci run", "the time of the verdict", command.run),
             Side(
                 "pikaci run, service",
-                "the verdict's own moment: that of the command's end",
+                "the time of the verdict; the figure is that of the command's end",
                 by_service.run_by_service,
                 service.cpu_secs,
             ),

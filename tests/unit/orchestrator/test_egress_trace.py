@@ -82,7 +82,7 @@ def test_too_many_hosts_give_no_list() -> None:
 
 def test_a_job_that_reached_nothing_needs_nothing() -> None:
     """Neither a list, nor the key."""
-    assert "egress: no connection; egress = [] would have done" == shown()
+    assert "egress: no connections; egress = [] is enough" == shown()
 
 
 def test_a_gap_is_told() -> None:
@@ -92,5 +92,5 @@ def test_a_gap_is_told() -> None:
         ev.EgressGap(duration_ms=0.0, cut=0, late=0, known=False, **TIMES),
     ]
     text = "\n".join(egress_lines(egress(["*"], [], gaps)))
-    assert "no way out for 2.5 s: 2 cut, 1 waited in vain" in text
-    assert "no way out for an unknown time" in text
+    assert "no egress for 2.5 s: 2 connections cut, 1 timed out" in text
+    assert "no egress for an unknown time" in text

@@ -90,7 +90,7 @@ async def test_a_directory_is_looked_at_right_before_and_after_it_is_mounted(
 
     assert Verdict.INFRASTRUCTURE == job.verdict
     assert job.failure is not None
-    assert f"'{data}' was a directory when the job was submitted, and is none now" in (
+    assert f"'{data}' was a directory when the job was submitted, and is not one any more" in (
         job.failure.message
     )
     assert (expected, {}) == (asked, left)
@@ -115,7 +115,7 @@ async def test_a_directory_is_looked_at_again_before_a_guest_is_started_again(
 
     assert (Verdict.INFRASTRUCTURE, {}) == (job.verdict, left)
     assert job.failure is not None
-    assert "and is none now" in job.failure.message
+    assert "and is not one any more" in job.failure.message
     assert "start" not in asked
 
 

@@ -102,12 +102,27 @@ def test_a_list_counts_from_its_last_heading() -> None:
     assert "FAILED a.py::two - no" == find_reason(lines)
 
 
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["not ok 1 - a", "not ok 2 - b", "  error: 'no'"], "not ok 1 - a, and 1 more test"),
+        (["not ok 1 - a", *NOISE[:30], "  error: 'no'"], "not ok 1 - a 'no'"),
+        (["not ok 1 - a", "  error: 'test failed'"], "not ok 1 - a"),
+        (["---- a stdout ----", "Error: no", "", "---- b stdout ----"], "a Error: no, and 1 more test"),
+        (["# Failed test 'a'", "# at t line 1.", *["#    x"] * 9], "# Failed test 'a' at t line 1. x x x"),
+    ],
+)  # fmt: skip
+def test_a_message_is_that_of_its_test(lines: list[str], reason: str) -> None:
+    assert reason == find_reason(lines)
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=60)
 # Parts of lines that the rules look for, so that many of them fit.
 PARTS = st.sampled_from(
     "Traceback (most recent call last):|FAILED |a.py::b - |error: |E   | |    |make: *** |x.c:1:2: "
     "|npm error code |npm error |=== short test summary info |● |  1 failing|  2) |Error: |cmd: "
-    "|x: line 1: |: not found|not ok 1 | --> a".split("|")
+    "|x: line 1: |: not found|not ok 1 | --> a|---- a stdout ----|panicked at |  error: |# Failed test"
+    "|#   at ".split("|")
 )
 LINES = st.lists(st.lists(PARTS | TEXT, max_size=6).map("".join), max_size=40)
 
@@ -142,7 +157,7 @@ def test_only_the_end_of_a_log_counts(lines: list[str], times: int) -> None:
 PATTERNS = [
     pattern
     for rule in RULES
-    for pattern in (rule.pattern, rule.then, rule.opens)
+    for pattern in (rule.pattern, rule.then, rule.says, rule.more, rule.opens)
     if pattern is not None
 ] + [STACK, WENT_WELL, MAY_FIT]
 
