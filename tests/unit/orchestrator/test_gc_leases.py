@@ -67,6 +67,23 @@ async def test_a_run_stays_while_its_host_does_not_answer(
         assert (0, 1) == (done.runs, len(rig.journal.open_leases()))
 
 
+async def test_a_host_that_is_not_in_the_settings_keeps_only_its_own_runs(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """The others are named, and go."""
+    async with open_rig(tmp_path, waits_for_delete=False) as rig:
+        await rig.live(PASSES)
+        far = await rig.live(PASSES, run="q")
+        lease = {"job": far.id, "instance": "pikaci-far", **now()}
+        await rig.journal.append(
+            ev.LeaseOpened(host="nowhere", deadline=datetime.now(UTC), **lease)
+        )
+
+        planned, done = await planned_and_done(rig)
+        assert planned == done
+        assert (1, ["q"]) == (done.runs, list(rig.journal.runs()))
+
+
 @pytest.mark.parametrize("hours", [1, -1])
 async def test_a_kept_guest_keeps_its_run_until_its_time_is_over(
     tmp_path: Path, autojump_clock: MockClock, hours: int
