@@ -123,6 +123,7 @@ class Contract(msgspec.Struct, frozen=True):
 _BUILT_BY = {
     "pikaci/dev": "",
     "pikaci/systemd": " --systemd",
+    "pikaci/vm": " --vm",
     "pikaci/nixos": " --nixos container",
     "pikaci/nixos-vm": " --nixos vm",
 }
@@ -133,8 +134,8 @@ def how_to_rebuild(alias: str) -> str:
     if alias in _BUILT_BY:
         return f"`pikaci image build{_BUILT_BY[alias]}` rebuilds {alias}"
     return (
-        f"rebuild {alias} the way it was built: `pikaci image build --alias NAME` for one that"
-        " pikaci made, `pikaci image build` for what a job made its image from"
+        f"rebuild {alias} the way it was built: with `pikaci image build --alias NAME`, or, if a"
+        " job makes it, with `pikaci image build` for that job's own image"
     )
 
 

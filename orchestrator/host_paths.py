@@ -124,11 +124,11 @@ class MountRule:
         """
         for key, source in directories(spec):
             if (real := os.path.realpath(source)) != source or not os.path.isdir(real):
-                now = f"leads to {real!r} now" if real != source else "is none now"
+                now = f"now leads to {real!r}" if real != source else "is not one any more"
                 raise SpecError(
                     key,
                     f"{source!r} was a directory when the job was submitted, and {now}",
-                    allowed="a directory that stays until its job has begun: submit it again",
+                    allowed="a directory that stays until its job has begun; submit the job again",
                 )
         self.check(spec)
 

@@ -61,5 +61,5 @@ def _parse(where: Path, data: bytes) -> dict[str, Any]:
     except RecursionError:
         raise bad(where, "is nested too deeply", ALLOWED) from None
     if not isinstance(document, dict):
-        raise bad(where, "is no JSON object", ALLOWED)
+        raise bad(where, "is not a JSON object", ALLOWED)
     return document

@@ -91,7 +91,7 @@ def output_lines(job: Job, missing: str | None = None) -> list[str]:
     if job.output is not None:
         how = f"reused, {made_by(job.output)}" if job.state is State.REUSED else "built"
         if how == "built" and missing:
-            how = f"built, as {missing}"
+            how = f"built, because {missing}"
         lines.append(f"output: {', '.join(filter(None, (how, beyond_key(job.output))))}")
     return lines
 

@@ -49,7 +49,7 @@ def mistakes(value: Any, hint: Any, key: str = "", *, hidden: bool = False) -> l
             found += mistakes(part, get_args(plain)[0], f"{key}[{index}]", hidden=hidden)
     if found:
         return found
-    shown = "has another form" if hidden else f"is {shown_value(value)}"
+    shown = "has an invalid value" if hidden else f"is {shown_value(value)}"
     return [SpecError(where, f"{shown}{_near_value(value, plain)}", allowed=_allowed(hint))]
 
 

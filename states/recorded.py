@@ -74,7 +74,7 @@ def _decode_other(body: bytes) -> ev.Entry:
     try:
         head = _head.decode(body)
     except UNREADABLE as error:
-        raise EntryError(f"it is no entry: {error}") from None
+        raise EntryError(f"it is not an entry: {error}") from None
     try:
         return _read(head, body)
     except (*UNREADABLE, TypeError, NewerEntry) as error:

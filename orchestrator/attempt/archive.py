@@ -120,7 +120,7 @@ def read_artifacts(attempt: Path) -> Manifest:
     except msgspec.MsgspecError as error:
         raise PikaciError(
             f"the list of the artifacts in {attempt} cannot be read: {error}",
-            resolution="the files are in its directory artifacts",
+            resolution=f"the files themselves are in {attempt / 'artifacts'}",
         ) from None
 
 
@@ -302,7 +302,7 @@ class Collector:
         if len(self._files) >= self._max_files:
             return f"is beyond the limit of {self._max_files} files"
         if self._taken + member.size > self._max_bytes:
-            most = f"artifacts have at most {size(self._max_bytes)} together"
+            most = f"all artifacts together may have at most {size(self._max_bytes)}"
             self._problem = self._problem or most
             return f"does not fit: {most}"
         return ""

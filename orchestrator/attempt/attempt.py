@@ -133,7 +133,7 @@ class Attempt:
                 if not command.is_ready:
                     raise
                 raise NoResult(
-                    f"the runner printed more than the limit of a log: {error.brief}",
+                    f"the runner printed more than the log's limit: {error.brief}",
                     details=error.details,
                 ) from error
 

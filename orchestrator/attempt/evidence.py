@@ -224,7 +224,7 @@ class Evidence:
                 raise
             cut_off = error.brief
         if cut_off:
-            self.warnings.append(f"not all was collected: {cut_off}")
+            self.warnings.append(f"not everything was collected: {cut_off}")
         return collector, log_bytes
 
     def _warn(self, manifest: Manifest) -> None:
@@ -277,7 +277,7 @@ class Evidence:
             # If the guest is being deleted, it was stopped first: ask again.
             seen = self.in_words(await self.status() or status)
         raise NoResult(
-            f"{'' if status == 'Running' else 'the guest was lost under the job: '}{seen};"
+            f"{'' if status == 'Running' else 'the guest was lost while the job ran: '}{seen};"
             f" {_ending(ended)}",
             details=error.details,
             resolution=error.resolution,
@@ -337,7 +337,7 @@ def most_kept(plan: Plan) -> int:
 
 def _ending(ended: Completed | None) -> str:
     if ended is None:
-        return "the runner's exec had not ended at the host's limit"
+        return "the runner's exec did not end within the host's time limit"
     words = ended.stderr.decode("utf-8", "replace").strip().splitlines()
     code = f"the runner's exec ended with exit code {ended.exit_code}"
     return code + (f" ({words[-1]})" if words else "")

@@ -205,7 +205,7 @@ class _Reader:
 
     def _begin(self, root: str) -> None:
         if root not in _ROOTS:
-            raise UnreadableReport(f"it is no JUnit report: its root element is {root!r}")
+            raise UnreadableReport(f"it is not a JUnit report: its root element is {root!r}")
         self._budget.in_report = True
         self._budget.files += 1
         if self._budget.files > MAX_FILES:

@@ -76,7 +76,7 @@ for ((tries = WAIT_SECS * 20; tries > 0; tries--)); do
   find_init && find_leader && break
   sleep 0.05
 done
-((tries > 0)) || fail "the job's command does not run (any more)"
+((tries > 0)) || fail "the job's command is not running (any more)"
 { exec 3<"/proc/$leader/environ"; } 2>/dev/null || fail "the job's command has just ended"
 while [[ ! $command ]] && IFS= read -r -d '' pair; do
   [[ $pair != PIKACI_INCUS_GUEST_COMMAND=* ]] || command=${pair#*=}

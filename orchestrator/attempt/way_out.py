@@ -143,7 +143,7 @@ class WayOut:
         said = done.stderr.decode("utf-8", "replace").strip()[-500:]
         if link.hello is None:
             raise no_way_out(self._plan, said or f"exit code {done.exit_code}")
-        raise OutcomeUnknown(f"the exec of the way out ended: {said}")
+        raise OutcomeUnknown(f"the exec of the egress proxy ended: {said}")
 
     async def _greet(self, link: Link, clock: RetryClock) -> None:
         await link.greeted.wait()
@@ -163,4 +163,4 @@ class WayOut:
             self.harm = "for an unknown time"
         elif hello.cut or hello.late:
             cut = f"{counted(hello.cut, 'connection')} {'was' if hello.cut == 1 else 'were'} cut"
-            self.harm = f"for {hello.gap_ms / 1000:.1f} s: {cut}, {hello.late} waited in vain"
+            self.harm = f"for {hello.gap_ms / 1000:.1f} s: {cut}, {hello.late} timed out"

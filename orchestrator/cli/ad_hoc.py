@@ -105,7 +105,7 @@ def refuse_flags(flags: Mapping[str, Any]) -> None:
     if given:
         raise UsageError(
             f"{', '.join(given)}: only for a command after `--`",
-            resolution="the settings of jobs are in the job file; a command:"
+            resolution="set this in the job file, or give a command:"
             f" pikaci run {given[0]} ... -- make test",
         )
 

@@ -62,7 +62,8 @@ def command(
         history = read_history(journal, named, limit=last)
         if history is None:
             raise UsageError(
-                f"the job {named.name} has no result yet", resolution="`pikaci status` shows it"
+                f"the job {named.name} has no result yet",
+                resolution="`pikaci status` shows its state",
             )
     if not print_items(output, history.jobs, history):
         _show(history)

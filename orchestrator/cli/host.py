@@ -77,7 +77,7 @@ def add(name: str, token_file: Any, address: str | None, output: str, **keys: An
     from orchestrator.hosts.settings import hosts_file
 
     if token_file is not None and keys["remote"] is None:
-        raise UsageError("--token-file needs --remote", resolution="name the remote")
+        raise UsageError("--token-file needs --remote", resolution="add --remote REMOTE")
     if keys["identity"] is not None:
         keys["identity"] = str(keys["identity"].absolute())
     token = None

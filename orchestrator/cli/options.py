@@ -49,7 +49,7 @@ def _names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str
 def _name(_: click.Context, __: click.Parameter, text: str) -> str:
     if "," in text:
         raise UsageError(
-            f"{text} is several hosts, and this command is for one", resolution="--host NAME"
+            f"{text} names several hosts, but this command takes one", resolution="--host NAME"
         )
     return text
 

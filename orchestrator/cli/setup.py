@@ -64,10 +64,10 @@ def _ask(host: str, lacks: list[str]) -> None:
     lines = "\n".join(f"  {one}" for one in lacks)
     if not sys.stdin.isatty():
         raise UsageError(
-            f"the host {host} lacks what setup would create there",
+            f"setup asks before it creates anything on the host {host}, and stdin is no terminal",
             details=lines,
-            resolution="`pikaci setup --host NAME --yes` creates it",
+            resolution=f"`pikaci setup --host {host} --yes` creates these",
         )
     click.echo(f"setup would create on the host {host}:\n{lines}", err=True)
     if not click.confirm("create it?", err=True):
-        raise UsageError("nothing was created", resolution="`--yes` does not ask")
+        raise UsageError("nothing was created", resolution="with --yes, setup does not ask")

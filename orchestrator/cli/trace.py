@@ -350,7 +350,7 @@ def _described(entry: Entry) -> str:
             return f"    {_connection(entry)}"
         case ev.EgressGap():
             took = duration(entry.duration_ms / 1000) if entry.known else "an unknown time"
-            return f"    no way out for {took}: {entry.cut} cut, {entry.late} waited in vain"
+            return f"    no egress for {took}: {entry.cut} connections cut, {entry.late} timed out"
         case ev.OutputMissing():
             why = f": {entry.reason}" if entry.reason else ""
             return f"    no output can be reused{why}  [key {entry.key[:12]}]"

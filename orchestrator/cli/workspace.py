@@ -51,10 +51,8 @@ def _check_owner(file: Path, trusted: Container[int]) -> None:
     if not owners:
         return
     raise UsageError(
-        f"{file} is not used from a directory below it, since it or its directory belongs to"
-        f" {_name(owners[0])}",
-        resolution=f"if you trust it, name it: --workspace {file.parent};"
-        " if it is not meant: --workspace .",
+        f"{file} is not used here, because it or its directory belongs to {_name(owners[0])}",
+        resolution=f"if you trust it, use --workspace {file.parent}; otherwise --workspace .",
     )
 
 

@@ -135,13 +135,13 @@ class GuestStream(trio.abc.HalfCloseableStream):
                 self._buffer += data
                 self._link.hold(len(data))
                 if len(self._buffer) + self._unsaid > TO_HOST_BYTES or self._at_end:
-                    raise BadFrame("the guest sent more of a connection than it may")
+                    raise BadFrame("the guest sent more data of a connection than allowed")
             case Kind.EOF:
                 self._at_end = True
             case Kind.CREDIT:
                 self._credit += int.from_bytes(data, "big")
                 if self._credit > TO_GUEST_BYTES:
-                    raise BadFrame("the guest allows more than it has")
+                    raise BadFrame("the guest gave more credit than allowed")
             case Kind.RESET:
                 self._closed = True
                 self._forget()
@@ -231,8 +231,8 @@ class Link:
             if self._held <= HELD_BYTES // 2:
                 return
             stream.drop(
-                f"its server took nothing for {STALLED_SECS:g} s, while {HELD_BYTES >> 20} MiB of"
-                " the job's connections were waiting for theirs"
+                f"its server read nothing for {STALLED_SECS:g} s, while the job's connections had"
+                f" {HELD_BYTES >> 20} MiB buffered for their servers"
             )
 
     def forget(self, number: int) -> None:
@@ -250,7 +250,7 @@ class Link:
             self.greeted.set()
         elif kind is Kind.OPEN:
             if number <= self._last or len(self._streams) >= MAX_STREAMS or self.hello is None:
-                raise BadFrame("the guest opened a connection that it may not")
+                raise BadFrame("the guest opened a connection that is not allowed")
             self._last = number
             stream = self._streams[number] = GuestStream(self, number)
             self._nursery.start_soon(self._run, stream)

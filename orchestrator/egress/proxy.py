@@ -242,7 +242,7 @@ class _Client:
             event = await self._next_event()
         if event is None:
             if self._wire.trailing_data[0]:
-                raise TooLate(f"no whole request came within {HEAD_SECS:g} s")
+                raise TooLate(f"no complete request arrived within {HEAD_SECS:g} s")
             await self.stream.aclose()
             return None
         if isinstance(event, h11.Request):
@@ -261,7 +261,7 @@ class _Client:
             if not data:
                 return
         if not _FIRST_LINE.match(came):
-            raise NotARequest("this is an HTTP proxy, and that was no request of HTTP/1.1")
+            raise NotARequest("this is an HTTP proxy, and that was not an HTTP/1.1 request")
 
     async def _next_event(self) -> Any:
         try:
@@ -278,7 +278,7 @@ class _Client:
         while True:
             event = await self._next_event()
             if not isinstance(event, h11.Data | h11.EndOfMessage):
-                raise trio.BrokenResourceError("the client sent no whole request")
+                raise trio.BrokenResourceError("the client sent no complete request")
             yield event
             if isinstance(event, h11.EndOfMessage):
                 return
@@ -374,7 +374,7 @@ async def _ask_for_tunnel(server: trio.SocketStream, target: Target, proxy: Host
     except trio.TooSlowError:
         raise TooLate(f"the host's proxy {proxy} does not answer") from None
     except (trio.BrokenResourceError, h11.RemoteProtocolError):
-        raise NoConnection(f"the host's proxy {proxy} does not answer as one") from None
+        raise NoConnection(f"the host's proxy {proxy} does not answer as a proxy") from None
     if not isinstance(event, h11.Response) or not 200 <= event.status_code < 300:
         said = ""
         if isinstance(event, h11.Response):

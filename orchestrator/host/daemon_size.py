@@ -49,5 +49,5 @@ def judge(pid: int, status: str, memory: str) -> Row | None:
         "daemon",
         f"{NAME} (pid {pid}) has {size(space)} of address space, {100 * space // most} % of this"
         " machine's memory and swap; from about 100 % on it starts no guest",
-        "restart it (systemctl restart incus); guests and their jobs go on",
+        "restart it (systemctl restart incus); guests and their jobs keep running",
     )

@@ -127,7 +127,7 @@ def _daemon(version: str, name: str) -> Row:
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or (int(found[1]), int(found[2])) >= TRIED:
         return Row("ok", "daemon", told)
-    told += "; it is older than 6.0, and jobs may fail there for any reason"
+    told += "; it is older than 6.0, and jobs may fail there"
     return Row("warning", "daemon", told, "install Incus 6.0 or newer there")
 
 

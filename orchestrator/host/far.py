@@ -55,8 +55,8 @@ def _ssh(found: FarLook) -> list[Row]:
         told = f"its clock is {abs(found.clock_ahead_secs):.0f} s {word} ours"
         rows.append(Row("warning", "clock", told, "there: timedatectl set-ntp true"))
     if not found.directory:
-        told = f"uid {contract().user.uid} would be better: then a changed tree sends what changed"
-        rows.append(Row("ok", "trees", f"volumes, each sent whole; a user with {told}"))
+        told = f"for a user with uid {contract().user.uid}, only changes are sent"
+        rows.append(Row("ok", "trees", f"volumes: each tree is sent completely; {told}"))
         return rows
     rows += [Row("missing", "ssh", f"{one} is missing there") for one in found.missing]
     room = f"{found.directory}, {size(found.free)} free"

@@ -68,7 +68,7 @@ async def machine_needs(
     if incus.host.is_local:
         lacking = await trio.to_thread.run_sync(_lacking, root, pool_driver == "btrfs")
     if not makes and not lacking:
-        lacking = [("Incus makes none", f"its log says why (journalctl -u incus); {_AGAIN}")]
+        lacking = [("Incus cannot make them", f"its log says why (journalctl -u incus); {_AGAIN}")]
     for found, remedy in lacking:
         yield Row("missing" if wanted else "warning", SUBJECT, found, remedy)
     if not lacking:

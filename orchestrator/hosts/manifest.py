@@ -81,7 +81,7 @@ def _entry(entry: os.DirEntry[bytes]) -> Entry:
     if stat.S_ISREG(status.st_mode):
         return Entry(status.st_mode, (status.st_dev, status.st_ino))
     path = os.fsdecode(entry.path)
-    raise PikaciError(f"{path} is no file, directory or link, and cannot be sent to a host")
+    raise PikaciError(f"{path} is not a file, directory or link, and cannot be sent to a host")
 
 
 def difference(new: Manifest, base: Manifest) -> Difference:

@@ -80,8 +80,8 @@ def _argv(settings: HostSettings, directory: Path, own: Mapping[str, str], *more
 _REFUSALS = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "shows another key than the one that is known for it",
-        "find out why, before anything else; then `ssh-keygen -R HOST` forgets the old key",
+        "has another key than the one that is known here",
+        "find out why first; then `ssh-keygen -R HOST` removes the old key",
     ),
     (
         "Host key verification failed",

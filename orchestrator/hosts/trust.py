@@ -58,7 +58,7 @@ def read_token(text: str) -> Token:
     try:
         token = msgspec.json.decode(base64.b64decode(last, validate=True), type=Token)
     except (ValueError, UnicodeError):  # msgspec's errors are ValueErrors
-        raise PikaciError("this is no token", resolution=MADE_BY) from None
+        raise PikaciError("this is not a token", resolution=MADE_BY) from None
     if not re.fullmatch("[0-9a-f]{64}", token.fingerprint):
         raise PikaciError("the token has no fingerprint", resolution=MADE_BY)
     # Incus writes the year 1 for a token that does not expire.
@@ -118,7 +118,7 @@ def _compare(fingerprint: str, token: Token, address: str) -> None:
         raise CertificateChanged(
             f"the certificate at {address} has another fingerprint than the token's host",
             details=f"there: {fingerprint}\ntoken: {token.fingerprint}",
-            resolution="somebody is between you and the host, or the token is of another host",
+            resolution="somebody intercepts the connection, or the token is of another host",
         )
 
 

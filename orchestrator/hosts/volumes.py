@@ -110,8 +110,8 @@ class VolumeTrees:
                         break
                 else:
                     raise VolumeDiffers(
-                        f"the volume {volume_of(tree)} vanishes as soon as it is made",
-                        resolution="look at the clocks of the machines that delete old trees there",
+                        f"the volume {volume_of(tree)} is deleted as soon as it is created",
+                        resolution="check the clocks of the machines that delete old trees there",
                     )
 
     def _on(self, member: str) -> VolumeTrees:

@@ -211,7 +211,7 @@ class DaemonOutgrown(IncusError):
 
     hint = (
         "restart the Incus daemon there: its address space (VmSize in /proc/PID/status) has"
-        " outgrown the host's memory; guests and their jobs go on"
+        " outgrown the host's memory; guests and their jobs keep running"
     )
 
 
@@ -246,7 +246,7 @@ class NotTrusted(NotPermitted):
     """The host does not trust our certificate."""
 
     hint = (
-        "have a token made there (`incus config trust add NAME --restricted --projects PROJECT`),"
+        "make a token there (`incus config trust add NAME --restricted --projects PROJECT`),"
         " and give it to `pikaci host add`"
     )
 
@@ -254,15 +254,15 @@ class NotTrusted(NotPermitted):
 class TokenRefused(NotTrusted):
     """The host does not know the token: it was used already, has expired, or is of another host."""
 
-    hint = "a token can be used once; have another made there: `incus config trust add NAME`"
+    hint = "a token can be used only once; make another there: `incus config trust add NAME`"
 
 
 class CertificateChanged(IncusError):
     """The host has another certificate than when it was added: it was made anew, or is another."""
 
     hint = (
-        "if it was made anew (`incus info` there shows its fingerprint), `pikaci host remove` the"
-        " host and add it again"
+        "if it was renewed (`incus info` there shows its fingerprint), remove the host with"
+        " `pikaci host remove`, and add it again"
     )
 
 

@@ -148,7 +148,7 @@ class HostQueue:
         first = self.first()
         assert first is not None
         if first is not slot:
-            return f"its turn; {first.job} is next, and waits for {self._lacking(first)}"
+            return f"jobs ahead of it; {first.job} is next, and waits for {self._lacking(first)}"
         return self._lacking(slot)
 
     @property

@@ -199,7 +199,7 @@ class Steps:
             self._broken_off += 1
             if self._broken_off > MAX_BROKEN_OFF:
                 raise
-            await self._restart(f"a launch of the instance was broken off: {taken.brief}")
+            await self._restart(f"a launch of the instance was interrupted: {taken.brief}")
             return False
         return True
 
@@ -224,7 +224,7 @@ class Steps:
 
     async def _restart_cold(self, fault: PikaciError) -> None:
         self._cold = True
-        await self._restart(f"its warm guest was of no use: {fault.brief}")
+        await self._restart(f"its warm guest could not be used: {fault.brief}")
 
     async def _restart(self, reason: str) -> None:
         await self._attempts.let_go()
@@ -331,7 +331,7 @@ class Steps:
             raise NoResult(f"the runner could not run the command: {result.message}")
         if way_out is not None and way_out.harm and result.status is not GuestStatus.PASSED:
             raise NoResult(
-                f"the job had no way out {way_out.harm}; then its command {result.status}"
+                f"the job had no egress {way_out.harm}; then its command {result.status}"
                 f" ({result.message})",
                 resolution="submit the job again",
             )

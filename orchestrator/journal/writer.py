@@ -273,7 +273,8 @@ class JournalWriter:
         ).fetchone()
         if others >= MAX_KEPT:
             raise KeptFull(
-                f"{others} guests are kept, the most", resolution="`pikaci release` makes room"
+                f"{others} guests are kept already, which is the limit",
+                resolution="`pikaci release` makes room",
             )
 
     def _insert_cases(self, job: str, cases: Sequence[Case]) -> None:

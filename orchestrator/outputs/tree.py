@@ -107,7 +107,7 @@ class TreeWriter:
             )
         if len(parts) > MAX_DEPTH:
             raise BadOutput(
-                f"it has more than {MAX_DEPTH} directories in one another: {_shown(name)}",
+                f"it has directories nested more than {MAX_DEPTH} deep: {_shown(name)}",
                 resolution=_LESS,
             )
         if not name and member.kind is not Kind.DIRECTORY:

@@ -81,7 +81,9 @@ def _describe(operation: Operation, path: str) -> dict[str, Any]:
         "responses": {str(operation.status): good, "default": _PROBLEM},
     }
     if operation.path in ("/v1/jobs/{job}/events", "/v1/jobs/{job}/log/events"):
-        described["responses"]["204"] = {"description": "The job has ended, and there is no more"}
+        described["responses"]["204"] = {
+            "description": "The job has ended, and there are no more events"
+        }
     if operation.status == 201:
         described["responses"]["200"] = {**good, "description": "The run was submitted before"}
     if operation.body is not None:

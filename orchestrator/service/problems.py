@@ -108,7 +108,7 @@ async def on_bug(request: Request, error: Exception) -> Response:
         ProblemDocument(
             status=500,
             title="internal error",
-            resolution="this is a bug of pikaci: please report it with the service's log",
+            resolution="this is a bug in pikaci: please report it with the service's log",
         ),
     )
 

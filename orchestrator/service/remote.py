@@ -221,8 +221,8 @@ async def connect(
     url = isinstance(where, str) and where.startswith(("http://", "https://"))
     if url and (not token or _REFUSED.search(token)):
         raise UsageError(
-            "the token is empty, or has characters that no token has",
-            resolution="`token=` is what the file of `pikaci serve --token-file` has",
+            "the token is empty, or has invalid characters",
+            resolution="set `token=` to the content of the file of `pikaci serve --token-file`",
         )
     if not url and not Path(where).parent.is_dir():
         raise UsageError(

@@ -53,7 +53,7 @@ def entrance(journal: JournalReader, id: str) -> Entrance:
         found = (one for one in journal.open_leases() if one.instance == job.instance)
         lease = next(found, None) if job.state is State.RUNNING else None
         problem = f"is not running: it is {job_word(job)}"
-        resolution = f"`pikaci status {id}` says when it does"
+        resolution = f"`pikaci status {id}` shows its state"
     if lease is None or job.spec is None:
         raise UsageError(f"the job {id} {problem}", resolution=resolution)
     return Entrance(job, job.spec, lease)
@@ -114,7 +114,7 @@ async def _prepare(incus: Incus, way: Entrance, warn: Callable[[str], None]) -> 
             f"the kept guest of the job {job.id} was deleted", resolution=_keep(job.id)
         ) from None
     if status == "Stopped":
-        warn("the guest had stopped: it starts")
+        warn("the guest had stopped: starting it")
         start = ("start", "--quiet", incus.name(instance))
         retry = Retry(on=commands.AWAY, secs=START_SECS)
         await incus.perform(
@@ -143,4 +143,4 @@ async def _prepare(incus: Incus, way: Entrance, warn: Callable[[str], None]) -> 
 
 
 def _keep(job: str) -> str:
-    return f"`pikaci rerun {job} --keep-on-failure` runs it again, and keeps its guest if it fails"
+    return f"`pikaci rerun {job} --keep-on-failure` reruns it, and keeps its guest if it fails"

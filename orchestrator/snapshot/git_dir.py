@@ -32,7 +32,7 @@ def history_of(root: Path, tree: Tree, commit: str | None, left_out: frozenset[b
     repository = tree.repository
     if repository is None:
         raise UsageError(
-            f"{root}: `git = true` in [snapshot] needs a git repository, and this is none",
+            f"{root}: `git = true` in [snapshot] needs a git repository, and this is not one",
             resolution="commit it to one, or remove `git` from [snapshot]",
         )
     if tree.prefix:

@@ -17,7 +17,7 @@ WIDTH = 40
 def egress_lines(found: Egress) -> Iterator[str]:
     """The sums, a line for each host, and the shortest `egress` to paste."""
     if not found.hosts:
-        yield "egress: no connection; egress = [] would have done"
+        yield "egress: no connections; egress = [] is enough"
     else:
         refused = f"; {found.refused} refused" if found.refused else ""
         yield (
@@ -33,14 +33,14 @@ def egress_lines(found: Egress) -> Iterator[str]:
         yield f"  through the host's own proxy {plain(', '.join(sorted(proxies)))}: by name only"
     for gap in found.gaps:
         secs = "an unknown time" if gap.secs is None else duration(gap.secs)
-        yield f"  no way out for {secs}: {gap.cut} cut, {gap.late} waited in vain"
+        yield f"  no egress for {secs}: {gap.cut} connections cut, {gap.late} timed out"
 
 
 def _to_paste(found: Egress) -> Iterator[str]:
     if found.partial:
-        yield "  there were too many hosts to name the shortest egress"
+        yield "  there were too many hosts to find the shortest list"
         return
-    yield f"  the shortest that would have done: egress = {_toml(found.shortest)}"
+    yield f"  the shortest list that is enough: egress = {_toml(found.shortest)}"
     if found.with_refused != found.shortest:
         yield f"  with what was refused: egress = {_toml(found.with_refused)}"
 

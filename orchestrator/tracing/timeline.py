@@ -281,4 +281,4 @@ def describe_warm(boot_ms: float | None) -> str:
     """Whether a guest was warm, in words, and what that saved; "" if it was not."""
     if boot_ms is None:
         return ""
-    return f"in a warm guest, whose create and boot had taken {duration(boot_ms / 1000)}"
+    return f"in a warm guest (its create and boot took {duration(boot_ms / 1000)})"

@@ -60,7 +60,7 @@ def no_shell(far: FarHost) -> None:
     ("break_it", "words"),
     [
         (no_key, "refused the login"),
-        (another_key, "shows another key than the one that is known for it"),
+        (another_key, "has another key than the one that is known here"),
         (unknown_key, "has a key that is not known here"),
         (forbids_forwarding, "forbids the forwarding of Incus's socket"),
         (forbids_all_forwarding, "forbids the forwarding of Incus's socket"),

@@ -103,8 +103,8 @@ def test_a_request_waits_while_pikaci_is_dead(pikaci: Command) -> None:
     assert 0 == resumed.returncode, resumed.stdout + resumed.stderr
     assert b"200" in pikaci.log_lines()
     told = pikaci("trace", "fetch").stdout
-    assert "no way out for" in told
-    assert "0 cut, 0 waited in vain" in told
+    assert "no egress for" in told
+    assert "0 connections cut, 0 timed out" in told
 
 
 def test_a_command_whose_download_pikaci_s_death_cut_is_not_blamed(pikaci: Command) -> None:
@@ -135,7 +135,7 @@ def test_a_command_whose_download_pikaci_s_death_cut_is_not_blamed(pikaci: Comma
     listed = json.loads(pikaci("list", "--output", "json").stdout)
     shown = pikaci("trace", "fetch").stdout
     assert listed
-    assert "had no way out for" in shown
+    assert "had no egress for" in shown
     assert "1 connection was cut" in shown or "1 cut" in shown
 
 

@@ -209,7 +209,7 @@ async def test_stalled_connections_do_not_fill_the_host(
 
     assert b"still there\n" == output_of(job)
     assert HELD_BYTES / 2 < max(held) <= HELD_BYTES
-    assert any("took nothing for" in one.reason for one in connections(runs, job.id))
+    assert any("read nothing for" in one.reason for one in connections(runs, job.id))
 
 
 async def test_every_user_of_a_guest_has_the_same_rules(runs: Runs) -> None:

@@ -95,7 +95,7 @@ async def test_names_are_bytes(runs: Runs) -> None:
         pytest.param("truncate -s 1T hole", "it has more than 1 GiB", id="sparse"),
         pytest.param(
             'mkdir -p "$(printf d/%.0s $(seq 250))"',
-            "it has more than 200 directories in one another",
+            "it has directories nested more than 200 deep",
             id="deep",
         ),
         # What it leads to is the guest's own.

@@ -98,7 +98,7 @@ async def test_a_token_is_good_once(far: TlsHost, tmp_path: Path, add: Add) -> N
     with pytest.raises(TokenRefused) as refused:
         await add_remote(other, read_token(token), say=lambda line: None)
 
-    assert "have another made there" in refused.value.resolution
+    assert "make another there" in refused.value.resolution
 
 
 async def test_the_same_name_twice_is_told(far: TlsHost, add: Add) -> None:
@@ -159,10 +159,10 @@ async def test_no_address_that_answers(far: TlsHost, add: Add) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "this is no token"),
-        ("https://build:8443", "this is no token"),
-        ("eyJhIjogMX0=", "this is no token"),
-        ("\N{SNOWMAN}", "this is no token"),
+        ("", "this is not a token"),
+        ("https://build:8443", "this is not a token"),
+        ("eyJhIjogMX0=", "this is not a token"),
+        ("\N{SNOWMAN}", "this is not a token"),
         (
             changed(
                 "e30=",
@@ -226,7 +226,7 @@ async def test_each_thing_that_is_wrong_has_its_words(
     config.write_text(right)
     for line in far.daemon.incus("config", "trust", "list", "-f", "csv", "-c", "f").split():
         far.daemon.incus("config", "trust", "remove", line)
-    assert "have a token made there" in await wrong(NotTrusted)
+    assert "make a token there" in await wrong(NotTrusted)
 
 
 async def test_a_project_that_is_not_restricted_is_as_good_as_root_there(

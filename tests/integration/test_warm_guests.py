@@ -126,7 +126,7 @@ async def test_a_guest_that_has_stopped_is_of_no_use(runs: Runs) -> None:
         ]
 
     assert (Outcome.PASSED, 2, None) == (job.outcome, job.attempt, job.warm_ms)
-    assert [True] == ["its warm guest was of no use" in reason for reason in told]
+    assert [True] == ["its warm guest could not be used" in reason for reason in told]
 
 
 async def test_nothing_is_left(runs: Runs) -> None:

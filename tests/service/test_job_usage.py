@@ -55,12 +55,12 @@ async def test_the_page_has_a_line_and_a_graph() -> None:
 
     said = "CPU 12 s (1.5 of 2 CPUs), memory at most 3 GiB of 4 GiB"
     assert '<a href="#usage">Usage</a>' in long
-    assert f'<h2 id="usage">Used <span class="soft">{said}</span></h2>' in long
+    assert f'<h2 id="usage">Usage <span class="soft">{said}</span></h2>' in long
     assert 'aria-label="CPUs, 0 to 2; memory, 0 to 4 GiB; over 8.0 s"' in long
     assert '<polyline class="cpu" points="250.0,15.0 500.0,15.0 750.0,15.0">' in long
     assert '<polyline class="memory" points="250.0,45.0 500.0,30.0 750.0,15.0">' in long
     assert said in short and "polyline" not in short
-    assert ">Used " not in old and "#usage" not in old
+    assert ">Usage " not in old and "#usage" not in old
 
 
 async def test_histograms_count_jobs_that_say_what_they_used() -> None:

@@ -246,7 +246,7 @@ def test_the_client_works_in_threads_and_in_asyncio() -> None:
     [
         ("/nonexistent/root/service.sock", "", "there is no such directory; name the socket"),
         ("http://127.0.0.1:1", "", "the token is empty"),
-        ("http://127.0.0.1:1", "a\r\nb: c", "characters that no token has"),
+        ("http://127.0.0.1:1", "a\r\nb: c", "invalid characters"),
     ],
 )
 async def test_what_cannot_be_connected_to_is_told_at_once(

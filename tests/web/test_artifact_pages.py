@@ -80,7 +80,7 @@ async def test_an_artifact_is_shown_as_text_or_sandboxed() -> None:
         assert "text/html; charset=utf-8" == found.headers["content-type"], name
         assert "sandbox" not in found.headers["content-security-policy"]
     assert "&lt;svg onload=" in answers["picture.svg"].text
-    assert "This is not text" in answers["binary.bin"].text
+    assert "This file is not text" in answers["binary.bin"].text
     assert "test_a" in answers["junit.xml"].text
     assert 'class="rows tests"' in answers["junit.xml"].text
     assert "&lt;b&gt;" in answers["junit.xml"].text

@@ -36,4 +36,4 @@ async def test_a_page_lists_what_a_job_reached() -> None:
     assert row in page
     assert "1: <bdi>not in egress</bdi>" in page
     assert 51 == page.split('id="egress"')[1].split("</table>")[0].count("</tr>")
-    assert "and 13 hosts more" in page
+    assert "and 13 more hosts" in page

@@ -57,7 +57,7 @@ async def test_inputs_and_outputs_lead_to_their_jobs() -> None:
     assert f"<dt>output<dd>made by {maker}" in built
     assert beyond in built
     assert '<span class="word reused">reused</span>' in reused
-    assert f"Nothing was run: its output was there already, made by {maker}" in reused
+    assert f"Nothing was run: its output existed already, made by {maker}" in reused
     assert f'<dt>input<dd><a href="/jobs/{second["deps"]}"><bdi>deps</bdi></a>' in used
     assert beyond in used
     assert '<span class="word skipped">skipped</span>' in skipped

@@ -275,7 +275,7 @@ async def test_a_way_out_without_a_gap_does_no_harm(
     [
         (False, HARMLESS, HARMLESS, ""),
         (True, HARMLESS, HARMLESS, ""),
-        (True, HARMED, HARMED, "for 2.5 s: 2 connections were cut, 1 waited in vain"),
+        (True, HARMED, HARMED, "for 2.5 s: 2 connections were cut, 1 timed out"),
         (True, FRESH, None, "for an unknown time"),
     ],
 )

@@ -333,7 +333,7 @@ async def test_many_stalled_connections_are_dropped_before_they_fill_the_memory(
         for _ in range(60):
             nursery.start_soon(stall)
         with trio.fail_after(60):
-            while not any("took nothing" in entry.reason for entry in way.entries):
+            while not any("read nothing" in entry.reason for entry in way.entries):
                 await trio.sleep(0.05)
         async with await way.client() as client:
             await client.send_all(f"CONNECT {HERE}:{port} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -347,7 +347,7 @@ async def test_many_stalled_connections_are_dropped_before_they_fill_the_memory(
         nursery.cancel_scope.cancel()
 
     assert link.HELD_BYTES / 2 < most < 1.2 * link.HELD_BYTES
-    dropped = [entry for entry in way.entries if "took nothing" in entry.reason]
+    dropped = [entry for entry in way.entries if "read nothing" in entry.reason]
     # The kernel takes little for a server that takes nothing.
     assert all(entry.sent_bytes < 2 << 20 for entry in dropped)
 
@@ -417,7 +417,7 @@ async def test_a_request_that_never_ends_is_given_up(
     async with open_way(tmp_path, "a.example") as way:
         answer = await way.ask(b"CONNECT a.exa")
         (entry,) = await settled(way)
-    assert b"HTTP/1.1 504 no whole request came within 0.3 s" in answer
+    assert b"HTTP/1.1 504 no complete request arrived within 0.3 s" in answer
     assert not entry.host
 
 

@@ -51,7 +51,7 @@ async def test_what_waits_says_for_what(busy: Busy) -> None:
 
         assert "" == running.waits_for()
         assert "a slot: 1 of 1 are taken" == second.waits_for()
-        assert third.waits_for().startswith(f"its turn; {second.id} is next")
+        assert third.waits_for().startswith(f"jobs ahead of it; {second.id} is next")
         statistics = orchestrator.statistics()
         assert (2, 1) == (statistics.queued, statistics.running)
         await running.cancel(now=True)

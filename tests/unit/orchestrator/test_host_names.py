@@ -94,6 +94,7 @@ async def test_an_image_that_is_too_old_is_refused(
     ("alias", "words"),
     [
         ("pikaci/systemd", "`pikaci image build --systemd` rebuilds pikaci/systemd"),
+        ("pikaci/vm", "`pikaci image build --vm` rebuilds pikaci/vm"),
         ("pikaci/nixos-vm", "`pikaci image build --nixos vm` rebuilds pikaci/nixos-vm"),
         ("my/own", "rebuild my/own the way it was built"),
     ],

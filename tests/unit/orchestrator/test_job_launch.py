@@ -84,7 +84,7 @@ async def test_a_daemon_that_goes_down_within_a_launch_costs_an_attempt_and_no_r
 
         assert (Verdict.PASSED, 2, 0) == (job.verdict, job.attempt, job.retries)
         (again,) = (entry for entry in rig.entries() if isinstance(entry, ev.Restarted))
-        assert "a launch of the instance was broken off" in again.reason
+        assert "a launch of the instance was interrupted" in again.reason
         assert settled(rig)
 
 

@@ -216,7 +216,7 @@ def test_other_xml_is_not_a_report(tmp_path: Path) -> None:
     assert not unasked.found and not unasked.cases
     assert [] == unasked.warnings
     assert [
-        "the test report page.xml was not read: it is no JUnit report: its root element is 'html'"
+        "the test report page.xml was not read: it is not a JUnit report: its root element is 'html'"
     ] == asked.warnings
 
 

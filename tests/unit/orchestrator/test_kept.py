@@ -170,7 +170,7 @@ async def test_who_follows_a_job_of_a_service_learns_that_its_guest_is_not_kept(
         none = await notes_of_keeping(rig.context.root, job.id, len(entries))
 
     assert isinstance(note, ev.Warned)
-    assert "its guest is not kept: 0 guests are kept, the most" in note.message
+    assert "its guest is not kept: 0 guests are kept already, which is the limit" in note.message
     assert [] == none
 
 

@@ -108,7 +108,7 @@ async def test_an_incus_without_machines(host: FakeHost, machine: Path) -> None:
 
     assert [] == await _rows(host, machine, wanted=False)
     (row,) = await _rows(host, machine, wanted=True)
-    assert ("missing", "Incus makes none") == (row.state, row.found)
+    assert ("missing", "Incus cannot make them") == (row.state, row.found)
     (machine / "dev/kvm").unlink()
     (row,) = await _rows(host, machine, wanted=True)
     assert "there is no /dev/kvm" == row.found

@@ -51,7 +51,7 @@ async def test_a_link_in_a_directory_s_place_is_not_mounted(tmp_path: Path, key:
     assert (State.FAILED, Verdict.INFRASTRUCTURE) == (job.state, job.verdict)
     assert job.failure is not None
     assert f"{key}: '{data}' was a directory" in job.failure.message
-    assert "leads to '/etc' now" in job.failure.message
+    assert "now leads to '/etc'" in job.failure.message
     assert (False, []) == (created, leases)
 
 
@@ -90,7 +90,7 @@ async def test_a_directory_is_looked_at_right_before_and_after_it_is_mounted(
 
     assert Verdict.INFRASTRUCTURE == job.verdict
     assert job.failure is not None
-    assert f"'{data}' was a directory when the job was submitted, and is none now" in (
+    assert f"'{data}' was a directory when the job was submitted, and is not one any more" in (
         job.failure.message
     )
     assert (expected, {}) == (asked, left)
@@ -115,7 +115,7 @@ async def test_a_directory_is_looked_at_again_before_a_guest_is_started_again(
 
     assert (Verdict.INFRASTRUCTURE, {}) == (job.verdict, left)
     assert job.failure is not None
-    assert "and is none now" in job.failure.message
+    assert "and is not one any more" in job.failure.message
     assert "start" not in asked
 
 

@@ -137,7 +137,7 @@ async def test_people_read_it(tmp_path: Path) -> None:
         compared = trace("diff", runs[1]["deps"], runs[2]["deps"])
 
     assert "output: reused, made by " in reused
-    assert "output: built, as wanted changed" in built
+    assert "output: built, because wanted changed" in built
     assert "input deps: made by " in used
     assert f"waits for jobs that it needs (until {runs[0]['deps']} ended)" in used
     assert "needs bad, which failed" in skipped
@@ -145,5 +145,5 @@ async def test_people_read_it(tmp_path: Path) -> None:
     assert f"made by {runs[0]['deps']}" in verbose[1]
     assert f"artifacts_reset: uses deps of {runs[0]['deps']}" in verbose[2]
     assert "skipped: needs bad, which failed" in verbose[3]
-    assert "output: built, as wanted changed" in compared
+    assert "output: built, because wanted changed" in compared
     assert "different paths" in compared

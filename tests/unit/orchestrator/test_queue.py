@@ -143,7 +143,7 @@ async def test_a_big_job_is_not_starved_by_small_ones(nursery: trio.Nursery) -> 
 
     assert {"a.1"} == crowd.running
     assert "4 GiB of memory: 6 GiB of 8 GiB are taken" == queue.waits_for("a.2")
-    assert queue.waits_for("a.3").startswith("its turn; a.2 is next, and waits for ")
+    assert queue.waits_for("a.3").startswith("jobs ahead of it; a.2 is next, and waits for ")
     await crowd.leave("a.1")
     assert {"a.2", "a.3"} == crowd.running
     nursery.cancel_scope.cancel()
@@ -318,7 +318,7 @@ def test_the_order_is_that_of_the_rule(
                 assert len(waiting) == queue.queued
                 for id in waiting:
                     assert first is not None
-                    turn = queue.waits_for(id).startswith(f"its turn; {first.id} is next")
+                    turn = queue.waits_for(id).startswith(f"jobs ahead of it; {first.id} is next")
                     assert turn == (id != first.id)
 
     trio.run(main)

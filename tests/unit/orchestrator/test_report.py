@@ -28,7 +28,7 @@ def ended_with(outcome: Outcome) -> Job:
 
 
 def damaged(state: State) -> Job:
-    return Job(id="r.1", run="r", name="lint", state=state, damage="it is no entry")
+    return Job(id="r.1", run="r", name="lint", state=state, damage="it is not an entry")
 
 
 JOBS = {

@@ -74,7 +74,7 @@ def test_one_job_and_several(asked: Asked, tmp_path: Path) -> None:
         (b'{"command": "\xff"}', "stdin: is not JSON: "),
         ('{"command": "\\ud800"}', "stdin: is not JSON: "),
         ("[" * 100_000, "stdin: is nested too deeply"),
-        ('["make"]', "stdin: is no JSON object"),
+        ('["make"]', "stdin: is not a JSON object"),
         (" " * (MAX_BYTES + 1), "stdin: has more than 1 MiB"),
         ("{}", "stdin: command is missing; allowed: text"),
         ('{"command": "x", "cpu": 1}', "stdin: cpu is an unknown key: did you mean `cpus`?"),

@@ -275,7 +275,7 @@ def test_a_warm_guest_is_told(root: StateRoot) -> None:
     life[2] = msgspec.structs.replace(life[2], warm_ms=812.0)
     write(root, *life)
 
-    said = "in a warm guest, whose create and boot had taken 812 ms"
+    said = "in a warm guest (its create and boot took 812 ms)"
     assert said in pikaci(root, "r.1").stdout
     assert f"devices_configured: {said}" in pikaci(root, "r.1", "--verbose").stdout
     (story,) = [json.loads(pikaci(root, "r.1", "--json").stdout)]

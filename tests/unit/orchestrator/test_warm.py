@@ -322,7 +322,7 @@ async def test_a_guest_that_cannot_be_plugged_is_replaced(autojump_clock: MockCl
         assert (Verdict.PASSED, 2, 0) == (job.verdict, job.attempt, job.retries)
         assert not is_warm(job)
         (restarted,) = entries(orchestrator, job, ev.Restarted)
-        assert "its warm guest was of no use" in restarted.reason
+        assert "its warm guest could not be used" in restarted.reason
         assert guest.name not in fake.instances()
 
 

@@ -127,7 +127,7 @@ export class Log {
   // To the line that says why the job failed.
   async toError() {
     const answer = await fetch(`${this.source.address}/place?error=true`, { cache: "no-store" });
-    this.state.textContent = answer.ok ? "" : "no error was found";
+    this.state.textContent = answer.ok ? "" : "no error found";
     if (answer.ok) await this.toLine((await answer.json()).line);
   }
 
@@ -331,7 +331,7 @@ export class Log {
     if (shown.cut) {
       const cut = document.createElement("span");
       cut.className = "cut";
-      cut.textContent = ` … ${shown.cut.toLocaleString("en")} bytes more`;
+      cut.textContent = ` … ${shown.cut.toLocaleString("en")} more bytes`;
       body.append(cut);
     }
     node.append(link, body);

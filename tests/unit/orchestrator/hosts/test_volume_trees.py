@@ -233,7 +233,7 @@ async def test_a_volume_that_vanishes_each_time_is_no_endless_loop(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sweep)
-        with pytest.raises(VolumeDiffers, match="vanishes as soon as it is made"):
+        with pytest.raises(VolumeDiffers, match="is deleted as soon as it is created"):
             await deliver(pool)
         nursery.cancel_scope.cancel()
 
