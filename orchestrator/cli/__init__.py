@@ -1,4 +1,4 @@
-"""The command line. Nothing is imported before `main` can tell of what goes wrong with it."""
+"""The command line. It imports nothing before `main` can report what goes wrong."""
 
 from __future__ import annotations
 

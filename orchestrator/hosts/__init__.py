@@ -1,4 +1,4 @@
-"""Hosts: the user's settings for them, the way to each, and the trees that guests there mount."""
+"""Hosts: the user's settings, the connection to each, and the trees that guests there mount."""
 
 from orchestrator.hosts.choice import HERE, HostChoice
 from orchestrator.hosts.hosts import Hosts, OpenHost, open_hosts

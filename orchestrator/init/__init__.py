@@ -1,4 +1,4 @@
-"""What a project's own files say of how it is tested, as the text of a first job file. Pure."""
+"""Finds in a project's own files how it is tested, and makes the text of a first job file. Pure."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A process's hold on a state root: submissions, locks, cancel, recovery, reaper, gc."""
+"""What a process does with a state root: submissions, locks, cancel, recovery, reaper, gc."""
