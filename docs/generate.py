@@ -55,7 +55,7 @@ FAULTS: dict[type[IncusError], str] = {
     DaemonUnreachable: "no daemon answers",
     AgentAway: "no agent answers",
     MemberOffline: "the member is offline",
-    OutcomeUnknown: "the connection broke off",
+    OutcomeUnknown: "the connection broke",
     InstanceBusy: "the instance is busy",
     InstanceRunning: "it was started meanwhile",
     GuestDiskFull: "its disk is full",

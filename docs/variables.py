@@ -63,9 +63,9 @@ VARIABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("WATCHDOG_USEC, WATCHDOG_PID", "How often `pikaci serve` must say that it is alive."),
         (
             "JOURNAL_STREAM",
-            "If it is that of stdout, the log of `pikaci serve` is JSON with priorities.",
+            "If it names stdout, the log of `pikaci serve` is JSON with priorities.",
         ),
-        ("CREDENTIALS_DIRECTORY", "A --token-file in it may be readable by its group."),
+        ("CREDENTIALS_DIRECTORY", "A --token-file in this directory may be readable by its group."),
     ),
     "Set by pikaci's own scripts, or removed": (
         ("_PIKACI_COMPLETE", "Set by the completion script of the shell."),

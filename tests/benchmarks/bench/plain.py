@@ -34,7 +34,7 @@ FIRST_BYTE, VERDICT, GONE = "first byte", "verdict", "gone"
 # What every side but pikaci's leaves out.
 ALL = "leases, journal, retries, artifacts, the check for other guests with the same ids"
 # People's scripts ask for less, and too early.
-WAITS = "it waits for the image's runner, not only until `true` runs"
+WAITS = "but it waits for the image's runner, not only until `true` runs"
 
 Moments = dict[str, float]  # seconds since the job was submitted
 

@@ -82,7 +82,7 @@ def _page(result: Result) -> Iterator[str]:
         yield f"| {side.name} | {' | '.join(cells)} |"
     yield ""
     at_once = sorted({number for side in result.sides for number in side.jobs_a_minute})
-    yield f"| jobs a minute, so many at once | {' | '.join(map(str, at_once))} |"
+    yield f"| jobs a minute, with N at once | {' | '.join(map(str, at_once))} |"
     yield f"|---|{'---|' * len(at_once)}"
     for side in result.sides:
         if side.jobs_a_minute:

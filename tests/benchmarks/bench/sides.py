@@ -126,7 +126,7 @@ async def all_sides(base: Path) -> AsyncIterator[list[Side]]:
             Side("REST", f"{ALL}; the log while the job runs", by(plain.rest)),
             Side(
                 "craft-providers",
-                f"{ALL}; {WAITS}; the start of its Python, but for CPU",
+                f"{ALL}; {WAITS}; the start of its Python, except in the CPU column",
                 by(peers.craft_providers),
             ),
             Side(
@@ -135,10 +135,10 @@ async def all_sides(base: Path) -> AsyncIterator[list[Side]]:
                 by(peers.autopkgtest),
             ),
             Side("pikaci library", "", Library(orchestrator, spec).run),
-            Side("pikaci run", "the verdict's own moment", command.run),
+            Side("pikaci run", "the time of the verdict", command.run),
             Side(
                 "pikaci run, service",
-                "the verdict's own moment: that of the command's end",
+                "the time of the verdict; the figure is that of the command's end",
                 by_service.run_by_service,
                 service.cpu_secs,
             ),
