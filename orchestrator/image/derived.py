@@ -140,7 +140,7 @@ async def _clean(incus: Incus, plan: Plan) -> tuple[int, int]:
             # An exec also fails in a guest that is being stopped, for a process that died since.
             await trio.sleep(CLEAN_AGAIN_SECS)
     raise BadImage(
-        f"its guest cannot be made new: {problem or 'the script failed'}",
+        f"its guest cannot be cleaned: {problem or 'the script failed'}",
         resolution="the command must leave working tools, and some room on the disk",
     )
 
@@ -150,7 +150,7 @@ async def _clean_once(incus: Incus, plan: Plan) -> Completed:
         return await incus.perform(commands.clean(plan))
     except DeadlinePassed as late:
         raise BadImage(
-            f"its guest cannot be made new: {late.brief}",
+            f"its guest cannot be cleaned: {late.brief}",
             resolution="very many files take long to delete and to count",
         ) from None
 
@@ -171,8 +171,8 @@ def _check_size(most: int, bytes: int, names: int = 0) -> None:
     """Raise `BadImage` if the guest's files are too many, or too large with their holes."""
     if bytes > most:
         raise BadImage(
-            f"its guest has {size(bytes)}, counting the holes of sparse files,"
-            f" and may have {size(most)}",
+            f"its guest has {size(bytes)}, counting the holes of sparse files;"
+            f" the limit is {size(most)}",
             resolution="delete what other jobs do not need, or give the job a larger `disk`",
         )
     if names > MAX_NAMES:

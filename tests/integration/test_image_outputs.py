@@ -87,7 +87,7 @@ CONTRACT = "does not run as the guest contract says"
             CONTRACT,
             id="service",
         ),
-        pytest.param("ln -sf /bin/false /usr/bin/du", "cannot be made new", id="no-du"),
+        pytest.param("ln -sf /bin/false /usr/bin/du", "cannot be cleaned", id="no-du"),
         pytest.param("dd if=/dev/zero of=/opt/full bs=1M || :", "its disk is full", id="full-disk"),
         pytest.param("truncate -s 100G /opt/hole", "counting the holes", id="sparse"),
     ],

@@ -29,7 +29,7 @@ class FlakesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 async def history(orchestrator: Orchestrator, request: Request) -> Response:
-    """How the jobs of this job's name and workspace went: pass rate, times, results."""
+    """The results of the jobs with this job's name and workspace: pass rate, times, history."""
     query = decode_query(request.query_params, HistoryQuery)
     job = await job_of(orchestrator, request)
     journal = orchestrator.journal

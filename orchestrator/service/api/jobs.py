@@ -77,7 +77,7 @@ async def get_job(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def cancel_job(orchestrator: Orchestrator, request: Request) -> Response:
-    """Cancel a job; the answer comes when it is dead. No effect on a job that has ended."""
+    """Cancel a job, and answer when it is dead. No effect on a job that has ended."""
     job = await job_of(orchestrator, request)
     asked = await decode_body(request, Cancel)
     log_cancel([job.id], asked)

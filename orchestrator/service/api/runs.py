@@ -153,7 +153,7 @@ async def get_run(orchestrator: Orchestrator, request: Request) -> Response:
 
 
 async def cancel_run(orchestrator: Orchestrator, request: Request) -> Response:
-    """Cancel all jobs of a run; the answer comes when they are dead."""
+    """Cancel all jobs of a run, and answer when they are dead."""
     run = await orchestrator.find_run(request.path_params["run"])
     asked = await decode_body(request, Cancel)
     log_cancel([job.id for job in run.jobs], asked)
