@@ -49,5 +49,5 @@ def golang(tree: Tree) -> Findings | None:
     jobs.append(Job(TEST, "The tests of all packages, offline.", test))
     notes = []
     if wanted := re.search(r"^go +([0-9.]+)", text, re.MULTILINE):
-        notes.append(f"go.mod: wants Go {wanted[1]}; that of Debian may be older")
+        notes.append(f"go.mod: wants Go {wanted[1]}; Debian's may be older")
     return Findings("Go", tuple(jobs), tuple(notes))

@@ -111,10 +111,10 @@ def _notes(package: dict[str, object], lock: str, script: str, has_deps: bool) -
     if package.get("workspaces") and has_deps:
         notes.append("package.json: `workspaces`: only the packages of its root are installed")
     if has_deps and not lock:
-        notes.append("package.json: without a lock file its packages are the newest of the day")
+        notes.append("package.json: no lock file, so the newest packages are installed")
     wanted = table(package, "engines").get("node")
     if isinstance(wanted, str) and re.search(r"(2[0-9]|3[0-9])", wanted):
-        notes.append(f"package.json: wants Node.js {wanted}; that of Debian may be older")
+        notes.append(f"package.json: wants Node.js {wanted}; Debian's may be older")
     if strings(package, "os") and "linux" not in strings(package, "os"):
         notes.append("package.json: `os` does not name linux")
     return notes

@@ -272,7 +272,7 @@ def _notes(
     notes = []
     wanted = table(pyproject, "project").get("requires-python")
     if isinstance(wanted, str) and re.search(r">=? *3\.(1[2-9]|[2-9][0-9])", wanted):
-        notes.append(f"pyproject.toml: wants Python {wanted}; that of Debian may be older")
+        notes.append(f"pyproject.toml: wants Python {wanted}; Debian's may be older")
     if any(map(_RUST.match, build)):
         notes.append("pyproject.toml: its build needs Rust: install cargo in a job for the image")
     if "noxfile.py" in tree:

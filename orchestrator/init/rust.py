@@ -48,7 +48,7 @@ def rust(tree: Tree) -> Findings | None:
         )
     test |= {"command": command, "scratch": True}
     jobs.append(
-        Job(TEST, "The tests, offline; what they write beside the sources is dropped.", test)
+        Job(TEST, "The tests, offline; what they write next to the sources is dropped.", test)
     )
     return Findings("Rust", tuple(jobs), tuple(_notes(tree, manifest, locked)))
 
@@ -106,11 +106,11 @@ def _is_inside(path: object) -> bool:
 def _notes(tree: Tree, manifest: dict[str, Any], locked: bool) -> list[str]:
     notes = []
     if not locked and _has_deps(manifest):
-        notes.append("Cargo.toml: without Cargo.lock its crates are the newest of the day")
+        notes.append("Cargo.toml: no Cargo.lock, so the newest crates are fetched")
     for file in ("rust-toolchain.toml", "rust-toolchain"):
         if file in tree:
             notes.append(f"{file}: the toolchain is Debian's, whatever this file says")
     wanted = table(manifest, "package").get("rust-version")
     if isinstance(wanted, str):
-        notes.append(f"Cargo.toml: wants Rust {wanted}; that of Debian may be older")
+        notes.append(f"Cargo.toml: wants Rust {wanted}; Debian's may be older")
     return notes

@@ -14,7 +14,7 @@ from orchestrator.init.findings import Findings, Job
 
 _HEAD = """\
 # Jobs for pikaci; `pikaci run` runs them all, each in a throw-away guest. Written by `pikaci init`
-# for {kind}; it is yours to change. The keys: docs/job-file.md.
+# for {kind}; change it as you like. The keys: docs/job-file.md.
 schema = 1
 """
 _GIT = """\
@@ -23,8 +23,8 @@ _GIT = """\
 git = true
 """
 _MIRRORS = """\
-# host_mirrors: packages come from where the host has them from, as this one has settings for that.
-# On a host without such settings it changes nothing: docs/egress.md.
+# host_mirrors: jobs use the package indexes and mirrors that this host's settings name.
+# It has no effect on a host without such settings: docs/egress.md.
 """
 _WIDTH = 100
 

@@ -29,8 +29,8 @@ __all__ = ["SCHEMA_VERSION", "connect", "connect_beside", "connect_to_read", "tr
 
 _BUSY_SECS = 30.0
 _MOVE_AWAY = (
-    "see `jobs/` beside it for logs and artifacts: they are unchanged; restore a copy of the"
-    " journal, or move what is left of it away: the next run creates a new one"
+    "restore a copy of the journal, or move what is left of it away: the next run creates a new"
+    " one; logs and artifacts in `jobs/`, next to it, are unchanged"
 )
 
 

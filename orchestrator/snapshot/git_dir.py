@@ -37,8 +37,8 @@ def history_of(root: Path, tree: Tree, commit: str | None, left_out: frozenset[b
         )
     if tree.prefix:
         raise UsageError(
-            f"{root}: `git = true` in [snapshot] needs a whole repository, and this is a directory"
-            f" of {repository.tree}",
+            f"{root}: `git = true` in [snapshot] needs the root of a repository, but this is a"
+            f" directory of {repository.tree}",
             resolution=f"--workspace {repository.tree}, or remove `git` from [snapshot]",
         )
     if commit is None:
@@ -82,8 +82,8 @@ def large_history(snapshot: Path) -> str | None:
     if whole <= LARGE_BYTES:
         return None
     return (
-        f"the history in the snapshot's .git has {size(whole)}: a shallow clone as the workspace"
-        " has less (git clone --depth)"
+        f"the history in the snapshot's .git has {size(whole)}: a shallow clone (git clone"
+        " --depth) as the workspace has a smaller one"
     )
 
 
