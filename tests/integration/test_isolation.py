@@ -222,7 +222,7 @@ async def test_a_link_in_the_place_of_a_directory_is_not_mounted(
     spec = JobSpec(command="ls /data", mounts=(Mount(str(data), "/data"),))
     job = await runs.run_one(spec, change=swap)
 
-    assert infrastructure(job, "mounts[0].source", "leads to '/etc' now")
+    assert infrastructure(job, "mounts[0].source", "now leads to '/etc'")
 
 
 WRITES = """

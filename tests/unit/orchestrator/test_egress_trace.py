@@ -47,7 +47,7 @@ def test_connections_are_summed_up_by_host_and_port() -> None:
 def test_what_was_refused_is_in_the_second_list_only() -> None:
     """The first one can be pasted without a thought."""
     text = shown(reached("a.example"), refused("evil.example", 8443))
-    assert 'done: egress = ["a.example"]\n' in text
+    assert 'enough: egress = ["a.example"]\n' in text
     assert 'with what was refused: egress = ["a.example", "evil.example:8443"]' in text
     assert "evil.example:8443" in text
     assert "refused 1: egress no" in text
@@ -56,7 +56,7 @@ def test_what_was_refused_is_in_the_second_list_only() -> None:
 def test_a_host_that_was_not_reached_is_not_needed() -> None:
     """Its name may not exist."""
     text = shown(reached("a.example"), reached("gone.example", address="", reason="no such name"))
-    assert 'done: egress = ["a.example"]' in text
+    assert 'enough: egress = ["a.example"]' in text
     assert "no such name" in text
 
 

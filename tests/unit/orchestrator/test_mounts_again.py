@@ -51,7 +51,7 @@ async def test_a_link_in_a_directory_s_place_is_not_mounted(tmp_path: Path, key:
     assert (State.FAILED, Verdict.INFRASTRUCTURE) == (job.state, job.verdict)
     assert job.failure is not None
     assert f"{key}: '{data}' was a directory" in job.failure.message
-    assert "leads to '/etc' now" in job.failure.message
+    assert "now leads to '/etc'" in job.failure.message
     assert (False, []) == (created, leases)
 
 
