@@ -11,11 +11,13 @@ import pytest
 import trio
 
 from orchestrator import JobSpec, Orchestrator, Request, settings
+from orchestrator.attempt.attempt import Attempt
 from orchestrator.fake_incus import FakeIncus
 from orchestrator.hosts import find_host, open_hosts
 from orchestrator.image.derived import images_of
 from orchestrator.image.store import Image
 from orchestrator.incus import Incus
+from orchestrator.job.output import JobOutput
 from orchestrator.journal import open_journal
 from orchestrator.outputs.store import OutputStore
 from orchestrator.session import gc, gc_images
@@ -23,6 +25,7 @@ from orchestrator.session.gc import Bounds, collect_garbage
 from orchestrator.session.gc_images import collect_images, collect_images_on
 from orchestrator.state_root import StateRoot
 from orchestrator.testing import open_fake
+from states.events import OutputRef
 from states.lifecycle import State
 from tests.unit.orchestrator.fake_hosts import open_fake_hosts
 from tests.unit.orchestrator.test_gc_command import gc_command
@@ -164,9 +167,20 @@ async def test_a_second_image_of_one_output_goes(workspace: Path) -> None:
     assert ["bb" * 32] == [one.fingerprint for one in gone]
 
 
-async def test_gc_beside_a_maker_deletes_nothing_of_its(workspace: Path) -> None:
+async def test_gc_beside_a_maker_deletes_nothing_of_its(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At no moment between the publication of its image and the end of its job."""
     seen: list[tuple[State, int]] = []
+    publish = JobOutput.publish
+
+    async def publish_and_wait(output: JobOutput, attempt: Attempt) -> OutputRef:
+        published = await publish(output, attempt)
+        while (State.PUBLISHING, 1) not in seen:
+            await trio.sleep(0)
+        return published
+
+    monkeypatch.setattr(JobOutput, "publish", publish_and_wait)
     async with open_fake(guest_script=script) as (orchestrator, fake):
         incus = Incus(workspace.parent / "conf", spawn=fake)
 
