@@ -13,14 +13,14 @@ from orchestrator.cli.options import host_option, output_option
 @click.option("--no-image", is_flag=True, help="Do not create the container image, pikaci/dev.")
 @click.option("--vm", is_flag=True, help="Also create the image for virtual machines, pikaci/vm.")
 @click.option(
-    "--fast-hooks",
+    "--fast-stop",
     is_flag=True,
-    help="Also shorten lxcfs's hooks for pikaci's guests on this machine: they stop 0.5 s sooner.",
+    help="Also shorten lxcfs's hook for pikaci's guests on this machine: they stop 0.5 s sooner.",
 )
 @host_option
 @click.option("-y", "--yes", is_flag=True, help="With --host: do not ask first.")
 @output_option
-def command(no_image: bool, vm: bool, fast_hooks: bool, host: str, yes: bool, output: str) -> int:
+def command(no_image: bool, vm: bool, fast_stop: bool, host: str, yes: bool, output: str) -> int:
     """Create the project, storage pool, profile and guest image that are missing in Incus.
 
     It needs an Incus daemon: `pikaci doctor` shows how to get one. On another host, it first shows
@@ -32,17 +32,17 @@ def command(no_image: bool, vm: bool, fast_hooks: bool, host: str, yes: bool, ou
     from orchestrator.cli.interrupt import run_until_signal
     from orchestrator.cli.output import print_items, say_steps
     from orchestrator.errors import UsageError
-    from orchestrator.host.lxcfs import install_hooks
+    from orchestrator.host.lxcfs import install_hook
     from orchestrator.host.setup import missing, setup
     from orchestrator.hosts import find_host, open_hosts
     from orchestrator.image.layer import BARE
     from orchestrator.image.machine import VM
     from orchestrator.settings import open_incus
 
-    if not find_host(host).is_local and fast_hooks:
+    if not find_host(host).is_local and fast_stop:
         raise UsageError(
-            "--fast-hooks is for this machine only",
-            resolution=f"run `pikaci setup --fast-hooks` on the host {host} itself",
+            "--fast-stop is for this machine only",
+            resolution=f"run `pikaci setup --fast-stop` on the host {host} itself",
         )
     steps: list[str] = []
     say = say_steps(output)
@@ -60,9 +60,9 @@ def command(no_image: bool, vm: bool, fast_hooks: bool, host: str, yes: bool, ou
                 if not lacks:
                     return False
                 await trio.to_thread.run_sync(_ask, host, lacks)
-            hooked = fast_hooks and await trio.to_thread.run_sync(install_hooks)
+            hooked = fast_stop and await trio.to_thread.run_sync(install_hook)
             if hooked:
-                take("installed shorter lxcfs hooks for pikaci's guests")
+                take("installed a shorter lxcfs hook for pikaci's guests")
             return await setup(there.incus, there.host, say=take, kinds=kinds) or hooked
 
     report = SetupReport(changed=run_until_signal(main), steps=tuple(steps))

@@ -18,7 +18,7 @@ import trio
 
 from orchestrator.contract import contract
 from orchestrator.host.daemon_size import daemon_size
-from orchestrator.host.lxcfs import hooks_row
+from orchestrator.host.lxcfs import stop_row
 from orchestrator.host.machines import machine_needs
 from orchestrator.host.quotas import mount_of, quotas_of
 from orchestrator.host.row import Row
@@ -119,7 +119,7 @@ async def examine_incus(incus: Incus, host: Host, *, machines: bool = False) -> 
         yield await _image(incus, VM)
     if incus.host.is_local:
         yield subordinate_ids("root", USER_IDS)
-        if row := hooks_row():
+        if row := stop_row():
             yield row
         for row in _sysctls():
             yield row

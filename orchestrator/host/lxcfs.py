@@ -1,9 +1,8 @@
-"""Shorter lxcfs hooks for pikaci's guests on this machine.
+"""A shorter lxcfs hook for pikaci's guests on this machine.
 
-LXC runs lxcfs's hooks for every container that starts and stops. The first starts some twenty
-programs, to mount the files of /proc that show the guest's limits. The second sleeps for half a
-second, in case the container starts again at once. Debian's LXC has no setting of a single
-container for this that leaves Incus's own hooks alone, so a file beside lxcfs's names ours instead.
+LXC runs lxcfs's post-stop hook for every container that stops. It sleeps for half a second, in case
+the container starts again at once, which pikaci's guests do not. No setting of a single container
+replaces it without replacing Incus's own hook as well, so a file beside lxcfs's names ours instead.
 """
 
 from __future__ import annotations
@@ -19,87 +18,62 @@ from states.errors import PikaciError
 INCLUDED = Path("/usr/share/lxc/config/common.conf.d")
 THEIRS, OURS = "00-lxcfs.conf", "00-lxcfs.pikaci.conf"
 HOOK = Path("/usr/local/libexec/pikaci-lxcfs-hook")
-COMMAND = "pikaci setup --fast-hooks"
+COMMAND = "pikaci setup --fast-stop"
 
 _SCRIPT = """\
 #!/bin/sh
-# Installed by `pikaci setup --fast-hooks`. It does for a guest of pikaci what lxcfs's own hooks do,
-# with fewer programs and without a pause. For every other container it runs lxcfs's own hook.
-type=${LXC_HOOK_TYPE:-$3} theirs=/usr/share/lxcfs/lxc.reboot.hook
-[ "$type" != mount ] || theirs=/usr/share/lxcfs/lxc.mount.hook
-[ -x "$theirs" ] || exit 0
-case $LXC_NAME in
-pikaci-* | *_pikaci-*) ;;
-*) exec "$theirs" "$@" ;;
-esac
-[ "$type" = mount ] || exit 0
-# Without a cgroup namespace the hook has more to do.
-[ -n "$LXC_CGNS_AWARE" ] && [ -f /proc/self/ns/cgroup ] && cd -P "$LXC_ROOTFS_MOUNT" ||
-  exec "$theirs" "$@"
-bind() { # SOURCE NAME: as NAME of the same directory there, which `mount -a` must not know yet
-  at=$PWD${1#/var/lib/lxcfs}
-  [ ! -e "$at/$2" ] || echo "$1/$2 $at/./$2 none bind 0 0"
-}
-{
-  for file in /var/lib/lxcfs/proc/*; do bind "${file%/*}" "${file##*/}"; done
-  devices=/var/lib/lxcfs/sys/devices/system
-  if [ -f $devices/cpu/uevent ]; then
-    bind $devices cpu
-  elif [ -d $devices/cpu ]; then
-    for file in $devices/cpu/*; do bind "${file%/*}" "${file##*/}"; done
-  fi
-  [ ! -d "$PWD/var/lib/lxcfs/" ] || echo "/var/lib/lxcfs $PWD/var/lib/./lxcfs none bind 0 0"
-} | mount -n --no-canonicalize -a -T /proc/self/fd/0 || exec "$theirs" "$@"
+# Installed by `pikaci setup --fast-stop`: guests of pikaci stop without the pause of lxcfs's hook.
+# Every other container has lxcfs's own hook.
+case $LXC_NAME in pikaci-* | *_pikaci-*) exit 0 ;; esac
+[ ! -x /usr/share/lxcfs/lxc.reboot.hook ] || exec /usr/share/lxcfs/lxc.reboot.hook "$@"
 """
 _CONFIG = f"""\
-# Installed by `{COMMAND}`: pikaci's hook instead of the two of {THEIRS}.
-lxc.hook.mount =
-lxc.hook.mount = {HOOK}
+# Installed by `{COMMAND}`: pikaci's hook instead of that of {THEIRS}.
 lxc.hook.post-stop =
 lxc.hook.post-stop = {HOOK}
 """
 
 
-def hooks_row(included: Path = INCLUDED, hook: Path = HOOK) -> Row | None:
-    """What doctor says of the hooks; None where lxcfs has none that could be shorter."""
-    subject = "lxcfs hooks"
+def stop_row(included: Path = INCLUDED, hook: Path = HOOK) -> Row | None:
+    """What doctor says of the hook; None where lxcfs has none."""
+    subject = "lxcfs hook"
     if (included / OURS).exists() and not os.access(hook, os.X_OK):
-        return Row("missing", subject, f"{hook} is missing: no container starts", COMMAND)
+        return Row(
+            "missing", subject, f"{hook} is missing: containers do not stop cleanly", COMMAND
+        )
     if not (included / THEIRS).exists():
         return None
     if _are_ours(included, hook):
-        return Row("ok", subject, "pikaci's guests have shorter ones")
-    return Row("ok", subject, f"lxcfs's own: each guest stops 0.5 s later than with `{COMMAND}`")
+        return Row("ok", subject, "pikaci's guests stop without its pause")
+    return Row("ok", subject, f"each guest stops 0.5 s later than with `{COMMAND}`")
 
 
-def install_hooks(included: Path = INCLUDED, hook: Path = HOOK) -> bool:
+def install_hook(included: Path = INCLUDED, hook: Path = HOOK) -> bool:
     """Have LXC use our hook from now on; False if it does already. Needs root.
 
-    Raises `PikaciError` where lxcfs has no hooks, or another file before ours sets some: ours would
-    unset them.
+    Raises `PikaciError` where lxcfs has no hook, or another file before ours sets one: ours would
+    unset it.
     """
     if not (included / THEIRS).exists():
         raise PikaciError(
-            f"there are no hooks of lxcfs in {included}",
-            resolution="leave out --fast-hooks: this machine needs no shorter ones",
+            f"there is no hook of lxcfs in {included}",
+            resolution="leave out --fast-stop: guests stop without a pause here",
         )
     for other in sorted(included.glob("*.conf")):
-        if other.name < OURS and other.name != THEIRS and "lxc.hook." in other.read_text():
+        if other.name < OURS and other.name != THEIRS and "lxc.hook.post-stop" in other.read_text():
             raise PikaciError(
-                f"{other} sets hooks as well, which --fast-hooks would unset",
-                resolution="leave out --fast-hooks",
+                f"{other} sets a post-stop hook as well, which --fast-stop would unset",
+                resolution="leave out --fast-stop",
             )
     if _are_ours(included, hook):
         return False
     try:
         hook.parent.mkdir(parents=True, exist_ok=True)
-        # The script first: a container that starts in between must find it.
+        # The script first: a container that stops in between must find it.
         _replace(hook, _SCRIPT, mode=0o755)
         _replace(included / OURS, _CONFIG, mode=0o644)
     except OSError as error:
-        raise PikaciError(
-            f"the hooks cannot be installed: {error}", resolution="be root"
-        ) from error
+        raise PikaciError(f"the hook cannot be installed: {error}", resolution="be root") from error
     return True
 
 
