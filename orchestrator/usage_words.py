@@ -68,10 +68,14 @@ def usage_hints(job: Job) -> list[str]:
     if usage is None or spec is None:
         return []
     if (part := throttled(usage)) >= OFTEN_THROTTLED:
-        hints.append(f"throttled {_percent(part)} of the time: `cpus` gives the job more")
+        hints.append(
+            f"throttled {_percent(part)} of the time: set `cpus` in the job file to give it more"
+        )
     elif part := lacks_cpus(usage, spec):
         its = "its CPU was" if spec.cpus == 1 else f"its {spec.cpus} CPUs were"
-        hints.append(f"{its} busy {_percent(part)} of the time: `cpus` gives the job more")
+        hints.append(
+            f"{its} busy {_percent(part)} of the time: set `cpus` in the job file to give it more"
+        )
     # A job that was cancelled may not have come to what needs it.
     if job.verdict is not Verdict.CANCELLED and has_too_much_memory(usage, spec):
         most = size(usage.memory_peak_bytes or 0)

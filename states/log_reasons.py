@@ -155,13 +155,13 @@ class _Log:
             return False
         if rule.silent:
             return True
-        text = match["text"] if "text" in rule.pattern.groupindex else line
+        text = (match["text"] if "text" in rule.pattern.groupindex else "") or line
         if rule.dedent:
             number = self._dedented(number)
             text = self._lines[number]
         more = following if rule.join else self._raised(number) if rule.raises else ""
         if rule.says is not None:
-            more = " ".join(self._message(rule, rule.says, number))
+            text = self._with_message(rule, rule.says, number, text.strip()) or line
         parts = (self._heading if rule.under else "", text, more)
         shown = " ".join(" ".join(parts).split())
         found = self._found.setdefault((rule.tool, rule.kind, rule.rank), [])
@@ -181,17 +181,21 @@ class _Log:
                 return self._lines[end] if end > later else ""
         return ""
 
-    def _message(self, rule: Rule, says: re.Pattern[str], number: int) -> list[str]:
-        """The lines of a failed test's message; none if the next test comes first."""
-        found: list[str] = []
+    def _with_message(self, rule: Rule, says: re.Pattern[str], number: int, name: str) -> str:
+        """The name of a failed test and its message; "" if the next test comes first."""
+        text, lines = name, 0
         for line in self._lines[number + 1 : number + 1 + TO_MESSAGE]:
-            match = (rule.more if found and rule.more is not None else says).match(line)
-            over = found and not match and line.strip()
-            if over or len(found) == MAX_MESSAGE or rule.pattern.match(line):
+            pattern = rule.more if lines else says
+            match = pattern.match(line) if pattern is not None else None
+            over = lines and not match and line.strip()
+            if over or lines == MAX_MESSAGE or rule.pattern.match(line):
                 break
             if match:
-                found.append(match["text"])
-        return found
+                if said := match["text"].strip():
+                    mark = "" if text.endswith((":", ".")) else ":" if text == name else ";"
+                    text = f"{text}{mark} {said}"
+                lines += 1
+        return text if lines else ""
 
     def _dedented(self, number: int) -> int:
         """The next line that is not indented more than this one; this one if there is none."""

@@ -132,16 +132,16 @@ RULES = (
     _rule(
         "go test",
         _REPORT,
-        r"\s{0,20}--- FAIL: \S",
-        join=True,
+        r"\s{0,20}--- FAIL: (?P<text>\S{1,300})",
         then=r"\s{1,20}\S{1,200}_test\.go:\d|panic: ",
+        says=r"\s{0,20}(?P<text>\S.*)",
         each="test",
     ),
     _rule("go test", _REPORT, r"\s{0,20}--- FAIL: \S", rank=1, each="test"),
     _rule(
         "jest",
         _REPORT,
-        r"\s{1,4}● (?!Console$|Validation|Deprecation|Test suite failed)\S",
+        r"\s{1,4}● (?!Console$|Validation|Deprecation|Test suite failed)(?P<text>\S.*)",
         says=r"\s{4}(?P<text>\S.*)",
         more=r"\s{4}(?P<text>(?:Expected|Received)\b.*)",
         each="test",
@@ -178,7 +178,7 @@ RULES = (
     _rule(
         "prove",
         _REPORT,
-        r"\s{0,40}#\s{1,4}Failed test\b(?!.*TODO)",
+        r"\s{0,40}#\s{1,4}(?P<text>Failed test\b(?!.*TODO).*)",
         says=r"\s{0,40}#\s{1,4}(?P<text>at \S.*)",
         more=r"\s{0,40}#\s{4,40}(?P<text>\S.*)",
         each="test",
@@ -186,7 +186,7 @@ RULES = (
     _rule(
         "TAP",
         _REPORT,
-        r"\s{0,40}not ok \d{1,6}\b(?!.*# (?i:todo|skip))",
+        r"\s{0,40}not ok \d{1,6}\b(?!.*# (?i:todo|skip))(?: - | |$)(?P<text>.*)",
         rank=1,
         # Of YAML, as node writes it; and of a comment, as bats does.
         says=r"\s{0,40}(?:error: (?:[|>]-?$)?(?!'test failed'|'\d{1,6} subtest)|# (?=\(in ))"
@@ -283,8 +283,11 @@ RULES = (
     _rule(
         "shell",
         _ERROR,
-        r"\S{1,200}: .+: (?:No such file or directory|Permission denied|No space left on device|"
-        r"Disk quota exceeded|not in gzip format)$",
+        r"\S{1,200}: (?:.+: )?(?:No such file or directory|Permission denied|"
+        r"No space left on device|Disk quota exceeded|Read-only file system|"
+        r"Network is unreachable|Connection refused|"
+        r"Connection timed out|Connection reset by peer|Name or service not known|"
+        r"Temporary failure in name resolution|not in gzip format)$",
     ),
     _rule("shell", _ERROR, r"[\w./+-]{1,100}: cannot \S"),
     _rule("shell", _ERROR, r"sed: -e expression #\d|awk: line \d{1,6}: \S"),

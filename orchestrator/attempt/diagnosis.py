@@ -50,7 +50,7 @@ async def look_at_failure(incus: Incus, plan: Plan, result: GuestResult | None) 
         if result and result.exit_code == KILLED and await _out_of_memory(incus, plan):
             return (
                 f"{NO_MEMORY} ({plan.config['limits.memory']}) when the"
-                " command was killed: `memory` gives the job more"
+                " command was killed: set `memory` in the job file to give it more"
             )
         if result and not result.hint:
             return ""  # nothing in the guest ran out of space

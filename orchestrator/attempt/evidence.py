@@ -233,7 +233,7 @@ class Evidence:
         if manifest.problem:
             self.warnings.append(f"not all artifacts were collected: {manifest.problem}")
         for glob in unmatched(self.plan.artifacts, manifest):
-            self.warnings.append(f"no file below /artifacts matches {glob!r}")
+            self.warnings.append(f"no file in /artifacts matches {glob!r}")
 
     def _store(self, result: bytes, samples: bytes = b"") -> None:
         """Sync result and log to the disk, before the journal says that they are there."""

@@ -108,7 +108,7 @@ python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")' || mkfi
         "not collected: huge is larger than 1 GiB",
         "not collected: caf\\xe9.txt has a name that is not UTF-8",
         "not collected: socket is not a regular file",
-        "no file below /artifacts matches 'none/*'",
+        "no file in /artifacts matches 'none/*'",
     } == set(job.warnings)
 
 

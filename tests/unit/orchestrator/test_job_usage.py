@@ -71,7 +71,7 @@ async def test_what_a_job_used_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     assert [
         "  used: CPU 39 s (2.0 of 2 CPUs), memory at most 212 MiB of 16 GiB",
         "  used: read 1 MiB, wrote 3 MiB, at most 38 processes",
-        "  its 2 CPUs were busy 98 % of the time: `cpus` gives the job more",
+        "  its 2 CPUs were busy 98 % of the time: set `cpus` in the job file to give it more",
         "  asked for 16 GiB, used 212 MiB at most: `memory` can be less",
     ] == capsys.readouterr().out.splitlines()
 
@@ -102,7 +102,7 @@ async def test_a_job_that_was_cancelled_says_what_it_used(
     assert [
         "  used: CPU 39 s (2.0 of 2 CPUs), memory at most 212 MiB of 16 GiB",
         "  used: read 1 MiB, wrote 3 MiB, at most 38 processes",
-        "  its 2 CPUs were busy 98 % of the time: `cpus` gives the job more",
+        "  its 2 CPUs were busy 98 % of the time: set `cpus` in the job file to give it more",
     ] == capsys.readouterr().out.splitlines()
 
 
@@ -221,14 +221,17 @@ async def test_otlp_has_attributes(tmp_path: Path) -> None:
         (
             Usage(cpu_ms=500, cpu_periods=100, cpu_throttled=80),
             JobSpec(command="x"),
-            ["used: CPU 500 ms", "throttled 80 % of the time: `cpus` gives the job more"],
+            [
+                "used: CPU 500 ms",
+                "throttled 80 % of the time: set `cpus` in the job file to give it more",
+            ],
         ),
         (
             Usage(elapsed_ms=20_000, cpu_ms=20_000),
             JobSpec(command="x", cpus=1),
             [
                 "used: CPU 20 s (1.0 of 1 CPU)",
-                "its CPU was busy 100 % of the time: `cpus` gives the job more",
+                "its CPU was busy 100 % of the time: set `cpus` in the job file to give it more",
             ],
         ),
         (Usage(processes_peak=1), None, ["used: at most 1 process"]),
