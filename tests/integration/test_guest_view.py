@@ -45,7 +45,7 @@ async def test_too_little_memory(lab: Lab, tmp_path: Path, root: bool) -> None:
     result = await job.result()
 
     assert (137, "failed") == (ended.exit_code, result["status"])
-    assert "out of memory; the key memory" in result["hint"]
+    assert "out of memory; set memory" in result["hint"]
 
 
 @ON_BOTH
@@ -56,7 +56,7 @@ async def test_too_little_disk(lab: Lab, tmp_path: Path, root: bool) -> None:
     result = await job.result()
 
     assert (3, 3) == (ended.exit_code, result["exit_code"])
-    assert "disk is full; the key disk" in result["hint"]
+    assert "disk is full; set disk" in result["hint"]
 
 
 @ON_BOTH
@@ -67,7 +67,7 @@ async def test_too_few_processes(lab: Lab, tmp_path: Path, root: bool) -> None:
     result = await job.result()
 
     assert ("failed", 1) == (result["status"], result["exit_code"])
-    assert "out of processes; the key processes" in result["hint"]
+    assert "out of processes; set processes" in result["hint"]
 
 
 @pytest.mark.parametrize("fill", ["head -c 1G /dev/zero >/dev/shm/x", SYSTEM_V])
@@ -102,7 +102,7 @@ async def test_a_job_that_fills_a_memory_file_system(lab: Lab, tmp_path: Path) -
     result = await job.result()
 
     assert ("failed", 137) == (result["status"], result["exit_code"])
-    assert "out of memory; the key memory" in result["hint"]
+    assert "out of memory; set memory" in result["hint"]
 
 
 @pytest.mark.parametrize("command", ["exit 3", f"{HUNGRY} || true", f"{FILL} || true"])

@@ -61,7 +61,7 @@ def test_disk_that_the_job_filled(small_disk: Guest) -> None:
     assert ended.result is not None
     assert (6, "failed") == (ended.code, ended.result["status"])
     assert ended.result["log_complete"] is True
-    assert "disk is full; the key disk" in ended.result["hint"]
+    assert "disk is full; set disk" in ended.result["hint"]
 
 
 def test_disk_that_the_log_filled(small_disk: Guest) -> None:

@@ -98,7 +98,7 @@ async def test_too_little_memory(runs: Runs) -> None:
 
     assert (Outcome.FAILED, 137) == (job.outcome, job.exit_code)
     assert job.failure is not None
-    assert "the key memory" in job.failure.resolution
+    assert "set memory" in job.failure.resolution
 
 
 async def test_too_little_disk(runs: Runs) -> None:

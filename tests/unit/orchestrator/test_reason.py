@@ -133,7 +133,7 @@ def test_a_guest_without_memory_is_the_reason(tmp_path: Path) -> None:
     """A killed program says nothing; pikaci knows."""
     (tmp_path / "log").write_bytes(LOG)
 
-    for hint in (f"{NO_MEMORY} (1GiB)", f"{OUT_OF_MEMORY}; the key memory in the job file"):
+    for hint in (f"{NO_MEMORY} (1GiB)", f"{OUT_OF_MEMORY}; set memory in the job file"):
         assert OUT_OF_MEMORY == reason_of(plan(), result(KILLED, hint), tmp_path / "log")
     assert LINE == reason_of(plan(), result(KILLED), tmp_path / "log")
     assert "" == reason_of(plan(), result(1), tmp_path / "gone")
@@ -180,13 +180,13 @@ async def test_a_job_on_a_full_disk_hears_of_it_once(tmp_path: Path) -> None:
     """As the reason; the log that is cut off for it is a warning without a guess."""
 
     async def full(command: GuestCommand) -> GuestOutcome:
-        hint = "the guest's disk is full; the key disk in the job file sets its size"
+        hint = "the guest's disk is full; set disk in the job file to make it larger"
         return GuestOutcome(exit_code=2, hint=hint, log_complete=False)
 
     async with open_rig(tmp_path, guest_script=full) as rig:
         job = await rig.live(JobSpec(command="fill"))
 
-    key = "the key disk in the job file sets its size"
+    key = "set disk in the job file to make it larger"
     assert ["the guest's disk is full (exit code 2)", f"-> {key}"] == reason(job)
     assert ("the guest could not write all of its log",) == job.warnings
 
