@@ -1,8 +1,8 @@
 """What a warm guest saves: `python -m tests.benchmarks.warm [ROUNDS]`, on the real Incus.
 
 In each round, one after the other: an exec in a guest that runs, a job that makes its guest, and a
-job that finds a warm one. Shows the time from the submission until the command's first byte is in
-the journal; of the exec, until its first byte is here.
+job that finds a warm one. Shows the time from the submission until somebody who follows the log sees
+the command's own output; of the exec, until its first byte is here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import trio
 
 from orchestrator import Capacity, JobSpec, Orchestrator, Settings, WarmGuests
 from orchestrator.settings import open_incus
-from states import events as ev
+from tests.benchmarks.bench.ours import first_output
 from tests.calls import call
 
 SPEC = JobSpec(command="echo first")
@@ -32,12 +32,6 @@ class Jobs:
 
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._orchestrator = orchestrator
-        self._began: dict[str, float] = {}
-        orchestrator.journal.observe(self._note)
-
-    def _note(self, entry: ev.Entry) -> None:
-        if isinstance(entry, ev.Running):
-            self._began[entry.job] = time.monotonic()
 
     async def wait_warm(self) -> None:
         """Return when a warm guest is there, and nothing else is being made."""
@@ -48,12 +42,14 @@ class Jobs:
     async def run(self, *, warm: bool) -> float:
         """Seconds from the submission to the first byte."""
         began = time.monotonic()
-        job = await (await self._orchestrator.submit(SPEC)).wait()
+        handle = await self._orchestrator.submit(SPEC)
+        first = await first_output(handle)
+        job = await handle.wait()
         assert (job.warm_ms is not None) == warm, job
         with trio.fail_after(READY_SECS):  # what comes after the job is not part of the next one
             while any(lease.job for lease in self._orchestrator.journal.open_leases()):
                 await trio.sleep(0.05)
-        return self._began.pop(job.id) - began
+        return first - began
 
 
 @asynccontextmanager

@@ -8,26 +8,26 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import trio
 
-from orchestrator import Capacity, JobSpec, Orchestrator, Settings, WarmGuests
+from orchestrator import Capacity, JobHandle, JobSpec, Orchestrator, Settings, WarmGuests
 from orchestrator.journal import read_journal
 from orchestrator.service.serving import default_socket
 from orchestrator.state_root import StateRoot
 from states import events as ev
-from tests.benchmarks.bench.plain import FIRST_BYTE, GONE, VERDICT, Moments
+from tests.benchmarks.bench.plain import FIRST_BYTE, GONE, OUTPUT, VERDICT, Moments
 
 PIKACI = "from orchestrator.cli import main; main()"
-_MOMENT_OF = {ev.Running: FIRST_BYTE, ev.ResultCollected: VERDICT, ev.LeaseEnded: GONE}
+_MOMENT_OF = {ev.ResultCollected: VERDICT, ev.LeaseEnded: GONE}
 _LOOK_SECS = 0.01
 _WARM_SECS = 60.0
 
 
 class Library:
-    """Jobs of an orchestrator in this process; a moment counts once it is in the journal.
+    """Jobs of an orchestrator in this process; a moment counts once it is in the journal or the log.
 
     With `warm`, each must find a warm guest, and `run` returns when the next one is there: no other
     side runs beside its boot.
@@ -52,19 +52,31 @@ class Library:
     async def run(self, name: str) -> Moments:
         began = time.monotonic()
         handle = await self._orchestrator.submit(self._spec, name=name)
+        first = await first_output(handle)
         await self._gone.setdefault(handle.id, trio.Event()).wait()
         job = handle.job
         seen = self._seen.pop(job.id)
         assert VERDICT in seen and (job.warm_ms is not None) == self._warm, job
         if self._warm:
             await self.wait_warm()
-        return {moment: at - began for moment, at in seen.items()}
+        return {moment: at - began for moment, at in {FIRST_BYTE: first, **seen}.items()}
 
     async def wait_warm(self) -> None:
         """Return when there is a warm guest. The pool has one at most, so none boots then."""
         with trio.fail_after(_WARM_SECS):
             while not self._orchestrator.statistics().warm:
                 await trio.sleep(_LOOK_SECS)
+
+
+async def first_output(handle: JobHandle) -> float:
+    """When somebody who follows the job's log sees the command's own output."""
+    said = b""
+    async with aclosing(handle.log()) as log:
+        async for chunk in log:
+            said += chunk
+            if OUTPUT in said:
+                return time.monotonic()
+    raise AssertionError(said)
 
 
 @asynccontextmanager

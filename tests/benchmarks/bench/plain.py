@@ -30,7 +30,7 @@ from states.spec import Mount
 
 IMAGE, PROJECT = "pikaci/dev", "pikaci"
 SOCKET = "/var/lib/incus/unix.socket"
-COMMAND = "echo first"
+COMMAND, OUTPUT = "echo first", b"first"
 BENCH_KEY = "user.pikaci.bench"
 FIRST_BYTE, VERDICT, GONE = "first byte", "verdict", "gone"
 # What every side but pikaci's leaves out.
@@ -100,7 +100,7 @@ class Job:
         return done.stdout
 
     def exec(self, *argv: str) -> bytes:
-        """Run a command in the guest with the runner's stdin; notes when its first byte comes."""
+        """Run the runner in the guest, with its stdin; notes when the command's output comes."""
         words = ["exec", "--project", PROJECT, "--force-noninteractive", self.name, "--", *argv]
         with subprocess.Popen(
             ["incus", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -108,9 +108,11 @@ class Job:
             assert client.stdin is not None and client.stdout is not None
             client.stdin.write(self.stdin)
             client.stdin.close()
-            first = client.stdout.read(1)
+            said = b""
+            while OUTPUT not in said and (more := client.stdout.read1()):  # after the runner's own
+                said += more
             self.reached(FIRST_BYTE)
-            return first + client.stdout.read()
+            return said + client.stdout.read()
 
     def judged(self, result: bytes) -> None:
         """Note the verdict, if this is the job's result; else look for it, as a person would."""
