@@ -68,6 +68,26 @@ def one_error() -> Iterator[None]:
         raise cause from cause.__cause__
 
 
+@contextmanager
+def first_error(*kinds: type[PikaciError]) -> Iterator[None]:
+    """Put around a nursery whose tasks may fail at once: raise the one of the foremost kind.
+
+    A cancellation beside it comes again at the next checkpoint. Errors of other kinds are bugs, and
+    stay in their group.
+    """
+    try:
+        with one_error():
+            yield
+    except BaseExceptionGroup as group:
+        from trio import Cancelled
+
+        errors = [one for one in leaves(group) if not isinstance(one, Cancelled)]
+        if not errors or not all(isinstance(one, kinds) for one in errors):
+            raise
+        cause = min(errors, key=lambda one: [isinstance(one, kind) for kind in kinds].index(True))
+        raise cause from cause.__cause__
+
+
 def unforeseen(cause: BaseException) -> PikaciError:
     """An error for what no effect reports as a fault: the host's own disk, or a bug."""
     if isinstance(cause, OSError):

@@ -24,7 +24,7 @@ from orchestrator.attempt.result import GuestStatus
 from orchestrator.attempt.same_ids import SameIds
 from orchestrator.attempt.sources import naming_source
 from orchestrator.attempt.warm import change
-from orchestrator.errors import one_error
+from orchestrator.errors import first_error
 from orchestrator.host_paths import directories
 from orchestrator.image.store import check_age
 from orchestrator.incus import Effect, Stdin
@@ -243,7 +243,7 @@ class Steps:
             plugged.set()
 
         try:
-            with one_error():
+            with first_error(JournalError, MountChanged, NotPlugged, PikaciError):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(plug)
                     await self._run_command(plugged)
