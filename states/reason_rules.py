@@ -118,8 +118,10 @@ RULES = (
         "cargo test",
         _REPORT,
         r"---- (?P<text>\S.{0,300}) stdout ----$",
-        says=r"(?:thread '[^']{0,200}' (?:\(\d{1,9}\) )?)?(?P<text>panicked at .*|Error: .*)",
-        more=r"(?!note: |stack backtrace:|thread ')(?P<text>\S.*|\s{1,10}(?:left|right): .*)",
+        says=r"(?:thread '[^']{0,200}' (?:\(\d{1,9}\) )?|note: )?"
+        r"(?P<text>panicked at .*|Error: .*|test did not panic.*)",
+        more=r"(?!note: |stack backtrace:|thread '|failures:$)"
+        r"(?P<text>\S.*|\s{1,10}(?:left|right): .*)",
         each="test",
     ),
     _rule(
@@ -285,9 +287,17 @@ RULES = (
         _ERROR,
         r"\S{1,200}: (?:.+: )?(?:No such file or directory|Permission denied|"
         r"No space left on device|Disk quota exceeded|Read-only file system|"
-        r"Network is unreachable|Connection refused|"
-        r"Connection timed out|Connection reset by peer|Name or service not known|"
-        r"Temporary failure in name resolution|not in gzip format)$",
+        r"not in gzip format)$",
+    ),
+    # What many programs say while they try again, and then go on.
+    _rule(
+        "network",
+        _ERROR,
+        r"(?!(?i:note|hint|info|warn|warning|debug): )\S{1,200}: (?:.+: )?"
+        r"(?:Network is unreachable|Connection refused|Connection timed out|"
+        r"Connection reset by peer|Name or service not known|"
+        r"Temporary failure in name resolution)$",
+        reach=1,
     ),
     _rule("shell", _ERROR, r"[\w./+-]{1,100}: cannot \S"),
     _rule("shell", _ERROR, r"sed: -e expression #\d|awk: line \d{1,6}: \S"),
