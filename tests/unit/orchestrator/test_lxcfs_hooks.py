@@ -82,8 +82,64 @@ def test_hooks_of_others_are_not_unset(place: Place) -> None:
     assert place.install()
     (place.included / "00-a.conf").write_text("lxc.hook.post-stop = /earlier\n")
 
-    with pytest.raises(PikaciError, match=r"00-a\.conf sets a post-stop hook as well"):
+    with pytest.raises(PikaciError, match=r"00-a\.conf sets another post-stop hook"):
         place.install()
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("", "there is no hook of lxcfs"),
+        ("lxc.hook.post-stop = /elsewhere/hook\n", r"00-lxcfs\.conf sets another post-stop hook"),
+    ],
+)
+def test_another_hook_of_lxcfs_stays(place: Place, line: str, why: str) -> None:
+    """Ours would run the one that Debian's lxcfs has."""
+    (place.included / THEIRS).write_text(line)
+
+    with pytest.raises(PikaciError, match=why):
+        place.install()
+    assert not place.hook.exists()
+
+
+def test_comments_and_other_bytes_set_no_hook(place: Place) -> None:
+    (place.included / "00-a.conf").write_bytes(b"# lxc.hook.post-stop = /a \xff\n")
+
+    assert place.install()
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_others_can_run_the_hook_and_not_write_it(place: Place, umask: int) -> None:
+    """Also a container of a user's own LXC runs it when it stops."""
+    before = os.umask(umask)
+    try:
+        assert place.install()
+    finally:
+        os.umask(before)
+
+    modes = [path.stat().st_mode & 0o777 for path in (place.hook.parent, place.hook)]
+    assert [0o755, 0o755] == modes
+    assert 0o644 == (place.included / OURS).stat().st_mode & 0o777
+
+
+def test_what_cannot_be_written_leaves_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(PikaciError, match="No space left"):
+        place.install()
+    assert [] == list(place.hook.parent.iterdir())
+
+
+def test_a_file_that_doctor_cannot_read_is_not_ours(place: Place) -> None:
+    place.install()
+    (place.included / OURS).unlink()
+    (place.included / OURS).mkdir()
+
+    assert "0.5 s later" in place.row()[1]
 
 
 def test_ours_comes_right_after_theirs() -> None:
