@@ -28,12 +28,7 @@ from orchestrator.errors import first_error
 from orchestrator.host_paths import directories
 from orchestrator.image.store import check_age
 from orchestrator.incus import Effect, Stdin
-from orchestrator.incus.errors import (
-    IncusError,
-    InstanceNotFound,
-    InstanceNotRunning,
-    NameTaken,
-)
+from orchestrator.incus.errors import IncusError, NameTaken
 from orchestrator.incus.retries import retrying
 from orchestrator.job.attempts import Attempts
 from orchestrator.job.context import Context, JobHost
@@ -250,7 +245,10 @@ class Steps:
         except MountChanged:
             await self._attempts.let_go()  # as below
             raise
-        except (NotPlugged, NotReady, InstanceNotFound, InstanceNotRunning) as fault:
+        except commands.EXEC_AWAY:
+            raise  # as above
+        except (NotPlugged, NotReady, IncusError) as fault:
+            # Also what the exec ends with if the guest stops: it is said in many ways.
             if self._record.job.state not in (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED):
                 raise
             self._cold = True

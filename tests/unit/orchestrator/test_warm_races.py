@@ -1,4 +1,4 @@
-"""A warm guest's exec and the plugging of its devices that fail at once, on the fake Incus."""
+"""What happens to a warm guest while Incus plugs in the job's devices, on the fake Incus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from orchestrator.attempt.attempt import Attempt
 from orchestrator.attempt.boot import NotReady
 from orchestrator.incus import Completed
 from orchestrator.testing import open_fake
-from tests.unit.orchestrator.warm_guests import ONE, PASSES, is_warm, until, until_idle
+from states import events as ev
+from tests.unit.orchestrator.warm_guests import ONE, PASSES, entries, is_warm, until, until_idle
 
 NO_DEVICE = "Failed to add device: no"
 
@@ -70,4 +71,30 @@ async def test_a_job_that_is_cancelled_as_its_guest_fails_is_cancelled(
         ended = await job.wait()
 
         assert Verdict.CANCELLED is ended.verdict
+        assert guest.name not in fake.instances()
+
+
+@pytest.mark.parametrize("how", ["stopped", "deleted", "exec fails"])
+async def test_a_guest_that_dies_while_it_is_plugged_is_replaced(
+    autojump_clock: MockClock, how: str
+) -> None:
+    """Its exec, which waits in it, ends as it may: nothing of the job has run."""
+    async with open_fake(warm=ONE) as (orchestrator, fake):
+        await orchestrator.submit_and_wait(PASSES)
+        (guest,) = await until_idle(fake)
+        fake.late("query PATCH", secs=2)
+        if how == "exec fails":
+            fake.fail("exec", with_error="something odd", name=guest.name)
+        job = await orchestrator.submit(PASSES)
+        await until(lambda: entries(orchestrator, job, ev.LeaseClaimed))
+        if how == "stopped":
+            fake.stop_guest(guest.name)
+        elif how == "deleted":
+            fake.delete_guest(guest.name)
+        ended = await job.wait()
+
+        assert (Verdict.PASSED, 2, 0) == (ended.verdict, ended.attempt, ended.retries)
+        assert not is_warm(ended)
+        (restarted,) = entries(orchestrator, ended, ev.Restarted)
+        assert "its warm guest could not be used" in restarted.reason
         assert guest.name not in fake.instances()
