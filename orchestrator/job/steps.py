@@ -243,10 +243,11 @@ class Steps:
                     nursery.start_soon(plug)
                     await self._run_command(plugged)
         except MountChanged:
-            await self._attempts.let_go()  # as below
+            # A kept guest would show what was mounted to whoever enters it.
+            await self._attempts.let_go()
             raise
         except commands.EXEC_AWAY:
-            raise  # as above
+            raise  # another guest would fare no better
         except (NotPlugged, NotReady, IncusError) as fault:
             # Also what the exec ends with if the guest stops: it is said in many ways.
             if self._record.job.state not in (State.ARTIFACTS_RESET, State.DEVICES_CONFIGURED):
