@@ -1,7 +1,7 @@
 """A trio loop in a thread of its own, for programs that have another loop, or none.
 
 `orchestrator.blocking` and `orchestrator.aio` wait for what runs in it, each in its own way. Needs
-anyio: `pip install pikaci[portal]`.
+anyio: `pip install "/path/to/pikaci[portal]"`.
 """
 
 from __future__ import annotations

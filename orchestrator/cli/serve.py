@@ -122,7 +122,7 @@ def command(
     except ModuleNotFoundError as error:
         raise UsageError(
             f"`pikaci serve` needs the Python package {error.name}",
-            resolution="pip install 'pikaci[service]'",
+            resolution="pip install '/path/to/pikaci[service]'",
         ) from None
     from functools import partial
 

@@ -36,13 +36,16 @@ lxc.hook.post-stop = {HOOK}
 
 
 def stop_row(included: Path = INCLUDED, hook: Path = HOOK) -> Row | None:
-    """What doctor says of the hook; None where lxcfs has none."""
+    """What doctor says of the hook; None where lxcfs has none that ours could replace."""
     subject = "lxcfs hook"
     if (included / OURS).exists() and not os.access(hook, os.X_OK):
         return Row(
             "missing", subject, f"{hook} is missing: containers do not stop cleanly", COMMAND
         )
-    if not (included / THEIRS).exists():
+    try:
+        if _post_stop(included / THEIRS) != [THEIR_HOOK]:
+            return None
+    except OSError:
         return None
     if _are_ours(included, hook):
         return Row("ok", subject, "pikaci's guests stop without its pause")

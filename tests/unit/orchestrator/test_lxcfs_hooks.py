@@ -97,6 +97,7 @@ def test_another_hook_of_lxcfs_stays(place: Place, line: str, why: str) -> None:
     """Ours would run the one that Debian's lxcfs has."""
     (place.included / THEIRS).write_text(line)
 
+    assert ("", "") == place.row()
     with pytest.raises(PikaciError, match=why):
         place.install()
     assert not place.hook.exists()
